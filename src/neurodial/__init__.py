@@ -1,0 +1,103 @@
+"""neurodial: find the few neurons behind a behaviour of a language model, and turn it up or down.
+
+Names are imported when they are first used, so `import neurodial` is quick and loads no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from neurodial.activations.position import Index, Last, PostInstruction
+    from neurodial.attribution.methods import CNA, UniversalFilter
+    from neurodial.circuit.circuit import Circuit
+    from neurodial.circuit.compare import compare
+    from neurodial.circuit.select import Count, Fraction
+    from neurodial.circuit.site import Neuron, Site
+    from neurodial.discovery import discover
+    from neurodial.errors import NeurodialError
+    from neurodial.intervention.scale import Pin, Scale
+    from neurodial.intervention.steer import steer
+    from neurodial.intervention.vector import AddVector, ProjectOut
+    from neurodial.measurement.generate import Answer, Decoding, generate
+    from neurodial.model.load import load
+    from neurodial.model.subject import Subject
+    from neurodial.prompts.pairs import Contrast, Example, Message, PairSet
+
+_HOMES = {
+    "AddVector": "intervention.vector",
+    "Answer": "measurement.generate",
+    "CNA": "attribution.methods",
+    "Circuit": "circuit.circuit",
+    "Contrast": "prompts.pairs",
+    "Count": "circuit.select",
+    "Decoding": "measurement.generate",
+    "Example": "prompts.pairs",
+    "Fraction": "circuit.select",
+    "Index": "activations.position",
+    "Last": "activations.position",
+    "Message": "prompts.pairs",
+    "NeurodialError": "errors",
+    "Neuron": "circuit.site",
+    "PairSet": "prompts.pairs",
+    "Pin": "intervention.scale",
+    "PostInstruction": "activations.position",
+    "ProjectOut": "intervention.vector",
+    "Scale": "intervention.scale",
+    "Site": "circuit.site",
+    "Subject": "model.subject",
+    "UniversalFilter": "attribution.methods",
+    "compare": "circuit.compare",
+    "discover": "discovery",
+    "generate": "measurement.generate",
+    "load": "model.load",
+    "steer": "intervention.steer",
+}
+
+__all__ = [
+    "CNA",
+    "AddVector",
+    "Answer",
+    "Circuit",
+    "Contrast",
+    "Count",
+    "Decoding",
+    "Example",
+    "Fraction",
+    "Index",
+    "Last",
+    "Message",
+    "NeurodialError",
+    "Neuron",
+    "PairSet",
+    "Pin",
+    "PostInstruction",
+    "ProjectOut",
+    "Scale",
+    "Site",
+    "Subject",
+    "UniversalFilter",
+    "compare",
+    "discover",
+    "generate",
+    "load",
+    "steer",
+]
+
+logging.getLogger("neurodial").addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'neurodial' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"neurodial.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,138 @@
+"""One batched pass over prompts that hands every neuron's activation, at the position read, to a sink.
+
+1. The prefix that all prompts share (most of a chat template) is computed once; its cache is copied per batch.
+2. What follows is batched by length, padded on the right: causal attention never looks at padding after it.
+3. Hooks read only the tokens asked for; no logits are computed, nothing is kept between batches.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from neurodial.activations.batches import TOKEN_BUDGET, Batch, batches, common_prefix
+from neurodial.activations.position import Position
+from neurodial.circuit.site import Site
+from neurodial.errors import ActivationError
+from neurodial.model.hooks import Handle, installed, on_neurons
+from neurodial.model.subject import Subject
+from neurodial.progress import Progress, silent
+from neurodial.prompts.render import Tokens, check_context
+
+Sink = Callable[[Site, Float[Tensor, "row neuron"], tuple[int, ...]], None]
+"""Called once per site and batch with activations (float32 or better) and the prompts they belong to."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How prompts are read.
+
+    Attributes:
+        position: which token.
+        share_prefix: compute the common prefix once.
+        budget: tokens of one batch.
+    """
+
+    position: Position
+    share_prefix: bool = True
+    budget: int = TOKEN_BUDGET
+
+
+@torch.no_grad()
+def collect(
+    subject: Subject, sequences: Sequence[Tokens], reading: Reading, sink: Sink, *, progress: Progress = silent
+) -> None:
+    """Run every sequence through the decoder once and give the activations read to `sink`.
+
+    Args:
+        subject: the model.
+        sequences: rendered prompts.
+        reading: position, prefix sharing, batch size.
+        sink: gets (site, activations, rows).
+        progress: shown while it runs.
+
+    Raises:
+        ContextLengthError: a prompt is longer than the context.
+        ActivationError: a prompt is too short for the position, or an activation is not finite.
+    """
+    check_context([len(sequence) for sequence in sequences], subject.context_length)
+    places = [reading.position.read(len(sequence)) for sequence in sequences]
+    prefix = 0
+    if reading.share_prefix and len(sequences) > 1:
+        prefix = min(common_prefix(sequences), *(min(place) for place in places))
+    cache = _prefix_cache(subject, sequences[0][:prefix]) if prefix else None
+    current: list[_Places] = []
+
+    def reader(site: Site) -> Callable[[Tensor], None]:
+        def read(neurons: Tensor) -> None:
+            if current:  # empty while the prefix runs
+                sink(site, _read(neurons, current[0], site), current[0].rows)
+
+        return read
+
+    def install(handles: list[Handle]) -> None:
+        handles.extend(on_neurons(subject, site, reader(site)) for site in subject.sites)
+
+    suffixes = [sequence[prefix:] for sequence in sequences]
+    with installed(install), progress("reading activations", len(sequences)) as advance:
+        for batch in batches(suffixes, pad=pad_id(subject), budget=reading.budget):
+            current[:] = [_Places.of(batch, places, prefix, subject.device)]
+            _forward(subject, batch.tokens, cache)
+            advance(len(batch.rows))
+
+
+def pad_id(subject: Subject) -> int:
+    """The token to pad with; any will do where padding is masked or comes after the text."""
+    pad = subject.tokenizer.pad_token_id
+    return int(pad if pad is not None else subject.tokenizer.eos_token_id or 0)
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where one batch is read: `row` and `token` name the cells, `owner` the row that each belongs to."""
+
+    rows: tuple[int, ...]
+    row: Tensor
+    token: Tensor
+    is_single: bool
+
+    @classmethod
+    def of(cls, batch: Batch, places: Sequence[Sequence[int]], prefix: int, device: torch.device) -> _Places:
+        cells = [(number, place - prefix) for number, row in enumerate(batch.rows) for place in places[row]]
+        row, token = torch.tensor(cells, device=device).T
+        return cls(batch.rows, row, token, len(cells) == len(batch.rows))
+
+
+def _read(neurons: Tensor, places: _Places, site: Site) -> Tensor:
+    cells = neurons[places.row.to(neurons.device), places.token.to(neurons.device)].float()
+    if not bool(torch.isfinite(cells).all()):
+        raise ActivationError(
+            f"Layer {site.layer} gives NaN or infinite activations.",
+            wanted="finite numbers",
+            fix="float16 overflows in many models: load with dtype bfloat16 or float32.",
+        )
+    if places.is_single:
+        return cells
+    owner = places.row.to(neurons.device)
+    sums = torch.zeros(len(places.rows), cells.shape[-1], device=cells.device).index_add_(0, owner, cells)
+    return sums / torch.bincount(owner, minlength=len(places.rows))[:, None]
+
+
+def _prefix_cache(subject: Subject, prefix: Tokens) -> Any:
+    tokens = torch.tensor([prefix], device=subject.device)
+    return subject.decoder(input_ids=tokens, use_cache=True).past_key_values
+
+
+def _forward(subject: Subject, tokens: Tensor, prefix_cache: Any) -> None:
+    if prefix_cache is None:
+        subject.decoder(input_ids=tokens.to(subject.device), use_cache=False)
+        return
+    cache = copy.deepcopy(prefix_cache)
+    cache.batch_repeat_interleave(tokens.shape[0])
+    subject.decoder(input_ids=tokens.to(subject.device), past_key_values=cache, use_cache=True)

@@ -1,0 +1,61 @@
+"""One signed number per neuron."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from neurodial.circuit.site import Neuron, Site
+from neurodial.errors import ActivationError
+
+
+@dataclass(frozen=True)
+class Scores(Mapping[Site, Tensor]):
+    """Signed scores of every neuron, one tensor per site; layers may differ in width.
+
+    Example:
+        >>> scores = Scores({Site(0): torch.tensor([1.0, -2.0])})
+        >>> scores.neurons
+        2
+
+    Raises:
+        ActivationError: a score is not finite.
+    """
+
+    by_site: Mapping[Site, Float[Tensor, "neuron"]]
+
+    def __post_init__(self) -> None:
+        for site, values in self.by_site.items():
+            if not bool(torch.isfinite(values).all()):
+                raise ActivationError(f"Layer {site.layer} has scores that are not finite.", wanted="finite numbers")
+
+    def __getitem__(self, site: Site) -> Float[Tensor, "neuron"]:
+        return self.by_site[site]
+
+    def __iter__(self) -> Iterator[Site]:
+        return iter(sorted(self.by_site, key=lambda site: site.order))
+
+    def __len__(self) -> int:
+        return len(self.by_site)
+
+    @property
+    def neurons(self) -> int:
+        """Number of neurons over all sites."""
+        return sum(values.numel() for values in self.by_site.values())
+
+    def flat(self) -> Float[Tensor, "all"]:
+        """All scores in the order (layer, expert, index), on the CPU in float64."""
+        return torch.cat([self[site].detach().to("cpu", torch.float64) for site in self])
+
+    def neuron(self, position: int) -> Neuron:
+        """The neuron at a position of `flat`."""
+        for site in self:
+            width = self[site].numel()
+            if position < width:
+                return Neuron(site.layer, site.expert, position)
+            position -= width
+        raise IndexError(position)

@@ -1,0 +1,151 @@
+"""Circuit files: JSON with a version, neurons as columns, written atomically, old versions readable."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from neurodial.circuit.circuit import Circuit, Direction, Origin, Row, Stability
+from neurodial.circuit.site import Neuron
+from neurodial.errors import CircuitFileError, FileError
+from neurodial.files import write_atomic
+from neurodial.provenance import ModelIdentity
+
+FORMAT = "neurodial.circuit"
+VERSION = 1
+
+
+class _Neurons(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    layer: list[int]
+    expert: list[int | None]
+    index: list[int]
+    score: list[float]
+    dose: list[float]
+
+
+class _Stability(BaseModel):
+    overlaps: tuple[float, ...]
+    kept: tuple[float, ...]
+
+
+class _Model(BaseModel):
+    label: str
+    family: str
+    digest: str
+    adapter_digest: str | None
+    tokenizer_hash: str
+    template_hash: str | None
+    dtype: str
+    widths: tuple[int, ...]
+
+
+class _File(BaseModel):
+    format: Literal["neurodial.circuit"]
+    version: Literal[1]
+    name: str
+    direction: Direction
+    model: _Model | None
+    method: dict[str, Any]
+    prompts: dict[str, Any]
+    universal: dict[str, Any] | None
+    versions: dict[str, str]
+    seed: int | None
+    created: str
+    stability: _Stability | None
+    neurons: _Neurons
+
+
+def circuit_json(circuit: Circuit) -> str:
+    """The text of a circuit's file."""
+    origin = circuit.origin
+    value = {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": circuit.name,
+        "direction": circuit.direction,
+        **{field.name: getattr(origin, field.name) for field in dataclasses.fields(Origin) if field.name != "model"},
+        "model": None if origin.model is None else dataclasses.asdict(origin.model),
+        "stability": None if circuit.stability is None else dataclasses.asdict(circuit.stability),
+        "neurons": {
+            "layer": [row.neuron.layer for row in circuit],
+            "expert": [row.neuron.expert for row in circuit],
+            "index": [row.neuron.index for row in circuit],
+            "score": [row.score for row in circuit],
+            "dose": [row.dose for row in circuit],
+        },
+    }
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+
+
+def write_circuit(circuit: Circuit, path: str | Path, *, overwrite: bool = False) -> Path:
+    """Write a circuit's file, all of it or nothing.
+
+    Raises:
+        FileError: the file exists and `overwrite` is false, or it can't be written.
+    """
+    return write_atomic(path, circuit_json(circuit), overwrite=overwrite)
+
+
+def read_circuit(path: str | Path) -> Circuit:
+    """Read a circuit's file.
+
+    Raises:
+        FileError: the file can't be read.
+        CircuitFileError: it is not a circuit file, is damaged, or is of a later version.
+    """
+    source = Path(path)
+    try:
+        value = json.loads(source.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FileError(f"{source} can't be read: {error.strerror}.", wanted="a .circuit.json file") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CircuitFileError(f"{source} is not JSON: {error}.", fix="Was it cut off? Make it again.") from error
+    return parse_circuit(value, place=str(source))
+
+
+def parse_circuit(value: object, *, place: str) -> Circuit:
+    """A circuit from the parsed JSON of its file; `place` names it in errors."""
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        raise CircuitFileError(f"{place} is not a circuit file.", wanted=f'JSON with "format": "{FORMAT}"')
+    version = value.get("version")
+    if isinstance(version, int) and version > VERSION:
+        raise CircuitFileError(
+            f"{place} has version {version}.",
+            wanted=f"version {VERSION} or before",
+            fix="Update neurodial to read it.",
+        )
+    try:
+        file = _File.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise CircuitFileError(f"{place} is damaged: {where}: {first['msg']}.") from error
+    return _circuit(file, place)
+
+
+def _circuit(file: _File, place: str) -> Circuit:
+    columns = file.neurons
+    if len({len(getattr(columns, name)) for name in _Neurons.model_fields}) != 1:
+        raise CircuitFileError(f"{place} is damaged: the columns of neurons differ in length.")
+    rows = [
+        Row(Neuron(layer, expert, index), score, dose)
+        for layer, expert, index, score, dose in zip(
+            columns.layer, columns.expert, columns.index, columns.score, columns.dose, strict=True
+        )
+    ]
+    origin = Origin(
+        model=None if file.model is None else ModelIdentity(**file.model.model_dump()),
+        method=file.method,
+        prompts=file.prompts,
+        universal=file.universal,
+        versions=file.versions,
+        seed=file.seed,
+        created=file.created,
+    )
+    stability = None if file.stability is None else Stability(**file.stability.model_dump())
+    return Circuit(tuple(rows), file.name, file.direction, origin, stability)

@@ -1,0 +1,3 @@
+"""Takes what a user types.
+Gives tables, text or JSON; holds no mathematics.
+"""

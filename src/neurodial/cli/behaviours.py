@@ -1,0 +1,69 @@
+"""`neurodial behaviours`."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from neurodial.cli.console import out, print_json
+
+
+def behaviours(name: str | None = None, *, count: int = 5, json: bool = False) -> None:
+    """List the contrast sets that ship with neurodial, or preview one.
+
+    Args:
+        name: a shipped behaviour, or the path of a prompt file (which is checked); all are listed without it.
+        count: how many pairs to preview.
+        json: print JSON.
+    """
+    from neurodial.prompts.behaviours import behaviour_names, describe_behaviour, read_pairs
+
+    if name is None:
+        rows = [(known, *describe_behaviour(known)) for known in behaviour_names()]
+        if json:
+            print_json([{"name": known, "title": title, "description": text} for known, title, text in rows])
+            return
+        table = Table("behaviour", "what it contrasts", box=None)
+        for known, title, _ in rows:
+            table.add_row(known, title)
+        out.print(table)
+        out.print("\nPreview one: neurodial behaviours NAME. Your own: a .jsonl, .csv or .toml file.", style="dim")
+        return
+    _preview(read_pairs(name), count, as_json=json)
+
+
+def _preview(pairs: object, count: int, *, as_json: bool) -> None:
+    from neurodial.prompts.pairs import SPLITS, PairSet, prompt_text
+
+    assert isinstance(pairs, PairSet)  # noqa: S101  # the type is imported late, so that help is quick
+    present = [(name, split) for name, split in zip(SPLITS, pairs.splits, strict=True) if split is not None]
+    shown = present[0][1]
+    examples = [
+        (prompt_text(p.prompt), prompt_text(n.prompt)) for p, n in zip(shown.positive, shown.negative, strict=False)
+    ][:count]
+    behaviour = pairs.behaviour
+    if as_json:
+        print_json(
+            {
+                "name": behaviour.name,
+                "title": behaviour.title,
+                "description": behaviour.description,
+                "margin": behaviour.margin,
+                "detector": behaviour.detector,
+                "rate_on": behaviour.rate_on,
+                "hash": pairs.hash,
+                "splits": {name: {"positive": len(s.positive), "negative": len(s.negative)} for name, s in present},
+                "preview": [{"positive": positive, "negative": negative} for positive, negative in examples],
+            }
+        )
+        return
+    out.print(f"[bold]{behaviour.name}[/bold]  {behaviour.title}\n{behaviour.description}")
+    for name, split in present:
+        out.print(f"  {name}: {len(split.positive)} positive, {len(split.negative)} negative")
+    out.print(
+        f"  margin: {behaviour.margin}; detector: {behaviour.detector or 'none named'}; "
+        f"rate measured on: {behaviour.rate_on} prompts\n"
+    )
+    table = Table("shows the behaviour", "its opposite", show_lines=True)
+    for positive, negative in examples:
+        table.add_row(positive, negative)
+    out.print(table)

@@ -1,0 +1,61 @@
+"""The command line: which commands there are, and how errors reach the user. Commands are imported when used."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from cyclopts import App, CycloptsError
+
+from neurodial import __version__
+from neurodial.errors import NeurodialError
+
+COMMANDS = {
+    "demo": "neurodial.cli.demo:demo",
+    "discover": "neurodial.cli.circuits:discover",
+    "show": "neurodial.cli.circuits:show",
+    "steer": "neurodial.cli.steer:steer",
+    "compare": "neurodial.cli.circuits:compare",
+    "behaviours": "neurodial.cli.behaviours:behaviours",
+}
+"""Every command and the function behind it."""
+
+SUMMARIES = {
+    "demo": "Find and dial the refusal circuit of a small real model, offline, on a CPU.",
+    "discover": "Find the neurons behind a behaviour.",
+    "show": "Show a circuit: its neurons, layers, stability and origin.",
+    "steer": "Answer prompts side by side, unsteered and steered; without a prompt, chat.",
+    "compare": "Show what two circuits share.",
+    "behaviours": "List the contrast sets that ship with neurodial, or preview one.",
+}
+"""One line on each command for the overview, so that it needs no import."""
+
+app = App(
+    name="neurodial",
+    version=__version__,
+    help="Find the few neurons behind a behaviour of a language model, and turn it up or down.",
+    help_on_error=False,
+)
+for _name, _target in COMMANDS.items():
+    app.command(_target, name=_name, help=SUMMARIES[_name])
+
+
+def main() -> None:
+    """Run the command line; errors are words on stderr, with exit code 1 (2 for what was typed wrongly)."""
+    try:
+        app(exit_on_error=False, print_error=True)
+    except CycloptsError:
+        sys.exit(2)
+    except NeurodialError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""Options that several commands share. Torch-free, so that help is quick."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from neurodial.errors import OptionError
+
+if TYPE_CHECKING:
+    from neurodial.circuit.circuit import Circuit
+    from neurodial.model.subject import Subject
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ModelOptions:
+    """How the model is loaded.
+
+    Attributes:
+        adapter: folder of a PEFT adapter to apply to the model first.
+        dtype: auto, float32, bfloat16 or float16.
+        device: for example cpu, cuda, cuda:1, mps.
+        device_map: passed to transformers, for example auto.
+        load_in: quantise with bitsandbytes on loading: 4bit or 8bit.
+        revision: revision of a Hub id.
+        trust_remote_code: run code that the model's repository brings. Off unless asked.
+    """
+
+    adapter: Path | None = None
+    dtype: str = "auto"
+    device: str | None = None
+    device_map: str | None = None
+    load_in: Annotated[str | None, Parameter(name="--load-in")] = None
+    revision: str | None = None
+    trust_remote_code: bool = False
+
+    def load(self, model: str) -> Subject:
+        """The model that the user named."""
+        from neurodial.cli.console import quiet_libraries, status
+
+        quiet_libraries()
+        options: dict[str, object] = {}
+        if self.load_in is not None:
+            options["quantization_config"] = _quantisation(self.load_in)
+        with status(f"loading {model}"):
+            from neurodial.model.load import load
+
+            return load(
+                model,
+                adapter=self.adapter,
+                dtype=self.dtype,
+                device=self.device,
+                device_map=self.device_map,
+                revision=self.revision,
+                trust_remote_code=self.trust_remote_code,
+                **options,
+            )
+
+
+def read_circuits(specifications: list[str], default_dial: float) -> list[tuple[str, Circuit, float]]:
+    """Circuits from `[name=]file[@dial]`, each with its name and dial.
+
+    Raises:
+        OptionError: a dial is not a number, or a name stands twice.
+        FileError: a file can't be read.
+    """
+    from neurodial.circuit.file import read_circuit
+
+    found: list[tuple[str, Circuit, float]] = []
+    for specification in specifications:
+        name, path, dial = split_specification(specification)
+        circuit = read_circuit(path)
+        found.append((name or circuit.name, circuit, default_dial if dial is None else dial))
+    names = [name for name, _, _ in found]
+    if len(set(names)) != len(names):
+        raise OptionError(f"The circuits are named {', '.join(names)}.", wanted="different names (name=file)")
+    return found
+
+
+def split_specification(text: str) -> tuple[str | None, Path, float | None]:
+    """`[name=]file[@dial]` in its parts.
+
+    Example:
+        >>> split_specification("polite=out/refusal.circuit.json@-0.5")
+        ('polite', PosixPath('out/refusal.circuit.json'), -0.5)
+    """
+    name, equals, rest = text.partition("=")
+    if not equals or "/" in name:
+        name, rest = "", text
+    path, at, dial = rest.rpartition("@")
+    if not at:
+        return name or None, Path(rest), None
+    try:
+        return name or None, Path(path), float(dial)
+    except ValueError:
+        if Path(rest).exists():
+            return name or None, Path(rest), None
+        raise OptionError(
+            f"The dial of {text!r} is {dial!r}.", wanted="a number, as in file.circuit.json@0.5"
+        ) from None
+
+
+def parse_dials(text: str) -> list[float]:
+    """A list of dials such as `-1,0,0.5,1`.
+
+    Example:
+        >>> parse_dials("-1,0,0.5")
+        [-1.0, 0.0, 0.5]
+
+    Raises:
+        OptionError: something in it is not a number.
+    """
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise OptionError(f"The dials are {text!r}.", wanted="numbers between commas, such as -1,0,0.5,1") from None
+
+
+def _quantisation(load_in: str) -> object:
+    from transformers import BitsAndBytesConfig
+
+    if load_in not in {"4bit", "8bit"}:
+        raise OptionError(f"--load-in is {load_in!r}.", wanted="4bit or 8bit")
+    return BitsAndBytesConfig(load_in_4bit=load_in == "4bit", load_in_8bit=load_in == "8bit")

@@ -1,0 +1,101 @@
+"""Every error that neurodial raises on purpose.
+
+Each message says what came, what was wanted and what to do. `docs/errors.md` lists them all.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class NeurodialError(Exception):
+    """Base of every error that neurodial raises on purpose.
+
+    Args:
+        problem: what came, in one sentence.
+        wanted: what was wanted instead.
+        fix: what the reader can do now.
+
+    Example:
+        >>> str(NeurodialError("The dial is 'high'.", wanted="a number", fix="Try --dial 1."))
+        "The dial is 'high'. Wanted: a number. Try --dial 1."
+    """
+
+    def __init__(self, problem: str, *, wanted: str | None = None, fix: str | None = None) -> None:
+        self.problem, self.wanted, self.fix = problem, wanted, fix
+        parts = [problem]
+        if wanted:
+            parts.append(f"Wanted: {wanted.rstrip('.')}.")
+        if fix:
+            parts.append(fix)
+        super().__init__(" ".join(parts))
+
+
+class PromptError(NeurodialError):
+    """A prompt set is empty, one-sided, malformed or holds a prompt twice."""
+
+
+class OverlapError(PromptError):
+    """The same prompt stands in two splits, or on both sides of a contrast."""
+
+
+class ContextLengthError(PromptError):
+    """A rendered prompt is longer than the model's context."""
+
+
+class UnknownNameError(NeurodialError):
+    """A name (behaviour, option, model) is not known; the message offers near names."""
+
+
+class OptionError(NeurodialError):
+    """An option has a value that makes no sense."""
+
+
+class ModelError(NeurodialError):
+    """A model can't be loaded or used as asked."""
+
+
+class UnknownFamilyError(ModelError):
+    """No family record describes this model's architecture."""
+
+
+class ModelMismatchError(ModelError):
+    """A circuit was made on another model than the one it is put on."""
+
+
+class ActivationError(NeurodialError):
+    """Activations hold NaN or infinite values, or can't be read at the position asked for."""
+
+
+class SteeringError(NeurodialError):
+    """An intervention can't be put on this model or this batch."""
+
+
+class CircuitError(NeurodialError):
+    """A circuit is empty, holds a neuron twice, or can't be combined."""
+
+
+class CircuitFileError(CircuitError):
+    """A circuit file is damaged, of an unknown version or not a circuit file."""
+
+
+class FileError(NeurodialError):
+    """A file exists already, can't be read, or can't be written; nothing was lost."""
+
+
+class MissingPackageError(NeurodialError):
+    """An optional part needs a package that is not installed; the message says how to get it."""
+
+
+def near_names(name: str, known: Iterable[str]) -> str:
+    """A sentence that offers the known names nearest to `name`.
+
+    Example:
+        >>> near_names("refusel", ["refusal", "french"])
+        'Did you mean refusal? Known: french, refusal.'
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"Did you mean {' or '.join(close)}? " if close else ""
+    return f"{hint}Known: {', '.join(names)}."

@@ -1,0 +1,114 @@
+"""The one interface that every intervention has, and how several become one."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from neurodial.errors import OptionError, SteeringError, UnknownNameError, near_names
+from neurodial.intervention.plan import PHASES, Plan, When, compose
+from neurodial.model.subject import Subject
+
+Dial = float | Sequence[float]
+MAX_DIAL = 100.0
+
+
+class Intervention(ABC):
+    """A change of a model's activations, with one dial: 0 is the unsteered model, 1 the full change.
+
+    Attributes:
+        dial: one number, or one for each row of a batch.
+        when: `all` tokens, those of the `prompt`, or the `generated` ones.
+    """
+
+    dial: Dial
+    when: When
+
+    @abstractmethod
+    def compile(self, subject: Subject) -> Plan:
+        """The edits that this makes on a model.
+
+        Raises:
+            SteeringError: it can't be put on this model.
+        """
+
+    def __add__(self, other: Intervention) -> Together:
+        """Both at once."""
+        return Together((*_parts(self), *_parts(other)))
+
+
+@dataclass(frozen=True)
+class Together(Intervention):
+    """Several interventions at once: doses on one neuron add, other changes follow one another.
+
+    Example:
+        >>> Together(()).parts
+        ()
+    """
+
+    parts: tuple[Intervention, ...]
+    dial: Dial = 1.0
+    when: When = "all"
+
+    def compile(self, subject: Subject) -> Plan:
+        """The composed plan of the parts.
+
+        Raises:
+            SteeringError: the parts are made for batches of different sizes.
+        """
+        plans = [part.compile(subject) for part in self.parts]
+        rows = {plan.rows for plan in plans if plan.rows is not None}
+        if len(rows) > 1:
+            raise SteeringError(
+                f"The interventions have dials for {' and '.join(map(str, sorted(rows)))} rows.",
+                wanted="as many dials in each, or a single one",
+            )
+        return compose(plans)
+
+
+def at_dial(intervention: Intervention, dial: float) -> Intervention:
+    """The same intervention at another dial; each part of a composed one is set to it."""
+    if isinstance(intervention, Together):
+        return Together(tuple(at_dial(part, dial) for part in intervention.parts))
+    fields: dict[str, Any] = {"dial": dial}
+    return replace(intervention, **fields)  # type: ignore[type-var]
+
+
+def check_options(dial: Dial, when: When) -> None:
+    """Refuse dials that are not finite or absurd, and phases that do not exist.
+
+    Raises:
+        OptionError: names the dial and the range.
+        UnknownNameError: names the phase.
+    """
+    for value in _values(dial):
+        if not math.isfinite(value) or abs(value) > MAX_DIAL:
+            raise OptionError(f"The dial is {value}.", wanted=f"a number from -{MAX_DIAL:g} to {MAX_DIAL:g}")
+    if isinstance(dial, Sequence) and not dial:
+        raise OptionError("The list of dials is empty.", wanted="a number for each row")
+    if when not in PHASES:
+        raise UnknownNameError(f"`when` is {when!r}.", fix=near_names(str(when), PHASES))
+
+
+def dial_column(dial: Dial) -> Tensor:
+    """Dials as a column (slot, 1) in float64."""
+    return torch.tensor(_values(dial), dtype=torch.float64)[:, None]
+
+
+def rows_of(dial: Dial) -> int | None:
+    """How many rows the dials are for; None where one dial serves all."""
+    return len(dial) if isinstance(dial, Sequence) else None
+
+
+def _values(dial: Dial) -> list[float]:
+    return [float(value) for value in dial] if isinstance(dial, Sequence) else [float(dial)]
+
+
+def _parts(intervention: Intervention) -> tuple[Intervention, ...]:
+    return intervention.parts if isinstance(intervention, Together) else (intervention,)

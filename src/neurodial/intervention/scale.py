@@ -1,0 +1,139 @@
+"""Scaling and pinning neurons (arXiv 2605.12290, section 3; 2605.08513 for pinning).
+
+At dial `d` neuron j of a circuit is multiplied by `m_j = 1 - d * dose_j` at every token, prompt and generated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from neurodial.circuit.circuit import Circuit
+from neurodial.circuit.site import Neuron, Site
+from neurodial.errors import ModelMismatchError, SteeringError
+from neurodial.intervention.base import Dial, Intervention, check_options, dial_column, rows_of
+from neurodial.intervention.plan import Door, Multiply, Plan, Replace, When, spread
+from neurodial.model.subject import Subject
+
+
+@dataclass(frozen=True)
+class Scale(Intervention):
+    """Multiply each neuron of a circuit by `1 - dial * dose`.
+
+    Attributes:
+        circuit: which neurons, and their doses.
+        dial: 0 unsteered, 1 the full circuit, negative the other way; one number, or one per row.
+        when: which tokens.
+        force: put it on a model it was not made on, if the shape allows.
+
+    Example:
+        >>> from neurodial.circuit.circuit import Row
+        >>> circuit = Circuit.of([Row(Neuron(0, None, 3), 1.0, 1.0)])
+        >>> Scale(circuit, dial=0.5).dial
+        0.5
+    """
+
+    circuit: Circuit
+    dial: Dial = 1.0
+    when: When = "all"
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        check_options(self.dial, self.when)
+
+    def compile(self, subject: Subject) -> Plan:
+        """Doses per site.
+
+        Raises:
+            ModelMismatchError: the circuit was made on another model and `force` is false.
+            SteeringError: the model has no such neuron.
+        """
+        check_fits(self.circuit, subject, force=self.force)
+        column = dial_column(self.dial)
+        edits = []
+        for site, rows in self.circuit.sites.items():
+            doses = torch.zeros(subject.widths[site.layer], dtype=torch.float64)
+            doses[[row.neuron.index for row in rows]] = torch.tensor([row.dose for row in rows], dtype=torch.float64)
+            edits.append((Door("neurons", site.layer, site.expert), Multiply(spread(column * doses, self.when))))
+        return Plan(tuple(edits), len(column), rows_of(self.dial))
+
+
+@dataclass(frozen=True)
+class Pin(Intervention):
+    """Hold neurons at constant values; at dial `d` a neuron moves the share `d` of the way there.
+
+    Attributes:
+        values: the constant for each neuron.
+        dial: 0 unsteered, 1 pinned.
+        when: which tokens.
+
+    Example:
+        >>> Pin({Neuron(0, None, 3): -2.0}).dial
+        1.0
+    """
+
+    values: Mapping[Neuron, float]
+    dial: Dial = 1.0
+    when: When = "all"
+
+    def __post_init__(self) -> None:
+        check_options(self.dial, self.when)
+
+    def compile(self, subject: Subject) -> Plan:
+        """Values and shares per site.
+
+        Raises:
+            SteeringError: the model has no such neuron.
+        """
+        check_neurons(self.values, subject)
+        column = dial_column(self.dial)
+        by_site: dict[Site, dict[int, float]] = {}
+        for neuron, value in self.values.items():
+            by_site.setdefault(neuron.site, {})[neuron.index] = value
+        edits = []
+        for site, pinned in by_site.items():
+            share = torch.zeros(subject.widths[site.layer], dtype=torch.float64)
+            share[list(pinned)] = 1.0
+            values = torch.zeros_like(share)
+            values[list(pinned)] = torch.tensor(list(pinned.values()), dtype=torch.float64)
+            bank = Replace(spread(torch.ones_like(column) * values, self.when), spread(column * share, self.when))
+            edits.append((Door("neurons", site.layer, site.expert), bank))
+        return Plan(tuple(edits), len(column), rows_of(self.dial))
+
+
+def check_fits(circuit: Circuit, subject: Subject, *, force: bool = False) -> None:
+    """Refuse a circuit that was made on another model.
+
+    Raises:
+        ModelMismatchError: says what differs.
+        SteeringError: the model has no such neuron; `force` does not help.
+    """
+    check_neurons(circuit.neurons, subject)
+    made_on = circuit.origin.model
+    if made_on is None or force:
+        return
+    differences = made_on.differences(subject.identity)
+    if differences:
+        raise ModelMismatchError(
+            f"The circuit {circuit.name!r} was made on {made_on.label}, not on {subject.label}: "
+            f"{'; '.join(differences)} differ.",
+            wanted="the model that it was made on",
+            fix="Discover it again on this model, or say --force (force=True) if you mean it.",
+        )
+
+
+def check_neurons(neurons: Mapping[Neuron, float] | frozenset[Neuron], subject: Subject) -> None:
+    """Refuse neurons that the model does not have.
+
+    Raises:
+        SteeringError: names the neuron and the model's shape.
+    """
+    for neuron in neurons:
+        inside = neuron.expert is None and 0 <= neuron.layer < subject.layers
+        if not inside or not 0 <= neuron.index < subject.widths[neuron.layer]:
+            raise SteeringError(
+                f"{subject.label} has no neuron (layer {neuron.layer}, index {neuron.index}).",
+                wanted=f"layers 0 to {subject.layers - 1}, indices below {min(subject.widths)}",
+            )

@@ -1,0 +1,188 @@
+"""Putting interventions on a model for the length of a `with` block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from neurodial.errors import SteeringError
+from neurodial.intervention.base import Intervention, Together
+from neurodial.intervention.plan import Bank, Door, Pick, Plan, phases_of, stack
+from neurodial.model.hooks import (
+    Edit,
+    Handle,
+    installed,
+    on_block_output,
+    on_embedding,
+    on_forward,
+    on_neurons,
+    on_write,
+    refuse_compiled,
+)
+from neurodial.model.subject import Subject
+
+
+class Steering:
+    """A steered model: says which row of the next batch uses which slot, and where prompts end."""
+
+    def __init__(self, plan: Plan, label: str = "the model") -> None:
+        self._label = label
+        self._placed: dict[tuple[int, torch.device, torch.dtype], Bank] = {}
+        self._picks: dict[tuple[torch.device, int], Pick] = {}
+        self._assigned: tuple[int, ...] | None = None
+        self._boundary: tuple[int, ...] | None = None
+        self._shape = (0, 0, 0)
+        self._set(plan)
+
+    def assign(self, slots: Sequence[int] | None) -> None:
+        """Row r of the next batches uses slot `slots[r]`; None: row r uses slot r, or all rows the only one.
+
+        Raises:
+            SteeringError: a slot does not exist.
+        """
+        if slots is not None and not all(0 <= slot < self.plan.slots for slot in slots):
+            raise SteeringError(f"The slots are {list(slots)}.", wanted=f"0 to {self.plan.slots - 1}")
+        self._assigned = None if slots is None else tuple(slots)
+        self._picks.clear()
+
+    def mark_prompts(self, lengths: Sequence[int] | None) -> None:
+        """Row r's tokens from place `lengths[r]` on count as generated (places count padding and cache).
+
+        None: the pass that fills an empty cache is the prompt, every later one is generated.
+        """
+        self._boundary = None if lengths is None else tuple(lengths)
+        self._picks.clear()
+
+    def replace(self, plan: Plan) -> None:
+        """Exchange the settings for those of a plan with the same doors in the same order; no hook changes.
+
+        Raises:
+            SteeringError: the doors differ.
+        """
+        if [door for door, _ in plan.edits] != [door for door, _ in self.plan.edits]:
+            raise SteeringError("The new plan edits other places.", wanted="the same doors in the same order")
+        self._set(plan)
+
+    def look(self, rows: int, tokens: int, cached: int) -> None:
+        """Be told the shape of the pass that begins."""
+        shape = (rows, tokens, cached)
+        if shape != self._shape:
+            self._shape = shape
+            self._picks.clear()
+
+    def edit(self, number: int) -> Edit:
+        """The function that makes the plan's edit of the given number."""
+
+        def apply(hidden: Tensor) -> Tensor:
+            bank = self._bank(number, hidden)
+            return bank.apply(hidden, self._pick(hidden))
+
+        return apply
+
+    def _set(self, plan: Plan) -> None:
+        self.plan = plan
+        self._ignores_phase = plan.ignores_phase
+        self._placed.clear()
+        self._picks.clear()
+
+    def _bank(self, number: int, hidden: Tensor) -> Bank:
+        key = (number, hidden.device, hidden.dtype)
+        bank = self._placed.get(key)
+        if bank is None:
+            bank = self._placed[key] = self.plan.edits[number][1].to(hidden.device, hidden.dtype)
+        return bank
+
+    def _pick(self, hidden: Tensor) -> Pick:
+        key = (hidden.device, hidden.shape[0])
+        pick = self._picks.get(key)
+        if pick is None:
+            pick = self._picks[key] = self._make_pick(hidden)
+        return pick
+
+    def _make_pick(self, hidden: Tensor) -> Pick:
+        _, tokens, cached = self._shape
+        rows = hidden.shape[0]
+        boundary = None
+        if self._boundary is not None:
+            boundary = _spread_over(self._boundary, rows, self._label)
+        phase = 0 if self._ignores_phase else phases_of(cached, tokens, boundary, hidden.device)
+        slots = self._assigned
+        if slots is None and self.plan.slots > 1:
+            slots = tuple(range(self.plan.slots))
+        if slots is None:
+            return Pick(phase, 0)
+        return Pick(phase, torch.tensor(_spread_over(slots, rows, self._label), device=hidden.device))
+
+
+@contextmanager
+def steer(subject: Subject, *interventions: Intervention) -> Iterator[Steering]:
+    """Steer a model inside a `with` block; afterwards, also after an error, it is as it was.
+
+    Several interventions compose: doses on one neuron add, as stacked adapters do. Blocks may be nested. A dial
+    given as a list steers row r of each batch by its r-th number.
+
+    Raises:
+        ModelMismatchError: a circuit was made on another model.
+        SteeringError: an intervention can't be put on this model, or the model is already compiled.
+
+    Example:
+        >>> from neurodial.model.tiny import tiny_subject
+        >>> subject = tiny_subject()
+        >>> with steer(subject) as steering:
+        ...     steering.plan.slots
+        1
+    """
+    with steered(subject, Together(interventions).compile(subject)) as steering:
+        yield steering
+
+
+@contextmanager
+def steer_each(subject: Subject, interventions: Sequence[Intervention]) -> Iterator[Steering]:
+    """Steer with a different intervention in each slot; `assign` says which row of a batch uses which."""
+    plans = [intervention.compile(subject) for intervention in interventions]
+    if any(plan.slots != 1 for plan in plans):
+        raise SteeringError(
+            "An intervention with a list of dials stands among several.", wanted="one dial in each of them"
+        )
+    with steered(subject, stack(plans)) as steering:
+        yield steering
+
+
+@contextmanager
+def steered(subject: Subject, plan: Plan) -> Iterator[Steering]:
+    """Install a plan's edits for the length of a block."""
+    if plan.edits:
+        refuse_compiled(subject)
+    steering = Steering(plan, subject.label)
+
+    def install(handles: list[Handle]) -> None:
+        if plan.edits:
+            handles.append(on_forward(subject, steering.look))
+        for number, (door, _) in enumerate(plan.edits):
+            handles.append(_open(subject, door, steering.edit(number)))
+
+    with installed(install):
+        yield steering
+
+
+def _open(subject: Subject, door: Door, edit: Edit) -> Handle:
+    if door.kind == "neurons":
+        return on_neurons(subject, door.site, edit)
+    if door.kind == "block":
+        return on_block_output(subject, door.layer, edit)
+    if door.kind == "embedding":
+        return on_embedding(subject, edit)
+    return on_write(subject, door.layer, door.kind, edit)
+
+
+def _spread_over(values: Sequence[int], rows: int, label: str) -> list[int]:
+    """Values for each row of a batch; beams and several answers per prompt repeat each prompt's value."""
+    if rows % len(values):
+        raise SteeringError(
+            f"A batch of {rows} rows came to {label}, but the dials are for {len(values)}.",
+            wanted="one dial, or one for each row",
+        )
+    return [value for value in values for _ in range(rows // len(values))]

@@ -1,0 +1,200 @@
+"""Batched generation under interventions.
+
+1. Render, refuse what does not fit the context.
+2. Batches of similar length, padded on the left; rows of different interventions share a batch.
+3. transformers generates; each row's answer is cut at its end token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from neurodial.activations.batches import Batch, batches
+from neurodial.activations.collect import pad_id
+from neurodial.errors import OptionError
+from neurodial.intervention.base import Intervention, Together
+from neurodial.intervention.steer import Steering, steer_each
+from neurodial.model.subject import Subject
+from neurodial.progress import Progress, silent
+from neurodial.prompts.pairs import Prompt
+from neurodial.prompts.render import check_context, render
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How answers are generated.
+
+    Attributes:
+        max_new_tokens: the longest answer.
+        temperature: 0 for greedy decoding, else that of sampling.
+        top_p: keep the smallest set of tokens with this probability when sampling.
+        seed: of the sampling; the same seed, prompts and batch size give the same answers.
+        batch_size: rows of a batch.
+        system: a system message before every prompt.
+    """
+
+    max_new_tokens: int = 128
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    batch_size: int = 16
+    system: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1 or self.batch_size < 1:
+            raise OptionError(
+                f"max_new_tokens is {self.max_new_tokens} and batch_size {self.batch_size}.", wanted="at least 1"
+            )
+        if not 0 <= self.temperature <= 10 or not 0 < self.top_p <= 1:
+            raise OptionError(
+                f"The temperature is {self.temperature} and top_p {self.top_p}.",
+                wanted="a temperature from 0 to 10 and top_p above 0 and at most 1",
+            )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A generated answer.
+
+    Attributes:
+        prompt: what was asked.
+        text: the answer, without special tokens.
+        tokens: its token ids, the end token left out.
+        is_finished: whether the model ended it; false where it was cut at the longest length.
+    """
+
+    prompt: Prompt
+    text: str
+    tokens: tuple[int, ...]
+    is_finished: bool
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def generate(
+    subject: Subject,
+    prompts: Sequence[Prompt],
+    *,
+    under: Sequence[Intervention | None] | Intervention | None = None,
+    decoding: Decoding | None = None,
+    progress: Progress = silent,
+) -> list[Answer]:
+    """Answer prompts, steered or not, in the order given.
+
+    Inside a `with steer(...)` block that steering acts too.
+
+    Args:
+        subject: the model.
+        prompts: what to ask.
+        under: an intervention for all prompts, or one (or None) for each prompt; different ones share a batch.
+        decoding: length, temperature, seed, batch size.
+        progress: shown while it runs.
+
+    Raises:
+        ContextLengthError: a prompt and its answer don't fit the context; found before any work.
+        OptionError: the number of interventions is not the number of prompts.
+
+    Example:
+        >>> from neurodial.model.tiny import tiny_subject
+        >>> [answer] = generate(tiny_subject(), ["Hello"], decoding=Decoding(max_new_tokens=2))
+        >>> len(answer.tokens) <= 2
+        True
+    """
+    decoding = decoding or Decoding()
+    each = [under] * len(prompts) if under is None or isinstance(under, Intervention) else list(under)
+    if len(each) != len(prompts):
+        raise OptionError(f"{len(each)} interventions came for {len(prompts)} prompts.", wanted="one for each prompt")
+    if not prompts:
+        return []
+    sequences = render(subject.tokenizer, prompts, system=decoding.system)
+    check_context([len(s) for s in sequences], subject.context_length, extra=decoding.max_new_tokens)
+    answers: dict[int, Answer] = {}
+    with (
+        _fork_seed(subject, decoding.seed),
+        _slots(subject, each) as (steering, slots),
+        progress("generating", len(prompts)) as advance,
+    ):
+        for batch in _by_size(sequences, decoding.batch_size, pad_id(subject)):
+            if steering is not None:
+                steering.assign([slots[row] for row in batch.rows])
+            for row, tokens in zip(batch.rows, _generate_batch(subject, batch, decoding), strict=True):
+                answers[row] = _answer(subject, prompts[row], tokens)
+            advance(len(batch.rows))
+    return [answers[row] for row in range(len(prompts))]
+
+
+def stop_tokens(subject: Subject) -> frozenset[int]:
+    """The tokens that end an answer, from the generation configuration and the tokenizer."""
+    configured = subject.model.generation_config.eos_token_id
+    listed = configured if isinstance(configured, list) else [configured]
+    return frozenset(int(token) for token in (*listed, subject.tokenizer.eos_token_id) if token is not None)
+
+
+@contextmanager
+def _slots(subject: Subject, each: Sequence[Intervention | None]) -> Iterator[tuple[Steering | None, list[int]]]:
+    """One slot per different intervention, and the slot of each prompt; no steering where there is none."""
+    if all(intervention is None for intervention in each):
+        yield None, []
+        return
+    plain = Together(())
+    found: list[Intervention] = []
+    slots = []
+    for intervention in each:
+        wanted = plain if intervention is None else intervention
+        place = next((n for n, known in enumerate(found) if known is wanted or known == wanted), len(found))
+        if place == len(found):
+            found.append(wanted)
+        slots.append(place)
+    with steer_each(subject, found) as steering:
+        yield steering, slots
+
+
+def _by_size(sequences: Sequence[Sequence[int]], size: int, pad: int) -> Iterator[Batch]:
+    order = sorted(range(len(sequences)), key=lambda row: -len(sequences[row]))
+    for start in range(0, len(order), size):
+        rows = order[start : start + size]
+        part = [sequences[row] for row in rows]
+        for batch in batches(part, pad=pad, side="left", budget=max(len(s) for s in part) * size):
+            yield Batch(tuple(rows[number] for number in batch.rows), batch.tokens, batch.lengths)
+
+
+@torch.no_grad()
+def _generate_batch(subject: Subject, batch: Batch, decoding: Decoding) -> list[list[int]]:
+    tokens = batch.tokens.to(subject.device)
+    width = tokens.shape[1]
+    mask = torch.stack([torch.arange(width) >= width - length for length in batch.lengths]).long()
+    sampling = decoding.temperature > 0
+    options = {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0} if sampling else {}
+    output: Tensor = subject.model.generate(
+        tokens,
+        attention_mask=mask.to(subject.device),
+        max_new_tokens=decoding.max_new_tokens,
+        do_sample=sampling,
+        pad_token_id=pad_id(subject),
+        eos_token_id=sorted(stop_tokens(subject)),
+        **options,
+    )
+    return [[int(token) for token in row] for row in output[:, width:].tolist()]
+
+
+def _answer(subject: Subject, prompt: Prompt, tokens: list[int]) -> Answer:
+    stops = stop_tokens(subject)
+    end = next((place for place, token in enumerate(tokens) if token in stops), None)
+    kept = tokens if end is None else tokens[:end]
+    text = subject.tokenizer.decode(kept, skip_special_tokens=True)
+    return Answer(prompt, text, tuple(kept), end is not None)
+
+
+@contextmanager
+def _fork_seed(subject: Subject, seed: int) -> Iterator[None]:
+    """Seed the sampling without disturbing the caller's random state."""
+    devices = [subject.device] if subject.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield

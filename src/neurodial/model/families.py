@@ -1,0 +1,207 @@
+"""One frozen record per model family: where the blocks and their MLPs are. Data, not code.
+
+Paths of `blocks` and `final_norm` start at the text decoder (`model.get_decoder()`), all others at a block.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from neurodial.errors import UnknownFamilyError
+
+
+@dataclass(frozen=True)
+class Family:
+    """Where a family of models keeps the parts that neurodial reads and writes.
+
+    Attributes:
+        name: the family's name.
+        model_types: `model_type` of the text configurations that it describes.
+        blocks: list of decoder blocks, in the decoder.
+        down: the MLP's linear map back to the residual stream; a neuron is a coordinate of its input.
+        up: the linear map whose output row j feeds neuron j; with `fused` it holds gate and up.
+        gate: the gate's linear map, None where the MLP has none or where it is fused into `up`.
+        activation: the module of the activation function.
+        attention_write: the module whose output attention adds to the residual stream.
+        mlp_write: the module whose output the MLP adds to the residual stream.
+        norms: the block's norms on the residual stream, in the order of their use.
+        final_norm: the norm after the last block, in the decoder.
+        fused: `up` holds gate rows first and up rows second.
+        transposed: weights are (in, out), as Conv1D has them.
+        up_rows_scale: scaling row j of `up` scales neuron j exactly: `act(gate) * up` and nothing between.
+        flattens: the MLP sees (batch * token, hidden) instead of (batch, token, hidden).
+    """
+
+    name: str
+    model_types: tuple[str, ...]
+    blocks: str
+    down: str
+    up: str
+    gate: str | None
+    activation: str
+    attention_write: str
+    mlp_write: str
+    norms: tuple[str, ...]
+    final_norm: str
+    fused: bool = False
+    transposed: bool = False
+    up_rows_scale: bool = False
+    flattens: bool = False
+
+    @property
+    def is_gated(self) -> bool:
+        """Whether a neuron is `act(gate) * up`."""
+        return self.gate is not None or self.fused
+
+
+def _llama_like(
+    name: str, *model_types: str, norms: tuple[str, ...] = ("input_layernorm", "post_attention_layernorm")
+) -> Family:
+    """The layout that Llama set: gate, up and down projections under `mlp`, norms before attention and MLP."""
+    return Family(
+        name=name,
+        model_types=model_types,
+        blocks="layers",
+        down="mlp.down_proj",
+        up="mlp.up_proj",
+        gate="mlp.gate_proj",
+        activation="mlp.act_fn",
+        attention_write="self_attn.o_proj",
+        mlp_write="mlp.down_proj",
+        norms=norms,
+        final_norm="norm",
+        up_rows_scale=True,
+    )
+
+
+def _post_normed(name: str, *model_types: str, norms: tuple[str, ...]) -> Family:
+    """Llama's layout with a norm between each sublayer and the residual stream: the norm's output is the write."""
+    return Family(
+        name=name,
+        model_types=model_types,
+        blocks="layers",
+        down="mlp.down_proj",
+        up="mlp.up_proj",
+        gate="mlp.gate_proj",
+        activation="mlp.act_fn",
+        attention_write="post_attention_layernorm",
+        mlp_write="post_feedforward_layernorm",
+        norms=norms,
+        final_norm="norm",
+        up_rows_scale=True,
+    )
+
+
+_GEMMA_NORMS = (
+    "input_layernorm",
+    "post_attention_layernorm",
+    "pre_feedforward_layernorm",
+    "post_feedforward_layernorm",
+)
+
+FAMILIES: tuple[Family, ...] = (
+    _llama_like("llama", "llama"),  # SmolLM and SmolLM2 too
+    _llama_like("mistral", "mistral"),
+    _llama_like("qwen2", "qwen2", "qwen2_vl_text", "qwen2_5_vl_text"),
+    _llama_like("qwen3", "qwen3"),
+    _llama_like("gemma", "gemma"),
+    _post_normed("gemma2", "gemma2", norms=_GEMMA_NORMS),
+    _post_normed("gemma3", "gemma3", "gemma3_text", norms=_GEMMA_NORMS),
+    _post_normed("olmo2", "olmo2", norms=("post_attention_layernorm", "post_feedforward_layernorm")),
+    Family(
+        name="phi3",
+        model_types=("phi3",),
+        blocks="layers",
+        down="mlp.down_proj",
+        up="mlp.gate_up_proj",
+        gate=None,
+        activation="mlp.activation_fn",
+        attention_write="self_attn.o_proj",
+        mlp_write="mlp.down_proj",
+        norms=("input_layernorm", "post_attention_layernorm"),
+        final_norm="norm",
+        fused=True,
+        up_rows_scale=True,
+    ),
+    Family(
+        name="gpt2",
+        model_types=("gpt2",),
+        blocks="h",
+        down="mlp.c_proj",
+        up="mlp.c_fc",
+        gate=None,
+        activation="mlp.act",
+        attention_write="attn.c_proj",
+        mlp_write="mlp.c_proj",
+        norms=("ln_1", "ln_2"),
+        final_norm="ln_f",
+        transposed=True,
+    ),
+    Family(
+        name="gpt_neox",
+        model_types=("gpt_neox",),
+        blocks="layers",
+        down="mlp.dense_4h_to_h",
+        up="mlp.dense_h_to_4h",
+        gate=None,
+        activation="mlp.act",
+        attention_write="attention.dense",
+        mlp_write="mlp.dense_4h_to_h",
+        norms=("input_layernorm", "post_attention_layernorm"),
+        final_norm="final_layer_norm",
+    ),
+    Family(
+        name="opt",
+        model_types=("opt",),
+        blocks="layers",
+        down="fc2",
+        up="fc1",
+        gate=None,
+        activation="activation_fn",
+        attention_write="self_attn.out_proj",
+        mlp_write="fc2",
+        norms=("self_attn_layer_norm", "final_layer_norm"),
+        final_norm="final_layer_norm",
+        flattens=True,
+    ),
+)
+
+_BY_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}
+_EXPERT_FIELDS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts", "moe_intermediate_size")
+
+
+def family_of(text_config: object) -> Family:
+    """The record that describes a model, from its text configuration.
+
+    Args:
+        text_config: a transformers configuration, `config.get_text_config()`.
+
+    Raises:
+        UnknownFamilyError: no record describes it, or it is a mixture of experts; the message holds the record
+            to write.
+    """
+    model_type = str(getattr(text_config, "model_type", "unknown"))
+    experts = next((name for name in _EXPERT_FIELDS if getattr(text_config, name, None)), None)
+    if experts is not None:
+        raise UnknownFamilyError(
+            f"The model type {model_type!r} is a mixture of experts ({experts} = {getattr(text_config, experts)}).",
+            wanted="a dense model; the neurons of experts can't be read yet",
+            fix=f"Families that work: {', '.join(family.name for family in FAMILIES)}.",
+        )
+    if model_type in _BY_TYPE:
+        return _BY_TYPE[model_type]
+    raise UnknownFamilyError(
+        f"No family record describes the model type {model_type!r}.",
+        wanted=f"one of {', '.join(sorted(_BY_TYPE))}",
+        fix=_record_to_write(model_type),
+    )
+
+
+def _record_to_write(model_type: str) -> str:
+    return (
+        "To teach neurodial this family, add a record to neurodial/model/families.py with the module paths that "
+        f"print(model) shows:\n    Family(name={model_type!r}, model_types=({model_type!r},), blocks='layers', "
+        "down='mlp.down_proj', up='mlp.up_proj', gate='mlp.gate_proj' or None, activation='mlp.act_fn', "
+        "attention_write='self_attn.o_proj', mlp_write='mlp.down_proj', norms=('input_layernorm', "
+        "'post_attention_layernorm'), final_norm='norm')"
+    )

@@ -1,0 +1,167 @@
+"""The only doors into a model. Each takes a function, installs it, and returns a handle that removes it.
+
+A function gets a tensor of shape (row, token, feature) and returns its replacement, or None to leave it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import nn
+
+from neurodial.circuit.site import Site
+from neurodial.errors import SteeringError
+from neurodial.model.subject import Subject
+
+Edit = Callable[[torch.Tensor], torch.Tensor | None]
+
+
+class Handle(Protocol):
+    """Something installed that can be taken out again."""
+
+    def remove(self) -> None:
+        """Take it out."""
+        ...
+
+
+class Handles:
+    """Several handles as one."""
+
+    def __init__(self, handles: Sequence[Handle]) -> None:
+        self._handles = list(handles)
+
+    def remove(self) -> None:
+        """Take all of them out."""
+        for handle in self._handles:
+            handle.remove()
+
+
+def refuse_compiled(subject: Subject) -> None:
+    """Refuse a model that torch.compile has already wrapped: it would ignore new hooks in silence.
+
+    Raises:
+        SteeringError: the model or one of its blocks is compiled.
+    """
+    modules = [subject.model, subject.decoder, *subject.blocks]
+    for module in modules:
+        compiled = getattr(module, "_compiled_call_impl", None) is not None
+        if compiled or type(module).__name__ == "OptimizedModule":
+            raise SteeringError(
+                f"{subject.label} is compiled ({type(module).__name__}); hooks added now would be ignored in silence.",
+                wanted="a model that is compiled inside the `with steer(...)` block, or not at all",
+                fix="Load the model again without torch.compile.",
+            )
+
+
+def on_neurons(subject: Subject, site: Site, edit: Edit) -> Handle:
+    """Read or replace a site's neurons: the input of its down projection, (row, token, neuron)."""
+    if subject.family.flattens:
+        return _on_flat_neurons(subject, site, edit)
+
+    def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        del module
+        replaced = edit(args[0])
+        return None if replaced is None else (replaced, *args[1:])
+
+    return subject.down(site).register_forward_pre_hook(hook)
+
+
+def on_write(subject: Subject, layer: int, part: Literal["attention", "mlp"], edit: Edit) -> Handle:
+    """Read or replace what attention or the MLP of a layer adds to the residual stream, (row, token, hidden)."""
+    path = subject.family.attention_write if part == "attention" else subject.family.mlp_write
+    module = subject.blocks[layer].get_submodule(path)
+    if not (subject.family.flattens and part == "mlp"):
+        return module.register_forward_hook(_output_hook(edit))
+    shape, remember = _remember_shape(subject.blocks[layer])
+
+    def hook(module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor | None:
+        del module, args
+        replaced = edit(output.view(*shape, output.shape[-1]))
+        return None if replaced is None else replaced.reshape(output.shape)
+
+    return Handles([remember, module.register_forward_hook(hook)])
+
+
+def on_block_output(subject: Subject, layer: int, edit: Edit) -> Handle:
+    """Read or replace the residual stream after a block, (row, token, hidden)."""
+    return subject.blocks[layer].register_forward_hook(_output_hook(edit))
+
+
+def on_embedding(subject: Subject, edit: Edit) -> Handle:
+    """Read or replace the residual stream before the first block, (row, token, hidden)."""
+
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        del module
+        hidden = args[0] if args else kwargs["hidden_states"]
+        replaced = edit(hidden)
+        if replaced is None:
+            return None
+        return ((replaced, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": replaced})
+
+    return subject.blocks[0].register_forward_pre_hook(hook, with_kwargs=True)
+
+
+def on_forward(subject: Subject, look: Callable[[int, int, int], None]) -> Handle:
+    """Be told before each pass of the decoder: number of rows, number of tokens, tokens already cached."""
+
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        del module
+        tokens = kwargs.get("input_ids", args[0] if args else None)
+        tokens = kwargs.get("inputs_embeds") if tokens is None else tokens
+        if tokens is None:
+            raise SteeringError("The decoder was called without input_ids or inputs_embeds.")
+        cache = kwargs.get("past_key_values")
+        cached = 0 if cache is None else int(cache.get_seq_length())
+        look(int(tokens.shape[0]), int(tokens.shape[1]), cached)
+
+    return subject.decoder.register_forward_pre_hook(hook, with_kwargs=True)
+
+
+@contextmanager
+def installed(handles: Callable[[list[Handle]], None]) -> Iterator[None]:
+    """Install what `handles` appends to its list; take all of it out at the end, after errors too."""
+    placed: list[Handle] = []
+    try:
+        handles(placed)
+        yield
+    finally:
+        for handle in reversed(placed):
+            handle.remove()
+
+
+def _output_hook(edit: Edit) -> Callable[[nn.Module, tuple[Any, ...], Any], Any]:
+    def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        del module, args
+        if isinstance(output, tuple):
+            replaced = edit(output[0])
+            return None if replaced is None else (replaced, *output[1:])
+        return edit(output)
+
+    return hook
+
+
+def _remember_shape(block: nn.Module) -> tuple[list[int], Handle]:
+    """A list that holds (rows, tokens) of the block's present input, for parts that flatten the two."""
+    shape: list[int] = []
+
+    def look(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        del module
+        hidden = args[0] if args else kwargs["hidden_states"]
+        shape[:] = hidden.shape[:2]
+
+    return shape, block.register_forward_pre_hook(look, with_kwargs=True)
+
+
+def _on_flat_neurons(subject: Subject, site: Site, edit: Edit) -> Handle:
+    shape, remember = _remember_shape(subject.blocks[site.layer])
+
+    def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        del module
+        neurons = args[0]
+        replaced = edit(neurons.view(*shape, neurons.shape[-1]))
+        return None if replaced is None else (replaced.reshape(neurons.shape), *args[1:])
+
+    return Handles([remember, subject.down(site).register_forward_pre_hook(hook)])

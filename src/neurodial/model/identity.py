@@ -1,0 +1,91 @@
+"""What makes two models the same one: a digest of a fixed sample of all weights, of any adapter, of the vocabulary."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from neurodial.provenance import ModelIdentity, canonical_json, sha256
+
+_SAMPLES = 64
+
+
+def identify(
+    model: Any,
+    tokenizer: Any,
+    *,
+    label: str,
+    family: str,
+    widths: tuple[int, ...],
+    base_digest: str | None,
+    adapter_digest: str | None,
+) -> ModelIdentity:
+    """The identity of a loaded model; `base_digest` stands in for the weights where an adapter was merged."""
+    template = getattr(tokenizer, "chat_template", None)
+    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    return ModelIdentity(
+        label=label,
+        family=family,
+        digest=base_digest or weights_digest(model),
+        adapter_digest=adapter_digest,
+        tokenizer_hash=sha256(canonical_json(vocabulary)),
+        template_hash=None if template is None else sha256(canonical_json(template)),
+        dtype=str(model.dtype).removeprefix("torch."),
+        widths=widths,
+    )
+
+
+def weights_digest(model: torch.nn.Module) -> str:
+    """SHA-256 over names, shapes and 64 evenly spaced elements of every weight, rounded to bfloat16.
+
+    The rounding makes one model the same in float32 and in bfloat16. Offloaded weights are read from where
+    they are kept.
+    """
+    return tensors_digest(dict(_weights(model)))
+
+
+def tensors_digest(tensors: dict[str, torch.Tensor]) -> str:
+    """SHA-256 over names, shapes and 64 evenly spaced elements of each tensor, rounded to bfloat16."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        if tensor.is_meta:
+            continue
+        flat = tensor.detach().reshape(-1)
+        places = torch.linspace(0, flat.numel() - 1, min(_SAMPLES, flat.numel()), dtype=torch.float64).long()
+        sample = flat[places.to(flat.device)].cpu()
+        if sample.is_floating_point():
+            sample = sample.to(torch.bfloat16).view(torch.int16)
+        digest.update(sample.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def adapter_digest(folder: Path) -> str:
+    """SHA-256 over an adapter's tensors and the settings that change what it does."""
+    import json
+
+    from safetensors.torch import load_file
+
+    settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    effective = {key: settings.get(key) for key in ("peft_type", "r", "lora_alpha", "use_rslora", "target_modules")}
+    if isinstance(effective["target_modules"], list):
+        effective["target_modules"] = sorted(effective["target_modules"])
+    tensors = load_file(folder / "adapter_model.safetensors")
+    return sha256(canonical_json(effective) + tensors_digest(tensors))
+
+
+def _weights(model: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
+    """Named weights; those that accelerate has offloaded are taken from its map instead of the meta device."""
+    found = []
+    for name, parameter in model.named_parameters():
+        if parameter.is_meta:
+            module = model.get_submodule(name.rpartition(".")[0])
+            stored = getattr(getattr(module, "_hf_hook", None), "weights_map", None)
+            tensor = parameter if stored is None else stored[name.rpartition(".")[2]]
+            found.append((name, tensor))
+        else:
+            found.append((name, parameter))
+    return found

@@ -1,0 +1,3 @@
+"""Takes JSONL, TOML, CSV or lists of prompts.
+Gives a `PairSet`: positive and negative prompts in three splits that never overlap, and their tokens.
+"""

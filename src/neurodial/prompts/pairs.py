@@ -1,0 +1,290 @@
+"""Prompts and contrasts as frozen values."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from neurodial.errors import OverlapError, PromptError
+from neurodial.provenance import canonical_json, sha256
+
+Split = Literal["discovery", "development", "test"]
+SPLITS: tuple[Split, ...] = ("discovery", "development", "test")
+_SHARES = (0.4, 0.2, 0.4)
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of a chat: who speaks (`system`, `user`, `assistant`) and what is said."""
+
+    role: str
+    content: str
+
+
+Prompt = str | tuple[Message, ...]
+"""A prompt is one user text, or a chat as a tuple of messages."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt of one side of a contrast.
+
+    Attributes:
+        prompt: the text, or the chat.
+        category: a free label, empty where there is none.
+        positive_answer: an answer that shows the behaviour, for margins that compare whole answers.
+        negative_answer: an answer of the same content that does not.
+    """
+
+    prompt: Prompt
+    category: str = ""
+    positive_answer: str | None = None
+    negative_answer: str | None = None
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Prompts that show a behaviour and prompts that show its opposite. They need not be paired.
+
+    Example:
+        >>> contrast = Contrast.of(["How do I pick a lock?"], ["How do I paint a door?"])
+        >>> len(contrast.positive), len(contrast.negative)
+        (1, 1)
+
+    Raises:
+        PromptError: a side is empty, a prompt is blank or stands twice.
+        OverlapError: a prompt stands on both sides.
+    """
+
+    positive: tuple[Example, ...]
+    negative: tuple[Example, ...]
+
+    def __post_init__(self) -> None:
+        for side, examples in (("positive", self.positive), ("negative", self.negative)):
+            _check_side(side, examples)
+        both = {_key(e.prompt) for e in self.positive} & {_key(e.prompt) for e in self.negative}
+        if both:
+            raise OverlapError(
+                f"{_prompts(len(both))} on both sides, such as {_quote(min(both))}.",
+                wanted="positive and negative prompts that differ",
+                fix="Take it out of one side.",
+            )
+
+    @classmethod
+    def of(cls, positive: Iterable[Prompt | Example], negative: Iterable[Prompt | Example]) -> Contrast:
+        """A contrast from two lists of texts, chats or examples."""
+        return cls(tuple(map(_example, positive)), tuple(map(_example, negative)))
+
+    def swapped(self) -> Contrast:
+        """The same prompts with the sides exchanged."""
+        return Contrast(self.negative, self.positive)
+
+    def __len__(self) -> int:
+        return len(self.positive) + len(self.negative)
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the content; the order of the prompts does not matter."""
+        sides = [sorted(canonical_json(_plain(e)) for e in side) for side in (self.positive, self.negative)]
+        return sha256(canonical_json(sides))
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """What a set of pairs is about, and how its behaviour is recognised.
+
+    Attributes:
+        name: the name to ask for it by.
+        title: one line.
+        description: a few lines.
+        margin: `openers` where the behaviour shows in an answer's first words, `answer` where only the whole
+            answer tells (language, formality, length).
+        detector: name of the detector that says whether an answer shows the behaviour.
+        rate_on: the side whose prompts the behaviour's rate is measured on.
+        licence: the prompts' licence.
+    """
+
+    name: str
+    title: str = ""
+    description: str = ""
+    margin: Literal["openers", "answer"] = "openers"
+    detector: str = ""
+    rate_on: Literal["positive", "negative"] = "positive"
+    licence: str = ""
+
+
+@dataclass(frozen=True)
+class PairSet:
+    """Contrastive prompts in three splits: to discover with, to tune on, to report on.
+
+    A split may be None where the user has too few prompts for it; asking for a missing one is an error.
+
+    Example:
+        >>> pairs = PairSet.of([f"Harm {n}?" for n in range(10)], [f"Help {n}?" for n in range(10)])
+        >>> len(pairs.discovery.positive), len(pairs.development.positive), len(pairs.test.positive)
+        (4, 2, 4)
+
+    Raises:
+        OverlapError: a prompt stands in two splits.
+    """
+
+    behaviour: Behaviour
+    splits: tuple[Contrast | None, Contrast | None, Contrast | None] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        refuse_overlap(
+            {
+                name: [example.prompt for example in (*contrast.positive, *contrast.negative)]
+                for name, contrast in zip(SPLITS, self.splits, strict=True)
+                if contrast is not None
+            }
+        )
+
+    @classmethod
+    def of(
+        cls, positive: Sequence[Prompt | Example], negative: Sequence[Prompt | Example], *, name: str = "custom"
+    ) -> PairSet:
+        """Split two lists into 40 % discovery, 20 % development and 40 % test.
+
+        Who goes where depends on each prompt's own hash alone, so it does not change with the order.
+        """
+        sides = [_deal([_example(item) for item in side]) for side in (positive, negative)]
+        contrasts = [_contrast_or_none(*parts) for parts in zip(*sides, strict=True)]
+        if all(contrast is None for contrast in contrasts):
+            Contrast.of(positive, negative)  # says which side is empty
+        return cls(Behaviour(name), (contrasts[0], contrasts[1], contrasts[2]))
+
+    @classmethod
+    def read(cls, source: str) -> PairSet:
+        """A shipped behaviour by name, or a JSONL, TOML or CSV file by path."""
+        from neurodial.prompts.behaviours import read_pairs
+
+        return read_pairs(source)
+
+    @property
+    def discovery(self) -> Contrast:
+        """The prompts to find a circuit with."""
+        return self.split("discovery")
+
+    @property
+    def development(self) -> Contrast:
+        """The prompts to tune on."""
+        return self.split("development")
+
+    @property
+    def test(self) -> Contrast:
+        """The prompts to report on; nothing is ever tuned on them."""
+        return self.split("test")
+
+    def split(self, name: Split) -> Contrast:
+        """One split by its name.
+
+        Raises:
+            PromptError: the set has no prompts for this split.
+        """
+        contrast = self.splits[SPLITS.index(name)]
+        if contrast is None:
+            raise PromptError(
+                f"The set {self.behaviour.name!r} has no {name} prompts on both sides.",
+                wanted=f"at least one positive and one negative prompt with split {name!r}",
+                fix="Add some, or leave the split out everywhere: then they are dealt 40 / 20 / 40.",
+            )
+        return contrast
+
+    def measured(self, name: Split) -> tuple[Example, ...]:
+        """The prompts of a split that the behaviour's rate is measured on."""
+        contrast = self.split(name)
+        return contrast.positive if self.behaviour.rate_on == "positive" else contrast.negative
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the content of all splits."""
+        return sha256(canonical_json([None if split is None else split.hash for split in self.splits]))
+
+
+def refuse_overlap(lists: dict[str, list[Prompt]]) -> None:
+    """Refuse prompts that stand in two of the named lists.
+
+    Letter case and white space are folded first, so a copy with another capital is found too.
+
+    Raises:
+        OverlapError: names the lists and a prompt that stands in both.
+    """
+    keys = {name: {_key(prompt) for prompt in prompts} for name, prompts in lists.items()}
+    names = list(keys)
+    for position, first in enumerate(names):
+        for second in names[position + 1 :]:
+            shared = keys[first] & keys[second]
+            if shared:
+                raise OverlapError(
+                    f"{_prompts(len(shared))} in both {first} and {second}, such as {_quote(min(shared))}.",
+                    wanted="splits without a common prompt, or a result says nothing about new prompts",
+                    fix="Take it out of one of them.",
+                )
+
+
+def as_messages(prompt: Prompt) -> list[dict[str, str]]:
+    """A prompt as the list of messages that chat templates take."""
+    if isinstance(prompt, str):
+        return [{"role": "user", "content": prompt}]
+    return [{"role": message.role, "content": message.content} for message in prompt]
+
+
+def prompt_text(prompt: Prompt) -> str:
+    """A prompt as text to show: the text itself, or the last user message of a chat."""
+    if isinstance(prompt, str):
+        return prompt
+    return next((m.content for m in reversed(prompt) if m.role == "user"), prompt[-1].content)
+
+
+def _example(item: Prompt | Example) -> Example:
+    return item if isinstance(item, Example) else Example(item)
+
+
+def _key(prompt: Prompt) -> str:
+    """What two prompts are compared by: all their text, case and white space folded."""
+    return " ".join(" ".join(m["content"] for m in as_messages(prompt)).casefold().split())
+
+
+def _quote(text: str) -> str:
+    return repr(text if len(text) <= 80 else text[:77] + "…")
+
+
+def _prompts(count: int) -> str:
+    return "1 prompt stands" if count == 1 else f"{count} prompts stand"
+
+
+def _plain(example: Example) -> list[object]:
+    return [as_messages(example.prompt), example.category, example.positive_answer, example.negative_answer]
+
+
+def _check_side(side: str, examples: tuple[Example, ...]) -> None:
+    if not examples:
+        raise PromptError(
+            f"The {side} side has no prompts.",
+            wanted="prompts that show the behaviour and prompts that show its opposite",
+            fix=f"Add at least one {side} prompt; 50 or more on each side give stable circuits.",
+        )
+    keys = [_key(example.prompt) for example in examples]
+    if "" in keys:
+        raise PromptError(f"Prompt {keys.index('') + 1} of the {side} side is blank.", fix="Take it out.")
+    text, count = Counter(keys).most_common(1)[0]
+    if count > 1:
+        raise PromptError(
+            f"{_quote(text)} stands {count} times on the {side} side.",
+            wanted="each prompt once: a copy would count twice",
+            fix="Take the copies out.",
+        )
+
+
+def _deal(examples: list[Example]) -> Iterator[tuple[Example, ...]]:
+    ordered = sorted(examples, key=lambda example: sha256(_key(example.prompt)))
+    first = round(len(ordered) * _SHARES[0])
+    second = first + round(len(ordered) * _SHARES[1])
+    yield from (tuple(ordered[:first]), tuple(ordered[first:second]), tuple(ordered[second:]))
+
+
+def _contrast_or_none(positive: tuple[Example, ...], negative: tuple[Example, ...]) -> Contrast | None:
+    return Contrast(positive, negative) if positive and negative else None

@@ -1,0 +1,21 @@
+"""What holds for every test: nothing is downloaded, and array shapes are checked while the tests run."""
+
+import os
+
+# Before anything imports a library that reads them.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["MPLBACKEND"] = "agg"
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # One thread for each worker: the workers already fill the processor.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["MKL_NUM_THREADS"] = "1"
+
+# Every annotated shape and type of the library is checked at run time in the tests.
+# NEURODIAL_TEST_SHAPES=0 turns that off, to see whether a failure or a slow test comes from it.
+if os.environ.get("NEURODIAL_TEST_SHAPES", "1") != "0":
+    from jaxtyping import install_import_hook
+
+    install_import_hook("neurodial", "beartype.beartype")

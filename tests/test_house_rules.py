@@ -1,0 +1,286 @@
+"""The promises of the project that a machine can check.
+
+Each rule is a function from a tree to its violations, so that an empty list is the only good answer.
+"""
+
+import ast
+import importlib
+import inspect
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "src" / "neurodial"
+
+IMPORT_MILLISECONDS = 150
+HEAVY_LIBRARIES = (
+    "accelerate",
+    "cyclopts",
+    "datasets",
+    "fastapi",
+    "gguf",
+    "huggingface_hub",
+    "jinja2",
+    "matplotlib",
+    "numpy",
+    "peft",
+    "pydantic",
+    "rich",
+    "safetensors",
+    "scipy",
+    "torch",
+    "transformers",
+)
+PICKLING_LIBRARIES = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
+
+# Put together from pieces, so that this file does not break its own rule.
+MACHINE_WORDS = (
+    "/" + "work/",
+    "/tmp/" + "bash_jobs",
+    "/root/" + ".pyenv",
+    "/opt/" + "wheels",
+    "/opt/" + "pypi",
+    "pypi" + ".org",
+    "pythonhosted" + ".org",
+    "registry." + "npmjs.org",
+    "deb." + "debian.org",
+)
+
+
+def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run this interpreter on this tree's package, as a user's fresh process would."""
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=True, env=environment)
+
+
+def modules() -> list[tuple[str, ast.Module]]:
+    """Every module of the library: its path in the package, and its syntax tree."""
+    paths = sorted(PACKAGE.rglob("*.py"))
+    assert paths, f"no modules under {PACKAGE}"
+    return [(path.relative_to(PACKAGE).as_posix(), ast.parse(path.read_text(encoding="utf-8"))) for path in paths]
+
+
+def public_objects() -> list[tuple[str, object]]:
+    import neurodial
+
+    return [(name, getattr(neurodial, name)) for name in neurodial.__all__]
+
+
+# ------------------------------------------------------------------------------------------- quiet and light
+
+
+def import_milliseconds() -> float:
+    """Cumulative time of `import neurodial` as the interpreter itself reports it, without its own start."""
+    report = run_python("-X", "importtime", "-c", "import neurodial").stderr
+    line = next(line for line in report.splitlines() if line.split("|")[-1].strip() == "neurodial")
+    return int(line.split("|")[1]) / 1000
+
+
+def test_import_is_quick():
+    # The best of several runs: noise only ever adds time.
+    times = []
+    for _ in range(8):
+        times.append(import_milliseconds())
+        if times[-1] < IMPORT_MILLISECONDS:
+            return
+    pytest.fail(f"import neurodial took {min(times):.0f} ms at best, more than {IMPORT_MILLISECONDS} ms")
+
+
+def test_import_loads_no_heavy_library():
+    loaded = run_python("-c", "import sys, neurodial; print(*sys.modules)").stdout.split()
+    assert sorted(set(loaded) & set(HEAVY_LIBRARIES)) == []
+
+
+def test_import_prints_nothing():
+    result = run_python("-c", "import neurodial")
+    assert (result.stdout, result.stderr) == ("", "")
+
+
+# ------------------------------------------------------------------------------------------- stages
+
+
+def stage_packages() -> list[Path]:
+    return sorted({path.parent for path in PACKAGE.glob("*/*.py")})
+
+
+def stage_violations(init: Path) -> Iterator[str]:
+    if not init.exists():
+        yield "there is no __init__.py"
+        return
+    tree = ast.parse(init.read_text(encoding="utf-8"))
+    lines = (ast.get_docstring(tree) or "").splitlines()
+    if len(tree.body) != 1 or not lines:
+        yield "it must hold a docstring and nothing else"
+    elif [line.split()[0] for line in lines if re.match(r"(Takes|Gives)\b", line)] != ["Takes", "Gives"]:
+        yield "its docstring must say what it Takes and then what it Gives, each at the start of a line"
+
+
+@pytest.mark.parametrize("package", stage_packages(), ids=lambda path: path.name)
+def test_a_stage_says_what_it_takes_and_gives(package):
+    assert list(stage_violations(package / "__init__.py")) == []
+
+
+def test_there_are_stages():
+    assert {"prompts", "circuit", "model", "activations", "attribution", "intervention", "cli"} <= {
+        path.name for path in stage_packages()
+    }
+
+
+# ------------------------------------------------------------------------------------------- forbidden code
+
+
+def is_true_setting(node: ast.AST, name: str) -> bool:
+    """Whether the node passes `name` as anything but the literal False, as an argument or in a dictionary."""
+    if isinstance(node, ast.keyword) and node.arg == name:
+        return not (isinstance(node.value, ast.Constant) and node.value.value is False)
+    if isinstance(node, ast.Dict):
+        settings = zip(node.keys, node.values, strict=True)
+        given = [value for key, value in settings if isinstance(key, ast.Constant) and key.value == name]
+        return any(not (isinstance(value, ast.Constant) and value.value is False) for value in given)
+    return False
+
+
+def imported_names(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        return [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return []
+
+
+def code_violations(path: str, tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        place = f"{path}:{getattr(node, 'lineno', '?')}"
+        imported = imported_names(node)
+        if {name.split(".")[0] for name in imported} & PICKLING_LIBRARIES:
+            yield f"{place}: a pickling library (files are JSON and safetensors)"
+        if "torch.load" in imported or (isinstance(node, ast.Attribute) and ast.unparse(node) == "torch.load"):
+            yield f"{place}: torch.load"
+        for setting in ("trust_remote_code", "allow_pickle"):
+            if is_true_setting(node, setting):
+                yield f"{place}: {setting} that may be true"
+        if isinstance(node, ast.ExceptHandler) and node.type is None:
+            yield f"{place}: a bare except"
+        is_print = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+        if is_print and not path.startswith("cli/"):
+            yield f"{place}: print (the library logs; only the command line prints)"
+
+
+def test_no_forbidden_code():
+    assert [violation for path, tree in modules() for violation in code_violations(path, tree)] == []
+
+
+# ------------------------------------------------------------------------------------------- the public list
+
+
+def names_in(page: Path) -> set[str]:
+    """Names set as code on a page: `load`, `nd.load`, `load(model)` and `load.method` all name load."""
+    spans = re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8"))
+    return {match[1] for span in spans if (match := re.match(r"(?:nd\.|neurodial\.)?([A-Za-z_]\w*)", span))}
+
+
+def test_public_list_is_sorted_and_public():
+    import neurodial
+
+    assert list(neurodial.__all__) == sorted(set(neurodial.__all__))
+    assert [name for name in neurodial.__all__ if name.startswith("_") and name != "__version__"] == []
+
+
+def test_public_names_can_be_imported():
+    missing = []
+    for name in importlib.import_module("neurodial").__all__:
+        namespace: dict[str, object] = {}
+        try:
+            exec(f"from neurodial import {name}", namespace)  # noqa: S102 - exactly what a user types
+        except ImportError as error:
+            missing.append(str(error))
+    assert missing == []
+
+
+def test_public_names_are_listed_by_dir():
+    import neurodial
+
+    assert set(neurodial.__all__) <= set(dir(neurodial))
+
+
+def lacks_example(value: object) -> bool:
+    docstring = inspect.getdoc(value) if inspect.ismodule(value) else getattr(value, "__doc__", None)
+    return re.search(r"^\s*(>>> |Example:|Examples:)", docstring or "", re.MULTILINE) is None
+
+
+def test_public_names_have_an_example():
+    assert [name for name, value in public_objects() if not isinstance(value, str) and lacks_example(value)] == []
+
+
+def test_public_names_are_in_the_reference():
+    assert sorted({name for name, _ in public_objects()} - names_in(ROOT / "docs" / "reference.md")) == []
+
+
+def test_errors_are_documented():
+    errors = importlib.import_module("neurodial.errors")
+    public = {
+        name
+        for name, value in vars(errors).items()
+        if inspect.isclass(value)
+        and issubclass(value, Exception)
+        and value.__module__ == errors.__name__
+        and not name.startswith("_")
+    }
+    assert public, "neurodial.errors defines no error"
+    assert sorted(public - names_in(ROOT / "docs" / "errors.md")) == []
+
+
+# ------------------------------------------------------------------------------------------- the tree
+
+
+def project_files() -> list[Path]:
+    """What is, or is about to be, under version control."""
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if listing.returncode != 0:
+        pytest.skip("not a git checkout: nothing says which files belong to the project")
+    return sorted(ROOT / name for name in listing.stdout.split("\0") if name and (ROOT / name).is_file())
+
+
+def text_of(path: Path) -> str:
+    """The file's text; nothing for a binary file."""
+    content = path.read_bytes()
+    return "" if b"\0" in content[:8192] else content.decode("utf-8", errors="ignore")
+
+
+def word_violations(path: Path) -> Iterator[str]:
+    for number, line in enumerate(text_of(path).splitlines(), start=1):
+        for word in MACHINE_WORDS:
+            if word in line:
+                yield f"{path.relative_to(ROOT)}:{number}: {word}"
+
+
+def test_no_file_names_the_machine_it_was_made_on():
+    assert [violation for path in project_files() for violation in word_violations(path)] == []
+
+
+def test_sizes():
+    script = ROOT / "scripts" / "sizes.py"
+    result = subprocess.run([sys.executable, script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_wheel_holds_the_whole_package(tmp_path):
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    packed = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("neurodial/")}
+    source = {path.relative_to(PACKAGE.parent).as_posix() for path in project_files() if PACKAGE in path.parents}
+    assert sorted(source ^ packed) == []
