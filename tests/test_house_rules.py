@@ -136,15 +136,28 @@ def test_there_are_stages():
 # ------------------------------------------------------------------------------------------- forbidden code
 
 
-def is_true_setting(node: ast.AST, name: str) -> bool:
-    """Whether the node passes `name` as anything but the literal False, as an argument or in a dictionary."""
-    if isinstance(node, ast.keyword) and node.arg == name:
-        return not (isinstance(node.value, ast.Constant) and node.value.value is False)
+def settings_in(node: ast.AST) -> list[tuple[object, ast.expr | None]]:
+    """Names and values that a node sets: an argument passed, a dictionary's entries, defaults, an annotated field."""
+    if isinstance(node, ast.keyword):
+        return [(node.arg, node.value)]
     if isinstance(node, ast.Dict):
-        settings = zip(node.keys, node.values, strict=True)
-        given = [value for key, value in settings if isinstance(key, ast.Constant) and key.value == name]
-        return any(not (isinstance(value, ast.Constant) and value.value is False) for value in given)
-    return False
+        keys = [key.value if isinstance(key, ast.Constant) else None for key in node.keys]
+        return list(zip(keys, node.values, strict=True))
+    if isinstance(node, ast.arguments):
+        positional = [argument.arg for argument in (*node.posonlyargs, *node.args)]
+        with_default = positional[len(positional) - len(node.defaults) :]
+        keyword_only = [argument.arg for argument in node.kwonlyargs]
+        return [*zip(with_default, node.defaults, strict=True), *zip(keyword_only, node.kw_defaults, strict=True)]
+    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+        return [(node.target.id, node.value)]
+    return []
+
+
+def sets_true(node: ast.AST, name: str) -> bool:
+    """Whether the node sets `name` to True itself; handing on what a user chose is fine."""
+    return any(
+        key == name and isinstance(value, ast.Constant) and value.value is True for key, value in settings_in(node)
+    )
 
 
 def imported_names(node: ast.AST) -> list[str]:
@@ -164,8 +177,8 @@ def code_violations(path: str, tree: ast.Module) -> Iterator[str]:
         if "torch.load" in imported or (isinstance(node, ast.Attribute) and ast.unparse(node) == "torch.load"):
             yield f"{place}: torch.load"
         for setting in ("trust_remote_code", "allow_pickle"):
-            if is_true_setting(node, setting):
-                yield f"{place}: {setting} that may be true"
+            if sets_true(node, setting):
+                yield f"{place}: {setting}=True that the user did not ask for"
         if isinstance(node, ast.ExceptHandler) and node.type is None:
             yield f"{place}: a bare except"
         is_print = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from neurodial.intervention.scale import Pin, Scale
     from neurodial.intervention.steer import steer
     from neurodial.intervention.vector import AddVector, ProjectOut
-    from neurodial.measurement.generate import Answer, Decoding, generate
+    from neurodial.measurement.generate import Answer, generate
+    from neurodial.measurement.options import Decoding
     from neurodial.model.load import load
     from neurodial.model.subject import Subject
     from neurodial.prompts.pairs import Contrast, Example, Message, PairSet
@@ -35,7 +36,7 @@ _HOMES = {
     "Circuit": "circuit.circuit",
     "Contrast": "prompts.pairs",
     "Count": "circuit.select",
-    "Decoding": "measurement.generate",
+    "Decoding": "measurement.options",
     "Example": "prompts.pairs",
     "Fraction": "circuit.select",
     "Index": "activations.position",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
-def discover(  # noqa: C901  # one option, one line
+def discover(
     model: str,
     *,
     behaviour: Annotated[str, Parameter(name=["--behaviour", "-b"])],

@@ -50,7 +50,7 @@ def print_json(value: object) -> None:
 
 def quiet_libraries() -> None:
     """Keep transformers' own progress bars and advice out of the way; its errors stay."""
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
     from transformers.utils import logging as transformers_logging
 
     disable_progress_bars()
