@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -19,6 +19,7 @@ from neurodial.model.subject import Subject
 Edit = Callable[[torch.Tensor], torch.Tensor | None]
 
 
+@runtime_checkable
 class Handle(Protocol):
     """Something installed that can be taken out again."""
 
