@@ -8,6 +8,8 @@ from pathlib import Path
 
 from neurodial.errors import FileError
 
+_SHOWN = 40  # letters of a file's name in the temporary one's, which may not be longer than the system takes
+
 
 def refuse_existing(path: Path | str, *, overwrite: bool = False) -> Path:
     """Check, before long work, that `path` can be written.
@@ -16,9 +18,13 @@ def refuse_existing(path: Path | str, *, overwrite: bool = False) -> Path:
         FileError: the file exists and `overwrite` is false, or its folder can't be written.
     """
     target = Path(path)
-    if target.is_dir():
+    try:
+        is_folder, exists = target.is_dir(), target.exists()
+    except OSError as error:  # a name that the file system does not take
+        raise FileError(f"{target} can't be written: {error.strerror}.", fix="Choose another name.") from error
+    if is_folder:
         raise FileError(f"{target} is a folder.", wanted="the path of a file")
-    if target.exists() and not overwrite:
+    if exists and not overwrite:
         raise FileError(f"{target} exists already.", fix="Choose another name, or say --force (overwrite=True).")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +54,7 @@ def write_atomic(path: Path | str, content: str | bytes, *, overwrite: bool = Fa
     data = content.encode() if isinstance(content, str) else content
     temporary: str | None = None
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name[:_SHOWN]}.", dir=target.parent)
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(data)
             stream.flush()
