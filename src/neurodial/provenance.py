@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
-_PACKAGES = ("neurodial", "torch", "transformers", "safetensors", "peft")
+_PACKAGES = ("torch", "transformers", "safetensors", "peft")
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,14 @@ class ModelIdentity:
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of the packages that a result depends on.
+    """Versions of neurodial and of the installed packages that a result depends on.
 
     Example:
-        >>> sorted(versions())[:2]
-        ['neurodial', 'peft']
+        >>> sorted(versions())[0]
+        'neurodial'
     """
-    found = {}
+    # Of the code that runs, which need not be installed. By name: the package lists every stage, this is an early one.
+    found = {"neurodial": str(importlib.import_module("neurodial").__version__)}
     for package in _PACKAGES:
         try:
             found[package] = metadata.version(package)
