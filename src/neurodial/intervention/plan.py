@@ -67,8 +67,10 @@ class Bank(ABC):
         """The same edit with other settings."""
 
     @abstractmethod
-    def apply(self, hidden: Float[Tensor, "row token feature"], pick: Pick) -> Float[Tensor, "row token feature"]:
-        """The edited tensor; never in place."""
+    def apply(
+        self, hidden: Float[Tensor, "row token feature"], *settings: Tensor
+    ) -> Float[Tensor, "row token feature"]:
+        """The edited tensor, never in place; `settings` are those that a `Pick` chose from `tensors`, in order."""
 
     def neutral(self) -> Bank:
         """One slot that changes nothing."""
@@ -103,9 +105,11 @@ class Multiply(Bank):
         """Multipliers instead of doses: subtracted once in float64, not at every token."""
         return Multiply((1 - self.doses).to(device, dtype), are_multipliers=True)
 
-    def apply(self, hidden: Float[Tensor, "row token feature"], pick: Pick) -> Float[Tensor, "row token feature"]:
+    def apply(
+        self, hidden: Float[Tensor, "row token feature"], *settings: Tensor
+    ) -> Float[Tensor, "row token feature"]:
         """One multiply."""
-        return hidden * pick.of(self.doses)
+        return hidden * settings[0]
 
 
 @dataclass(frozen=True)
@@ -122,9 +126,11 @@ class Add(Bank):
         """The same with other vectors."""
         return Add(tensors[0])
 
-    def apply(self, hidden: Float[Tensor, "row token feature"], pick: Pick) -> Float[Tensor, "row token feature"]:
+    def apply(
+        self, hidden: Float[Tensor, "row token feature"], *settings: Tensor
+    ) -> Float[Tensor, "row token feature"]:
         """One addition."""
-        return hidden + pick.of(self.vectors)
+        return hidden + settings[0]
 
 
 @dataclass(frozen=True)
@@ -142,11 +148,13 @@ class Project(Bank):
         """The same with other settings."""
         return Project(*tensors)
 
-    def apply(self, hidden: Float[Tensor, "row token feature"], pick: Pick) -> Float[Tensor, "row token feature"]:
+    def apply(
+        self, hidden: Float[Tensor, "row token feature"], *settings: Tensor
+    ) -> Float[Tensor, "row token feature"]:
         """One projection."""
-        direction = pick.of(self.directions)
+        direction, strength = settings
         along = (hidden * direction).sum(dim=-1, keepdim=True)
-        return hidden - pick.of(self.strengths) * along * direction
+        return hidden - strength * along * direction
 
 
 @dataclass(frozen=True)
@@ -164,11 +172,12 @@ class Replace(Bank):
         """The same with other settings."""
         return Replace(*tensors)
 
-    def apply(self, hidden: Float[Tensor, "row token feature"], pick: Pick) -> Float[Tensor, "row token feature"]:
+    def apply(
+        self, hidden: Float[Tensor, "row token feature"], *settings: Tensor
+    ) -> Float[Tensor, "row token feature"]:
         """An interpolation; neurons with share 0 keep their value bit for bit."""
-        share = pick.of(self.shares)
-        moved = hidden + share * (pick.of(self.values) - hidden)
-        return torch.where(share == 0, hidden, moved)
+        value, share = settings
+        return torch.where(share == 0, hidden, hidden + share * (value - hidden))
 
 
 @dataclass(frozen=True)

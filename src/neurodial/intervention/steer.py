@@ -31,7 +31,7 @@ class Steering:
     def __init__(self, plan: Plan, label: str = "the model") -> None:
         self._label = label
         self._placed: dict[tuple[int, torch.device, torch.dtype], Bank] = {}
-        self._picks: dict[tuple[torch.device, int], Pick] = {}
+        self._chosen: dict[tuple[int, int, torch.device, torch.dtype], tuple[Tensor, ...]] = {}
         self._assigned: tuple[int, ...] | None = None
         self._boundary: tuple[int, ...] | None = None
         self._shape = (0, 0, 0)
@@ -46,7 +46,7 @@ class Steering:
         if slots is not None and not all(0 <= slot < self.plan.slots for slot in slots):
             raise SteeringError(f"The slots are {list(slots)}.", wanted=f"0 to {self.plan.slots - 1}")
         self._assigned = None if slots is None else tuple(slots)
-        self._picks.clear()
+        self._chosen.clear()
 
     def mark_prompts(self, lengths: Sequence[int] | None) -> None:
         """Row r's tokens from place `lengths[r]` on count as generated (places count padding and cache).
@@ -54,7 +54,7 @@ class Steering:
         None: the pass that fills an empty cache is the prompt, every later one is generated.
         """
         self._boundary = None if lengths is None else tuple(lengths)
-        self._picks.clear()
+        self._chosen.clear()
 
     def replace(self, plan: Plan) -> None:
         """Exchange the settings for those of a plan with the same doors in the same order; no hook changes.
@@ -68,17 +68,19 @@ class Steering:
 
     def look(self, rows: int, tokens: int, cached: int) -> None:
         """Be told the shape of the pass that begins."""
-        shape = (rows, tokens, cached)
-        if shape != self._shape:
-            self._shape = shape
-            self._picks.clear()
+        self._shape = (rows, tokens, cached)
+        if not self._ignores_phase:
+            self._chosen.clear()
 
     def edit(self, number: int) -> Edit:
         """The function that makes the plan's edit of the given number."""
 
         def apply(hidden: Tensor) -> Tensor:
-            bank = self._bank(number, hidden)
-            return bank.apply(hidden, self._pick(hidden))
+            key = (number, hidden.shape[0], hidden.device, hidden.dtype)
+            settings = self._chosen.get(key)
+            if settings is None:
+                settings = self._chosen[key] = self._choose(number, hidden)
+            return self.plan.edits[number][1].apply(hidden, *settings)
 
         return apply
 
@@ -86,7 +88,7 @@ class Steering:
         self.plan = plan
         self._ignores_phase = plan.ignores_phase
         self._placed.clear()
-        self._picks.clear()
+        self._chosen.clear()
 
     def _bank(self, number: int, hidden: Tensor) -> Bank:
         key = (number, hidden.device, hidden.dtype)
@@ -95,14 +97,12 @@ class Steering:
             bank = self._placed[key] = self.plan.edits[number][1].to(hidden.device, hidden.dtype)
         return bank
 
-    def _pick(self, hidden: Tensor) -> Pick:
-        key = (hidden.device, hidden.shape[0])
-        pick = self._picks.get(key)
-        if pick is None:
-            pick = self._picks[key] = self._make_pick(hidden)
-        return pick
+    def _choose(self, number: int, hidden: Tensor) -> tuple[Tensor, ...]:
+        """The settings of an edit for the cells of a batch; kept until rows, phases or dials change."""
+        pick = self._pick(hidden)
+        return tuple(pick.of(tensor) for tensor in self._bank(number, hidden).tensors())
 
-    def _make_pick(self, hidden: Tensor) -> Pick:
+    def _pick(self, hidden: Tensor) -> Pick:
         _, tokens, cached = self._shape
         rows = hidden.shape[0]
         boundary = None

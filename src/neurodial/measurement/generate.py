@@ -139,7 +139,10 @@ def _generate_batch(subject: Subject, batch: Batch, decoding: Decoding) -> list[
     width = tokens.shape[1]
     mask = torch.stack([torch.arange(width) >= width - length for length in batch.lengths]).long()
     sampling = decoding.temperature > 0
-    options = {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0} if sampling else {}
+    # Said outright: some models' own generation settings hold a repetition penalty, and greedy would not be greedy.
+    options = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "num_beams": 1}
+    if sampling:
+        options |= {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0}
     output: Tensor = subject.model.generate(
         tokens,
         attention_mask=mask.to(subject.device),

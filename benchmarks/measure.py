@@ -1,0 +1,49 @@
+"""What the benchmarks share: interleaved timing, medians, and a results file with the machine and the versions."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from neurodial.files import write_atomic
+from neurodial.provenance import now, versions
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def interleaved(tasks: dict[str, Callable[[], object]], *, rounds: int = 5) -> dict[str, list[float]]:
+    """Seconds of each task, run in turn so that a drift of the machine's speed meets all of them alike."""
+    seconds: dict[str, list[float]] = {name: [] for name in tasks}
+    for turn in range(rounds + 1):
+        for name, task in tasks.items():
+            start = time.perf_counter()
+            task()
+            if turn:  # the first round warms up
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def ratios(seconds: dict[str, list[float]], *, of: str, to: str) -> dict[str, float]:
+    """Minimum, median and maximum of the ratio of two tasks, round by round."""
+    each = [first / second for first, second in zip(seconds[of], seconds[to], strict=True)]
+    return {"min": min(each), "median": statistics.median(each), "max": max(each)}
+
+
+def write(name: str, result: dict[str, object], *, command: str) -> None:
+    """Write a result beside the others, and print it."""
+    whole = {
+        "command": command,
+        "created": now(),
+        "machine": {"cpu_count": os.cpu_count(), "threads": torch.get_num_threads(), "processor": platform.machine()},
+        "versions": versions(),
+        **result,
+    }
+    print(json.dumps(result, indent=1))
+    write_atomic(RESULTS / f"{name}.json", json.dumps(whole, indent=1) + "\n", overwrite=True)

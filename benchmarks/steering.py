@@ -1,0 +1,47 @@
+"""Steered generation against unsteered, at batch 1 and 16: SmolLM2, 46 neurons in every layer's reach.
+
+Run: python benchmarks/steering.py
+"""
+
+from __future__ import annotations
+
+from measure import interleaved, ratios, write
+
+from neurodial.circuit.circuit import Circuit, Row
+from neurodial.circuit.site import Neuron
+from neurodial.intervention.scale import Scale
+from neurodial.measurement.generate import generate
+from neurodial.measurement.options import Decoding
+from neurodial.model.load import load
+from neurodial.prompts.behaviours import read_prompt_list
+
+TOKENS = 24
+
+
+def main() -> None:
+    subject = load("demo-base")
+    prompts = list(read_prompt_list("neutral").split("development"))[:16]
+    # One or two neurons in each of the 30 layers: more hooks than a discovered circuit of 46 has.
+    rows = [Row(Neuron(number % subject.layers, None, number), 1.0, 1.0) for number in range(46)]
+    # Dial 1e-6 changes no token, so both sides generate the same text; the work is that of any dial.
+    scale = Scale(Circuit.of(rows), dial=1e-6)
+    result: dict[str, object] = {"model": "SmolLM2-135M-Instruct, float32", "new_tokens": TOKENS, "hooked_layers": 30}
+    for size in (1, 16):
+        decoding = Decoding(max_new_tokens=TOKENS, batch_size=size)
+        asked = prompts[:size]
+        seconds = interleaved(
+            {
+                "steered": lambda: generate(subject, asked, under=scale, decoding=decoding),  # noqa: B023  # run at once
+                "plain": lambda: generate(subject, asked, decoding=decoding),  # noqa: B023
+            },
+            rounds=9,
+        )
+        result[f"batch_{size}"] = {
+            "seconds": seconds,
+            "steered_over_plain": ratios(seconds, of="steered", to="plain"),
+        }
+    write("steering", result, command="python benchmarks/steering.py")
+
+
+if __name__ == "__main__":
+    main()
