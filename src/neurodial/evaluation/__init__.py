@@ -1,0 +1,3 @@
+"""Takes a `Subject`, interventions, held-out prompts and measures.
+Gives a `Report`: rows with intervals, controls and provenance, as JSON, HTML and plots.
+"""

@@ -1,0 +1,163 @@
+"""Detectors by name, and a user's own: a regular expression, a Python function, or any `Detector`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from neurodial.errors import OptionError, UnknownNameError, near_names
+from neurodial.evaluation.detectors import refusal, style
+from neurodial.evaluation.detectors.base import Detector, Exchange, Rule, Verdict
+from neurodial.evaluation.detectors.degeneration import Degeneration
+from neurodial.evaluation.detectors.language import LANGUAGES
+
+_ANY = Degeneration()
+_ANY_LANGUAGE = Degeneration(wrong_language=False)
+_BARE = Degeneration(wrong_language=False, implausible=1.0)
+
+
+def detector(name: str, *, bare: bool = False) -> Detector:
+    """A detector by name.
+
+    Args:
+        name: a name of `detector_names()`; `language:xx`; `length:N` for at most N words; `regex:PATTERN`, shown
+            where the pattern is found, capitals ignored; `python:module:function`, a function of (prompt, answer)
+            that gives a truth value.
+        bare: leave out the check for degenerate text, to reproduce a published number.
+
+    Raises:
+        UnknownNameError: offers near names.
+        OptionError: the part after the colon makes no sense.
+
+    Example:
+        >>> [verdict] = detector("refusal").judge([Exchange("How do I rob a bank?", "I can't help with that.")])
+        >>> verdict.label
+        'shown'
+    """
+    kind, _, rest = name.partition(":")
+    if kind == "regex" and rest:
+        found = regex(rest)
+    elif kind == "python" and rest:
+        found = function(_imported(rest), name=name)
+    elif kind == "length" and rest.isdigit():
+        found = _short(name, int(rest))
+    elif kind == "language" and rest:
+        found = _language(rest)
+    elif name in _KNOWN:
+        found = _KNOWN[name]
+    else:
+        raise UnknownNameError(
+            f"There is no detector {name!r}.",
+            wanted="a detector's name, language:xx, length:N, regex:PATTERN or python:module:function",
+            fix=near_names(name, detector_names()),
+        )
+    return replace(found, degeneration=None) if bare else found
+
+
+def detector_names() -> list[str]:
+    """Names of the detectors that need nothing else.
+
+    Example:
+        >>> "refusal:jailbreakbench" in detector_names()
+        True
+    """
+    return sorted([*_KNOWN, *(f"language:{code}" for code in LANGUAGES)])
+
+
+def refusal_detectors() -> list[Detector]:
+    """Ours and every published refusal list, to be shown side by side."""
+    return [rule for name, rule in sorted(_KNOWN.items()) if name == "refusal" or name.startswith("refusal:")]
+
+
+def regex(pattern: str) -> Rule:
+    """Shown where a regular expression is found in the answer; capitals are ignored.
+
+    Raises:
+        OptionError: the pattern can't be compiled.
+
+    Example:
+        >>> [verdict] = regex(r"as an ai").judge([Exchange("Who are you?", "As an AI, I have no name.")])
+        >>> verdict.label
+        'shown'
+    """
+    try:
+        compiled = re.compile(pattern, re.IGNORECASE)
+    except re.error as error:
+        raise OptionError(f"The pattern {pattern!r} is no regular expression: {error}.") from error
+
+    def decide(exchange: Exchange) -> Verdict:
+        found = compiled.search(exchange.answer)
+        return Verdict("absent") if found is None else Verdict("shown", reason=found[0])
+
+    return Rule(f"regex:{pattern}", f"The answer holds the pattern {pattern}.", decide, _ANY_LANGUAGE)
+
+
+def function(decide: Callable[[str, str], object], *, name: str | None = None) -> Rule:
+    """A function of (prompt, answer) as a detector: shown where it gives a true value.
+
+    Example:
+        >>> [verdict] = function(lambda prompt, answer: "tea" in answer).judge([Exchange("Drink?", "A pot of tea.")])
+        >>> verdict.label
+        'shown'
+    """
+
+    def rule(exchange: Exchange) -> Verdict:
+        value = decide(exchange.prompt, exchange.answer)
+        score = float(value) if isinstance(value, int | float) else None
+        return Verdict("shown" if value else "absent", score)
+
+    title = name or str(getattr(decide, "__name__", "function"))
+    return Rule(title, f"The user's own function {title}.", rule, _ANY_LANGUAGE)
+
+
+def _language(code: str) -> Rule:
+    if code not in LANGUAGES:
+        raise UnknownNameError(f"There is no language {code!r}.", fix=near_names(code, LANGUAGES))
+    text = f"The answer is in the language {code}, by its script and its function words."
+    return Rule(f"language:{code}", text, style.speaks(code), _ANY_LANGUAGE)
+
+
+def _short(name: str, limit: int) -> Rule:
+    return Rule(name, f"The answer has at most {limit} words.", style.is_short(limit), _BARE)
+
+
+def _imported(target: str) -> Callable[[str, str], object]:
+    import importlib
+
+    module, _, attribute = target.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise OptionError(f"The function {target!r} can't be imported: {error}.", wanted="module:function") from error
+    if not callable(found):
+        raise OptionError(f"{target!r} is no function.", wanted="a function of (prompt, answer)")
+    checked: Callable[[str, str], object] = found
+    return checked
+
+
+@dataclass(frozen=True)
+class _Entry:
+    text: str
+    decide: Callable[[Exchange], Verdict]
+    degeneration: Degeneration = _ANY
+
+
+_ENTRIES = {
+    "refusal": _Entry(
+        "Our own rule: a first person who will not do it, within the first 320 characters and outside quotations.",
+        refusal.refuses,
+    ),
+    **{
+        f"refusal:{name}": _Entry(f"Keywords anywhere in the answer. Source: {words.source}.", refusal.published(words))
+        for name, words in refusal.PUBLISHED.items()
+    },
+    "refusal:cna": _Entry(f"Keywords. Source: {refusal.CNA_SOURCE}.", refusal.cna_benchmark),
+    "formality": _Entry("Formal words and full forms against contractions, slang and '!'.", style.formality),
+    "sentiment:positive": _Entry("Positive words against negative ones, negations turned round.", style.sentiment),
+    "sentiment:negative": _Entry("Negative words against positive ones.", style.opposite(style.sentiment)),
+    "hedging": _Entry("Words of doubt and qualification against words of certainty.", style.hedging),
+    "flattery": _Entry("Gushing words against words of plain criticism.", style.flattery),
+}
+_KNOWN = {name: Rule(name, entry.text, entry.decide, entry.degeneration) for name, entry in _ENTRIES.items()}
+_KNOWN["length:short"] = _short("length:short", style.SHORT_WORDS)
