@@ -110,7 +110,8 @@ class _Places:
 
 
 def _read(neurons: Tensor, places: _Places, site: Site) -> Tensor:
-    cells = neurons[places.row.to(neurons.device), places.token.to(neurons.device)].float()
+    cells = neurons[places.row.to(neurons.device), places.token.to(neurons.device)]
+    cells = cells.to(torch.promote_types(cells.dtype, torch.float32))
     if not bool(torch.isfinite(cells).all()):
         raise ActivationError(
             f"Layer {site.layer} gives NaN or infinite activations.",
@@ -120,7 +121,7 @@ def _read(neurons: Tensor, places: _Places, site: Site) -> Tensor:
     if places.is_single:
         return cells
     owner = places.row.to(neurons.device)
-    sums = torch.zeros(len(places.rows), cells.shape[-1], device=cells.device).index_add_(0, owner, cells)
+    sums = cells.new_zeros(len(places.rows), cells.shape[-1]).index_add_(0, owner, cells)
     return sums / torch.bincount(owner, minlength=len(places.rows))[:, None]
 
 
