@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -10,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from neurodial.errors import FileError, PromptError, UnknownNameError, near_names
-from neurodial.prompts.pairs import SPLITS, PairSet, Split, refuse_overlap
-from neurodial.prompts.read import behaviour_of, read_pair_file, read_rows
+from neurodial.prompts.pairs import SPLITS, PairSet, Split, prompt_key, refuse_overlap
+from neurodial.prompts.read import read_pair_file, read_rows
+from neurodial.prompts.table import read_table
 from neurodial.provenance import canonical_json, sha256
 
 _FILE_ENDINGS = {".jsonl", ".csv", ".toml"}
@@ -86,7 +88,7 @@ def read_prompt_list(source: str) -> PromptList:
 
     Raises:
         UnknownNameError: neither a shipped list nor a file.
-        PromptError: a line holds no prompt, or a prompt stands in two splits.
+        PromptError: a line holds no prompt, or a prompt stands twice or in two splits.
 
     Example:
         >>> len(read_prompt_list("diverse").prompts) >= 100
@@ -99,7 +101,11 @@ def read_prompt_list(source: str) -> PromptList:
     rows = list(_text_rows(path)) if path.suffix == ".txt" else list(_json_rows(path))
     if not rows:
         raise PromptError(f"{path} holds no prompts.", wanted="at least one")
-    by_split: dict[str, list[Any]] = {split: [p for s, p in rows if s == split] for split in SPLITS}
+    by_split: dict[str, list[Any]] = {}
+    for split, prompt in rows:
+        by_split.setdefault(split or "the lines without a split", []).append(prompt)
+    for prompts in by_split.values():
+        _refuse_copies(path, prompts)
     refuse_overlap(by_split)
     return PromptList(path.stem, tuple(rows))
 
@@ -112,7 +118,7 @@ def read_texts(path: Path) -> list[str]:
 
 def _text_rows(path: Path) -> list[tuple[Split | None, str]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise FileError(f"{path} can't be read: {error}.") from error
     return [(None, line.strip()) for line in lines if line.strip()]
@@ -130,6 +136,14 @@ def _json_rows(path: Path) -> list[tuple[Split | None, str]]:
     return rows
 
 
+def _refuse_copies(path: Path, prompts: list[str]) -> None:
+    text, count = Counter(map(prompt_key, prompts)).most_common(1)[0]
+    if count > 1:
+        raise PromptError(
+            f"{text!r} stands {count} times in {path}.", wanted="each prompt once", fix="Take the copies out."
+        )
+
+
 def _library() -> Path:
     return Path(str(resources.files("neurodial.prompts"))) / "library"
 
@@ -141,5 +155,5 @@ def _tables() -> dict[str, dict[str, Any]]:
 
 def describe_behaviour(name: str) -> tuple[str, str]:
     """Title and description of a shipped behaviour, without reading its prompts."""
-    behaviour = behaviour_of(_tables()[name], default=name, place=name)
-    return behaviour.title, behaviour.description
+    table = read_table(_library() / f"{name}.toml")
+    return table.title, table.description

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 from neurodial.errors import OverlapError, PromptError
 from neurodial.provenance import canonical_json, sha256
@@ -13,6 +13,7 @@ from neurodial.provenance import canonical_json, sha256
 Split = Literal["discovery", "development", "test"]
 SPLITS: tuple[Split, ...] = ("discovery", "development", "test")
 _SHARES = (0.4, 0.2, 0.4)
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Contrast:
     def __post_init__(self) -> None:
         for side, examples in (("positive", self.positive), ("negative", self.negative)):
             _check_side(side, examples)
-        both = {_key(e.prompt) for e in self.positive} & {_key(e.prompt) for e in self.negative}
+        both = {prompt_key(e.prompt) for e in self.positive} & {prompt_key(e.prompt) for e in self.negative}
         if both:
             raise OverlapError(
                 f"{_prompts(len(both))} on both sides, such as {_quote(min(both))}.",
@@ -150,10 +151,9 @@ class PairSet:
 
         Who goes where depends on each prompt's own hash alone, so it does not change with the order.
         """
-        sides = [_deal([_example(item) for item in side]) for side in (positive, negative)]
-        contrasts = [_contrast_or_none(*parts) for parts in zip(*sides, strict=True)]
-        if all(contrast is None for contrast in contrasts):
-            Contrast.of(positive, negative)  # says which side is empty
+        whole = Contrast.of(positive, negative)  # refuses, before prompts are spread, what is wrong with them together
+        sides = [deal(side, lambda example: prompt_key(example.prompt)) for side in (whole.positive, whole.negative)]
+        contrasts = [_contrast_or_none(tuple(first), tuple(second)) for first, second in zip(*sides, strict=True)]
         return cls(Behaviour(name), (contrasts[0], contrasts[1], contrasts[2]))
 
     @classmethod
@@ -207,12 +207,13 @@ class PairSet:
 def refuse_overlap(lists: dict[str, list[Prompt]]) -> None:
     """Refuse prompts that stand in two of the named lists.
 
-    Letter case and white space are folded first, so a copy with another capital is found too.
+    Letter case and white space are folded first, so a copy with another capital is found too; so is the same
+    request with another answer after it.
 
     Raises:
         OverlapError: names the lists and a prompt that stands in both.
     """
-    keys = {name: {_key(prompt) for prompt in prompts} for name, prompts in lists.items()}
+    keys = {name: {prompt_key(_request(prompt)) for prompt in prompts} for name, prompts in lists.items()}
     names = list(keys)
     for position, first in enumerate(names):
         for second in names[position + 1 :]:
@@ -223,6 +224,19 @@ def refuse_overlap(lists: dict[str, list[Prompt]]) -> None:
                     wanted="splits without a common prompt, or a result says nothing about new prompts",
                     fix="Take it out of one of them.",
                 )
+
+
+def deal(items: Iterable[Item], key: Callable[[Item], str]) -> tuple[list[Item], list[Item], list[Item]]:
+    """Items in three parts, 40 / 20 / 40 %, by the hash of each item's key: their order does not matter.
+
+    Example:
+        >>> [len(part) for part in deal("abcdefghij", str)]
+        [4, 2, 4]
+    """
+    ordered = sorted(items, key=lambda item: sha256(key(item)))
+    first = round(len(ordered) * _SHARES[0])
+    second = first + round(len(ordered) * _SHARES[1])
+    return ordered[:first], ordered[first:second], ordered[second:]
 
 
 def as_messages(prompt: Prompt) -> list[dict[str, str]]:
@@ -243,9 +257,15 @@ def _example(item: Prompt | Example) -> Example:
     return item if isinstance(item, Example) else Example(item)
 
 
-def _key(prompt: Prompt) -> str:
+def prompt_key(prompt: Prompt) -> str:
     """What two prompts are compared by: all their text, case and white space folded."""
     return " ".join(" ".join(m["content"] for m in as_messages(prompt)).casefold().split())
+
+
+def _request(prompt: Prompt) -> Prompt:
+    """A prompt without the answer that it may end in."""
+    is_answered = not isinstance(prompt, str) and len(prompt) > 1 and prompt[-1].role == "assistant"
+    return prompt[:-1] if is_answered else prompt
 
 
 def _quote(text: str) -> str:
@@ -267,7 +287,7 @@ def _check_side(side: str, examples: tuple[Example, ...]) -> None:
             wanted="prompts that show the behaviour and prompts that show its opposite",
             fix=f"Add at least one {side} prompt; 50 or more on each side give stable circuits.",
         )
-    keys = [_key(example.prompt) for example in examples]
+    keys = [prompt_key(example.prompt) for example in examples]
     if "" in keys:
         raise PromptError(f"Prompt {keys.index('') + 1} of the {side} side is blank.", fix="Take it out.")
     text, count = Counter(keys).most_common(1)[0]
@@ -277,13 +297,6 @@ def _check_side(side: str, examples: tuple[Example, ...]) -> None:
             wanted="each prompt once: a copy would count twice",
             fix="Take the copies out.",
         )
-
-
-def _deal(examples: list[Example]) -> Iterator[tuple[Example, ...]]:
-    ordered = sorted(examples, key=lambda example: sha256(_key(example.prompt)))
-    first = round(len(ordered) * _SHARES[0])
-    second = first + round(len(ordered) * _SHARES[1])
-    yield from (tuple(ordered[:first]), tuple(ordered[first:second]), tuple(ordered[second:]))
 
 
 def _contrast_or_none(positive: tuple[Example, ...], negative: tuple[Example, ...]) -> Contrast | None:

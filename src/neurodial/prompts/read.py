@@ -8,23 +8,38 @@ A record is one of
   then read as part of the chat.
 
 Every record may also hold `split`, `category`, and the two answers. A TOML file holds the behaviour's fields and
-either `file = "pairs.jsonl"` or two lists, `positive` and `negative`.
+either `file = "pairs.jsonl"` or two lists, `positive` and `negative`. Where no record names a split, records are
+dealt to the splits; both sides of a record go to the same one.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import json
-import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from neurodial.errors import FileError, PromptError
-from neurodial.prompts.pairs import SPLITS, Behaviour, Contrast, Example, Message, PairSet, Prompt, Split
+from neurodial.prompts.pairs import (
+    SPLITS,
+    Behaviour,
+    Contrast,
+    Example,
+    Message,
+    PairSet,
+    Prompt,
+    Split,
+    deal,
+    prompt_key,
+)
+from neurodial.prompts.table import read_table
+
+Side = Literal["positive", "negative"]
 
 
 class _Message(BaseModel):
@@ -41,7 +56,7 @@ class _Record(BaseModel):
     positive: _Text | None = None
     negative: _Text | None = None
     text: _Text | None = None
-    label: Literal["positive", "negative"] | None = None
+    label: Side | None = None
     prompt: _Text | None = None
     positive_answer: str | None = None
     negative_answer: str | None = None
@@ -54,7 +69,7 @@ class Placed:
     """An example with its side, its split (None: to be dealt) and where it stands in the file."""
 
     example: Example
-    side: Literal["positive", "negative"]
+    side: Side
     split: Split | None
     place: str
 
@@ -72,19 +87,42 @@ def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         raise FileError(f"{path} is not UTF-8 (byte {error.start}).", fix="Save it as UTF-8.") from error
     except OSError as error:
         raise FileError(f"{path} can't be read: {error.strerror}.") from error
-    if path.suffix == ".csv":
-        for number, row in enumerate(csv.DictReader(text.splitlines()), start=2):
-            yield f"{path.name}, line {number}", {key: value for key, value in row.items() if key and value}
-        return
-    for number, line in enumerate(text.splitlines(), start=1):
+    yield from _csv_rows(path, text) if path.suffix == ".csv" else _json_rows(path, text)
+
+
+def _csv_rows(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    place = f"{path.name}, line 1"
+    try:
+        columns = len(reader.fieldnames or ())
+        place = f"{path.name}, line {reader.line_num + 1}"
+        for row in reader:
+            if None in row:
+                raise PromptError(
+                    f"{place} has {columns + len(row[None])} fields: {_clip(str(list(row.values())))}",
+                    wanted=f"{columns}, as in the header",
+                    fix='Put quotes around a prompt with a comma: "like this, for example".',
+                )
+            yield place, {key: value for key, value in row.items() if key and value}
+            place = f"{path.name}, line {reader.line_num + 1}"
+    except csv.Error as error:
+        raise PromptError(f"{place} is not CSV: {error}.", fix="Is a quote left open, or not doubled?") from error
+
+
+def _json_rows(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, line in enumerate(text.split("\n"), start=1):  # splitlines would cut at U+2028, which JSON may hold
         if not line.strip():
             continue
         place = f"{path.name}, line {number}"
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+            json.dumps(row, ensure_ascii=False).encode()
+        except (ValueError, RecursionError) as error:
+            reason = str(error)
+            if isinstance(error, json.JSONDecodeError):
+                reason = f"{error.msg}, column {error.colno}"
             raise PromptError(
-                f"{place} is not JSON ({error.msg}, column {error.colno}): {_clip(line)}",
+                f"{place} is not JSON ({reason}): {_clip(line)}",
                 wanted='an object on one line, such as {"positive": "…", "negative": "…"}',
             ) from error
         if not isinstance(row, dict):
@@ -104,56 +142,80 @@ def read_pair_file(path: Path) -> PairSet:
         raise FileError(f"{path} ends in {path.suffix!r}.", wanted="a .jsonl, .csv or .toml file")
     if path.suffix == ".toml":
         return _read_toml(path)
-    placed = [item for place, row in read_rows(path) for item in _placed(place, row)]
-    return assemble(Behaviour(path.stem), placed)
+    return assemble(Behaviour(path.stem), _records(path))
 
 
 def assemble(behaviour: Behaviour, placed: list[Placed]) -> PairSet:
-    """Put examples into their splits; where no record names a split, deal them 40 / 20 / 40."""
+    """Put examples into their splits; where no record names a split, deal the records 40 / 20 / 40."""
     _refuse_copies(placed)
-    if all(item.split is None for item in placed):
-        sides: dict[str, list[Prompt | Example]] = {"positive": [], "negative": []}
-        for item in placed:
-            sides[item.side].append(item.example)
-        dealt = PairSet.of(sides["positive"], sides["negative"], name=behaviour.name)
-        return PairSet(behaviour, dealt.splits)
+    is_dealt = all(item.split is None for item in placed)
+    if is_dealt:
+        _contrast(placed)  # refuses, before prompts are spread, what is wrong with them together
+        placed = _dealt(placed)
     without = next((item for item in placed if item.split is None), None)
     if without is not None:
         raise PromptError(
             f"{without.place} names no split, others do.",
             wanted=f'"split" on every line ({", ".join(SPLITS)}) or on none',
         )
-    parts = [_contrast(placed, split) for split in SPLITS]
+    parts: list[Contrast | None] = []
+    for split in SPLITS:
+        chosen = [item for item in placed if item.split == split]
+        too_few = not chosen or (is_dealt and len({item.side for item in chosen}) < 2)
+        parts.append(None if too_few else _contrast(chosen, f"In the {split} split: "))
     return PairSet(behaviour, (parts[0], parts[1], parts[2]))
 
 
-def _contrast(placed: list[Placed], split: Split) -> Contrast | None:
-    chosen = [item for item in placed if item.split == split]
-    if not chosen:
-        return None
-    return Contrast(
-        tuple(item.example for item in chosen if item.side == "positive"),
-        tuple(item.example for item in chosen if item.side == "negative"),
-    )
+def _dealt(placed: list[Placed]) -> list[Placed]:
+    """Each example with a split. Both sides of a record go to the same one, so that matched prompts stay matched."""
+    records: dict[str, list[Placed]] = {}
+    for item in placed:
+        records.setdefault(item.place, []).append(item)
+    found: list[Placed] = []
+    for sides in ({"positive", "negative"}, {"positive"}, {"negative"}):
+        alike = [record for record in records.values() if {item.side for item in record} == sides]
+        parts = deal(alike, lambda record: "\n".join(prompt_key(item.example.prompt) for item in record))
+        for split, part in zip(SPLITS, parts, strict=True):
+            found += [replace(item, split=split) for record in part for item in record]
+    return found
+
+
+def _contrast(placed: list[Placed], context: str = "") -> Contrast:
+    sides = [tuple(item.example for item in placed if item.side == side) for side in ("positive", "negative")]
+    try:
+        return Contrast(*sides)
+    except PromptError as error:
+        raise type(error)(f"{context}{error.problem}", wanted=error.wanted, fix=error.fix) from error
+
+
+def _records(path: Path) -> list[Placed]:
+    placed = [item for place, row in read_rows(path) for item in _placed(place, row)]
+    if not placed:
+        raise PromptError(f"{path} holds no prompts.", wanted='lines such as {"positive": "…", "negative": "…"}')
+    return placed
 
 
 def _placed(place: str, row: dict[str, Any]) -> list[Placed]:
     try:
         record = _Record.model_validate(row)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise PromptError(f"{place}: {where}: {first['msg']}. The line: {_clip(json.dumps(row))}") from error
+        deepest = max(error.errors(), key=lambda found: len(found["loc"]))  # of a text or a chat, what it looks like
+        fields = {*_Record.model_fields, *_Message.model_fields}
+        where = ".".join(str(part) for part in deepest["loc"] if isinstance(part, int) or part in fields)
+        raise PromptError(f"{place}: {where}: {deepest['msg']}. The line: {_shown(row)}") from error
     sides = list(_sides(record))
     if not sides:
         raise PromptError(
-            f"{place} holds no prompt: {_clip(json.dumps(row, ensure_ascii=False))}",
+            f"{place} holds no prompt: {_shown(row)}",
             wanted='"positive" and "negative", or "text" and "label", or "prompt" with both answers',
         )
+    blank = next((side for side, example in sides if not prompt_key(example.prompt)), None)
+    if blank is not None:
+        raise PromptError(f"{place}: the {blank} prompt is blank: {_shown(row)}", fix="Fill it, or take the line out.")
     return [Placed(example, side, record.split, place) for side, example in sides]
 
 
-def _sides(record: _Record) -> Iterator[tuple[Literal["positive", "negative"], Example]]:
+def _sides(record: _Record) -> Iterator[tuple[Side, Example]]:
     def example(text: _Text) -> Example:
         return Example(_prompt(text), record.category, record.positive_answer, record.negative_answer)
 
@@ -179,12 +241,12 @@ def _answered(text: _Text, answer: str) -> list[_Message]:
 
 
 def _refuse_copies(placed: list[Placed]) -> None:
-    seen: dict[tuple[Prompt, str], str] = {}
+    seen: dict[tuple[str, str, Split | None], str] = {}
     for item in placed:
-        key = (item.example.prompt, item.side)
+        key = (prompt_key(item.example.prompt), item.side, item.split)
         if key in seen:
             raise PromptError(
-                f"{item.place} repeats the {item.side} prompt of {seen[key]}: {_clip(str(item.example.prompt))}",
+                f"{item.place} repeats the {item.side} prompt of {seen[key]}: {_clip(key[0])}",
                 wanted="each prompt once: a copy would count twice",
                 fix="Take one of them out.",
             )
@@ -192,34 +254,24 @@ def _refuse_copies(placed: list[Placed]) -> None:
 
 
 def _read_toml(path: Path) -> PairSet:
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise FileError(f"{path} can't be read as TOML: {error}.") from error
-    behaviour = behaviour_of(table, default=path.stem, place=path.name)
-    lists = {side: table[side] for side in ("positive", "negative") if side in table}
-    if lists:
-        rows = [(side, number, text) for side, texts in lists.items() for number, text in enumerate(texts, start=1)]
+    table = read_table(path)
+    behaviour = table.behaviour(default=path.stem)
+    lists: dict[Side, list[Any] | None] = {"positive": table.positive, "negative": table.negative}
+    if any(texts is not None for texts in lists.values()):
+        rows = [(side, number, text) for side, texts in lists.items() for number, text in enumerate(texts or (), 1)]
         placed = [p for side, n, t in rows for p in _placed(f"{path.name}, {side} {n}", {"text": t, "label": side})]
         return assemble(behaviour, placed)
-    data = path.parent / table.get("file", f"{path.stem}.jsonl")
+    data = path.parent / (table.file or f"{path.stem}.jsonl")
     if not data.exists():
         raise FileError(
             f"{path} holds no prompts, and {data.name} is not beside it.",
             wanted='two lists, positive and negative, or file = "pairs.jsonl"',
         )
-    return assemble(behaviour, [item for place, row in read_rows(data) for item in _placed(place, row)])
+    return assemble(behaviour, _records(data))
 
 
-def behaviour_of(table: dict[str, Any], *, default: str, place: str) -> Behaviour:
-    """The behaviour that a TOML table describes."""
-    known = {field.name for field in fields(Behaviour)}
-    behaviour = Behaviour(**{"name": default, **{key: value for key, value in table.items() if key in known}})
-    if behaviour.margin not in {"openers", "answer"}:
-        raise PromptError(f"{place}: margin is {behaviour.margin!r}.", wanted="openers or answer")
-    if behaviour.rate_on not in {"positive", "negative"}:
-        raise PromptError(f"{place}: rate_on is {behaviour.rate_on!r}.", wanted="positive or negative")
-    return behaviour
+def _shown(row: dict[str, Any]) -> str:
+    return _clip(json.dumps(row, ensure_ascii=False, default=str))
 
 
 def _clip(text: str) -> str:

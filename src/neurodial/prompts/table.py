@@ -1,0 +1,53 @@
+"""The TOML file of a behaviour: its fields, and its prompts or the file that holds them."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from neurodial.errors import FileError, PromptError
+from neurodial.prompts.pairs import Behaviour
+
+
+class Table(BaseModel):
+    """What the TOML file of a behaviour may hold. Other fields (authors, kind …) are the writer's own."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+    name: str | None = None
+    title: str = ""
+    description: str = ""
+    margin: Literal["openers", "answer"] = "openers"
+    detector: str = ""
+    rate_on: Literal["positive", "negative"] = "positive"
+    licence: str = ""
+    file: str | None = None
+    positive: list[Any] | None = None
+    negative: list[Any] | None = None
+
+    def behaviour(self, *, default: str) -> Behaviour:
+        """The behaviour described; `default` is its name where the table has none."""
+        values = {field.name: getattr(self, field.name) for field in fields(Behaviour)}
+        return Behaviour(**{**values, "name": self.name or default})
+
+
+def read_table(path: Path) -> Table:
+    """The table in a behaviour's TOML file.
+
+    Raises:
+        FileError: the file can't be read, or is not TOML.
+        PromptError: a field has a value that makes no sense.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise FileError(f"{path} can't be read as TOML: {error}.") from error
+    try:
+        return Table.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise PromptError(f"{path.name}: {where} is {first['input']!r}: {first['msg']}.") from error
