@@ -2,6 +2,8 @@
 
 import os
 
+from hypothesis import settings
+
 # Before anything imports a library that reads them.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
@@ -19,3 +21,7 @@ if os.environ.get("NEURODIAL_TEST_SHAPES", "1") != "0":
     from jaxtyping import install_import_hook
 
     install_import_hook("neurodial", "beartype.beartype")
+
+# A busy machine is no failure: property tests have no time limit of their own (each test has pytest's).
+settings.register_profile("neurodial", deadline=None)
+settings.load_profile("neurodial")
