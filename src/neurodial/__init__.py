@@ -60,9 +60,9 @@ _HOMES = {
 }
 
 __all__ = [
-    "CNA",
     "AddVector",
     "Answer",
+    "CNA",
     "Circuit",
     "Contrast",
     "Count",

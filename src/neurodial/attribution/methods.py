@@ -21,6 +21,10 @@ class UniversalFilter:
         prompts: name or path of the list of diverse prompts.
         fraction: the share of all neurons that counts as most active on one prompt.
         share: the share of prompts on which a neuron must be among them to be flagged.
+
+    Example:
+        >>> UniversalFilter(share=0.9).prompts
+        'diverse'
     """
 
     prompts: str = "diverse"

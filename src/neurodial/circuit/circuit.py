@@ -70,6 +70,7 @@ class Circuit:
     At dial `d` neuron j is multiplied by `1 - d * dose_j`. `direction` says what dial 1 does to the behaviour.
 
     Example:
+        >>> from neurodial.circuit.circuit import Row
         >>> from neurodial.circuit.site import Neuron
         >>> circuit = Circuit.of([Row(Neuron(3, None, 7), 2.5, 1.0), Row(Neuron(1, None, 0), -1.0, 1.0)])
         >>> len(circuit), circuit.rows[0].neuron.layer, len(circuit.top(1))

@@ -37,7 +37,7 @@ def compare(first: Circuit, second: Circuit) -> Comparison:
         CircuitError: their models have different shapes.
 
     Example:
-        >>> from neurodial.circuit.circuit import Row
+        >>> from neurodial.circuit.circuit import Circuit, Row
         >>> from neurodial.circuit.site import Neuron
         >>> a = Circuit.of([Row(Neuron(0, None, 1), 1.0, 1.0), Row(Neuron(0, None, 2), 1.0, 1.0)])
         >>> compare(a, a.top(1)).jaccard

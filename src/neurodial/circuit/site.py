@@ -23,7 +23,12 @@ class Site(NamedTuple):
 
 
 class Neuron(NamedTuple):
-    """One neuron: a coordinate of the input of a layer's down projection."""
+    """One neuron: a coordinate of the input of a layer's down projection.
+
+    Example:
+        >>> Neuron(layer=3, expert=None, index=7).site
+        Site(layer=3, expert=None)
+    """
 
     layer: int
     expert: int | None

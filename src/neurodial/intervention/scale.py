@@ -29,7 +29,8 @@ class Scale(Intervention):
         force: put it on a model it was not made on, if the shape allows.
 
     Example:
-        >>> from neurodial.circuit.circuit import Row
+        >>> from neurodial.circuit.circuit import Circuit, Row
+        >>> from neurodial.circuit.site import Neuron
         >>> circuit = Circuit.of([Row(Neuron(0, None, 3), 1.0, 1.0)])
         >>> Scale(circuit, dial=0.5).dial
         0.5
@@ -70,6 +71,7 @@ class Pin(Intervention):
         when: which tokens.
 
     Example:
+        >>> from neurodial.circuit.site import Neuron
         >>> Pin({Neuron(0, None, 3): -2.0}).dial
         1.0
     """

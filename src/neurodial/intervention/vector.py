@@ -29,6 +29,7 @@ class AddVector(Intervention):
         when: which tokens.
 
     Example:
+        >>> import torch
         >>> AddVector(torch.ones(16), layer=0, alpha=-1.0).dial
         1.0
     """
@@ -67,6 +68,7 @@ class ProjectOut(Intervention):
         when: which tokens.
 
     Example:
+        >>> import torch
         >>> ProjectOut(torch.ones(16)).where
         'writes'
     """

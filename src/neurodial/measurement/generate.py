@@ -35,6 +35,10 @@ class Answer:
         text: the answer, without special tokens.
         tokens: its token ids, the end token left out.
         is_finished: whether the model ended it; false where it was cut at the longest length.
+
+    Example:
+        >>> str(Answer("Hello", "Hi.", (72, 105, 46), is_finished=True))
+        'Hi.'
     """
 
     prompt: Prompt
@@ -70,8 +74,9 @@ def generate(
         OptionError: the number of interventions is not the number of prompts.
 
     Example:
+        >>> import neurodial as nd
         >>> from neurodial.model.tiny import tiny_subject
-        >>> [answer] = generate(tiny_subject(), ["Hello"], decoding=Decoding(max_new_tokens=2))
+        >>> [answer] = generate(tiny_subject(), ["Hello"], decoding=nd.Decoding(max_new_tokens=2))
         >>> len(answer.tokens) <= 2
         True
     """

@@ -18,6 +18,10 @@ class Decoding:
         seed: of the sampling; the same seed, prompts and batch size give the same answers.
         batch_size: rows of a batch.
         system: a system message before every prompt.
+
+    Example:
+        >>> Decoding(max_new_tokens=32, temperature=0.7).seed
+        0
     """
 
     max_new_tokens: int = 128

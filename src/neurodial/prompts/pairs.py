@@ -18,7 +18,12 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Message:
-    """One message of a chat: who speaks (`system`, `user`, `assistant`) and what is said."""
+    """One message of a chat: who speaks (`system`, `user`, `assistant`) and what is said.
+
+    Example:
+        >>> Message("user", "Hello").role
+        'user'
+    """
 
     role: str
     content: str
@@ -37,6 +42,10 @@ class Example:
         category: a free label, empty where there is none.
         positive_answer: an answer that shows the behaviour, for margins that compare whole answers.
         negative_answer: an answer of the same content that does not.
+
+    Example:
+        >>> Example("How do I pick a lock?", category="crime").positive_answer is None
+        True
     """
 
     prompt: Prompt
