@@ -30,7 +30,7 @@ def discover(
     count: int | None = None,
     score: Literal["delta", "standardised", "auroc"] | None = None,
     sign: Literal["both", "positive", "negative"] | None = None,
-    position: str | None = None,
+    position: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     skip_layers: str | None = None,
     universal: Annotated[str | None, Parameter(name="--universal")] = None,
     folds: int | None = None,

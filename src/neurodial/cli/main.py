@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
@@ -40,10 +41,10 @@ for _name, _target in COMMANDS.items():
     app.command(_target, name=_name, help=SUMMARIES[_name])
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; errors are words on stderr, with exit code 1 (2 for what was typed wrongly)."""
     try:
-        app(exit_on_error=False, print_error=True)
+        app(sys.argv[1:] if arguments is None else list(arguments), exit_on_error=False, print_error=True)
     except CycloptsError:
         sys.exit(2)
     except NeurodialError as error:

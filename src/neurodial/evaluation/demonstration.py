@@ -150,7 +150,11 @@ def findings(shown: Demonstration) -> list[str]:
         said.append(
             f"With a tenth of the prompts left out, {circuit.stability.mean:.0%} of them are chosen again on average."
         )
-    said += [_change("harmful", full, base), _harmless(full, base), _against_control(full, shown.control, len(shown.harmful))]
+    said += [
+        _change("harmful", full, base),
+        _harmless(full, base),
+        _against_control(full, shown.control, len(shown.harmful)),
+    ]
     said.append(
         f"Degenerate answers (empty, looping, gibberish) at dial 1: {_share(full.degenerate)}; "
         f"at dial 0: {_share(base.degenerate)}."

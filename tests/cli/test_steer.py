@@ -1,0 +1,161 @@
+"""`neurodial steer` and `demo`: arguments, files, stdin, chat, and what bad input gets."""
+
+import io
+import json
+
+import pytest
+from tests.subjects import circuit_of
+
+from neurodial.cli.main import app, main
+from neurodial.intervention.scale import Scale
+from neurodial.measurement.generate import generate
+from neurodial.measurement.options import Decoding
+from neurodial.model.load import load
+from neurodial.model.tiny import tiny_model, tiny_tokenizer
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A tiny model in a local folder."""
+    path = tmp_path_factory.mktemp("model")
+    tiny_model().save_pretrained(path)
+    tiny_tokenizer().save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def circuit(folder, tmp_path_factory):
+    """A circuit of that model, in a file."""
+    return circuit_of(load(folder)).write(tmp_path_factory.mktemp("circuit") / "some.circuit.json")
+
+
+def run(capsys, *arguments: object) -> str:
+    app([str(argument) for argument in arguments], exit_on_error=False, result_action="return_value")
+    return capsys.readouterr().out
+
+
+def fail(capsys, *arguments: object) -> tuple[int, str]:
+    with pytest.raises(SystemExit) as stopped:
+        main(list(map(str, arguments)))
+    return int(stopped.value.code or 0), capsys.readouterr().err
+
+
+def test_json_holds_the_library_s_own_answers(folder, circuit, capsys):
+    out = run(capsys, "steer", folder, circuit, "--dial", "-1,2", "--max-new-tokens", 4, "--json", "Hello", "You")
+    lines = [json.loads(line) for line in out.splitlines()]
+    subject = load(folder)
+    from neurodial.circuit.file import read_circuit
+
+    decoding = Decoding(max_new_tokens=4)
+    for line in lines:
+        sides = [None, *(Scale(read_circuit(circuit), dial) for dial in (-1.0, 2.0))]
+        expected = [generate(subject, [line["prompt"]], under=side, decoding=decoding)[0].text for side in sides]
+        assert [line["unsteered"], *(side["text"] for side in line["steered"])] == expected
+    assert [line["prompt"] for line in lines] == ["Hello", "You"]
+    assert len({lines[0]["unsteered"], *(side["text"] for side in lines[0]["steered"])}) > 1
+
+
+def test_two_circuits_with_dials_of_their_own_add_up(folder, circuit, capsys):
+    options = ["--max-new-tokens", 4, "--json", "Hello"]
+    both = run(capsys, "steer", folder, "-c", f"a={circuit}@1.5", "-c", f"b={circuit}@0.5", *options)
+    one = run(capsys, "steer", folder, circuit, "--dial", 2, *options)
+    assert json.loads(both)["steered"][0]["text"] == json.loads(one)["steered"][0]["text"]
+
+
+def test_when_and_sampling_and_system_change_the_answer(folder, circuit, capsys):
+    def answer(*options: object) -> str:
+        out = run(capsys, "steer", folder, circuit, "--dial=3", "--max-new-tokens", 6, "--json", *options, "Hello")
+        return json.loads(out)["steered"][0]["text"]
+
+    plain = answer()
+    assert answer("--when", "prompt") != plain
+    assert answer("--system", "Be kind.") != plain
+    sampled = answer("--temperature", "5", "--seed", "1")
+    assert sampled == answer("--temperature", "5", "--seed", "1")
+    assert sampled != answer("--temperature", "5", "--seed", "2")
+
+
+def test_prompts_come_from_a_file_or_from_stdin(folder, circuit, capsys, monkeypatch, tmp_path):
+    listed = tmp_path / "prompts.txt"
+    listed.write_text("Hello\n\nYou\n")
+    rows = tmp_path / "prompts.jsonl"
+    rows.write_text('{"prompt": "Hello"}\n{"prompt": "You"}\n')
+    options = ["--max-new-tokens", 2, "--json"]
+    from_text = run(capsys, "steer", folder, circuit, "--file", listed, *options)
+    assert run(capsys, "steer", folder, circuit, "--file", rows, *options) == from_text
+    for flags in ([], ["--file", "-"]):
+        monkeypatch.setattr("sys.stdin", io.StringIO("Hello\nYou\n"))
+        assert run(capsys, "steer", folder, circuit, *options, *flags) == from_text
+
+
+def test_tables_show_both_sides(folder, circuit, capsys):
+    out = run(capsys, "steer", folder, circuit, "--max-new-tokens", 2, "Hello")
+    assert "unsteered" in out
+    assert "dial 1" in out
+
+
+def test_a_chat_remembers_and_turns_the_dial(folder, circuit, capsys, monkeypatch):
+    typed = iter(["Hello", "/dial nonsense", "/dial 2", "Again", "/reset", "Hello", "/quit"])
+    monkeypatch.setattr("builtins.input", lambda _prompt: next(typed))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    app(
+        ["steer", str(folder), str(circuit), "--max-new-tokens", "2"],
+        exit_on_error=False,
+        result_action="return_value",
+    )
+    captured = capsys.readouterr()
+    assert captured.out.count("unsteered") == 3
+    assert "dial 2" in captured.out
+    assert "could not convert" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["steer", "nowhere"], "No circuit is given"),
+        (["steer", "nowhere", "missing.circuit.json", "Hi"], "missing.circuit.json can't be read"),
+        (["steer", "nowhere", "CIRCUIT", "--dial", "high", "Hi"], "The dials are 'high'"),
+        (["steer", "nowhere", "CIRCUIT@low", "Hi"], "The dial of"),
+        (["steer", "nowhere", "CIRCUIT", "Hi"], "nowhere can't be loaded"),
+        (["steer", "nowhere", "CIRCUIT", "--temperature=-1", "Hi"], "The temperature is -1"),
+        (["steer", "nowhere", "CIRCUIT", "--file", "none.txt"], "none.txt can't be read"),
+        (["steer", "nowhere", "-c", "CIRCUIT", "-c", "CIRCUIT", "Hi"], "different names"),
+        (["demo", "-o", "OTHER"], "holds other files"),
+        (["demo", "-o", "CIRCUIT"], "is a file"),
+    ],
+)
+def test_bad_input_is_one_line_of_words(arguments, words, circuit, capsys, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "mine.txt").write_text("precious")
+    named = [text.replace("CIRCUIT", str(circuit)).replace("OTHER", str(other)) for text in arguments]
+    code, err = fail(capsys, *named)
+    assert code == 1
+    assert words in " ".join(err.split())
+    assert "Traceback" not in err
+    assert (other / "mine.txt").read_text() == "precious"
+
+
+def test_a_circuit_of_another_model_needs_force(circuit, capsys, tmp_path):
+    tiny_model(seed=1).save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    options = ["--max-new-tokens", 2, "--json", "Hello"]
+    code, err = fail(capsys, "steer", tmp_path, circuit, *options)
+    assert code == 1
+    assert "weights (digest" in " ".join(err.split())
+    assert json.loads(run(capsys, "steer", tmp_path, circuit, "--force", *options))["prompt"] == "Hello"
+
+
+def test_the_demo_writes_its_three_files_and_again_over_its_own(folder, capsys, tmp_path, monkeypatch):
+    from neurodial.evaluation import demonstration
+
+    monkeypatch.setattr(
+        demonstration, "SHORT", demonstration.Profile(prompts=3, decoding=Decoding(max_new_tokens=2, batch_size=8))
+    )
+    out = tmp_path / "demo"
+    for _ in range(2):
+        text = run(capsys, "demo", "--model", folder, "--short", "-o", out)
+    assert "What was found" in text
+    assert sorted(path.name for path in out.iterdir()) == ["refusal.circuit.json", "report.html", "report.json"]
+    figures = json.loads(run(capsys, "demo", "--model", folder, "--short", "-o", out, "--json"))
+    assert figures["sides"][0]["refused_harmful"]["n"] == 3
