@@ -29,7 +29,7 @@ def circuit(folder, tmp_path_factory):
     return circuit_of(load(folder)).write(tmp_path_factory.mktemp("circuit") / "some.circuit.json")
 
 
-def run(capsys, *arguments: object) -> str:
+def run(capsys, *arguments: object):
     app([str(argument) for argument in arguments], exit_on_error=False, result_action="return_value")
     return capsys.readouterr().out
 
@@ -63,7 +63,7 @@ def test_two_circuits_with_dials_of_their_own_add_up(folder, circuit, capsys):
 
 
 def test_when_and_sampling_and_system_change_the_answer(folder, circuit, capsys):
-    def answer(*options: object) -> str:
+    def answer(*options: object):
         out = run(capsys, "steer", folder, circuit, "--dial=3", "--max-new-tokens", 6, "--json", *options, "Hello")
         return json.loads(out)["steered"][0]["text"]
 
@@ -154,8 +154,7 @@ def test_the_demo_writes_its_three_files_and_again_over_its_own(folder, capsys, 
     )
     out = tmp_path / "demo"
     for _ in range(2):
-        text = run(capsys, "demo", "--model", folder, "--short", "-o", out)
-    assert "What was found" in text
+        assert "What was found" in run(capsys, "demo", "--model", folder, "--short", "-o", out)
     assert sorted(path.name for path in out.iterdir()) == ["refusal.circuit.json", "report.html", "report.json"]
     figures = json.loads(run(capsys, "demo", "--model", folder, "--short", "-o", out, "--json"))
     assert figures["sides"][0]["refused_harmful"]["n"] == 3
