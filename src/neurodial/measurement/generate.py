@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from neurodial.activations.batches import Batch, batches
+from neurodial.activations.batches import Batch, padded
 from neurodial.activations.collect import pad_id
 from neurodial.errors import OptionError
 from neurodial.intervention.base import Intervention, Together
@@ -130,12 +130,12 @@ def _slots(subject: Subject, each: Sequence[Intervention | None]) -> Iterator[tu
 
 
 def _by_size(sequences: Sequence[Sequence[int]], size: int, pad: int) -> Iterator[Batch]:
+    """Batches of similar length. Within one the prompts keep their order: dials given per row follow it."""
     order = sorted(range(len(sequences)), key=lambda row: -len(sequences[row]))
     for start in range(0, len(order), size):
-        rows = order[start : start + size]
+        rows = sorted(order[start : start + size])
         part = [sequences[row] for row in rows]
-        for batch in batches(part, pad=pad, side="left", budget=max(len(s) for s in part) * size):
-            yield Batch(tuple(rows[number] for number in batch.rows), batch.tokens, batch.lengths)
+        yield Batch(tuple(rows), padded(part, pad, "left"), tuple(len(sequence) for sequence in part))
 
 
 @torch.no_grad()
