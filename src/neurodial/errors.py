@@ -68,6 +68,10 @@ class ActivationError(NeurodialError):
     """Activations hold NaN or infinite values, or can't be read at the position asked for."""
 
 
+class TargetError(NeurodialError):
+    """A trace's target is several tokens, unknown to the vocabulary, or the same as its foil."""
+
+
 class SteeringError(NeurodialError):
     """An intervention can't be put on this model or this batch."""
 

@@ -6,8 +6,11 @@ Paths of `blocks` and `final_norm` start at the text decoder (`model.get_decoder
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from neurodial.errors import UnknownFamilyError
+
+NormKind = Literal["rms", "rms_plus_one", "layer"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,11 @@ class Family:
         transposed: weights are (in, out), as Conv1D has them.
         up_rows_scale: scaling row j of `up` scales neuron j exactly: `act(gate) * up` and nothing between.
         flattens: the MLP sees (batch * token, hidden) instead of (batch, token, hidden).
+        norm: `rms`, weight times the normalised input; `rms_plus_one`, one plus the weight; `layer`, LayerNorm.
+        query_key: the linear maps that give attention its queries and keys.
+        values: where the values come from: `apart`, a map of their own; `last`, the last features of the map in
+            `query_key`; `by_head`, the last third of each head's features of it.
+        query_key_norms: norms of queries and keys, where there are any.
     """
 
     name: str
@@ -47,6 +55,10 @@ class Family:
     transposed: bool = False
     up_rows_scale: bool = False
     flattens: bool = False
+    norm: NormKind = "rms"
+    query_key: tuple[str, ...] = ("self_attn.q_proj", "self_attn.k_proj")
+    values: Literal["apart", "last", "by_head"] = "apart"
+    query_key_norms: tuple[str, ...] = ()
 
     @property
     def is_gated(self) -> bool:
@@ -54,9 +66,10 @@ class Family:
         return self.gate is not None or self.fused
 
 
-def _llama_like(
-    name: str, *model_types: str, norms: tuple[str, ...] = ("input_layernorm", "post_attention_layernorm")
-) -> Family:
+_QUERY_KEY_NORMS = ("self_attn.q_norm", "self_attn.k_norm")
+
+
+def _llama_like(name: str, *model_types: str, norm: NormKind = "rms", query_key_norms: tuple[str, ...] = ()) -> Family:
     """The layout that Llama set: gate, up and down projections under `mlp`, norms before attention and MLP."""
     return Family(
         name=name,
@@ -68,13 +81,21 @@ def _llama_like(
         activation="mlp.act_fn",
         attention_write="self_attn.o_proj",
         mlp_write="mlp.down_proj",
-        norms=norms,
+        norms=("input_layernorm", "post_attention_layernorm"),
         final_norm="norm",
         up_rows_scale=True,
+        norm=norm,
+        query_key_norms=query_key_norms,
     )
 
 
-def _post_normed(name: str, *model_types: str, norms: tuple[str, ...]) -> Family:
+def _post_normed(
+    name: str,
+    *model_types: str,
+    norms: tuple[str, ...],
+    norm: NormKind = "rms",
+    query_key_norms: tuple[str, ...] = (),
+) -> Family:
     """Llama's layout with a norm between each sublayer and the residual stream: the norm's output is the write."""
     return Family(
         name=name,
@@ -89,6 +110,8 @@ def _post_normed(name: str, *model_types: str, norms: tuple[str, ...]) -> Family
         norms=norms,
         final_norm="norm",
         up_rows_scale=True,
+        norm=norm,
+        query_key_norms=query_key_norms,
     )
 
 
@@ -103,11 +126,23 @@ FAMILIES: tuple[Family, ...] = (
     _llama_like("llama", "llama"),  # SmolLM and SmolLM2 too
     _llama_like("mistral", "mistral"),
     _llama_like("qwen2", "qwen2", "qwen2_vl_text", "qwen2_5_vl_text"),
-    _llama_like("qwen3", "qwen3"),
-    _llama_like("gemma", "gemma"),
-    _post_normed("gemma2", "gemma2", norms=_GEMMA_NORMS),
-    _post_normed("gemma3", "gemma3", "gemma3_text", norms=_GEMMA_NORMS),
-    _post_normed("olmo2", "olmo2", norms=("post_attention_layernorm", "post_feedforward_layernorm")),
+    _llama_like("qwen3", "qwen3", query_key_norms=_QUERY_KEY_NORMS),
+    _llama_like("gemma", "gemma", norm="rms_plus_one"),
+    _post_normed("gemma2", "gemma2", norms=_GEMMA_NORMS, norm="rms_plus_one"),
+    _post_normed(
+        "gemma3",
+        "gemma3",
+        "gemma3_text",
+        norms=_GEMMA_NORMS,
+        norm="rms_plus_one",
+        query_key_norms=_QUERY_KEY_NORMS,
+    ),
+    _post_normed(
+        "olmo2",
+        "olmo2",
+        norms=("post_attention_layernorm", "post_feedforward_layernorm"),
+        query_key_norms=_QUERY_KEY_NORMS,
+    ),
     Family(
         name="phi3",
         model_types=("phi3",),
@@ -122,6 +157,8 @@ FAMILIES: tuple[Family, ...] = (
         final_norm="norm",
         fused=True,
         up_rows_scale=True,
+        query_key=("self_attn.qkv_proj",),
+        values="last",
     ),
     Family(
         name="gpt2",
@@ -136,6 +173,9 @@ FAMILIES: tuple[Family, ...] = (
         norms=("ln_1", "ln_2"),
         final_norm="ln_f",
         transposed=True,
+        norm="layer",
+        query_key=("attn.c_attn",),
+        values="last",
     ),
     Family(
         name="gpt_neox",
@@ -149,6 +189,9 @@ FAMILIES: tuple[Family, ...] = (
         mlp_write="mlp.dense_4h_to_h",
         norms=("input_layernorm", "post_attention_layernorm"),
         final_norm="final_layer_norm",
+        norm="layer",
+        query_key=("attention.query_key_value",),
+        values="by_head",
     ),
     Family(
         name="opt",
@@ -163,6 +206,7 @@ FAMILIES: tuple[Family, ...] = (
         norms=("self_attn_layer_norm", "final_layer_norm"),
         final_norm="final_layer_norm",
         flattens=True,
+        norm="layer",
     ),
 )
 
@@ -203,5 +247,6 @@ def _record_to_write(model_type: str) -> str:
         f"print(model) shows:\n    Family(name={model_type!r}, model_types=({model_type!r},), blocks='layers', "
         "down='mlp.down_proj', up='mlp.up_proj', gate='mlp.gate_proj' or None, activation='mlp.act_fn', "
         "attention_write='self_attn.o_proj', mlp_write='mlp.down_proj', norms=('input_layernorm', "
-        "'post_attention_layernorm'), final_norm='norm')"
+        "'post_attention_layernorm'), final_norm='norm', norm='rms', 'rms_plus_one' or 'layer', "
+        "query_key=('self_attn.q_proj', 'self_attn.k_proj'))"
     )

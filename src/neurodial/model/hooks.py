@@ -121,6 +121,62 @@ def on_forward(subject: Subject, look: Callable[[int, int, int], None]) -> Handl
     return subject.decoder.register_forward_pre_hook(hook, with_kwargs=True)
 
 
+Adjoint = Callable[[torch.Tensor], torch.Tensor]
+
+
+class _WithAdjoint(torch.autograd.Function):
+    """Gives `output` as it is; in the backward pass its gradient goes through `adjoint` to `inputs`."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: torch.Tensor, output: torch.Tensor, adjoint: Adjoint) -> torch.Tensor:
+        del inputs
+        ctx.adjoint = adjoint
+        return output.view_as(output)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        return ctx.adjoint(gradients[0]), None, None
+
+
+def on_derivative(module: nn.Module, rule: Callable[[torch.Tensor, torch.Tensor], Adjoint]) -> Handle:
+    """Replace how a module's gradient is computed; its values stay as they are, bit for bit.
+
+    Args:
+        module: takes one tensor and gives one.
+        rule: gets input and output, and gives the function from the gradient of the output to that of the input.
+    """
+    seen: list[torch.Tensor] = []
+
+    def before(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        del module
+        seen[:] = [args[0]]
+        return (args[0].detach(), *args[1:])
+
+    def after(module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
+        del module, args
+        inputs = seen.pop()
+        with torch.no_grad():
+            adjoint = rule(inputs.detach(), output)
+        replaced: torch.Tensor = _WithAdjoint.apply(inputs, output, adjoint)  # type: ignore[no-untyped-call]
+        return replaced
+
+    return Handles([module.register_forward_pre_hook(before), module.register_forward_hook(after)])
+
+
+def on_gradient(module: nn.Module, adjoint: Adjoint | None) -> Handle:
+    """Change the gradient that arrives at a module's output; None: no gradient passes it."""
+
+    def hook(module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor | None:
+        del module, args
+        if adjoint is None:
+            return output.detach()
+        if output.requires_grad:
+            output.register_hook(adjoint)
+        return None
+
+    return module.register_forward_hook(hook)
+
+
 @contextmanager
 def installed(handles: Callable[[list[Handle]], None]) -> Iterator[None]:
     """Install what `handles` appends to its list; take all of it out at the end, after errors too."""
