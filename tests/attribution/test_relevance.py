@@ -56,11 +56,13 @@ def test_a_foil_is_subtracted():
 def test_a_planted_neuron_is_found_first():
     subject = tiny_subject(num_hidden_layers=3)
     head = subject.model.get_output_embeddings().weight
+    [before] = relevance(subject, [QUESTIONS[0]])
+    planted = int(before.activations[1][-1].abs().argmax())
     with torch.no_grad():
-        subject.blocks[1].mlp.down_proj.weight[:, 5] = 40 * (head[10] - head[11])
+        subject.blocks[1].mlp.down_proj.weight[:, planted] = 40 * (head[10] - head[11])
     [found] = relevance(subject, [QUESTIONS[0]])
     flat = torch.cat([part[-1].abs() for part in found.neurons])
-    assert int(flat.argmax()) == 24 + 5
+    assert int(flat.argmax()) == 24 + planted
 
 
 def test_weights_with_gradients_outside_do_not_collect_any():
