@@ -88,6 +88,14 @@ class FileError(NeurodialError):
     """A file exists already, can't be read, or can't be written; nothing was lost."""
 
 
+class ExportError(NeurodialError):
+    """A circuit can't be shipped by the route asked for, or a folder is not an export."""
+
+
+class VerificationError(ExportError):
+    """Exported files do not do what the circuit does in the model."""
+
+
 class MissingPackageError(NeurodialError):
     """An optional part needs a package that is not installed; the message says how to get it."""
 

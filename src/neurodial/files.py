@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from neurodial.errors import FileError
@@ -33,6 +36,74 @@ def refuse_existing(path: Path | str, *, overwrite: bool = False) -> Path:
     if not os.access(target.parent, os.W_OK):
         raise FileError(f"The folder {target.parent} can't be written.", fix="Choose another folder.")
     return target
+
+
+def refuse_full(folder: Path, size: int) -> None:
+    """Check, before long work, that a folder's disk has room for `size` bytes.
+
+    Raises:
+        FileError: it has not.
+    """
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise FileError(
+            f"The disk of {folder.parent} has {free / 1e9:.2f} GB left.",
+            wanted=f"{size / 1e9:.2f} GB",
+            fix="Free some space or choose another folder.",
+        )
+
+
+@contextmanager
+def new_folder(path: Path | str, *, overwrite: bool = False, mark: str) -> Iterator[Path]:
+    """A folder to fill: it appears at `path` when the block ends well, and not at all when it does not.
+
+    The block fills a hidden folder beside it. A folder that stands at `path` is replaced at the end, and only if
+    it holds the file `mark`, the sign that it was made so.
+
+    Raises:
+        FileError: `path` exists and `overwrite` is false, or it is something else, or can't be written.
+    """
+    target = Path(path)
+    refuse_folder(target, overwrite=overwrite, mark=mark)
+    temporary: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        yield temporary
+        temporary.chmod(0o777 & ~_mask())
+        if target.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+            target.replace(old)
+            temporary.replace(target)
+            shutil.rmtree(old)
+        else:
+            temporary.replace(target)
+        temporary = None
+    except OSError as error:
+        raise FileError(
+            f"{target} can't be written: {error}.",
+            fix="Nothing was left behind; free some space or choose another folder.",
+        ) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def refuse_folder(path: Path | str, *, overwrite: bool = False, mark: str) -> None:
+    """Check, before long work, that a folder can be made at `path`, or the one there replaced.
+
+    Raises:
+        FileError: something stands there: a file, a folder that lacks the file `mark`, or `overwrite` is false.
+    """
+    target = Path(path)
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    if not target.is_dir():
+        raise FileError(f"{target} is a file.", wanted="the path of a new folder")
+    if not (target / mark).is_file():
+        raise FileError(f"{target} exists and was not made by neurodial.", fix="Choose a new folder.")
+    if not overwrite:
+        raise FileError(f"{target} exists already.", fix="Choose another name, or say --force (overwrite=True).")
 
 
 def write_atomic(path: Path | str, content: str | bytes, *, overwrite: bool = False) -> Path:
@@ -75,6 +146,10 @@ def write_atomic(path: Path | str, content: str | bytes, *, overwrite: bool = Fa
 
 def _file_mode() -> int:
     """The mode that an ordinary open() would give: mkstemp's own is readable by its owner only."""
+    return 0o666 & ~_mask()
+
+
+def _mask() -> int:
     mask = os.umask(0)
     os.umask(mask)
-    return 0o666 & ~mask
+    return mask

@@ -17,6 +17,8 @@ COMMANDS = {
     "show": "neurodial.cli.circuits:show",
     "steer": "neurodial.cli.steer:steer",
     "compare": "neurodial.cli.circuits:compare",
+    "export": "neurodial.cli.export:export",
+    "verify": "neurodial.cli.export:verify",
     "behaviours": "neurodial.cli.behaviours:behaviours",
 }
 """Every command and the function behind it."""
@@ -27,6 +29,8 @@ SUMMARIES = {
     "show": "Show a circuit: its neurons, layers, stability and origin.",
     "steer": "Answer prompts side by side, unsteered and steered; without a prompt, chat.",
     "compare": "Show what two circuits share.",
+    "export": "Write a circuit as files that other engines load, with the proof that they are exact.",
+    "verify": "Repeat the proof of an export.",
     "behaviours": "List the contrast sets that ship with neurodial, or preview one.",
 }
 """One line on each command for the overview, so that it needs no import."""

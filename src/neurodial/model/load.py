@@ -64,19 +64,20 @@ def load(
         else:
             path = Path(source)
         model, found = _from_name(path, _dtype(dtype), options)
-        label = str(source)
+        label, place = str(source), str(path)
     else:
-        model, found, label = source, None, str(getattr(source, "name_or_path", "") or type(source).__name__)
+        model, found, place = source, None, None
+        label = str(getattr(source, "name_or_path", "") or type(source).__name__)
         if tokenizer is None:
             raise ModelError("A live model came without its tokenizer.", fix="Pass tokenizer=…")
     model = model.to(device) if device is not None else model
-    return _subject(model, tokenizer or found, adapter, label)
+    return _subject(model, tokenizer or found, adapter, {"label": label, "source": place})
 
 
-def _subject(model: Any, tokenizer: Any, adapter: str | Path | None, label: str) -> Subject:
+def _subject(model: Any, tokenizer: Any, adapter: str | Path | None, names: dict[str, Any]) -> Subject:
     model.eval()
     if adapter is None:
-        return Subject.of(model, tokenizer, label=label)
+        return Subject.of(model, tokenizer, **names)
     folder = Path(adapter)
     if not (folder / "adapter_config.json").is_file():
         raise ModelError(
@@ -85,7 +86,7 @@ def _subject(model: Any, tokenizer: Any, adapter: str | Path | None, label: str)
     digest = weights_digest(model)
     model, merged = _apply_adapter(model, folder)
     applied = Adapter(str(folder), adapter_digest(folder), merged)
-    return Subject.of(model, tokenizer, label=label, adapter=applied, base_digest=digest)
+    return Subject.of(model, tokenizer, adapter=applied, base_digest=digest, **names)
 
 
 def _apply_adapter(model: Any, folder: Path) -> tuple[Any, bool]:

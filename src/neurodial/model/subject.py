@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
 import torch
+from jaxtyping import Float
 from torch import nn
 
 from neurodial.circuit.site import Site
@@ -36,6 +38,15 @@ class Subject:
     """Model, tokenizer, family record and identity: what every later stage takes.
 
     The model is borrowed: nothing here changes it but inside a `with` block.
+
+    Attributes:
+        model: the transformers model.
+        tokenizer: its tokenizer.
+        family: the record that describes it.
+        label: how the user named it.
+        adapter: the PEFT adapter on it, or None.
+        base_digest: digest of the weights before the adapter was merged, or None.
+        source: folder, GGUF file or Hub id that it was loaded from; None for a live model.
 
     Example:
         >>> from neurodial.model.tiny import tiny_subject
@@ -151,6 +162,29 @@ class Subject:
         """The down projection of a site."""
         return self.blocks[site.layer].get_submodule(self.family.down)
 
+    def down_name(self, site: Site) -> str:
+        """The full name of a site's down projection in the model, as adapters and checkpoints name it."""
+        wanted = self.down(site)
+        return str(next(name for name, module in self.model.named_modules() if module is wanted))
+
+    def down_columns(self, site: Site, indices: Sequence[int]) -> Float[torch.Tensor, "hidden column"]:
+        """Columns of a site's down projection in float32, as the model computes with them.
+
+        Columns of a quantised, offloaded or adapted projection are read by sending unit vectors through it, less
+        what it answers to zero.
+
+        Raises:
+            ModelError: the projection gives no finite columns.
+        """
+        from transformers.pytorch_utils import Conv1D
+
+        module = self.down(site)
+        weight = getattr(module, "weight", None)
+        is_plain = type(module) in {nn.Linear, Conv1D}
+        if is_plain and isinstance(weight, torch.Tensor) and weight.is_floating_point() and not weight.is_meta:
+            return self.down_weight(site)[:, list(indices)].detach().float().cpu()
+        return _probe(module, self, self.widths[site.layer], list(indices))
+
     def down_weight(self, site: Site) -> torch.Tensor:
         """The down projection's weight as (hidden, neuron), whatever the module's own layout; a view.
 
@@ -166,6 +200,28 @@ class Subject:
                 fix="Load the model unquantised and on one device.",
             )
         return weight.T if self.family.transposed else weight
+
+
+@torch.no_grad()
+def _probe(module: nn.Module, subject: Subject, width: int, indices: list[int]) -> torch.Tensor:
+    units = torch.zeros(len(indices) + 1, width, dtype=subject.dtype, device=subject.device)
+    units[range(len(indices)), indices] = 1
+    try:
+        answers = cast(torch.Tensor, module(units)).float().cpu()
+    except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+        raise _no_columns(subject, str(error).splitlines()[0]) from error
+    columns = (answers[:-1] - answers[-1]).T
+    if not bool(torch.isfinite(columns).all()) or bool((columns == 0).all()):
+        raise _no_columns(subject, "it answers unit vectors with zeros, NaN or infinities")
+    return columns
+
+
+def _no_columns(subject: Subject, reason: str) -> ModelError:
+    return ModelError(
+        f"The columns of a down projection of {subject.label} can't be read: {reason}.",
+        wanted="a model whose down projections can be dequantised",
+        fix="Load the model unquantised.",
+    )
 
 
 def get_module(root: nn.Module, path: str) -> nn.Module | None:

@@ -1,0 +1,132 @@
+"""The model card: what an export is, from what, how strong, how measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from neurodial.export.evidence import Evidence
+from neurodial.export.manifest import PROOF, Manifest
+from neurodial.files import write_atomic
+
+_LIBRARY = {"lora": "peft", "vllm": "peft", "ia3": "peft", "weights": "transformers"}
+_WHAT = {
+    "lora": "A LoRA adapter on the down projections. Its strength is the dial.",
+    "vllm": "A LoRA adapter for vLLM on the down projections. Its strength is the dial.",
+    "ia3": "An IA3 adapter on the inputs of the down projections, fixed at its dial.",
+    "weights": "The whole model with the circuit in its weights, fixed at its dial.",
+    "gguf-lora": "A LoRA adapter for llama.cpp on the down projections. Its strength is the dial.",
+    "gguf": "A GGUF file with the circuit in its weights, fixed at its dial.",
+}
+
+
+def write_card(folder: Path, manifest: Manifest, evidence: Sequence[Evidence]) -> None:
+    """Write README.md with front matter."""
+    write_atomic(folder / "README.md", card_text(manifest, evidence), overwrite=True)
+
+
+def card_text(manifest: Manifest, evidence: Sequence[Evidence]) -> str:
+    """The card as Markdown."""
+    parts = [
+        _front_matter(manifest),
+        f"# {manifest.name} at dial {_dials(manifest)}, for {manifest.base.label}",
+        _WHAT[manifest.route],
+        _what_it_is(manifest),
+        _use(manifest),
+        _engines(manifest),
+        _proof(evidence),
+        _licence(manifest),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _front_matter(manifest: Manifest) -> str:
+    """YAML; JSON strings are YAML strings, so foreign names can't break it."""
+    relation = "finetune" if manifest.route == "weights" else "quantized" if manifest.route == "gguf" else "adapter"
+    lines = [
+        "---",
+        f"base_model: {json.dumps(manifest.base.label)}",
+        f"base_model_relation: {relation}",
+        f"library_name: {_LIBRARY.get(manifest.route, 'gguf')}",
+        f"license: {json.dumps(manifest.base.licence)}" if manifest.base.licence else "license: other",
+        *([] if manifest.base.licence else ["license_name: that-of-the-base-model"]),
+        "tags:",
+        *(f"- {tag}" for tag in ("neurodial", "steering", manifest.route)),
+        "---",
+    ]
+    return "\n".join(lines)
+
+
+def _dials(manifest: Manifest) -> str:
+    if manifest.is_one_dial:
+        return f"{manifest.strength:g}"
+    return ", ".join(f"{part.dial:g}" for part in manifest.circuits)
+
+
+def _what_it_is(manifest: Manifest) -> str:
+    rows = [
+        f"- circuit `{part.name}`: {part.neurons} MLP neurons, dial {part.dial:g} "
+        f"(1 means: {part.direction} the behaviour); file `{part.file}`"
+        for part in manifest.circuits
+    ]
+    identity = manifest.base.identity
+    rows.append(
+        f"- base model: `{manifest.base.label}`, weights digest `{str(identity.get('digest'))[:16]}`, "
+        f"run in {identity.get('dtype')}"
+    )
+    if manifest.adapter is not None:
+        beside = f" (`{manifest.adapter.file}`)" if manifest.adapter.file else ""
+        rows.append(f"- the base carried an adapter; it travels: {manifest.adapter.how}{beside}")
+    rows.append(f"- {sum(manifest.ranks.values())} neurons in {len(manifest.ranks)} layers, rank {manifest.rank}")
+    rows.append(f"- made with neurodial {manifest.versions.get('neurodial', '')}, {manifest.created}")
+    return "\n".join(rows)
+
+
+def _use(manifest: Manifest) -> str:
+    strength = (
+        f"At strength `s` each neuron is multiplied by `1 - s * {manifest.strength:g} * dose`: "
+        f"strength 1 is dial {_dials(manifest)}, 0 the unsteered model."
+        if manifest.is_one_dial
+        else "Strength 1 is the mixture of the circuits at their dials, 0 the unsteered model."
+    )
+    blocks = {
+        "lora": "model = PeftModel.from_pretrained(base, FOLDER)",
+        "ia3": "model = PeftModel.from_pretrained(base, FOLDER)",
+        "weights": "model = AutoModelForCausalLM.from_pretrained(FOLDER)",
+    }
+    commands = {
+        "vllm": f"vllm serve BASE --enable-lora --max-lora-rank {manifest.max_lora_rank} "
+        f"--lora-target-modules down_proj --lora-modules {manifest.name}=FOLDER",
+        "gguf-lora": "llama-server -m BASE.gguf --lora-scaled adapter.gguf:1",
+        "gguf": "llama-server -m model.gguf",
+    }
+    if manifest.route in blocks:
+        shown = f"```python\n{blocks[manifest.route]}\n```"
+    else:
+        shown = f"```console\n{commands[manifest.route]}\n```"
+    dialled = manifest.route in {"lora", "vllm", "gguf-lora"}
+    return "## Use\n\n" + shown + (f"\n\n{strength}" if dialled else "")
+
+
+def _engines(manifest: Manifest) -> str:
+    rows = [f"| {note['engine']} | {'yes' if note['can'] else 'no'} | {note['how']} |" for note in manifest.engines]
+    return "## Engines\n\n| engine | takes it | how |\n|---|---|---|\n" + "\n".join(rows)
+
+
+def _proof(evidence: Sequence[Evidence]) -> str:
+    head = (
+        f"## Measured\n\nLargest difference of a next-token log-probability, in nats, over {evidence[0].prompts} real "
+        f"prompts and {evidence[0].places} places; `{PROOF}` has all numbers, `neurodial verify FOLDER` repeats it.\n\n"
+        "| loaded by | strength | files against hook | allowed | hook against unsteered |\n|---|---|---|---|---|\n"
+    )
+    rows = (
+        f"| {one.engine} | {one.strength:g} | {one.difference:.2g} | {one.tolerance:g} | {one.effect:.2g} |"
+        for one in evidence
+    )
+    return head + "\n".join(rows)
+
+
+def _licence(manifest: Manifest) -> str:
+    known = f" ({manifest.base.licence})" if manifest.base.licence else ""
+    return f"## Licence\n\nThe base model's licence{known} applies to what is made from its weights, these files too."

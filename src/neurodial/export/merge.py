@@ -1,0 +1,82 @@
+"""Merging a LoRA adapter into weights that are read one at a time.
+
+`W + scale * B @ A`, scale = alpha / rank (alpha / sqrt(rank) for rank-stabilised adapters), as PEFT defines it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from neurodial.errors import ExportError
+
+_PREFIX = "base_model.model."
+_UNUSUAL = (
+    "use_dora",
+    "alpha_pattern",
+    "rank_pattern",
+    "modules_to_save",
+    "target_parameters",
+    "trainable_token_indices",
+)
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A plain LoRA adapter in its folder.
+
+    Attributes:
+        tensors: `lora_A` and `lora_B` of each module, by the module's name.
+        scale: what `B @ A` is multiplied by.
+        transposed: whether the base's weights are (in, out).
+    """
+
+    tensors: dict[str, tuple[Float[Tensor, "rank in"], Float[Tensor, "out rank"]]]
+    scale: float
+    transposed: bool
+
+    def change(self, module: str) -> Tensor:
+        """What is added to a module's weight, float64, in the weight's own layout."""
+        down, up = self.tensors[module]
+        added = self.scale * (up.double() @ down.double())
+        return added.T if self.transposed else added
+
+
+def read_lora(folder: Path) -> Lora:
+    """Read a LoRA adapter.
+
+    Raises:
+        ExportError: it is of another kind, or does more than adding `B @ A`.
+    """
+    from safetensors.torch import load_file
+
+    settings: dict[str, Any] = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    unusual = [name for name in _UNUSUAL if settings.get(name)]
+    kind = settings.get("peft_type")
+    tensors = load_file(folder / "adapter_model.safetensors")
+    modules = {name.removeprefix(_PREFIX).rpartition(".lora_")[0] for name in tensors}
+    expected = {f"{_PREFIX}{module}.lora_{part}.weight" for module in modules for part in "AB"}
+    if kind != "LORA" or unusual or settings.get("bias", "none") != "none" or expected != set(tensors):
+        raise ExportError(
+            f"The adapter {folder} is not a plain LoRA (kind {kind}{', ' if unusual else ''}{', '.join(unusual)}).",
+            wanted="LoRA matrices on linear modules and nothing else",
+            fix="Merge it into the model with PEFT, save that, and export from the saved folder.",
+        )
+    pairs = {m: (tensors[f"{_PREFIX}{m}.lora_A.weight"], tensors[f"{_PREFIX}{m}.lora_B.weight"]) for m in modules}
+    rank = int(settings["r"])
+    scale = settings["lora_alpha"] / (rank**0.5 if settings.get("use_rslora") else rank)
+    return Lora(dict(sorted(pairs.items())), float(scale), bool(settings.get("fan_in_fan_out", False)))
+
+
+def is_plain_lora(folder: Path) -> bool:
+    """Whether `read_lora` can read it."""
+    try:
+        read_lora(folder)
+    except ExportError:
+        return False
+    return True

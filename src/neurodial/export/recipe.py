@@ -1,0 +1,97 @@
+"""What an export does to each neuron, and the rank that it takes as an adapter.
+
+1. Doses of several circuits on one neuron add: `m_j = 1 - sum_c d_c x_cj`.
+2. Where all circuits have the same dial d, the doses are kept at dial 1 and d becomes the default strength, so that
+   an engine's strength turns the dial. Where the dials differ they go into the doses, and the strength is 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from neurodial.circuit.site import Site
+from neurodial.errors import CircuitError, ExportError, OptionError
+from neurodial.intervention.scale import Scale, check_fits
+from neurodial.model.subject import Subject
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Doses at strength 1 and the default strength: neuron j is multiplied by `1 - strength * dose_j`.
+
+    Attributes:
+        doses: for each layer that is touched, the dose of each neuron by its index.
+        strength: the default strength.
+        is_one_dial: whether strength 1 is every circuit's dial 1.
+
+    Example:
+        >>> Recipe({0: {3: 1.0, 7: 0.5}, 4: {1: 2.0}}, strength=0.5).rank
+        2
+    """
+
+    doses: Mapping[int, Mapping[int, float]]
+    strength: float = 1.0
+    is_one_dial: bool = True
+
+    @property
+    def rank(self) -> int:
+        """The largest number of neurons in one layer: the rank of the adapter."""
+        return max(len(doses) for doses in self.doses.values())
+
+    @property
+    def neurons(self) -> int:
+        """Number of neurons that are scaled."""
+        return sum(len(doses) for doses in self.doses.values())
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The MLPs that are touched, in order."""
+        return tuple(Site(layer) for layer in sorted(self.doses))
+
+    def multipliers(self, layer: int) -> dict[int, float]:
+        """What each neuron of a layer is multiplied by, at the default strength."""
+        return {index: 1 - self.strength * dose for index, dose in self.doses[layer].items()}
+
+
+def recipe_of(subject: Subject, scales: Sequence[Scale]) -> Recipe:
+    """The recipe of circuits at their dials, for one model.
+
+    Raises:
+        OptionError: a dial is 0 or a list, or acts on the prompt or the answer only.
+        ModelMismatchError: a circuit was made on another model.
+        CircuitError: no neuron is left to scale.
+    """
+    if not scales:
+        raise CircuitError("No circuit came.", wanted="at least one")
+    for scale in scales:
+        _check(scale)
+        check_fits(scale.circuit, subject, force=scale.force)
+    dials = [float(scale.dial) for scale in scales]  # type: ignore[arg-type]  # lists are refused above
+    is_one = len(set(dials)) == 1
+    doses: dict[int, dict[int, float]] = {}
+    for scale, dial in zip(scales, dials, strict=True):
+        for row in scale.circuit:
+            layer = doses.setdefault(row.neuron.layer, {})
+            layer[row.neuron.index] = layer.get(row.neuron.index, 0.0) + row.dose * (1.0 if is_one else dial)
+    kept = {
+        layer: {index: dose for index, dose in sorted(found.items()) if dose != 0}
+        for layer, found in sorted(doses.items())
+    }
+    kept = {layer: found for layer, found in kept.items() if found}
+    if not kept:
+        raise CircuitError("Every neuron's dose is zero.", wanted="a circuit that changes the model")
+    return Recipe(kept, dials[0] if is_one else 1.0, is_one)
+
+
+def _check(scale: Scale) -> None:
+    if not isinstance(scale.dial, int | float):
+        raise OptionError("A list of dials came.", wanted="one dial: files hold one strength")
+    if scale.dial == 0:
+        raise OptionError(
+            "The dial is 0, which is the unsteered model.",
+            wanted="another dial",
+            fix="Write an adapter at dial 1: an engine's strength then turns the dial, 0 included.",
+        )
+    if scale.when != "all":
+        raise ExportError(f"The circuit acts on the {scale.when} tokens only.", wanted="`when` all: weights act on all")
