@@ -76,6 +76,18 @@ class SteeringError(NeurodialError):
     """An intervention can't be put on this model or this batch."""
 
 
+class MarginError(NeurodialError):
+    """A behaviour can't be measured by the margin asked for; the message offers others."""
+
+
+class GradientError(ModelError):
+    """A model gives no gradients: a part of it has no backward pass."""
+
+
+class BudgetError(NeurodialError):
+    """A damage budget or a target of the margin can't be met; the message says what was reached."""
+
+
 class CircuitError(NeurodialError):
     """A circuit is empty, holds a neuron twice, or can't be combined."""
 

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
+from tests import naive
+from tests.subjects import FAMILIES, close, fresh, prompts, shared, tokens_of
 
 from neurodial.activations.collect import Reading, collect
 from neurodial.activations.position import Index, Last, PostInstruction
 from neurodial.circuit.site import Site
 from neurodial.errors import ActivationError, ContextLengthError, OptionError
-from tests import naive
-from tests.subjects import FAMILIES, close, fresh, prompts, shared, tokens_of
 
 POSITIONS = {
     Last(): lambda length: [length - 1],

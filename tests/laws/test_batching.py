@@ -6,11 +6,6 @@ row, token or dial is far outside of that stand beside them.
 
 import pytest
 import torch
-
-import neurodial as nd
-from neurodial.activations.collect import Reading, collect
-from neurodial.activations.position import Index, Last, PostInstruction
-from neurodial.intervention.steer import steer_each
 from tests.subjects import (
     FAMILIES,
     SLIDING,
@@ -28,6 +23,11 @@ from tests.subjects import (
     sliding,
     tokens_of,
 )
+
+import neurodial as nd
+from neurodial.activations.collect import Reading, collect
+from neurodial.activations.position import Index, Last, PostInstruction
+from neurodial.intervention.steer import steer_each
 
 VECTOR = torch.linspace(-1, 1, 16)
 PREFIX = [256, *range(30, 30 + 3 * WINDOW)]

@@ -7,14 +7,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.planting import PLANTED, negative, planted, positive
+from tests.subjects import FAMILIES, SOME_FAMILIES, close, differ, prompts, shared
 
 import neurodial as nd
 from neurodial.activations.statistics import GroupedMoments
 from neurodial.attribution.cna import attribute
 from neurodial.attribution.contrastive import auroc, delta_scores
 from neurodial.circuit.site import Site
-from tests.planting import PLANTED, negative, planted, positive
-from tests.subjects import FAMILIES, SOME_FAMILIES, close, differ, prompts, shared
 
 SCORES = ["delta", "standardised", "auroc"]
 CONTRAST = nd.Contrast.of(prompts(7), [f"other {n}" for n in range(6)])

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from tests.subjects import FAMILIES, circuit_of, differ, logits, same_bits, shared, tokens_of
 
 import neurodial as nd
 from neurodial.circuit.circuit import Circuit
-from tests.subjects import FAMILIES, circuit_of, differ, logits, same_bits, shared, tokens_of
 
 VECTOR = torch.linspace(-1, 1, 16)
 

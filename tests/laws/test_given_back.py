@@ -4,13 +4,6 @@ import contextlib
 
 import pytest
 import torch
-from transformers import LogitsProcessor, LogitsProcessorList
-
-import neurodial as nd
-from neurodial.activations.collect import Reading, collect
-from neurodial.activations.position import Last
-from neurodial.errors import ActivationError, ModelMismatchError, SteeringError
-from neurodial.intervention.steer import steer_each
 from tests.subjects import (
     FAMILIES,
     SOME_FAMILIES,
@@ -24,6 +17,13 @@ from tests.subjects import (
     snapshot,
     tokens_of,
 )
+from transformers import LogitsProcessor, LogitsProcessorList
+
+import neurodial as nd
+from neurodial.activations.collect import Reading, collect
+from neurodial.activations.position import Last
+from neurodial.errors import ActivationError, ModelMismatchError, SteeringError
+from neurodial.intervention.steer import steer_each
 
 VECTOR = torch.linspace(-1, 1, 16)
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.subjects import circuit_of, shared
 
 import neurodial as nd
 from neurodial.attribution.scores import Scores
@@ -13,7 +14,6 @@ from neurodial.circuit.controls import random_control
 from neurodial.circuit.site import Neuron, Site
 from neurodial.errors import CircuitError, OptionError
 from neurodial.provenance import ModelIdentity
-from tests.subjects import circuit_of, shared
 
 # Few different values, so that ties are common; layers differ in width.
 VALUES = st.sampled_from([-2.0, -1.0, -0.0, 0.0, 1.0, 2.0, 3.0])

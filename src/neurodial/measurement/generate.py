@@ -16,10 +16,8 @@ from torch import Tensor
 
 from neurodial.activations.batches import Batch, padded
 from neurodial.activations.collect import pad_id
-from neurodial.errors import OptionError
-from neurodial.intervention.base import Intervention, Together
-from neurodial.intervention.steer import Steering, steer_each
 from neurodial.measurement.options import Decoding
+from neurodial.measurement.slots import Under, one_each, row_slots
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Prompt
@@ -54,7 +52,7 @@ def generate(
     subject: Subject,
     prompts: Sequence[Prompt],
     *,
-    under: Sequence[Intervention | None] | Intervention | None = None,
+    under: Under = None,
     decoding: Decoding | None = None,
     progress: Progress = silent,
 ) -> list[Answer]:
@@ -81,9 +79,7 @@ def generate(
         True
     """
     decoding = decoding or Decoding()
-    each = [under] * len(prompts) if under is None or isinstance(under, Intervention) else list(under)
-    if len(each) != len(prompts):
-        raise OptionError(f"{len(each)} interventions came for {len(prompts)} prompts.", wanted="one for each prompt")
+    each = one_each(under, len(prompts))
     if not prompts:
         return []
     sequences = render(subject.tokenizer, prompts, system=decoding.system)
@@ -91,7 +87,7 @@ def generate(
     answers: dict[int, Answer] = {}
     with (
         _fork_seed(subject, decoding.seed),
-        _slots(subject, each) as (steering, slots),
+        row_slots(subject, each) as (steering, slots),
         progress("generating", len(prompts)) as advance,
     ):
         for batch in _by_size(sequences, decoding.batch_size, pad_id(subject)):
@@ -108,25 +104,6 @@ def stop_tokens(subject: Subject) -> frozenset[int]:
     configured = subject.model.generation_config.eos_token_id
     listed = configured if isinstance(configured, list) else [configured]
     return frozenset(int(token) for token in (*listed, subject.tokenizer.eos_token_id) if token is not None)
-
-
-@contextmanager
-def _slots(subject: Subject, each: Sequence[Intervention | None]) -> Iterator[tuple[Steering | None, list[int]]]:
-    """One slot per different intervention, and the slot of each prompt; no steering where there is none."""
-    if all(intervention is None for intervention in each):
-        yield None, []
-        return
-    plain = Together(())
-    found: list[Intervention] = []
-    slots = []
-    for intervention in each:
-        wanted = plain if intervention is None else intervention
-        place = next((n for n, known in enumerate(found) if known is wanted or known == wanted), len(found))
-        if place == len(found):
-            found.append(wanted)
-        slots.append(place)
-    with steer_each(subject, found) as steering:
-        yield steering, slots
 
 
 def _by_size(sequences: Sequence[Sequence[int]], size: int, pad: int) -> Iterator[Batch]:

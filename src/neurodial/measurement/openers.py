@@ -1,0 +1,138 @@
+"""Finding how a behaviour's answers begin, from the model's own greedy answers.
+
+1. Answer P+ and P- greedily, a few tokens each.
+2. Go down the tree of answer beginnings. A beginning that enough of the answers to P+ have, and that is rare among the
+   answers to P-, is an opener; one that is common on both sides is followed further down.
+   So no opener begins another.
+3. Keep the most frequent ones and report the share of answers on either side that begin with one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from neurodial.errors import MarginError, OptionError
+from neurodial.measurement.generate import Answer, generate
+from neurodial.measurement.margin import Openers
+from neurodial.measurement.options import Decoding
+from neurodial.model.subject import Subject
+from neurodial.progress import Progress, silent
+from neurodial.prompts.pairs import Contrast
+from neurodial.prompts.render import Tokens
+
+
+@dataclass(frozen=True)
+class OpenerSearch:
+    """What counts as an opener.
+
+    Attributes:
+        length: the longest opener in tokens; answers are generated this far.
+        count: how many openers are kept.
+        share: the least share of the answers to P+ that begin with an opener.
+        rarity: at most this many times as frequent among the answers to P- as among those to P+.
+        coverage: the least share of the answers to P+ that all openers together must reach.
+
+    Example:
+        >>> OpenerSearch(length=4).length
+        4
+    """
+
+    length: int = 5
+    count: int = 8
+    share: float = 0.02
+    rarity: float = 0.1
+    coverage: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.length < 1 or self.count < 1:
+            raise OptionError(f"Openers of length {self.length}, {self.count} of them.", wanted="at least 1 of each")
+        if not (0 <= self.share <= 1 and 0 <= self.rarity < 1 and 0 <= self.coverage <= 1):
+            raise OptionError(
+                f"share {self.share}, rarity {self.rarity}, coverage {self.coverage}.",
+                wanted="shares from 0 to 1, rarity below 1",
+            )
+
+
+def find_openers(
+    subject: Subject,
+    contrast: Contrast,
+    *,
+    search: OpenerSearch | None = None,
+    system: str | None = None,
+    progress: Progress = silent,
+) -> Openers:
+    """The openers that tell answers to P+ from answers to P-.
+
+    Raises:
+        MarginError: no opener separates the sides; the message shows the first words of both and the other margins.
+    """
+    search = search or OpenerSearch()
+    decoding = Decoding(max_new_tokens=search.length, system=system)
+    sides = [[example.prompt for example in side] for side in (contrast.positive, contrast.negative)]
+    answers = generate(subject, [*sides[0], *sides[1]], decoding=decoding, progress=progress)
+    return openers_of(subject, answers[: len(sides[0])], answers[len(sides[0]) :], search=search)
+
+
+def openers_of(
+    subject: Subject, positive: Sequence[Answer], negative: Sequence[Answer], *, search: OpenerSearch | None = None
+) -> Openers:
+    """The openers that tell the answers of one side from those of the other.
+
+    Raises:
+        MarginError: none does.
+    """
+    search = search or OpenerSearch()
+    shows = [answer.tokens for answer in positive]
+    lacks = [answer.tokens for answer in negative]
+    found = _descend(_counts(shows, search.length), _counts(lacks, search.length), len(shows), len(lacks), search)
+    chosen = tuple(opener for _, opener in sorted(found, key=lambda item: (-item[0], item[1]))[: search.count])
+    reached = _covered(shows, chosen)
+    if not chosen or reached < search.coverage:
+        raise MarginError(
+            "No beginning of an answer tells the two sides apart: the best openers begin "
+            f"{reached:.0%} of the answers to positive prompts. Answers to positive prompts begin {_top(positive)}; "
+            f"to negative ones {_top(negative)}.",
+            wanted=f"openers of at least {search.coverage:.0%} of the answers to positive prompts, rare on the others",
+            fix="Take margin answer, which compares whole answers (positive_answer and negative_answer on each "
+            "prompt), or a classifier's logit in Python (margin=Classifier(...)); or check that the model shows the "
+            "behaviour at all.",
+        )
+    texts = tuple(subject.tokenizer.decode(list(opener)) for opener in chosen)
+    return Openers(chosen, texts, reached, _covered(lacks, chosen))
+
+
+def _descend(
+    positive: Counter[Tokens], negative: Counter[Tokens], shown: int, lacking: int, search: OpenerSearch
+) -> list[tuple[int, Tokens]]:
+    """Frequencies and openers: the shortest beginnings that are frequent on one side and rare on the other."""
+    least = max(2 if shown > 2 else 1, search.share * shown)
+    frontier: list[Tokens] = [beginning for beginning in positive if len(beginning) == 1]
+    found: list[tuple[int, Tokens]] = []
+    while frontier:
+        beginning = frontier.pop()
+        count = positive[beginning]
+        if count < least:
+            continue
+        if negative[beginning] / max(1, lacking) <= search.rarity * count / shown:
+            found.append((count, beginning))
+        else:
+            frontier.extend(b for b in positive if len(b) == len(beginning) + 1 and b[:-1] == beginning)
+    return found
+
+
+def _counts(answers: Sequence[Tokens], length: int) -> Counter[Tokens]:
+    beginnings: list[Tokens] = [answer[:end] for answer in answers for end in range(1, min(length, len(answer)) + 1)]
+    return Counter(beginnings)
+
+
+def _covered(answers: Sequence[Tokens], openers: Sequence[Tokens]) -> float:
+    hits = sum(any(answer[: len(opener)] == opener for opener in openers) for answer in answers)
+    return hits / max(1, len(answers))
+
+
+def _top(answers: Sequence[Answer]) -> str:
+    """The most frequent first words, for people."""
+    common = Counter(" ".join(answer.text.split()[:3]) for answer in answers).most_common(3)
+    return ", ".join(f"{text!r} ({count} of {len(answers)})" for text, count in common)
