@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from neurodial.attribution.methods import CNA
 from neurodial.circuit.circuit import Circuit
@@ -41,7 +41,7 @@ class Profile:
 
     prompts: int = 52
     dials: tuple[float, ...] = (-1.0, 0.0, 0.5, 1.0)
-    decoding: Decoding = Decoding(max_new_tokens=40, batch_size=32)
+    decoding: Decoding = field(default_factory=lambda: Decoding(max_new_tokens=40, batch_size=32))
     control_seed: int = 0
 
     def __post_init__(self) -> None:
@@ -142,9 +142,12 @@ def findings(shown: Demonstration) -> list[str]:
     circuit, base, full = shown.circuit, shown.side(0.0), shown.side(1.0)
     widths = circuit.origin.model.widths if circuit.origin.model else ()
     layers = sorted({row.neuron.layer for row in circuit})
+    late = sum(row.neuron.layer >= len(widths) * 2 / 3 for row in circuit)
     said = [
-        f"CNA picked {len(circuit)} of {sum(widths)} MLP neurons, in {len(layers)} of {len(widths)} layers "
-        f"({sum(row.neuron.layer >= len(widths) * 2 / 3 for row in circuit)} of them in the last third)."
+        (
+            f"CNA picked {len(circuit)} of {sum(widths)} MLP neurons, in {len(layers)} of {len(widths)} layers "
+            f"({late} of them in the last third)."
+        )
     ]
     if circuit.stability:
         said.append(

@@ -57,17 +57,20 @@ def refuse_compiled(subject: Subject) -> None:
             )
 
 
-def on_neurons(subject: Subject, site: Site, edit: Edit) -> Handle:
-    """Read or replace a site's neurons: the input of its down projection, (row, token, neuron)."""
+def on_neurons(subject: Subject, site: Site, edit: Edit, *, first: bool = False) -> Handle:
+    """Read or replace a site's neurons: the input of its down projection, (row, token, neuron).
+
+    Several edits act in the order in which they were installed; one that is `first` acts before those.
+    """
     if subject.family.flattens:
-        return _on_flat_neurons(subject, site, edit)
+        return _on_flat_neurons(subject, site, edit, first=first)
 
     def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         del module
         replaced = edit(args[0])
         return None if replaced is None else (replaced, *args[1:])
 
-    return subject.down(site).register_forward_pre_hook(hook)
+    return subject.down(site).register_forward_pre_hook(hook, prepend=first)
 
 
 def on_write(subject: Subject, layer: int, part: Literal["attention", "mlp"], edit: Edit) -> Handle:
@@ -212,7 +215,7 @@ def _remember_shape(block: nn.Module) -> tuple[list[int], Handle]:
     return shape, block.register_forward_pre_hook(look, with_kwargs=True)
 
 
-def _on_flat_neurons(subject: Subject, site: Site, edit: Edit) -> Handle:
+def _on_flat_neurons(subject: Subject, site: Site, edit: Edit, *, first: bool) -> Handle:
     shape, remember = _remember_shape(subject.blocks[site.layer])
 
     def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
@@ -221,4 +224,4 @@ def _on_flat_neurons(subject: Subject, site: Site, edit: Edit) -> Handle:
         replaced = edit(neurons.view(*shape, neurons.shape[-1]))
         return None if replaced is None else (replaced.reshape(neurons.shape), *args[1:])
 
-    return Handles([remember, subject.down(site).register_forward_pre_hook(hook)])
+    return Handles([remember, subject.down(site).register_forward_pre_hook(hook, prepend=first)])
