@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ LIBRARY = ROOT / "src" / "neurodial" / "prompts" / "library"
 TRAINING = ROOT / "organisms" / "refusal" / "training.jsonl"
 LISTS = ("diverse", "neutral", "over_refusal")
 BEHAVIOURS = behaviour_names()
+shipped, shipped_list = cache(read_pairs), cache(read_prompt_list)
 
 
 def prompts_of(contrast) -> list[Prompt]:
@@ -159,7 +161,7 @@ def test_a_list_that_cannot_be_read_is_refused(tmp_path):
 
 @pytest.mark.parametrize("name", BEHAVIOURS)
 def test_a_shipped_behaviour_is_large_enough_and_in_three_splits(name):
-    pairs = read_pairs(name)
+    pairs = shipped(name)
     sizes = [(len(pairs.split(split).positive), len(pairs.split(split).negative)) for split in SPLITS]
     assert all(positive == negative for positive, negative in sizes)
     assert sum(positive for positive, _ in sizes) >= 60
@@ -168,7 +170,7 @@ def test_a_shipped_behaviour_is_large_enough_and_in_three_splits(name):
 
 @pytest.mark.parametrize("name", BEHAVIOURS)
 def test_a_shipped_behaviour_says_all_about_itself(name):
-    behaviour = read_pairs(name).behaviour
+    behaviour = shipped(name).behaviour
     assert behaviour.name == name
     assert behaviour.title
     assert len(behaviour.description) > 60
@@ -178,7 +180,7 @@ def test_a_shipped_behaviour_says_all_about_itself(name):
 
 @pytest.mark.parametrize("name", BEHAVIOURS)
 def test_a_margin_on_answers_has_answers_to_compare(name):
-    pairs = read_pairs(name)
+    pairs = shipped(name)
     examples = [e for split in SPLITS for e in (*pairs.split(split).positive, *pairs.split(split).negative)]
     answered = [bool(e.positive_answer and e.negative_answer) for e in examples]
     if pairs.behaviour.margin == "answer":
@@ -189,7 +191,7 @@ def test_a_margin_on_answers_has_answers_to_compare(name):
 @pytest.mark.parametrize("name", BEHAVIOURS)
 def test_the_sides_of_a_shipped_behaviour_match(name):
     """Length must not tell the sides apart, and each pair shares its category."""
-    pairs = read_pairs(name)
+    pairs = shipped(name)
     for split in SPLITS:
         contrast = pairs.split(split)
         lengths = [
@@ -202,7 +204,7 @@ def test_the_sides_of_a_shipped_behaviour_match(name):
 
 @pytest.mark.parametrize("name", BEHAVIOURS)
 def test_every_category_of_a_shipped_behaviour_is_in_every_split(name):
-    pairs = read_pairs(name)
+    pairs = shipped(name)
     found = {split: {example.category for example in pairs.split(split).positive} for split in SPLITS}
     assert "" not in found["discovery"]
     assert len(found["discovery"]) >= 5
@@ -220,7 +222,7 @@ def test_a_shipped_file_holds_nothing_unread(name):
 
 @pytest.mark.parametrize(("name", "least"), [("diverse", 100), ("neutral", 150), ("over_refusal", 100)])
 def test_a_shipped_list_is_large_enough_and_varied(name, least):
-    prompts = read_prompt_list(name).prompts
+    prompts = shipped_list(name).prompts
     assert len(prompts) >= least
     assert max(Counter(map(prompt_key, prompts)).values()) == 1
     categories = Counter(row["category"] for _, row in read_rows(LIBRARY / f"{name}.jsonl"))
@@ -230,28 +232,28 @@ def test_a_shipped_list_is_large_enough_and_varied(name, least):
 
 def test_what_is_measured_was_never_seen_before():
     """Across sets, too: no test prompt of refusal or over-refusal is trained on, tuned on or found with."""
-    refusal = read_pairs("refusal")
+    refusal = shipped("refusal")
     training = [row[side] for _, row in read_rows(TRAINING) for side in ("positive", "negative")]
-    over, neutral = read_prompt_list("over_refusal"), read_prompt_list("neutral")
+    over, neutral = shipped_list("over_refusal"), shipped_list("neutral")
     refuse_overlap(
         {
             "training": training,
             **{f"refusal {split}": prompts_of(refusal.split(split)) for split in SPLITS},
             **{f"over_refusal {split}": list(over.split(split)) for split in ("development", "test")},
             **{f"neutral {split}": list(neutral.split(split)) for split in SPLITS},
-            "diverse": list(read_prompt_list("diverse").prompts),
+            "diverse": list(shipped_list("diverse").prompts),
         }
     )
 
 
 @pytest.mark.parametrize("name", BEHAVIOURS)
 def test_no_prompt_of_a_behaviour_is_a_neutral_or_diverse_one(name):
-    pairs = read_pairs(name)
+    pairs = shipped(name)
     refuse_overlap(
         {
             name: [prompt for split in SPLITS for prompt in prompts_of(pairs.split(split))],
-            "neutral": list(read_prompt_list("neutral").prompts),
-            "diverse": list(read_prompt_list("diverse").prompts),
+            "neutral": list(shipped_list("neutral").prompts),
+            "diverse": list(shipped_list("diverse").prompts),
         }
     )
 
@@ -262,9 +264,7 @@ def test_the_organism_is_trained_on_matched_requests():
     assert all(set(row) == {"category", "positive", "negative"} for row in rows)
     prompts = [prompt_key(row[side]) for row in rows for side in ("positive", "negative")]
     assert len(set(prompts)) == len(prompts)
-    assert {row["category"] for row in rows} == {
-        example.category for example in read_pairs("refusal").discovery.positive
-    }
+    assert {row["category"] for row in rows} == {example.category for example in shipped("refusal").discovery.positive}
 
 
 def test_every_shipped_file_belongs_to_a_set():

@@ -77,7 +77,7 @@ class Circuit:
         (2, 1, 1)
 
     Raises:
-        CircuitError: no neurons, or one stands twice, or a score or dose is not finite.
+        CircuitError: a neuron stands twice or out of order, or a score or dose is not finite.
     """
 
     rows: tuple[Row, ...]
@@ -137,7 +137,13 @@ class Circuit:
         return {site: tuple(rows) for site, rows in grouped.items()}
 
     def top(self, count: int) -> Circuit:
-        """The `count` neurons of largest absolute score; ties by (layer, expert, index)."""
+        """The `count` neurons of largest absolute score; ties by (layer, expert, index).
+
+        Raises:
+            CircuitError: the count is negative.
+        """
+        if count < 0:
+            raise CircuitError(f"The count is {count}.", wanted="0 or more")
         ranked = sorted(self.rows, key=lambda row: (-abs(row.score), _order(row.neuron)))
         return self._with(ranked[:count])
 

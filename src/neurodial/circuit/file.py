@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from neurodial.circuit.circuit import Circuit, Direction, Origin, Row, Stability
 from neurodial.circuit.site import Neuron
-from neurodial.errors import CircuitFileError, FileError
+from neurodial.errors import CircuitError, CircuitFileError, FileError
 from neurodial.files import write_atomic
 from neurodial.provenance import ModelIdentity
 
@@ -19,17 +19,20 @@ FORMAT = "neurodial.circuit"
 VERSION = 1
 
 
+_Place = Annotated[int, Field(ge=0)]
+
+
 class _Neurons(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-    layer: list[int]
-    expert: list[int | None]
-    index: list[int]
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
+    layer: list[_Place]
+    expert: list[_Place | None]
+    index: list[_Place]
     score: list[float]
     dose: list[float]
 
 
 class _Stability(BaseModel):
-    overlaps: tuple[float, ...]
+    overlaps: Annotated[tuple[float, ...], Field(min_length=1)]
     kept: tuple[float, ...]
 
 
@@ -100,10 +103,10 @@ def read_circuit(path: str | Path) -> Circuit:
     """
     source = Path(path)
     try:
-        value = json.loads(source.read_text(encoding="utf-8"))
+        value = json.loads(source.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except OSError as error:
         raise FileError(f"{source} can't be read: {error.strerror}.", wanted="a .circuit.json file") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise CircuitFileError(f"{source} is not JSON: {error}.", fix="Was it cut off? Make it again.") from error
     return parse_circuit(value, place=str(source))
 
@@ -138,6 +141,13 @@ def _circuit(file: _File, place: str) -> Circuit:
             columns.layer, columns.expert, columns.index, columns.score, columns.dose, strict=True
         )
     ]
+    if file.stability is not None and len(file.stability.kept) != len(rows):
+        raise CircuitFileError(f"{place} is damaged: stability.kept is not of one number for each neuron.")
+    if file.model is not None:
+        widths = dict(enumerate(file.model.widths))
+        outside = next((row.neuron for row in rows if row.neuron.index >= widths.get(row.neuron.layer, 0)), None)
+        if outside is not None:
+            raise CircuitFileError(f"{place} is damaged: its model has no {outside}.")
     origin = Origin(
         model=None if file.model is None else ModelIdentity(**file.model.model_dump()),
         method=file.method,
@@ -148,4 +158,11 @@ def _circuit(file: _File, place: str) -> Circuit:
         created=file.created,
     )
     stability = None if file.stability is None else Stability(**file.stability.model_dump())
-    return Circuit(tuple(rows), file.name, file.direction, origin, stability)
+    try:
+        return Circuit(tuple(rows), file.name, file.direction, origin, stability)
+    except CircuitError as error:
+        raise CircuitFileError(f"{place} is damaged: {error.problem}") from error
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")

@@ -1,0 +1,59 @@
+"""Circuits to test with: random ones, of models of several layers of different width, and of experts."""
+
+from hypothesis import strategies as st
+
+from neurodial.circuit.circuit import Circuit, Origin, Row, Stability
+from neurodial.circuit.site import Neuron
+from neurodial.provenance import ModelIdentity
+
+WIDTHS = (5, 3, 8)
+MODEL = ModelIdentity("tiny", "llama", "a" * 64, None, "b" * 64, "c" * 64, "float32", WIDTHS)
+ALL_NEURONS = [Neuron(layer, None, index) for layer, width in enumerate(WIDTHS) for index in range(width)]
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+JSON = st.dictionaries(st.text(max_size=5), st.none() | st.booleans() | st.integers() | FINITE | st.text(max_size=5))
+SHARES = st.floats(0, 1)
+
+
+def neurons(*, dense: bool = True) -> st.SearchStrategy[Neuron]:
+    experts = st.none() if dense else st.none() | st.integers(0, 3)
+    return st.sampled_from(ALL_NEURONS).flatmap(lambda n: experts.map(lambda e: n._replace(expert=e)))
+
+
+@st.composite
+def rows(draw, *, dense: bool = True, least: int = 0, most: int = len(ALL_NEURONS)) -> list[Row]:
+    chosen = draw(st.lists(neurons(dense=dense), unique=True, min_size=least, max_size=most))
+    return [Row(neuron, draw(FINITE), draw(FINITE)) for neuron in chosen]
+
+
+@st.composite
+def origins(draw) -> Origin:
+    return Origin(
+        model=draw(st.none() | st.just(MODEL)),
+        method=draw(JSON),
+        prompts=draw(JSON),
+        universal=draw(st.none() | JSON),
+        versions=draw(st.dictionaries(st.text(max_size=5), st.text(max_size=5))),
+        seed=draw(st.none() | st.integers()),
+        created=draw(st.text(max_size=10)),
+    )
+
+
+@st.composite
+def circuits(draw, *, dense: bool = True, least: int = 0, most: int = len(ALL_NEURONS)) -> Circuit:
+    """Circuits of one model, without stability."""
+    return Circuit.of(draw(rows(dense=dense, least=least, most=most)), origin=Origin(model=MODEL))
+
+
+@st.composite
+def whole_circuits(draw) -> Circuit:
+    """Circuits with everything that a file holds."""
+    found = draw(rows(dense=False))
+    folds = draw(st.lists(SHARES, min_size=1, max_size=4))
+    kept = [draw(SHARES) for _ in found]
+    return Circuit.of(
+        found,
+        name=draw(st.text(max_size=10)),
+        direction=draw(st.sampled_from(["remove", "induce"])),
+        origin=draw(origins()),
+        stability=draw(st.none() | st.just(Stability(tuple(folds), tuple(kept)))),
+    )
