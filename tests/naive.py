@@ -10,9 +10,7 @@ import torch
 
 _LLAMA = "model.layers.{}.mlp.down_proj"
 DOWN = {
-    **dict.fromkeys(
-        ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "olmo2", "phi3"), _LLAMA
-    ),
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "olmo2", "phi3"), _LLAMA),
     "gpt2": "transformer.h.{}.mlp.c_proj",
     "gpt_neox": "gpt_neox.layers.{}.mlp.dense_4h_to_h",
     "opt": "model.decoder.layers.{}.fc2",
@@ -54,5 +52,7 @@ def activations(model: Any, tokens: Sequence[int]) -> torch.Tensor:
 
 def means(model: Any, sequences: Sequence[Sequence[int]], places: Sequence[Sequence[int]]) -> torch.Tensor:
     """The mean over each prompt's places: (prompt, neuron)."""
-    rows = [activations(model, tokens)[list(place)].mean(dim=0) for tokens, place in zip(sequences, places, strict=True)]
+    rows = [
+        activations(model, tokens)[list(place)].mean(dim=0) for tokens, place in zip(sequences, places, strict=True)
+    ]
     return torch.stack(rows)

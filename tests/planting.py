@@ -58,7 +58,9 @@ def _set_row(subject: Subject, linear: Any, direction: torch.Tensor) -> None:
 @torch.no_grad()
 def _inputs(subject: Subject, linear: Any, texts: list[str]) -> torch.Tensor:
     seen = []
-    handle = linear.register_forward_pre_hook(lambda module, args: seen.append(args[0].reshape(-1, args[0].shape[-1])[-1]))
+    handle = linear.register_forward_pre_hook(
+        lambda module, args: seen.append(args[0].reshape(-1, args[0].shape[-1])[-1])
+    )
     try:
         for text in texts:
             subject.model(torch.tensor([subject.tokenizer(text)["input_ids"]]))

@@ -55,9 +55,7 @@ def read_all(subject, sequences, position, **options):
 
     collect(subject, sequences, Reading(position, **options), keep)
     assert len(found) == len(sequences) * subject.layers
-    return torch.stack(
-        [torch.cat([found[row, site] for site in subject.sites]) for row in range(len(sequences))]
-    )
+    return torch.stack([torch.cat([found[row, site] for site in subject.sites]) for row in range(len(sequences))])
 
 
 # ------------------------------------------------------------------------------------------- steering

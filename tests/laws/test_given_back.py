@@ -181,7 +181,11 @@ def test_after_an_interrupted_generation(family, at):
     tokens = torch.tensor(tokens_of(subject))
     with pytest.raises(Stopped), nd.steer(subject, everything(subject)):
         subject.model.generate(
-            tokens, max_new_tokens=5, min_new_tokens=5, do_sample=False, logits_processor=LogitsProcessorList([Interrupt()])
+            tokens,
+            max_new_tokens=5,
+            min_new_tokens=5,
+            do_sample=False,
+            logits_processor=LogitsProcessorList([Interrupt()]),
         )
     assert differences(before, snapshot(subject.model)) == []
 

@@ -106,7 +106,9 @@ def test_a_layer_to_skip_must_exist():
 def test_random_controls_never_touch_the_circuit(count, seed, match):
     identity = ModelIdentity("m", "llama", "d", None, "t", None, "float32", (12, 20, 16))
     rows = choose(
-        Scores({Site(n): torch.rand(w, generator=torch.Generator().manual_seed(n)) for n, w in enumerate((12, 20, 16))}),
+        Scores(
+            {Site(n): torch.rand(w, generator=torch.Generator().manual_seed(n)) for n, w in enumerate((12, 20, 16))}
+        ),
         Rule(nd.Count(count)),
     )
     circuit = Circuit.of(rows, origin=Origin(model=identity))
