@@ -15,8 +15,9 @@ from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 ROOT = Path(__file__).resolve().parents[1]
 DOCTEST_FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
-PAGES_RUN = [ROOT / "README.md", ROOT / "docs" / "tutorial.md", *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
 PAGES = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")})
+MUST_RUN = {ROOT / "README.md", ROOT / "docs" / "tutorial.md"}
+PAGES_RUN = sorted(MUST_RUN | {page for page in PAGES if "```python" in page.read_text(encoding="utf-8")})
 EXAMPLES = sorted((ROOT / "examples").glob("[a-z]*.py"))
 
 
