@@ -72,6 +72,10 @@ class TargetError(NeurodialError):
     """A trace's target is several tokens, unknown to the vocabulary, or the same as its foil."""
 
 
+class TraceFileError(NeurodialError):
+    """A trace file is damaged, of an unknown version or not a trace file."""
+
+
 class SteeringError(NeurodialError):
     """An intervention can't be put on this model or this batch."""
 

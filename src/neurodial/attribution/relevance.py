@@ -139,8 +139,8 @@ class Tape:
         return self.hidden[0]
 
 
-def gradients(value: Tensor, parts: Sequence[Tensor], label: str) -> list[Tensor]:
-    """Gradients of a number by tensors.
+def gradients(value: Tensor, parts: Sequence[Tensor], label: str, *, retain: bool = False) -> list[Tensor]:
+    """Gradients of a number by tensors; with `retain` the graph can be used again.
 
     Raises:
         ActivationError: no gradient reaches one of them.
@@ -149,7 +149,7 @@ def gradients(value: Tensor, parts: Sequence[Tensor], label: str) -> list[Tensor
     fix = "Quantised kernels often give none: load the model unquantised (a GGUF file is dequantised on loading)."
     if not value.requires_grad:
         raise ActivationError(f"No gradient flows through {label}.", wanted=wanted, fix=fix)
-    found = torch.autograd.grad(value, list(parts), allow_unused=True)
+    found = torch.autograd.grad(value, list(parts), allow_unused=True, retain_graph=retain)
     if any(gradient is None for gradient in found):
         raise ActivationError(f"No gradient reaches some layers of {label}.", wanted=wanted, fix=fix)
     return list(found)
