@@ -58,10 +58,10 @@ def test_what_leaves_a_node_and_what_enters_it_is_its_relevance(family):
 def test_an_edge_is_what_an_intervention_on_the_linear_model_moves(wide):
     """The linear model is written out by hand with its constants; the source is raised, other neurons are held."""
     subject = wide("llama")
+    constants = recorded(subject)  # eager attention from here on: it gives patterns, rounded to float32
     found, graph = everything(subject)
     weights = {(edge.source, edge.target): edge.weight for edge in graph.edges}
     source, target = Node(0, 1, 3), Node(1, 4, 7)
-    constants = recorded(subject)
     step = 0.5 * float(found.activations[0][source.token, source.neuron])
     moved = linear_neuron(subject, constants, source, step, target) - linear_neuron(
         subject, constants, source, 0.0, target
