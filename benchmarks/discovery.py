@@ -39,7 +39,8 @@ def one_by_one(subject: Subject, sequences: list[Tokens]) -> None:
 
 def memory(prompts: int) -> int:
     """Bytes of peak memory that discovery adds in this process, on a small random model of SmolLM2's width."""
-    subject = Subject.of(tiny_model("llama", hidden_size=64, intermediate_size=1536, num_hidden_layers=8), tiny_tokenizer())
+    model = tiny_model("llama", hidden_size=64, intermediate_size=1536, num_hidden_layers=8)
+    subject = Subject.of(model, tiny_tokenizer())
     sides = [[f"{side} {number:05d}" for number in range(prompts // 2)] for side in ("harm", "help")]
     few = Contrast.of(sides[0][:20], sides[1][:20])
     discover(subject, few, method=CNA(universal=None))

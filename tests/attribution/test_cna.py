@@ -7,15 +7,15 @@ import math
 import numpy as np
 import pytest
 import torch
+from tests import naive
+from tests.planting import PLANTED, planted
+from tests.subjects import SOME_FAMILIES, fresh, prompts, shared
 
 import neurodial as nd
 from neurodial.attribution.cna import attribute
 from neurodial.attribution.methods import METHODS, method
 from neurodial.circuit.site import Neuron
 from neurodial.errors import OptionError, PromptError, UnknownNameError
-from tests import naive
-from tests.planting import PLANTED, planted
-from tests.subjects import SOME_FAMILIES, fresh, prompts, shared
 
 POSITIVE, NEGATIVE = list(prompts(7)), [f"other words {n}" for n in range(5)]
 CONTRAST = nd.Contrast.of(POSITIVE, NEGATIVE)

@@ -94,7 +94,7 @@ def test_the_fraction_is_of_all_neurons():
 
 
 def test_a_layer_to_skip_must_exist():
-    with pytest.raises(OptionError, match="no layer 2 to skip.*0 to 1"):
+    with pytest.raises(OptionError, match=r"no layer 2 to skip.*0 to 1"):
         choose(scores_of([[1.0], [1.0]]), Rule(nd.Count(1), skip_layers=(0, 2)))
 
 
