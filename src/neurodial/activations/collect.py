@@ -61,8 +61,7 @@ def collect(
         ContextLengthError: a prompt is longer than the context.
         ActivationError: a prompt is too short for the position, or an activation is not finite.
     """
-    check_context([len(sequence) for sequence in sequences], subject.context_length)
-    places = [reading.position.read(len(sequence)) for sequence in sequences]
+    places = places_read(subject, sequences, reading)
     prefix = 0
     if reading.share_prefix and len(sequences) > 1:
         prefix = min(common_prefix(sequences), *(min(place) for place in places))
@@ -85,6 +84,17 @@ def collect(
             current[:] = [_Places.of(batch, places, prefix, subject.device)]
             _forward(subject, batch.tokens, cache)
             advance(len(batch.rows))
+
+
+def places_read(subject: Subject, sequences: Sequence[Tokens], reading: Reading) -> list[list[int]]:
+    """Which tokens of each sequence are read. Also the check, before any work, that there are such tokens.
+
+    Raises:
+        ContextLengthError: a prompt is longer than the context.
+        ActivationError: a prompt is too short for the position.
+    """
+    check_context([len(sequence) for sequence in sequences], subject.context_length)
+    return [reading.position.read(len(sequence)) for sequence in sequences]
 
 
 def pad_id(subject: Subject) -> int:

@@ -18,13 +18,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neurodial.activations.collect import Reading, collect
+from neurodial.activations.collect import Reading, collect, places_read
 from neurodial.activations.position import Position, PostInstruction
 from neurodial.activations.statistics import GroupedMoments
 from neurodial.attribution.contrastive import auroc, delta_scores
 from neurodial.attribution.methods import CNA
 from neurodial.attribution.scores import Scores
-from neurodial.attribution.select import Rule, choose
+from neurodial.attribution.select import Rule, check_skipped, choose
 from neurodial.attribution.universal import universal_neurons
 from neurodial.circuit.circuit import Row, Stability
 from neurodial.circuit.site import Neuron, Site
@@ -32,7 +32,7 @@ from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.behaviours import read_prompt_list
 from neurodial.prompts.pairs import Contrast, Prompt
-from neurodial.prompts.render import post_instruction_length, render
+from neurodial.prompts.render import Tokens, post_instruction_length, render
 from neurodial.provenance import canonical_json, sha256
 
 
@@ -63,10 +63,17 @@ def attribute(subject: Subject, contrast: Contrast, method: CNA, *, progress: Pr
     """Find the neurons whose activations differ most between the sides of a contrast.
 
     Raises:
-        ContextLengthError: a prompt is longer than the context.
-        ActivationError: an activation is not finite.
+        ContextLengthError: a prompt is longer than the context; found before any work.
+        OptionError: a layer to skip does not exist, or all are skipped; found before any work.
+        ActivationError: a prompt is too short for the position (found before any work), or an activation is not
+            finite.
     """
     reading = Reading(_position(subject, method))
+    check_skipped(method.skip_layers, [site.layer for site in subject.sites])
+    prompts = _prompts(contrast)
+    diverse = () if method.universal is None else read_prompt_list(method.universal.prompts).prompts
+    for texts in (prompts, diverse):  # all that can be wrong with them, before the first pass
+        places_read(subject, _rendered(subject, texts, method), reading)
     folds = min(method.folds, len(contrast.positive), len(contrast.negative))
     universal = _universal(subject, method, reading, progress)
     score = _scorer(subject, contrast, method, reading, folds, progress)
@@ -85,11 +92,18 @@ def _position(subject: Subject, method: CNA) -> Position:
     return method.position
 
 
+def _prompts(contrast: Contrast) -> list[Prompt]:
+    return [example.prompt for example in (*contrast.positive, *contrast.negative)]
+
+
+def _rendered(subject: Subject, prompts: Sequence[Prompt], method: CNA) -> list[Tokens]:
+    return render(subject.tokenizer, prompts, system=method.system, double_bos=method.double_bos)
+
+
 def _universal(subject: Subject, method: CNA, reading: Reading, progress: Progress) -> frozenset[Neuron]:
     if method.universal is None:
         return frozenset()
-    prompts = read_prompt_list(method.universal.prompts).prompts
-    sequences = render(subject.tokenizer, prompts, system=method.system, double_bos=method.double_bos)
+    sequences = _rendered(subject, read_prompt_list(method.universal.prompts).prompts, method)
     return universal_neurons(subject, sequences, reading, method.universal, progress=progress)
 
 
@@ -97,8 +111,7 @@ def _scorer(
     subject: Subject, contrast: Contrast, method: CNA, reading: Reading, folds: int, progress: Progress
 ) -> Scorer:
     sides = [[example.prompt for example in side] for side in (contrast.positive, contrast.negative)]
-    prompts = [prompt for side in sides for prompt in side]
-    sequences = render(subject.tokenizer, prompts, system=method.system, double_bos=method.double_bos)
+    sequences = _rendered(subject, _prompts(contrast), method)
     parts = max(1, folds)
     groups = [number * parts + fold for number, side in enumerate(sides) for fold in _folds(side, parts)]
     if method.score == "auroc" or method.rounding:

@@ -66,13 +66,22 @@ def choose(scores: Scores, rule: Rule) -> tuple[Row, ...]:
     return tuple(Row(scores.neuron(place), float(values[place]), 1.0) for place in order[:count].tolist())
 
 
-def _allowed(scores: Scores, rule: Rule) -> Float[Tensor, "all"] | Tensor:
-    layers = {site.layer for site in scores}
-    unknown = sorted(set(rule.skip_layers) - layers)
+def check_skipped(skip_layers: Collection[int], layers: Collection[int]) -> None:
+    """Refuse, before any work, to skip layers that do not exist, or all of them.
+
+    Raises:
+        OptionError: names the layers that there are.
+    """
+    unknown = sorted(set(skip_layers) - set(layers))
+    there_are = f"layers from {min(layers)} to {max(layers)}"
     if unknown:
-        raise OptionError(
-            f"There is no layer {unknown[0]} to skip.", wanted=f"layers from {min(layers)} to {max(layers)}"
-        )
+        raise OptionError(f"There is no layer {unknown[0]} to skip.", wanted=there_are)
+    if set(skip_layers) == set(layers):
+        raise OptionError("Every layer is skipped.", wanted=f"at least one left of the {there_are}")
+
+
+def _allowed(scores: Scores, rule: Rule) -> Float[Tensor, "all"] | Tensor:
+    check_skipped(rule.skip_layers, [site.layer for site in scores])
     masks = []
     for site in scores:
         mask = torch.full((scores[site].numel(),), site.layer not in rule.skip_layers)

@@ -43,7 +43,8 @@ def load(
         model_options: passed to `from_pretrained`, for example `quantization_config`.
 
     Raises:
-        ModelError: nothing is found at `source`, or the options contradict each other.
+        ModelError: nothing is found at `source`, the adapter or the device is not there, or the options contradict
+            each other.
         UnknownFamilyError: no family record describes the model; checked before the weights are read.
 
     Example:
@@ -53,6 +54,10 @@ def load(
     """
     if device is not None and device_map is not None:
         raise ModelError("Both device and device_map are given.", wanted="one of them")
+    if adapter is not None:
+        _check_adapter(Path(adapter))
+    if device is not None:
+        _check_device(device)
     options = {"device_map": device_map, "revision": revision, "trust_remote_code": trust_remote_code, **model_options}
     options = {key: value for key, value in options.items() if value is not None and value is not False}
     if isinstance(source, str | Path):
@@ -79,14 +84,28 @@ def _subject(model: Any, tokenizer: Any, adapter: str | Path | None, names: dict
     if adapter is None:
         return Subject.of(model, tokenizer, **names)
     folder = Path(adapter)
-    if not (folder / "adapter_config.json").is_file():
-        raise ModelError(
-            f"{folder} is not an adapter.", wanted="a folder with adapter_config.json and adapter_model.safetensors"
-        )
+    _check_adapter(folder)
     digest = weights_digest(model)
     model, merged = _apply_adapter(model, folder)
     applied = Adapter(str(folder), adapter_digest(folder), merged)
     return Subject.of(model, tokenizer, adapter=applied, base_digest=digest, **names)
+
+
+def _check_adapter(folder: Path) -> None:
+    if not (folder / "adapter_config.json").is_file():
+        raise ModelError(
+            f"{folder} is not an adapter.", wanted="a folder with adapter_config.json and adapter_model.safetensors"
+        )
+
+
+def _check_device(device: str | torch.device) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ModelError(
+            f"The device {str(device)!r} can't be used: {reason}.", wanted="such as cpu or cuda"
+        ) from error
 
 
 def _apply_adapter(model: Any, folder: Path) -> tuple[Any, bool]:
