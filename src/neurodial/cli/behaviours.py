@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from rich.table import Table
+from rich.text import Text
 
 from neurodial.cli.console import out, print_json
+from neurodial.errors import OptionError
 
 
 def behaviours(name: str | None = None, *, count: int = 5, json: bool = False) -> None:
@@ -17,6 +19,8 @@ def behaviours(name: str | None = None, *, count: int = 5, json: bool = False) -
     """
     from neurodial.prompts.behaviours import behaviour_names, describe_behaviour, read_pairs
 
+    if count < 0:
+        raise OptionError(f"The number of pairs to preview is {count}.", wanted="0 or more")
     if name is None:
         rows = [(known, *describe_behaviour(known)) for known in behaviour_names()]
         if json:
@@ -24,7 +28,7 @@ def behaviours(name: str | None = None, *, count: int = 5, json: bool = False) -
             return
         table = Table("behaviour", "what it contrasts", box=None)
         for known, title, _ in rows:
-            table.add_row(known, title)
+            table.add_row(known, Text(title))
         out.print(table)
         out.print("\nPreview one: neurodial behaviours NAME. Your own: a .jsonl, .csv or .toml file.", style="dim")
         return
@@ -56,14 +60,15 @@ def _preview(pairs: object, count: int, *, as_json: bool) -> None:
             }
         )
         return
-    out.print(f"[bold]{behaviour.name}[/bold]  {behaviour.title}\n{behaviour.description}")
+    out.print(Text.assemble((behaviour.name, "bold"), f"  {behaviour.title}\n{behaviour.description}"))
     for name, split in present:
         out.print(f"  {name}: {len(split.positive)} positive, {len(split.negative)} negative")
     out.print(
         f"  margin: {behaviour.margin}; detector: {behaviour.detector or 'none named'}; "
-        f"rate measured on: {behaviour.rate_on} prompts\n"
+        f"rate measured on: {behaviour.rate_on} prompts\n",
+        markup=False,
     )
     table = Table("shows the behaviour", "its opposite", show_lines=True)
     for positive, negative in examples:
-        table.add_row(positive, negative)
+        table.add_row(Text(positive), Text(negative))
     out.print(table)

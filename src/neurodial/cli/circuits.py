@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 from rich.table import Table
+from rich.text import Text
 
 from neurodial.cli.console import bars, err, out, print_json
 from neurodial.cli.options import ModelOptions
@@ -60,7 +61,7 @@ def discover(
         loading: how the model is loaded.
     """
     from neurodial.files import refuse_existing
-    from neurodial.prompts.behaviours import read_pairs
+    from neurodial.prompts.behaviours import read_pairs, read_prompt_list
 
     chosen = _method(method, fraction, count)
     given = {"score": score, "sign": sign, "folds": folds, "system": system}
@@ -69,6 +70,8 @@ def discover(
     chosen = dataclasses.replace(chosen, **changes)  # type: ignore[arg-type]
     pairs = read_pairs(behaviour)
     contrast = pairs.discovery
+    if chosen.universal is not None:
+        read_prompt_list(chosen.universal.prompts)  # refused now, not after the model is loaded
     target = refuse_existing(output or Path(f"{pairs.behaviour.name}.circuit.json"), overwrite=force)
     subject = (loading or ModelOptions()).load(model)
 
@@ -80,7 +83,7 @@ def discover(
         _print_circuit_json(circuit)
         return
     show_circuit(circuit, top=10)
-    err.print(f"\nwritten: {target}")
+    err.print(f"\nwritten: {target}", markup=False)
 
 
 def show(circuit: Path, *, top: int = 20, json: bool = False) -> None:
@@ -93,6 +96,8 @@ def show(circuit: Path, *, top: int = 20, json: bool = False) -> None:
     """
     from neurodial.circuit.file import read_circuit
 
+    if top < 0:
+        raise OptionError(f"The number of neurons to list is {top}.", wanted="0 for all, or more")
     found = read_circuit(circuit)
     if json:
         _print_circuit_json(found)
@@ -130,11 +135,12 @@ def show_circuit(circuit: Circuit, *, top: int) -> None:
     origin = circuit.origin
     widths = origin.model.widths if origin.model else ()
     share = f" of {sum(widths)} ({len(circuit) / sum(widths):.3%})" if widths else ""
-    out.print(f"[bold]{circuit.name}[/bold]: {len(circuit)} neurons{share}; dial 1 means {circuit.direction}")
+    size = f": {len(circuit)} neurons{share}; dial 1 means {circuit.direction}"
+    out.print(Text.assemble((circuit.name, "bold"), size))
     if origin.model:
         adapter = " with an adapter" if origin.model.adapter_digest else ""
-        out.print(f"model: {origin.model.label} ({origin.model.family}{adapter}, {origin.model.dtype})")
-    out.print(f"method: {describe_method(dict(origin.method))}")
+        out.print(f"model: {origin.model.label} ({origin.model.family}{adapter}, {origin.model.dtype})", markup=False)
+    out.print(f"method: {describe_method(dict(origin.method))}", markup=False)
     if origin.prompts:
         out.print(f"prompts: {origin.prompts.get('positive')} positive, {origin.prompts.get('negative')} negative")
     if origin.universal is not None:
@@ -154,7 +160,8 @@ def show_circuit(circuit: Circuit, *, top: int) -> None:
 
 def layer_bar(circuit: Circuit) -> str:
     """How many neurons lie in each layer, as a row of blocks."""
-    layers = len(circuit.origin.model.widths) if circuit.origin.model else 1 + max(r.neuron.layer for r in circuit)
+    last = max((row.neuron.layer for row in circuit), default=0)
+    layers = len(circuit.origin.model.widths) if circuit.origin.model else 1 + last
     counts = [len(circuit.in_layers([layer])) for layer in range(layers)]
     top = max(1, *counts)
     blocks = "".join(_BLOCKS[-(-count * (len(_BLOCKS) - 1) // top)] for count in counts)

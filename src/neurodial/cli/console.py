@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+from rich.text import Text
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+# A prompt may hold :smile: and means it.
+out = Console(highlight=False, emoji=False)
+err = Console(stderr=True, highlight=False, emoji=False)
 
 
 @contextmanager
@@ -36,10 +38,10 @@ def bars(description: str, total: int) -> Iterator[Callable[[int], None]]:
 def status(text: str) -> Iterator[None]:
     """A spinner, or a line where no one watches."""
     if not err.is_terminal:
-        err.print(text, style="dim")
+        err.print(Text(text), style="dim")
         yield
         return
-    with err.status(text):
+    with err.status(Text(text)):
         yield
 
 

@@ -48,8 +48,9 @@ for _name, _target in COMMANDS.items():
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; errors are words on stderr, with exit code 1 (2 for what was typed wrongly)."""
     try:
-        app(sys.argv[1:] if arguments is None else list(arguments), exit_on_error=False, print_error=True)
-    except CycloptsError:
+        app(sys.argv[1:] if arguments is None else list(arguments), exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        print(f"error: {error} See --help.", file=sys.stderr)
         sys.exit(2)
     except NeurodialError as error:
         print(f"error: {error}", file=sys.stderr)
