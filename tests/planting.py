@@ -57,7 +57,7 @@ def _set_row(subject: Subject, linear: Any, direction: torch.Tensor) -> None:
 
 @torch.no_grad()
 def _inputs(subject: Subject, linear: Any, texts: list[str]) -> torch.Tensor:
-    seen = []
+    seen: list[torch.Tensor] = []
     handle = linear.register_forward_pre_hook(
         lambda module, args: seen.append(args[0].reshape(-1, args[0].shape[-1])[-1])
     )

@@ -105,12 +105,9 @@ def test_a_layer_to_skip_must_exist():
 @given(st.integers(1, 12), st.integers(0, 10_000), st.sampled_from(["global", "layer"]))
 def test_random_controls_never_touch_the_circuit(count, seed, match):
     identity = ModelIdentity("m", "llama", "d", None, "t", None, "float32", (12, 20, 16))
-    rows = choose(
-        Scores(
-            {Site(n): torch.rand(w, generator=torch.Generator().manual_seed(n)) for n, w in enumerate((12, 20, 16))}
-        ),
-        Rule(nd.Count(count)),
-    )
+    generator = torch.Generator().manual_seed(seed)
+    values = {Site(layer): torch.rand(width, generator=generator) for layer, width in enumerate(identity.widths)}
+    rows = choose(Scores(values), Rule(nd.Count(count)))
     circuit = Circuit.of(rows, origin=Origin(model=identity))
     control = random_control(circuit, seed=seed, match=match)
     assert control.neurons.isdisjoint(circuit.neurons)

@@ -148,13 +148,19 @@ class Project(Bank):
         """The same with other settings."""
         return Project(*tensors)
 
+    def to(self, device: torch.device, dtype: torch.dtype) -> Project:
+        """At least float32: a unit vector rounded to bfloat16 would leave a part of the component behind."""
+        wide = torch.promote_types(dtype, torch.float32)
+        return self.with_tensors([tensor.to(device, wide) for tensor in self.tensors()])
+
     def apply(
         self, hidden: Float[Tensor, "row token feature"], *settings: Tensor
     ) -> Float[Tensor, "row token feature"]:
-        """One projection."""
+        """One projection, rounded to the activation's precision once, at its end."""
         direction, strength = settings
-        along = (hidden * direction).sum(dim=-1, keepdim=True)
-        return hidden - strength * along * direction
+        wide = hidden.to(direction.dtype)
+        along = (wide * direction).sum(dim=-1, keepdim=True)
+        return (wide - strength * along * direction).to(hidden.dtype)
 
 
 @dataclass(frozen=True)
@@ -175,9 +181,9 @@ class Replace(Bank):
     def apply(
         self, hidden: Float[Tensor, "row token feature"], *settings: Tensor
     ) -> Float[Tensor, "row token feature"]:
-        """An interpolation; neurons with share 0 keep their value bit for bit."""
+        """An interpolation, exact at both ends: share 0 leaves the activation bit for bit, share 1 gives the value."""
         value, share = settings
-        return torch.where(share == 0, hidden, hidden + share * (value - hidden))
+        return torch.where(share == 0, hidden, torch.lerp(hidden, value.expand_as(hidden), share))
 
 
 @dataclass(frozen=True)
@@ -208,23 +214,31 @@ def spread(values: Tensor, when: When) -> Float[Tensor, "phase slot *rest"]:
 def stack(plans: Sequence[Plan]) -> Plan:
     """One plan whose slot s does what plan s does. Each plan must have one slot.
 
-    The first edit of a kind at a door shares a bank with the first such edit of the other plans, so many dials of
+    Edits of one kind at one door share a bank where each plan's own order at the door allows it, so many dials of
     one circuit cost one multiply.
     """
-    merged: dict[tuple[Door, type, int], list[Bank | None]] = {}
+    doors: dict[Door, list[tuple[type[Bank], list[Bank | None]]]] = {}
     for number, plan in enumerate(plans):
-        seen: dict[tuple[Door, type], int] = {}
+        reached: dict[Door, int] = {}
         for door, bank in plan.edits:
-            turn = seen.get((door, type(bank)), 0)
-            seen[door, type(bank)] = turn + 1
-            merged.setdefault((door, type(bank), turn), [None] * len(plans))[number] = bank
-    edits = []
-    for (door, _, _), banks in merged.items():
-        model = next(bank for bank in banks if bank is not None)
-        filled = [model.neutral() if bank is None else bank for bank in banks]
-        parts = zip(*(bank.tensors() for bank in filled), strict=True)
-        edits.append((door, model.with_tensors([torch.cat(part, dim=1) for part in parts])))
+            shared = doors.setdefault(door, [])
+            start = reached.get(door, 0)
+            place = next((n for n in range(start, len(shared)) if shared[n][0] is type(bank)), None)
+            if place is None:
+                place = start
+                shared.insert(place, (type(bank), [None] * len(plans)))
+            shared[place][1][number] = bank
+            reached[door] = place + 1
+    edits = [(door, _side_by_side(banks)) for door, shared in doors.items() for _, banks in shared]
     return Plan(tuple(edits), len(plans))
+
+
+def _side_by_side(banks: Sequence[Bank | None]) -> Bank:
+    """Banks of one kind as one bank, a slot each; None changes nothing."""
+    model = next(bank for bank in banks if bank is not None)
+    filled = [model.neutral() if bank is None else bank for bank in banks]
+    parts = zip(*(bank.tensors() for bank in filled), strict=True)
+    return model.with_tensors([torch.cat(part, dim=1) for part in parts])
 
 
 def compose(plans: Sequence[Plan]) -> Plan:

@@ -5,6 +5,7 @@ At dial `d` neuron j of a circuit is multiplied by `m_j = 1 - d * dose_j` at eve
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ import torch
 
 from neurodial.circuit.circuit import Circuit
 from neurodial.circuit.site import Neuron, Site
-from neurodial.errors import ModelMismatchError, SteeringError
+from neurodial.errors import ModelMismatchError, OptionError, SteeringError
 from neurodial.intervention.base import Dial, Intervention, check_options, dial_column, rows_of
 from neurodial.intervention.plan import Door, Multiply, Plan, Replace, When, spread
 from neurodial.model.subject import Subject
@@ -70,6 +71,9 @@ class Pin(Intervention):
         dial: 0 unsteered, 1 pinned.
         when: which tokens.
 
+    Raises:
+        OptionError: a value is not finite.
+
     Example:
         >>> from neurodial.circuit.site import Neuron
         >>> Pin({Neuron(0, None, 3): -2.0}).dial
@@ -82,6 +86,12 @@ class Pin(Intervention):
 
     def __post_init__(self) -> None:
         check_options(self.dial, self.when)
+        for neuron, value in self.values.items():
+            if not math.isfinite(value):
+                raise OptionError(
+                    f"The neuron (layer {neuron.layer}, index {neuron.index}) is pinned to {value}.",
+                    wanted="a finite number",
+                )
 
     def compile(self, subject: Subject) -> Plan:
         """Values and shares per site.

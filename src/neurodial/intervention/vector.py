@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,6 +44,8 @@ class AddVector(Intervention):
     def __post_init__(self) -> None:
         check_options(self.dial, self.when)
         _check_vector(self.vector)
+        if not math.isfinite(self.alpha):
+            raise OptionError(f"alpha is {self.alpha}.", wanted="a finite number")
 
     def compile(self, subject: Subject) -> Plan:
         """One addition at a block's output.
