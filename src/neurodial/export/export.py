@@ -63,7 +63,7 @@ def export_circuit(
     subject: Subject,
     scales: Scale | Sequence[Scale],
     *,
-    route: Route,
+    route: Route | str,
     output: str | Path,
     overwrite: bool = False,
 ) -> Export:
@@ -94,21 +94,20 @@ def export_circuit(
         >>> export.evidence[0].agrees
         True
     """
-    if route not in ROUTES:
-        raise UnknownNameError(f"There is no route {route!r}.", fix=near_names(route, ROUTES))
+    kind = _route(route)
     refuse_folder(output, overwrite=overwrite, mark=MANIFEST)
     chosen = (scales,) if isinstance(scales, Scale) else tuple(scales)
     recipe = recipe_of(subject, chosen)
-    path = way(route)
+    path = way(kind)
     path.check(subject, recipe)
-    notes = engine_notes(route, family=subject.family.name, rank=recipe.rank)
+    notes = engine_notes(kind, family=subject.family.name, rank=recipe.rank)
     wanted = reference(subject, chosen, _prompts(), path.strengths)
     with new_folder(output, overwrite=overwrite, mark=MANIFEST) as folder:
         written = path.write(subject, recipe, folder)
         precision = coarser(written.precision, _dtype(subject))
         parts = write_circuits(folder, chosen)
         manifest = manifest_of(
-            subject, recipe, route, parts=parts, notes=notes, precision=precision, adapter=written.adapter
+            subject, recipe, kind, parts=parts, notes=notes, precision=precision, adapter=written.adapter
         )
         evidence = _measure(subject, manifest, folder, wanted)
         _write_proof(folder, manifest, evidence)
@@ -161,6 +160,13 @@ def reload(manifest: Manifest) -> Subject:
     label = manifest.base.label
     adapter = None if manifest.adapter is None or label == "demo" else manifest.adapter.path
     return load(label, adapter=adapter, dtype=dtype)
+
+
+def _route(name: str) -> Route:
+    for route in ROUTES:
+        if route == name:
+            return route
+    raise UnknownNameError(f"There is no route {name!r}.", fix=near_names(name, ROUTES))
 
 
 def _prompts() -> Sequence[Prompt]:

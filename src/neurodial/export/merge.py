@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neurodial.errors import ExportError
+from neurodial.export.recipe import Recipe
+from neurodial.files import write_atomic
+from neurodial.model.subject import Subject
 
 _PREFIX = "base_model.model."
 _UNUSUAL = (
@@ -80,3 +83,35 @@ def is_plain_lora(folder: Path) -> bool:
     except ExportError:
         return False
     return True
+
+
+def scaled_rows(subject: Subject, recipe: Recipe, lora: Lora) -> Lora:
+    """The adapter with its part of the circuit's neurons scaled, for a base whose up projections were scaled.
+
+    Where the adapter adds to an up projection, `m_j` times row j of the sum is `m_j` times the row of each.
+    """
+    tensors = dict(lora.tensors)
+    for site in recipe.sites:
+        name = subject.down_name(site).removesuffix(subject.family.down) + subject.family.up
+        if name not in tensors:
+            continue
+        down, up = tensors[name]
+        first = up.shape[0] - subject.widths[site.layer]
+        scaled = up.double().clone()
+        for index, multiplier in recipe.multipliers(site.layer).items():
+            scaled[first + index] *= multiplier
+        tensors[name] = (down, scaled.to(up.dtype))
+    return replace(lora, tensors=tensors)
+
+
+def write_peft(lora: Lora, original: Path, folder: Path) -> None:
+    """Write an adapter's tensors with the settings of the folder that they came from."""
+    from safetensors.torch import save
+
+    tensors = {
+        f"{_PREFIX}{module}.lora_{part}.weight": tensor.contiguous()
+        for module, pair in lora.tensors.items()
+        for part, tensor in zip("AB", pair, strict=True)
+    }
+    write_atomic(folder / "adapter_model.safetensors", save(tensors, {"format": "pt"}))
+    write_atomic(folder / "adapter_config.json", (original / "adapter_config.json").read_bytes())

@@ -12,8 +12,11 @@ from typing import NamedTuple
 from neurodial.errors import ExportError
 from neurodial.export.adapter import CONFIG, WEIGHTS, read_low_rank, write_ia3, write_lora
 from neurodial.export.engines import Route, vllm_rank
+from neurodial.export.gguf_adapter import architecture_of, read_gguf_lora, write_converted, write_gguf_lora
+from neurodial.export.gguf_bake import bake_gguf, check_gguf
 from neurodial.export.loaded import Loaded, through_matrices, through_peft, through_transformers
 from neurodial.export.manifest import Manifest, Travel
+from neurodial.export.merge import read_lora, scaled_rows, write_peft
 from neurodial.export.recipe import Recipe
 from neurodial.export.tensors import DTYPES
 from neurodial.export.weights import write_weights
@@ -120,6 +123,41 @@ def _load_weights(subject: Subject, manifest: Manifest, folder: Path) -> Abstrac
     return through_transformers(subject, folder)
 
 
+def _write_gguf_lora(subject: Subject, recipe: Recipe, folder: Path) -> Written:
+    write_gguf_lora(subject, recipe, folder / "adapter.gguf")
+    if subject.adapter is None:
+        return Written("float32")
+    write_converted(subject, read_lora(Path(subject.adapter.path)), folder / "first-adapter.gguf")
+    return Written("float32", _travel(subject, "second adapter", "first-adapter.gguf"))
+
+
+def _load_gguf_lora(subject: Subject, manifest: Manifest, folder: Path) -> AbstractContextManager[Loaded]:
+    del manifest
+    matrices = read_gguf_lora(subject, folder / "adapter.gguf")
+    return through_matrices(subject, matrices, "the file's matrices, read back")
+
+
+def _write_gguf(subject: Subject, recipe: Recipe, folder: Path) -> Written:
+    precision = bake_gguf(subject, recipe, folder / "model.gguf")
+    if subject.adapter is None:
+        return Written(precision)
+    lora = scaled_rows(subject, recipe, read_lora(Path(subject.adapter.path)))
+    write_converted(subject, lora, folder / "first-adapter.gguf")
+    (folder / "first-adapter").mkdir()
+    write_peft(lora, Path(subject.adapter.path), folder / "first-adapter")
+    return Written(precision, _travel(subject, "second adapter", "first-adapter.gguf"))
+
+
+def _load_gguf(subject: Subject, manifest: Manifest, folder: Path) -> AbstractContextManager[Loaded]:
+    beside = folder / "first-adapter" if manifest.adapter is not None else None
+    return through_transformers(subject, folder / "model.gguf", adapter=beside)
+
+
+def _check_gguf_lora(subject: Subject, recipe: Recipe) -> None:
+    del recipe
+    architecture_of(subject)
+
+
 def _anything(subject: Subject, recipe: Recipe) -> None:
     del subject, recipe
 
@@ -147,4 +185,6 @@ _WAYS: dict[Route, Way] = {
     "ia3": Way(_write_ia3, _load_peft, FIXED, _check_ia3),
     "weights": Way(_write_weights, _load_weights, FIXED, _anything),
     "vllm": Way(_write_lora, _load_lora, DIALLED, _check_vllm),
+    "gguf-lora": Way(_write_gguf_lora, _load_gguf_lora, DIALLED, _check_gguf_lora),
+    "gguf": Way(_write_gguf, _load_gguf, FIXED, check_gguf),
 }

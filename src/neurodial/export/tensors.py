@@ -113,6 +113,8 @@ def place_of(places: Mapping[str, Place], name: str, core: str) -> Place:
     Raises:
         ExportError: no tensor, or several, have that name.
     """
+    if name in places:
+        return places[name]
     parts = name.split(".")
     for start in range(len(parts)):
         suffix = ".".join(parts[start:])

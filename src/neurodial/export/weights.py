@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -86,9 +87,11 @@ def shards_of(folder: Path) -> list[Path]:
     index = folder / _INDEX
     if index.is_file():
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        if any(Path(name).name != name for name in names):
+            raise ExportError(f"The index of the checkpoint {folder} leads out of it.", fix="Don't trust this folder.")
         missing = [name for name in names if not (folder / name).is_file()]
-        if missing or any(Path(name).name != name for name in names):
-            raise ExportError(f"The checkpoint {folder} lacks {', '.join(missing) or 'its files'}.", fix="Complete it.")
+        if missing:
+            raise ExportError(f"The checkpoint {folder} lacks {', '.join(missing)}.", fix="Complete it.")
         return [folder / name for name in names]
     return [folder / _SINGLE] if (folder / _SINGLE).is_file() else []
 
@@ -106,11 +109,25 @@ def _save_live(subject: Subject, folder: Path) -> None:
     from safetensors import SafetensorError
 
     refuse_full(folder, sum(p.numel() * p.element_size() for p in subject.model.parameters()))
-    try:
-        subject.model.save_pretrained(folder)
-    except SafetensorError as error:
-        raise OSError(str(error)) from error
+    config, generation = subject.model.config, subject.model.generation_config
+    with _unchanged(config), _unchanged(config.get_text_config()), _unchanged(generation):
+        try:
+            subject.model.save_pretrained(folder)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
     subject.tokenizer.save_pretrained(folder)
+
+
+@contextmanager
+def _unchanged(settings: object) -> Iterator[None]:
+    """Undo what saving a model writes into its live configuration."""
+    before = dict(vars(settings)) if settings is not None else {}
+    try:
+        yield
+    finally:
+        if settings is not None:
+            vars(settings).clear()
+            vars(settings).update(before)
 
 
 def _change(subject: Subject, recipe: Recipe | None, lora: Lora | None, folder: Path) -> tuple[str, ...]:

@@ -1,0 +1,199 @@
+"""Baking a circuit into an existing GGUF file, quantised ones too, without quantising again.
+
+In a gated MLP a neuron is `act(gate) * up`, so scaling row j of the up projection scales neuron j. A quantised row is
+blocks of small integers, each with one or two fp16 scales that the whole block is multiplied by: to scale the row,
+scale those. The integers stay as they are.
+
+1. Copy the file.
+2. For each neuron, multiply the scales of its row (and its bias) in the copy.
+m = 0, -1 and powers of two are exact; another m is rounded to fp16 once per block.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from neurodial.errors import ExportError
+from neurodial.export.gguf_adapter import architecture_of
+from neurodial.export.recipe import Recipe
+from neurodial.files import refuse_full
+from neurodial.model.subject import Subject
+
+SCALES: dict[str, tuple[int, ...]] = {
+    "Q4_0": (0,),
+    "Q4_1": (0, 2),
+    "Q5_0": (0,),
+    "Q5_1": (0, 2),
+    "Q8_0": (0,),
+    "Q2_K": (80, 82),
+    "Q3_K": (108,),
+    "Q4_K": (0, 2),
+    "Q5_K": (0, 2),
+    "Q6_K": (208,),
+    "IQ4_NL": (0,),
+    "IQ4_XS": (0,),
+}
+"""Where the fp16 scales stand in a block of each quantised type, in bytes."""
+
+_PLAIN = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+
+Bytes = npt.NDArray[np.uint8]
+
+
+class Target(NamedTuple):
+    """An up projection in a file.
+
+    Attributes:
+        kind: its type, such as Q4_K.
+        offset: its first byte in the file.
+        row_size: bytes of a row.
+        first_row: the row of neuron 0.
+        bias: first byte of the float32 bias, or None.
+    """
+
+    kind: str
+    offset: int
+    row_size: int
+    first_row: int
+    bias: int | None
+
+
+def check_gguf(subject: Subject, recipe: Recipe) -> None:
+    """Refuse, before any work, a file that can't be baked into.
+
+    Raises:
+        ExportError: the model is not a GGUF file, has no gate, or is of a type whose scales can't be patched.
+    """
+    targets(subject, recipe)
+
+
+def targets(subject: Subject, recipe: Recipe) -> dict[int, Target]:
+    """The up projection of each layer that the recipe touches."""
+    import gguf
+
+    if subject.source is None or not subject.source.endswith(".gguf"):
+        raise ExportError(
+            f"{subject.label} is not a GGUF file.",
+            wanted="MODEL as the GGUF file to bake into",
+            fix="Name the file: neurodial export model.gguf CIRCUIT --as gguf; for an adapter, --as gguf-lora.",
+        )
+    if not subject.family.up_rows_scale:
+        raise ExportError(
+            f"In {subject.family.name} a row of the up projection does not scale a neuron: the MLP has no gate.",
+            wanted="a gated MLP",
+            fix="Export --as gguf-lora.",
+        )
+    reader = gguf.GGUFReader(subject.source)
+    _check_file(reader, subject)
+    tensors = {tensor.name: tensor for tensor in reader.tensors}
+    return {site.layer: _target(tensors, site.layer, subject) for site in recipe.sites}
+
+
+def bake_gguf(subject: Subject, recipe: Recipe, file: Path) -> str:
+    """Write a copy of the model's GGUF file with the circuit in it; gives the coarsest type that changed.
+
+    Raises:
+        ExportError: it can't be baked into, or a result does not fit its type.
+        FileError: there is too little space.
+    """
+    found = targets(subject, recipe)
+    source = Path(str(subject.source))
+    refuse_full(file.parent, source.stat().st_size)
+    shutil.copyfile(source, file)
+    content = np.memmap(file, dtype=np.uint8, mode="r+")
+    for layer, target in found.items():
+        for index, multiplier in recipe.multipliers(layer).items():
+            start = target.offset + (target.first_row + index) * target.row_size
+            row = content[start : start + target.row_size]
+            row[:] = scaled_row(np.array(row), target.kind, multiplier)
+            if target.bias is not None:
+                place = target.bias + 4 * (target.first_row + index)
+                bias = content[place : place + 4]
+                bias[:] = _times(np.array(bias), np.float32, multiplier)
+    content.flush()
+    kinds = {_PLAIN.get(target.kind, "quantised") for target in found.values()}
+    order = ("float32", "float16", "quantised", "bfloat16")
+    return max(kinds, key=order.index)
+
+
+def scaled_row(row: Bytes, kind: str, multiplier: float) -> Bytes:
+    """The bytes of a row of a given type, times a number.
+
+    Raises:
+        ExportError: the type's scales can't be patched, or the result does not fit.
+    """
+    import gguf
+
+    if kind == "BF16":
+        wide = (row.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+        return _bfloat16(wide.astype(np.float64) * multiplier)
+    if kind in _PLAIN:
+        return _times(row, np.float32 if kind == "F32" else np.float16, multiplier)
+    if kind not in SCALES:
+        raise ExportError(
+            f"Weights of the type {kind} can't be scaled without quantising again.",
+            wanted=", ".join([*_PLAIN, *SCALES]),
+            fix="Quantise the model to one of these types, or export --as gguf-lora.",
+        )
+    _, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
+    blocks = row.copy().reshape(-1, size)
+    for offset in SCALES[kind]:
+        scales = np.ascontiguousarray(blocks[:, offset : offset + 2])
+        blocks[:, offset : offset + 2] = _times(scales.reshape(-1), np.float16, multiplier).reshape(-1, 2)
+    return blocks.reshape(-1)
+
+
+def _times(content: Bytes, kind: type[np.float16 | np.float32], multiplier: float) -> Bytes:
+    with np.errstate(over="ignore"):
+        scaled = (content.view(kind).astype(np.float64) * multiplier).astype(kind)
+    if not np.isfinite(scaled).all():
+        raise ExportError(
+            f"Scaled by {multiplier:g}, a weight does not fit {np.dtype(kind).name}.", fix="Choose a dial nearer to 0."
+        )
+    return scaled.view(np.uint8)
+
+
+def _bfloat16(values: npt.NDArray[np.float64]) -> Bytes:
+    import torch
+
+    return torch.from_numpy(values).to(torch.bfloat16).view(torch.uint8).numpy()
+
+
+def _check_file(reader: Any, subject: Subject) -> None:
+    architecture = str(reader.fields["general.architecture"].contents())
+    if architecture != architecture_of(subject):
+        raise ExportError(
+            f"{subject.source} is of the architecture {architecture}.", wanted=f"{architecture_of(subject)}"
+        )
+    split = reader.fields.get("split.count")
+    if split is not None and int(split.contents()) > 1:
+        raise ExportError(
+            f"{subject.source} is one of {split.contents()} parts.",
+            wanted="a single file",
+            fix="Join them with llama-gguf-split --merge.",
+        )
+
+
+def _target(tensors: dict[str, Any], layer: int, subject: Subject) -> Target:
+    name = f"blk.{layer}.ffn_up"
+    width = subject.widths[layer]
+    rows = 2 * width if subject.family.fused else width
+    tensor = tensors.get(f"{name}.weight")
+    if tensor is None or int(tensor.shape[1]) != rows:
+        raise ExportError(f"{subject.source} has no {name}.weight of {rows} rows.", wanted="a dense model's file")
+    kind = tensor.tensor_type.name
+    if kind not in _PLAIN and kind not in SCALES:
+        scaled_row(np.zeros(0, np.uint8), kind, 1.0)
+    bias = tensors.get(f"{name}.bias")
+    return Target(
+        kind=kind,
+        offset=int(tensor.data_offset),
+        row_size=int(tensor.n_bytes) // rows,
+        first_row=rows - width,
+        bias=None if bias is None else int(bias.data_offset),
+    )
