@@ -151,8 +151,8 @@ def show_circuit(circuit: Circuit, *, top: int) -> None:
     if circuit.stability is not None:
         overlaps = circuit.stability.overlaps
         out.print(
-            f"stability: {circuit.stability.mean:.0%} of the neurons are chosen again when a tenth of the prompts "
-            f"is left out (lowest {min(overlaps):.0%}, {len(overlaps)} folds)"
+            f"stability: {circuit.stability.mean:.0%} of the neurons are chosen again when one of {len(overlaps)} "
+            f"folds of the prompts is left out (lowest {min(overlaps):.0%})"
         )
     out.print(f"layers: {layer_bar(circuit)}\n")
     _neuron_table(circuit, top)
