@@ -3,6 +3,7 @@
 import doctest
 import re
 import runpy
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,6 +69,32 @@ def broken_links(page: Path) -> Iterator[str]:
 
 def test_links_between_pages_lead_somewhere():
     assert [violation for page in PAGES for violation in broken_links(page)] == []
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """What a page tells the reader to type at neurodial, in words."""
+    for block in re.findall(r"```console\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if words[:1] == ["neurodial"]:
+                yield words[1:]
+
+
+def command_violations(page: Path) -> Iterator[str]:
+    from cyclopts import CycloptsError
+
+    from neurodial.cli.main import app
+
+    for words in commands(page):
+        try:
+            app.parse_args(words, exit_on_error=False, print_error=False)
+        except CycloptsError as error:
+            yield f"{short(page)}: neurodial {shlex.join(words)}: {error}"
+
+
+def test_commands_on_the_pages_can_be_typed():
+    assert sum(len(list(commands(page))) for page in PAGES) > 10
+    assert [violation for page in PAGES for violation in command_violations(page)] == []
 
 
 # ------------------------------------------------------------------------------------------- examples
