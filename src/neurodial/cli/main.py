@@ -19,6 +19,7 @@ COMMANDS = {
     "compare": "neurodial.cli.circuits:compare",
     "export": "neurodial.cli.export:export",
     "verify": "neurodial.cli.export:verify",
+    "convert": "neurodial.cli.convert:convert",
     "behaviours": "neurodial.cli.behaviours:behaviours",
 }
 """Every command and the function behind it."""
@@ -31,6 +32,7 @@ SUMMARIES = {
     "compare": "Show what two circuits share.",
     "export": "Write a circuit as files that other engines load, with the proof that they are exact.",
     "verify": "Repeat the proof of an export.",
+    "convert": "Turn a table of neurons into a circuit or back, or steering vectors into another format.",
     "behaviours": "List the contrast sets that ship with neurodial, or preview one.",
 }
 """One line on each command for the overview, so that it needs no import."""
