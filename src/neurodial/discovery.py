@@ -5,21 +5,25 @@ from __future__ import annotations
 import dataclasses
 
 from neurodial.attribution.cna import Attribution, attribute
-from neurodial.attribution.methods import CNA
+from neurodial.attribution.methods import CNA, Dose
 from neurodial.circuit.circuit import Circuit, Origin
 from neurodial.circuit.select import Select
+from neurodial.errors import OptionError
+from neurodial.measurement.margin import Margin
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
-from neurodial.prompts.pairs import Contrast
+from neurodial.prompts.pairs import Contrast, PairSet
 from neurodial.provenance import describe, now, versions
+from neurodial.tuning.dose import find_doses
 
 
 def discover(
     subject: Subject,
-    contrast: Contrast,
+    prompts: Contrast | PairSet,
     *,
-    method: CNA | None = None,
+    method: CNA | Dose | None = None,
     select: Select | None = None,
+    margin: Margin | None = None,
     name: str = "circuit",
     progress: Progress = silent,
 ) -> Circuit:
@@ -27,31 +31,39 @@ def discover(
 
     Args:
         subject: the model.
-        contrast: prompts that show the behaviour and prompts that show its opposite; of a `PairSet`, the
-            discovery split.
+        prompts: prompts that show the behaviour and prompts that show its opposite. `CNA` reads the discovery split
+            of a `PairSet`; `Dose` needs a whole `PairSet`, as it finds its doses on the development split.
         method: how, with every option; `CNA()`, the paper's, by default.
         select: how many neurons; the method's own by default.
+        margin: for `Dose`, a margin of your own, such as `Classifier(logit)`, instead of the method's.
         name: the circuit's name.
         progress: shown while it runs.
 
     Returns:
-        The circuit, with its stability over prompt folds and everything needed to make it again.
+        The circuit, with its stability over prompt folds and everything needed to make it again; from `Dose` also
+        with what was predicted and measured (`circuit.origin.report`).
 
     Raises:
         ContextLengthError: a prompt is longer than the context; found before any work.
         ActivationError: activations are not finite.
+        MarginError: `Dose` can't measure the behaviour by the margin asked for.
+        BudgetError: `Dose` can't meet its budget or target.
 
     Example:
-        >>> import neurodial as nd
         >>> from neurodial.model.tiny import tiny_subject
-        >>> contrast = nd.Contrast.of([f"harm {n}" for n in range(4)], [f"help {n}" for n in range(4)])
-        >>> circuit = discover(tiny_subject(), contrast, method=nd.CNA(universal=None))
+        >>> contrast = Contrast.of([f"harm {n}" for n in range(4)], [f"help {n}" for n in range(4)])
+        >>> circuit = discover(tiny_subject(), contrast, method=CNA(universal=None))
         >>> len(circuit)
         1
     """
     method = method or CNA()
     if select is not None:
         method = dataclasses.replace(method, select=select)
+    if isinstance(method, Dose):
+        return _dosed(subject, prompts, method, margin, name, progress)
+    if margin is not None:
+        raise OptionError("CNA has no margin.", wanted="method=Dose(...) with margin, or CNA without")
+    contrast = prompts.discovery if isinstance(prompts, PairSet) else prompts
     found = attribute(subject, contrast, method, progress=progress)
     origin = Origin(
         model=subject.identity,
@@ -62,6 +74,39 @@ def discover(
         created=now(),
     )
     return Circuit.of(found.rows, name=name, origin=origin, stability=found.stability)
+
+
+def _dosed(
+    subject: Subject,
+    prompts: Contrast | PairSet,
+    method: Dose,
+    margin: Margin | None,
+    name: str,
+    progress: Progress,
+) -> Circuit:
+    if isinstance(prompts, Contrast):
+        raise OptionError(
+            "Method dose got one contrast.",
+            wanted="a PairSet: it finds neurons on the discovery split and their doses on the development split",
+            fix="Pass pairs, not pairs.discovery.",
+        )
+    found = find_doses(subject, prompts, method, margin=margin, progress=progress)
+    contrast = prompts.discovery
+    origin = Origin(
+        model=subject.identity,
+        method=describe(method),
+        prompts={
+            "hash": contrast.hash,
+            "positive": len(contrast.positive),
+            "negative": len(contrast.negative),
+            "development_hash": prompts.development.hash,
+        },
+        versions=versions(),
+        seed=method.seed,
+        created=now(),
+        report=found.report,
+    )
+    return Circuit.of(found.rows, name=name, direction=method.direction, origin=origin, stability=found.stability)
 
 
 def _filtered(found: Attribution) -> dict[str, object]:

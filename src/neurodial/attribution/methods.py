@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from neurodial.activations.position import Last, Position
+from neurodial.circuit.circuit import Direction
 from neurodial.circuit.select import Count, Fraction, Select
 from neurodial.errors import OptionError, UnknownNameError, near_names
 
 Score = Literal["delta", "standardised", "auroc"]
 Sign = Literal["both", "positive", "negative"]
+Dosing = Literal["closed", "uniform", "full"]
+MarginKind = Literal["behaviour", "openers", "answer"]
 
 
 @dataclass(frozen=True)
@@ -91,16 +96,82 @@ class CNA:
         return cls(skip_layers=(0, 1), universal=None, select=Count(1600), rounding=True, double_bos=True)
 
 
-METHODS = {"cna": CNA, "cna-reference": CNA.reference}
+@dataclass(frozen=True)
+class Dose:
+    """Effect and cost: the neurons that hold a behaviour up, chosen per unit of damage, each with its own dose.
+
+    How far the doses go is found by measuring on the development prompts: as far as the budget allows, or just far
+    enough for the target. With a target and a budget, the budget is a limit. With neither, the doses go as far as it
+    takes until the prompts that show the behaviour have the margin of those that do not.
+
+    Attributes:
+        budget: damage in nats per token (KL on neutral answers) that the circuit may do at dial 1; None for no limit.
+        margin_target: the mean margin wanted on the development prompts at dial 1; None for none.
+        direction: `remove` the behaviour, or `induce` it where it is absent.
+        select: how many neurons.
+        x_max: the largest dose; past 1 a neuron's sign is turned.
+        dosing: `closed`, each neuron's dose from its own effect and cost; `uniform`, one dose for all; `full`, from
+            the joint curvature of the chosen neurons.
+        margin: `behaviour`, as the prompt set says; `openers`; or `answer`.
+        neutral: name or path of the list of neutral prompts.
+        answer_tokens: longest answer to a neutral prompt.
+        draws: labels drawn for each token of the neutral answers.
+        rounds: 1 takes the effect at the unsteered model; each further round adds the effect at the doses found, so
+            that doses follow the mean slope along the way.
+        skip_layers: layers left out.
+        folds: number of prompt folds for the stability measure; 0 for none.
+        seed: of the labels.
+        system: a system message before every prompt.
+
+    Example:
+        >>> Dose(budget=0.02, select=Count(10)).x_max
+        3.0
+    """
+
+    budget: float | None = 0.05
+    margin_target: float | None = None
+    direction: Direction = "remove"
+    select: Select = field(default_factory=Fraction)
+    x_max: float = 3.0
+    dosing: Dosing = "closed"
+    margin: MarginKind = "behaviour"
+    neutral: str = "neutral"
+    answer_tokens: int = 48
+    draws: int = 2
+    rounds: int = 1
+    skip_layers: tuple[int, ...] = ()
+    folds: int = 10
+    seed: int = 0
+    system: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, kind in (("direction", Direction), ("dosing", Dosing), ("margin", MarginKind)):
+            value, allowed = getattr(self, name), get_args(kind)
+            if value not in allowed:
+                raise UnknownNameError(f"The {name} is {value!r}.", fix=near_names(str(value), allowed))
+        if self.budget is not None and not 0 < self.budget < math.inf:
+            raise OptionError(f"The budget is {self.budget}.", wanted="nats per token above 0, such as 0.05, or none")
+        if self.margin_target is not None and not math.isfinite(self.margin_target):
+            raise OptionError(f"The margin target is {self.margin_target}.", wanted="a finite number")
+        if not 0 < self.x_max <= 100:
+            raise OptionError(f"The largest dose is {self.x_max}.", wanted="more than 0 and at most 100")
+        for name in ("answer_tokens", "draws", "rounds"):
+            if getattr(self, name) < 1:
+                raise OptionError(f"{name} is {getattr(self, name)}.", wanted="at least 1")
+        if self.folds < 0 or self.folds == 1:
+            raise OptionError(f"The number of folds is {self.folds}.", wanted="0 for none, or 2 and more")
+
+
+METHODS: dict[str, Callable[[], CNA | Dose]] = {"cna": CNA, "cna-reference": CNA.reference, "dose": Dose}
 """Methods by the name that the command line takes, each a function that gives its preset."""
 
 
-def method(name: str) -> CNA:
+def method(name: str) -> CNA | Dose:
     """The preset of a method by its name.
 
     Example:
-        >>> method("cna-reference").skip_layers
-        (0, 1)
+        >>> method("dose").select
+        Fraction(value=0.001)
 
     Raises:
         UnknownNameError: offers near names.

@@ -52,6 +52,7 @@ class Origin:
         versions: package versions.
         seed: the seed, where one was used.
         created: when, ISO 8601, UTC.
+        report: what the method predicted and measured, where it measures.
     """
 
     model: ModelIdentity | None = None
@@ -61,6 +62,7 @@ class Origin:
     versions: Mapping[str, str] = field(default_factory=dict)
     seed: int | None = None
     created: str = ""
+    report: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

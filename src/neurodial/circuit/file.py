@@ -59,6 +59,7 @@ class _File(BaseModel):
     versions: dict[str, str]
     seed: int | None
     created: str
+    report: dict[str, Any] | None = None  # files written before circuits carried reports have none
     stability: _Stability | None
     neurons: _Neurons
 
@@ -156,6 +157,7 @@ def _circuit(file: _File, place: str) -> Circuit:
         versions=file.versions,
         seed=file.seed,
         created=file.created,
+        report=file.report,
     )
     stability = None if file.stability is None else Stability(**file.stability.model_dump())
     try:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 from rich.table import Table
@@ -15,8 +16,9 @@ from neurodial.cli.options import ModelOptions
 from neurodial.errors import OptionError
 
 if TYPE_CHECKING:
-    from neurodial.attribution.methods import CNA
+    from neurodial.attribution.methods import CNA, Dose
     from neurodial.circuit.circuit import Circuit
+    from neurodial.prompts.pairs import PairSet
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
@@ -34,6 +36,15 @@ def discover(
     position: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     skip_layers: str | None = None,
     universal: Annotated[str | None, Parameter(name="--universal")] = None,
+    budget: float | None = None,
+    margin_target: Annotated[float | None, Parameter(allow_leading_hyphen=True)] = None,
+    direction: Literal["remove", "induce"] | None = None,
+    x_max: float | None = None,
+    dosing: Literal["closed", "uniform", "full"] | None = None,
+    margin: Literal["behaviour", "openers", "answer"] | None = None,
+    neutral: str | None = None,
+    rounds: int | None = None,
+    seed: int | None = None,
     folds: int | None = None,
     system: str | None = None,
     force: bool = False,
@@ -46,7 +57,8 @@ def discover(
         model: Hub id, local folder, GGUF file, `demo` (the small model with the refusal organism) or `demo-base`.
         behaviour: a shipped behaviour (see `neurodial behaviours`), or a .jsonl, .csv or .toml file.
         output: the circuit's file; by default BEHAVIOUR.circuit.json.
-        method: cna (the paper) or cna-reference (every difference of the public code).
+        method: cna (the paper), cna-reference (every difference of the public code), or dose (effect and cost, with
+            a measured dose for each neuron).
         fraction: share of all MLP neurons to take; the paper takes 0.001.
         count: number of neurons to take, instead of a share.
         score: what neurons are ranked by; the paper takes delta.
@@ -54,6 +66,15 @@ def discover(
         position: token that is read: last (the paper), post-instruction (the mean), or an index such as -2.
         skip_layers: layers to leave out, such as 0,1; none by default.
         universal: list of diverse prompts for the universal-neuron filter, a name or a file; `none` for no filter.
+        budget: dose: damage in nats per token that dial 1 may do on neutral answers, 0.05 by default; inf for no limit.
+        margin_target: dose: the mean margin that dial 1 is to reach on the development prompts; the budget is a limit.
+        direction: dose: remove the behaviour (the default), or induce it where it is absent.
+        x_max: dose: the largest dose, 3 by default; past 1 a neuron's sign is turned.
+        dosing: dose: closed (each neuron its own), uniform (one for all), or full (from their joint curvature).
+        margin: dose: what shows the behaviour: as the prompt set says, openers, or whole answers.
+        neutral: dose: list of neutral prompts for the damage, a name or a file.
+        rounds: dose: more than 1 takes the effect again at the doses found.
+        seed: dose: of the sampled labels.
         folds: prompt folds for the stability measure; 0 for none.
         system: a system message before every prompt.
         force: overwrite the output file.
@@ -61,23 +82,24 @@ def discover(
         loading: how the model is loaded.
     """
     from neurodial.files import refuse_existing
-    from neurodial.prompts.behaviours import read_pairs, read_prompt_list
+    from neurodial.prompts.behaviours import read_pairs
 
     chosen = _method(method, fraction, count)
-    given = {"score": score, "sign": sign, "folds": folds, "system": system}
-    changes: dict[str, object] = {name: value for name, value in given.items() if value is not None}
-    changes |= _parsed(position, skip_layers, universal)
-    chosen = dataclasses.replace(chosen, **changes)  # type: ignore[arg-type]
+    given: dict[str, object] = {
+        "score": score, "sign": sign, "budget": budget, "margin_target": margin_target, "direction": direction,
+        "x_max": x_max, "dosing": dosing, "margin": margin, "neutral": neutral, "rounds": rounds, "seed": seed,
+        "folds": folds, "system": system,
+    }  # fmt: skip
+    changes = {name: value for name, value in given.items() if value is not None}
+    chosen = _changed(chosen, method, changes | _parsed(position, skip_layers, universal))
     pairs = read_pairs(behaviour)
-    contrast = pairs.discovery
-    if chosen.universal is not None:
-        read_prompt_list(chosen.universal.prompts)  # refused now, not after the model is loaded
+    _refuse_missing(chosen, pairs)
     target = refuse_existing(output or Path(f"{pairs.behaviour.name}.circuit.json"), overwrite=force)
     subject = (loading or ModelOptions()).load(model)
 
     from neurodial.discovery import discover as find
 
-    circuit = find(subject, contrast, method=chosen, name=pairs.behaviour.name, progress=bars)
+    circuit = find(subject, pairs, method=chosen, name=pairs.behaviour.name, progress=bars)
     circuit.write(target, overwrite=force)
     if json:
         _print_circuit_json(circuit)
@@ -154,8 +176,37 @@ def show_circuit(circuit: Circuit, *, top: int) -> None:
             f"stability: {circuit.stability.mean:.0%} of the neurons are chosen again when one of {len(overlaps)} "
             f"folds of the prompts is left out (lowest {min(overlaps):.0%})"
         )
+    for line in report_lines(dict(origin.report or {})):
+        out.print(line, markup=False)
     out.print(f"layers: {layer_bar(circuit)}\n")
     _neuron_table(circuit, top)
+
+
+def report_lines(report: dict[str, Any]) -> list[str]:
+    """What a method predicted and measured, in words."""
+    if "measured" not in report:
+        return []
+    measured, predicted = report["measured"], report["predicted"]
+    lines = []
+    if report.get("openers"):
+        coverage = report["coverage"]
+        shares = ", ".join(
+            f"{coverage[side]:.0%} of the {side} answers" for side in coverage if coverage[side] is not None
+        )
+        lines.append(f"openers: {', '.join(map(repr, report['openers']))} ({shares})")
+    lines.append(
+        f"at dial 1 on development prompts: margin {measured['margin_before']:+.2f} → {measured['margin']:+.2f} "
+        f"(predicted {predicted['margin']:+.2f}); on the other side {measured['other_side_before']:+.2f} → "
+        f"{measured['other_side']:+.2f}"
+    )
+    lines.append(
+        f"damage on neutral answers: {measured['divergence']:.3g} ± {measured['divergence_standard_error']:.1g} nats "
+        f"per token over {measured['tokens']} tokens (predicted {predicted['divergence']:.3g}); split-half noise of "
+        f"the costs {report['cost']['split_half_noise']:.0%}"
+    )
+    if not report["goal"]["reached"]:
+        lines.append(f"the margin {report['goal']['margin']:+.2f} was out of reach; this is the nearest")
+    return lines
 
 
 def layer_bar(circuit: Circuit) -> str:
@@ -203,7 +254,7 @@ def _print_circuit_json(circuit: Circuit) -> None:
     print(circuit_json(circuit), end="")
 
 
-def _method(name: str, fraction: float | None, count: int | None) -> CNA:
+def _method(name: str, fraction: float | None, count: int | None) -> CNA | Dose:
     from neurodial.attribution.methods import method
     from neurodial.circuit.select import Count, Fraction
 
@@ -213,6 +264,33 @@ def _method(name: str, fraction: float | None, count: int | None) -> CNA:
     if fraction is not None:
         return dataclasses.replace(chosen, select=Fraction(fraction))
     return chosen if count is None else dataclasses.replace(chosen, select=Count(count))
+
+
+def _changed(chosen: CNA | Dose, name: str, changes: dict[str, object]) -> CNA | Dose:
+    """The method with other options; an option that it lacks is an error."""
+    known = {field.name for field in dataclasses.fields(chosen)}
+    for option in changes:
+        if option not in known:
+            shown = ", ".join(f"--{known_one.replace('_', '-')}" for known_one in sorted(known - {"select"}))
+            raise OptionError(
+                f"--{option.replace('_', '-')} is no option of method {name}.", wanted=f"--fraction, --count, {shown}"
+            )
+    if changes.get("budget") == math.inf:
+        changes = {**changes, "budget": None}
+    return dataclasses.replace(chosen, **changes)  # type: ignore[arg-type]
+
+
+def _refuse_missing(chosen: CNA | Dose, pairs: PairSet) -> None:
+    """Refuse now, and not after the model is loaded, what the method will read and is not there."""
+    from neurodial.attribution.methods import Dose
+    from neurodial.prompts.behaviours import read_prompt_list
+
+    pairs.split("discovery")
+    if isinstance(chosen, Dose):
+        pairs.split("development")
+        read_prompt_list(chosen.neutral)
+    elif chosen.universal is not None:
+        read_prompt_list(chosen.universal.prompts)
 
 
 def _parsed(position: str | None, skip_layers: str | None, universal: str | None) -> dict[str, object]:

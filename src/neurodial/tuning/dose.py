@@ -1,0 +1,255 @@
+"""Effect and cost end to end: prompts in, neurons with measured doses out.
+
+1. The behaviour's margin: openers found in the model's own answers to the discovery prompts, or whole answers.
+2. The model's own answers to neutral prompts, for the cost (discovery split) and for the damage (development split).
+   Neutral answers that show the behaviour are refused.
+3. Effect on the prompts that show the behaviour (to remove it) or lack it (to induce it), by prompt fold.
+4. Cost of every neuron.
+5. A path of doses (`attribution.dose`), and how far to go along it, found by measuring on the development split.
+6. Again, as often as asked for, with the mean of the effects at the unsteered model and at the doses found.
+7. The report: what was predicted, what was measured. Stability: what is chosen again without each fold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from neurodial.activations.statistics import GroupedMoments
+from neurodial.attribution.cost import Cost, Sampling, cost, quadratic_cost
+from neurodial.attribution.dose import Bounds, DosePath, Trade, closed_path, full_path, predicted_change, uniform_path
+from neurodial.attribution.effect import effect, effect_scores
+from neurodial.attribution.methods import Dose
+from neurodial.attribution.scores import Scores
+from neurodial.circuit.circuit import Circuit, Row, Stability
+from neurodial.circuit.site import Neuron, Site
+from neurodial.intervention.scale import Scale
+from neurodial.intervention.steer import steer
+from neurodial.measurement.divergence import measure_divergence
+from neurodial.measurement.margin import Margin, measure_margins
+from neurodial.model.subject import Subject
+from neurodial.progress import Progress, silent
+from neurodial.prompts.pairs import Example, PairSet
+from neurodial.prompts.passage import Passage
+from neurodial.provenance import canonical_json, sha256
+from neurodial.tuning.material import Material, gather
+from neurodial.tuning.search import Goal, Trial, search
+
+
+@dataclass(frozen=True)
+class Dosed:
+    """What effect and cost found.
+
+    Attributes:
+        rows: neurons with scores `e^2 / c` and doses.
+        stability: over prompt folds, or None where it was not asked for.
+        report: predicted and measured margin and divergence, openers, noise, and every trial; plain JSON values.
+    """
+
+    rows: tuple[Row, ...]
+    stability: Stability | None
+    report: dict[str, Any]
+
+
+def find_doses(
+    subject: Subject, pairs: PairSet, method: Dose, *, margin: Margin | None = None, progress: Progress = silent
+) -> Dosed:
+    """Find the neurons that hold a behaviour up, and how far to dial each.
+
+    Raises:
+        MarginError: the behaviour can't be measured by the margin asked for.
+        BudgetError: the budget or the target can't be met.
+        GradientError: the model gives no gradients.
+        PromptError: a split is missing, or neutral prompts show the behaviour.
+    """
+    material = gather(subject, pairs, method, margin=margin, progress=progress)
+    examples = material.about(pairs.discovery)
+    folds = _folds(examples, max(1, min(method.folds, len(examples))))
+
+    def moments() -> GroupedMoments:
+        options = {"folds": folds, "system": method.system}
+        return effect(subject, material.margin, examples, **options, progress=progress)  # type: ignore[arg-type]
+
+    sampling = Sampling(method.draws, method.seed)
+    costs = cost(subject, material.costing, sampling=sampling, progress=progress)
+    first = moments()
+    effects = effect_scores(first, subject.sites, range(1 + max(folds)))
+    goal, before = _goal(subject, material, method)
+    measure = _measurer(subject, material, method, progress)
+    trade = Trade.of(effects, costs.scores, skip_layers=method.skip_layers)
+    path = _path(subject, material.costing, trade, method)
+    best, trials = search(path.low, path.high, measure(path), goal)
+    for done in range(1, method.rounds):
+        with steer(subject, Scale(Circuit.of(best.rows))):
+            there = effect_scores(moments(), subject.sites, range(1 + max(folds)))
+        effects = _mean(effects, there, weight=1 / (done + 1))
+        trade = Trade.of(effects, costs.scores, skip_layers=method.skip_layers)
+        path = _path(subject, material.costing, trade, method)
+        again, more = search(path.low, path.high, measure(path), goal)
+        trials = (*trials, *more)
+        best = _better(best, again, goal)
+    fisher = quadratic_cost(
+        subject, material.costing, [row.neuron for row in best.rows], sampling=sampling, progress=progress
+    )
+    report = {
+        **material.report(),
+        "cost": {"tokens": costs.tokens, "split_half_noise": costs.noise},
+        "goal": {"budget": goal.budget, "margin": goal.target, "reached": goal.target is None or goal.reaches(best)},
+        "predicted": _predicted(trade, costs, best, fisher, before[0]),
+        "measured": _measured(best, before, material),
+        "trials": [_trial_values(trial) for trial in trials],
+    }
+    stability = None
+    if method.folds >= 2 and max(folds) >= 1:
+        stability = _stability(subject, first, costs, method, best, folds=1 + max(folds))
+    return Dosed(best.rows, stability, report)
+
+
+def _path(subject: Subject, passages: Sequence[Passage], trade: Trade, method: Dose) -> DosePath:
+    bounds = Bounds(method.x_max, method.direction)
+    if method.dosing == "closed":
+        return closed_path(trade, method.select, bounds)
+    chosen = trade.best(method.select.count(trade.effect.numel()))
+    if method.dosing == "uniform":
+        return uniform_path([trade.row(place, 1.0) for place in chosen], bounds)
+    neurons = [trade.layout.neuron(place) for place in chosen]
+    fisher = quadratic_cost(subject, passages, neurons, sampling=Sampling(method.draws, method.seed))
+    return full_path(trade, chosen, fisher, bounds)
+
+
+def _goal(subject: Subject, material: Material, method: Dose) -> tuple[Goal, tuple[float, float]]:
+    """The goal, and the mean margins of the unsteered model on the development prompts of either side."""
+    about, other = material.development
+    found = measure_margins(subject, material.margin, [*about, *other], system=method.system)
+    before = _mean_of(found[: len(about)]), _mean_of(found[len(about) :])
+    if method.budget is None and method.margin_target is None:
+        return Goal(None, before[1], method.direction, must=False), before
+    return Goal(method.budget, method.margin_target, method.direction), before
+
+
+def _measurer(
+    subject: Subject, material: Material, method: Dose, progress: Progress
+) -> Callable[[DosePath], Callable[[Sequence[float]], list[Trial]]]:
+    about, other = material.development
+    examples = [*about, *other]
+
+    def of(path: DosePath) -> Callable[[Sequence[float]], list[Trial]]:
+        def measure(strengths: Sequence[float]) -> list[Trial]:
+            rows = [path.rows_at(strength) for strength in strengths]
+            scales = [Scale(Circuit.of(found)) for found in rows]
+            divergences = measure_divergence(subject, material.damage, scales, progress=progress)
+            margins = measure_margins(
+                subject,
+                material.margin,
+                examples * len(scales),
+                under=[scale for scale in scales for _ in examples],
+                system=method.system,
+                progress=progress,
+            )
+            parts = [margins[n * len(examples) : (n + 1) * len(examples)] for n in range(len(scales))]
+            return [
+                Trial(
+                    strength,
+                    found,
+                    divergence.mean,
+                    0.0 if len(divergence.scored) < 2 else divergence.standard_error,
+                    _mean_of(part[: len(about)]),
+                    _mean_of(part[len(about) :]),
+                )
+                for strength, found, divergence, part in zip(strengths, rows, divergences, parts, strict=True)
+            ]
+
+        return measure
+
+    return of
+
+
+def _better(first: Trial, second: Trial, goal: Goal) -> Trial:
+    """The better of two trials that both meet the goal: by damage where there is a target, else by margin."""
+    if goal.target is not None and goal.reaches(first) and goal.reaches(second):
+        return min(first, second, key=lambda trial: trial.divergence)
+    return min(first, second, key=goal.lack)
+
+
+def _predicted(trade: Trade, costs: Cost, best: Trial, fisher: torch.Tensor, before: float) -> dict[str, float]:
+    places = {row.neuron: _place(trade.layout, row.neuron) for row in best.rows}
+    doses = torch.tensor([row.dose for row in best.rows], dtype=torch.float64)
+    diagonal = torch.tensor([float(costs.scores[n.site][n.index]) for n in places], dtype=torch.float64)
+    change = predicted_change(trade, best.rows, places)
+    return {
+        "margin_change": change,
+        "margin": before + change,
+        "divergence_diagonal": float(diagonal @ doses.square()) / 2,
+        "divergence": float(doses @ fisher @ doses) / 2,
+    }
+
+
+def _measured(best: Trial, before: tuple[float, float], material: Material) -> dict[str, float | int]:
+    return {
+        "margin_before": before[0],
+        "margin": best.margin,
+        "margin_change": best.margin - before[0],
+        "other_side_before": before[1],
+        "other_side": best.other,
+        "divergence": best.divergence,
+        "divergence_standard_error": best.error,
+        "tokens": sum(passage.scored for passage in material.damage),
+    }
+
+
+def _trial_values(trial: Trial) -> dict[str, float]:
+    doses = [abs(row.dose) for row in trial.rows]
+    return {
+        "strength": trial.strength,
+        "divergence": trial.divergence,
+        "margin": trial.margin,
+        "other_side": trial.other,
+        "mean_dose": _mean_of(doses),
+        "largest_dose": max(doses),
+    }
+
+
+def _stability(
+    subject: Subject, moments: GroupedMoments, costs: Cost, method: Dose, best: Trial, *, folds: int
+) -> Stability:
+    """What is chosen again at the same strength when the effect is taken without one fold of the prompts."""
+    chosen = {row.neuron for row in best.rows}
+    again = []
+    for left_out in range(folds):
+        scores = effect_scores(moments, subject.sites, [fold for fold in range(folds) if fold != left_out])
+        trade = Trade.of(scores, costs.scores, skip_layers=method.skip_layers)
+        if method.dosing == "closed":
+            rows = closed_path(trade, method.select, Bounds(method.x_max, method.direction)).rows_at(best.strength)
+        else:
+            rows = tuple(trade.row(place, 1.0) for place in trade.best(len(chosen)))
+        again.append(chosen & {row.neuron for row in rows})
+    ordered = sorted(chosen, key=lambda neuron: (*neuron.site.order, neuron.index))
+    return Stability(
+        overlaps=tuple(len(part) / len(chosen) for part in again),
+        kept=tuple(sum(neuron in part for part in again) / folds for neuron in ordered),
+    )
+
+
+def _folds(examples: Sequence[Example], count: int) -> list[int]:
+    """The fold of each prompt, dealt in the order of the prompts' hashes."""
+    keys = [sha256(canonical_json(repr(example.prompt))) for example in examples]
+    ranks = {key: rank for rank, key in enumerate(sorted(keys))}
+    return [ranks[key] % count for key in keys]
+
+
+def _place(layout: Scores, neuron: Neuron) -> int:
+    """The place of a neuron in `flat`."""
+    before: list[Site] = [site for site in layout if site.order < neuron.site.order]
+    return sum(layout[site].numel() for site in before) + neuron.index
+
+
+def _mean(first: Scores, second: Scores, *, weight: float) -> Scores:
+    """The mean of two scores; `weight` of the second."""
+    return Scores({site: (1 - weight) * first[site] + weight * second[site].to(first[site]) for site in first})
+
+
+def _mean_of(values: Sequence[float]) -> float:
+    return sum(values) / max(1, len(values))

@@ -1,0 +1,121 @@
+"""What effect and cost are measured on: the margin, the prompts of either side, and the neutral answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from neurodial.attribution.methods import Dose
+from neurodial.circuit.circuit import Direction
+from neurodial.errors import PromptError
+from neurodial.measurement.divergence import own_answers
+from neurodial.measurement.margin import AnswerMargin, Margin, Openers
+from neurodial.measurement.openers import find_openers
+from neurodial.measurement.options import Decoding
+from neurodial.model.subject import Subject
+from neurodial.progress import Progress
+from neurodial.prompts.behaviours import PromptList, read_prompt_list
+from neurodial.prompts.pairs import Contrast, Example, PairSet, Prompt, refuse_overlap
+from neurodial.prompts.passage import Passage
+from neurodial.provenance import sha256
+
+MOST_SHOWING = 0.2  # of the neutral answers that may begin as the behaviour's do
+
+
+@dataclass(frozen=True)
+class Material:
+    """What effect and cost are measured on.
+
+    Attributes:
+        margin: of the behaviour.
+        direction: which side of a contrast the change is about.
+        development: the development prompts of that side, then those of the other.
+        costing: neutral answers for the cost.
+        damage: other neutral answers, for the divergence that the search measures.
+        neutral: name and hash of the neutral prompts.
+        showing: share of the neutral answers that begin as the behaviour's do; None where openers don't tell.
+    """
+
+    margin: Margin
+    direction: Direction
+    development: tuple[tuple[Example, ...], tuple[Example, ...]]
+    costing: tuple[Passage, ...]
+    damage: tuple[Passage, ...]
+    neutral: dict[str, str]
+    showing: float | None
+
+    def about(self, contrast: Contrast) -> tuple[Example, ...]:
+        """The prompts that the change is about: those that show the behaviour, or to induce it, those that don't."""
+        return contrast.positive if self.direction == "remove" else contrast.negative
+
+    def report(self) -> dict[str, Any]:
+        """The margin and the neutral prompts as plain values."""
+        found: dict[str, Any] = {"margin": type(self.margin).__name__}
+        if isinstance(self.margin, Openers):
+            found["openers"] = list(self.margin.texts)
+            found["coverage"] = {"positive": self.margin.positive, "negative": self.margin.negative}
+        return {**found, "neutral": {**self.neutral, "showing_the_behaviour": self.showing}}
+
+
+def gather(subject: Subject, pairs: PairSet, method: Dose, *, margin: Margin | None, progress: Progress) -> Material:
+    """Find the margin and let the model answer the neutral prompts.
+
+    Raises:
+        MarginError: no opener separates the sides, or prompts lack answers.
+        PromptError: a split is missing, or too many neutral answers show the behaviour.
+        OverlapError: a neutral prompt is a test prompt of the behaviour, or stands in two splits.
+    """
+    development = pairs.development
+    about, other = development.positive, development.negative
+    if method.direction == "induce":
+        about, other = other, about
+    neutral = read_prompt_list(method.neutral)
+    costing, damage = neutral_splits(neutral)
+    _refuse_test_prompts(pairs, neutral)
+    margin = margin or _margin(subject, pairs, method, progress)
+    decoding = Decoding(max_new_tokens=method.answer_tokens, batch_size=32, system=method.system)
+    passages = own_answers(subject, costing, decoding=decoding, progress=progress)
+    judged = own_answers(subject, damage, decoding=decoding, progress=progress)
+    showing = _showing(margin, (*passages, *judged))
+    if showing is not None and showing > MOST_SHOWING:
+        raise PromptError(
+            f"{showing:.0%} of the answers to the neutral prompts {neutral.name!r} begin as the behaviour's do.",
+            wanted=f"neutral prompts that show the behaviour in at most {MOST_SHOWING:.0%}: the cost would protect it",
+            fix="Give other neutral prompts (--neutral FILE, or Dose(neutral=...)).",
+        )
+    described = {"name": neutral.name, "hash": neutral.hash}
+    return Material(margin, method.direction, (about, other), passages, judged, described, showing)
+
+
+def neutral_splits(neutral: PromptList) -> tuple[list[Prompt], list[Prompt]]:
+    """Neutral prompts for the cost and for the damage; a list without splits is dealt by its prompts' hashes."""
+    if any(split is not None for split, _ in neutral.rows):
+        return list(neutral.split("discovery")), list(neutral.split("development"))
+    ordered = sorted(neutral.prompts, key=sha256)
+    if len(ordered) < 2:
+        raise PromptError(f"The list {neutral.name!r} has {len(ordered)} prompt.", wanted="at least 2 neutral prompts")
+    return list(ordered[::2]), list(ordered[1::2])
+
+
+def _margin(subject: Subject, pairs: PairSet, method: Dose, progress: Progress) -> Margin:
+    kind = pairs.behaviour.margin if method.margin == "behaviour" else method.margin
+    if kind == "answer":
+        return AnswerMargin()
+    return find_openers(subject, pairs.discovery, system=method.system, progress=progress)
+
+
+def _showing(margin: Margin, passages: Sequence[Passage]) -> float | None:
+    if not isinstance(margin, Openers):
+        return None
+    shown = [margin.matches(passage.tokens[passage.prompt_length :]) for passage in passages]
+    return sum(shown) / len(shown)
+
+
+def _refuse_test_prompts(pairs: PairSet, neutral: PromptList) -> None:
+    test = pairs.splits[2]
+    if test is None:
+        return
+    held_out: list[Prompt] = [example.prompt for example in (*test.positive, *test.negative)]
+    used: list[Prompt] = [prompt for split, prompt in neutral.rows if split != "test"]
+    refuse_overlap({"the test split": held_out, f"the neutral prompts {neutral.name!r}": used})

@@ -1,0 +1,162 @@
+"""Finding how far to go along a path of doses, by measuring damage and margin.
+
+1. Measure at strengths spread evenly in the logarithm.
+2. Narrow in: between the last strength that is allowed and the first that is not (a budget), or between the last that
+   falls short and the first that reaches the target.
+3. Of everything measured, take the best margin within the budget; or the least damage that reaches the target.
+
+Margins may turn back when neurons are pushed far, so no result is taken from between measurements.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from neurodial.circuit.circuit import Direction, Row
+from neurodial.errors import BudgetError
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What was measured at one strength.
+
+    Attributes:
+        strength: along the path.
+        rows: neurons and doses.
+        divergence: mean KL in nats per token on neutral answers.
+        error: standard error of that.
+        margin: mean margin on the development prompts that the direction is about.
+        other: mean margin on the development prompts of the other side.
+    """
+
+    strength: float
+    rows: tuple[Row, ...]
+    divergence: float
+    error: float
+    margin: float
+    other: float
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What the doses are to reach.
+
+    Attributes:
+        budget: the greatest divergence allowed, or None.
+        target: the margin to reach, or None.
+        direction: whether the margin is to fall or to rise.
+        must: an unmet target is an error; otherwise the best margin is taken.
+    """
+
+    budget: float | None
+    target: float | None
+    direction: Direction = "remove"
+    must: bool = True
+
+    def reaches(self, trial: Trial) -> bool:
+        """Whether the margin has come to the target."""
+        return self.target is not None and self.lack(trial) <= 0
+
+    def allows(self, trial: Trial) -> bool:
+        """Whether the damage is within the budget."""
+        return self.budget is None or trial.divergence <= self.budget
+
+    def lack(self, trial: Trial) -> float:
+        """How far the margin is from the target (from 0 where there is none); less is better."""
+        sign = 1.0 if self.direction == "remove" else -1.0
+        return sign * (trial.margin - (self.target or 0.0))
+
+
+Measure = Callable[[Sequence[float]], list[Trial]]
+"""Measures several strengths at once."""
+
+
+def search(
+    low: float, high: float, measure: Measure, goal: Goal, *, width: int = 6, rounds: int = 3
+) -> tuple[Trial, tuple[Trial, ...]]:
+    """The best trial for the goal, and all trials in the order of their strength.
+
+    Raises:
+        BudgetError: the budget is exceeded even by the smallest doses, or a target is out of reach.
+
+    Example:
+        >>> def measure(strengths):
+        ...     return [Trial(s, (), s * s, 0.0, 1 - s, 0.0) for s in strengths]
+        >>> best, trials = search(0.01, 1.0, measure, Goal(budget=0.25, target=None))
+        >>> 0.45 < best.strength <= 0.5
+        True
+    """
+    trials = measure(_spread(low, high, width + 2))
+    for _ in range(rounds - 1):
+        bracket = _bracket(trials, goal)
+        if bracket is None:
+            break
+        inner = _spread(*bracket, width + 2)[1:-1]
+        trials = sorted([*trials, *measure(inner)], key=lambda trial: trial.strength)
+    return _best(trials, goal), tuple(trials)
+
+
+def _bracket(trials: Sequence[Trial], goal: Goal) -> tuple[float, float] | None:
+    """The strengths around the point looked for; None where it lies at an end or is met closely enough."""
+    passes = goal.allows if goal.target is None else (lambda trial: not goal.reaches(trial))
+    first = next((n for n, trial in enumerate(trials) if not passes(trial)), None)
+    if first is None or first == 0:
+        return None
+    before, after = trials[first - 1], trials[first]
+    if goal.target is None and goal.budget is not None and before.divergence > 0.97 * goal.budget:
+        return None
+    return before.strength, after.strength
+
+
+def _best(trials: Sequence[Trial], goal: Goal) -> Trial:
+    if goal.target is None:
+        allowed = [trial for trial in trials if goal.allows(trial)]
+        if not allowed:
+            raise _too_dear(min(trials, key=lambda trial: trial.divergence), goal)
+        return min(allowed, key=lambda trial: (goal.lack(trial), trial.divergence))
+    reaching = [trial for trial in trials if goal.reaches(trial)]
+    if reaching:
+        best = min(reaching, key=lambda trial: trial.divergence)
+        if goal.allows(best):
+            return best
+        if goal.must:
+            raise _too_dear(best, goal)
+    if goal.must:
+        raise _out_of_reach(min(trials, key=goal.lack), goal)
+    allowed = [trial for trial in trials if goal.allows(trial)]
+    if not allowed:
+        raise _too_dear(min(trials, key=lambda trial: trial.divergence), goal)
+    return min(allowed, key=lambda trial: (goal.lack(trial), trial.divergence))
+
+
+def _too_dear(trial: Trial, goal: Goal) -> BudgetError:
+    what = "Even the smallest doses cost" if goal.target is None else f"A margin of {goal.target:g} costs"
+    return BudgetError(
+        f"{what} {trial.divergence:.3g} nats per token on neutral answers; the budget is {goal.budget:g}.",
+        wanted=f"a budget of at least {trial.divergence:.3g}",
+        fix="Raise the budget, take fewer neurons, or ask for less of the margin.",
+    )
+
+
+def _out_of_reach(trial: Trial, goal: Goal) -> BudgetError:
+    doses = [abs(row.dose) for row in trial.rows]
+    furthest = f"{len(doses)} neurons at doses up to {max(doses):.3g}" if doses else "the doses"
+    return BudgetError(
+        f"The margin on the development prompts comes to {trial.margin:.3g}, not to {goal.target:g}, with {furthest} "
+        f"({trial.divergence:.3g} nats per token).",
+        wanted="a target that these neurons can reach",
+        fix="Take more neurons, a larger x_max, or a nearer target.",
+    )
+
+
+def _spread(low: float, high: float, count: int) -> list[float]:
+    """Numbers from low to high, evenly spread in the logarithm."""
+    if high <= low:
+        return [low]
+    ends = math.log(low), math.log(high)
+    return [
+        low if n == 0 else high if n == count - 1 else math.exp(ends[0] + (ends[1] - ends[0]) * n / (count - 1))
+        for n in range(count)
+    ]

@@ -1,0 +1,80 @@
+"""Finding how far to go: against functions whose answer is known."""
+
+import math
+
+import pytest
+
+from neurodial.circuit.circuit import Row
+from neurodial.circuit.site import Neuron
+from neurodial.errors import BudgetError
+from neurodial.tuning.search import Goal, Trial, search
+
+
+def measured(divergence, margin, log=None):
+    def measure(strengths):
+        if log is not None:
+            log.extend(strengths)
+        rows = (Row(Neuron(0, None, 1), 1.0, 2.0),)
+        return [Trial(s, rows, divergence(s), 0.0, margin(s), 0.0) for s in strengths]
+
+    return measure
+
+
+FALLING = measured(lambda s: s * s, lambda s: 4 - 5 * s)
+
+
+def test_a_budget_is_spent_but_not_overspent():
+    best, trials = search(0.001, 3.0, FALLING, Goal(budget=0.25, target=None))
+    assert 0.2 < best.divergence <= 0.25
+    assert [trial.strength for trial in trials] == sorted(trial.strength for trial in trials)
+    finer, _ = search(0.001, 3.0, FALLING, Goal(budget=0.25, target=None), rounds=5)
+    assert best.divergence <= finer.divergence <= 0.25
+
+
+def test_an_ample_budget_takes_the_whole_path():
+    log: list[float] = []
+    best, _ = search(0.001, 3.0, measured(lambda s: s * s, lambda s: -s, log), Goal(budget=100.0, target=None))
+    assert best.strength == 3.0
+    assert len(log) == 8  # one round is enough
+
+
+def test_within_the_budget_the_best_margin_counts_where_a_push_turns_back():
+    turning = measured(lambda s: s * s / 100, lambda s: (s - 1) ** 2)
+    best, _ = search(0.001, 3.0, turning, Goal(budget=1.0, target=None))
+    assert best.margin == min(trial.margin for trial in search(0.001, 3.0, turning, Goal(1.0, None))[1])
+    assert best.strength < 2
+
+
+def test_a_target_is_reached_at_the_least_damage():
+    best, _ = search(0.001, 3.0, FALLING, Goal(budget=None, target=-1.0))
+    assert best.margin <= -1.0
+    assert best.strength == pytest.approx(1.0, rel=0.1)
+    rising = measured(lambda s: s * s, lambda s: 5 * s)
+    best, _ = search(0.001, 3.0, rising, Goal(budget=None, target=2.0, direction="induce"))
+    assert best.margin >= 2.0
+    assert best.strength == pytest.approx(0.4, rel=0.1)
+
+
+def test_a_budget_that_cannot_be_met():
+    with pytest.raises(BudgetError, match="smallest doses cost 1"):
+        search(1.0, 3.0, FALLING, Goal(budget=0.5, target=None))
+
+
+def test_a_target_out_of_reach_says_how_far_it_goes():
+    with pytest.raises(BudgetError, match=r"comes to -11, not to -20, with 1 neurons at doses up to 2"):
+        search(0.001, 3.0, FALLING, Goal(budget=None, target=-20.0))
+    best, _ = search(0.001, 3.0, FALLING, Goal(budget=None, target=-20.0, must=False))
+    assert best.strength == 3.0
+
+
+def test_a_target_beyond_the_budget_says_what_it_costs():
+    with pytest.raises(BudgetError, match=r"margin of -6 costs (4|5)[.\d]* nats per token.*budget is 1"):
+        search(0.001, 3.0, FALLING, Goal(budget=1.0, target=-6.0))
+    best, _ = search(0.001, 3.0, FALLING, Goal(budget=9.0, target=-6.0))
+    assert best.divergence >= 4
+
+
+def test_a_path_of_one_point():
+    best, trials = search(1.0, 1.0, FALLING, Goal(budget=2.0, target=None))
+    assert (best.strength, len(trials)) == (1.0, 1)
+    assert math.isfinite(best.margin)
