@@ -14,7 +14,7 @@ from neurodial.measurement.divergence import measure_divergence, own_answers
 from neurodial.measurement.margin import Classifier, Openers, measure_margins
 from neurodial.measurement.options import Decoding
 from neurodial.model.tiny import tiny_subject
-from neurodial.prompts.pairs import Contrast, Example
+from neurodial.prompts.pairs import Example
 from neurodial.provenance import sha256
 
 LOGIT = Classifier(lambda hidden: hidden[-1, 3] * 2 - hidden[-1, 5])
@@ -208,11 +208,11 @@ def test_neutral_prompts_that_show_the_behaviour(find):
         find(margin=every_answer)
 
 
-def test_no_opener_tells_the_sides_apart(find):
-    same = Contrast.of([f"harm {n}" for n in range(4)], [f"harm {n} " + "x" * n for n in range(5, 9)])
-    pairs = nd.PairSet(PAIRS.behaviour, (same, PAIRS.development, None))
+def test_no_opener_tells_the_sides_apart(neutral):
+    silent = tiny_subject()
+    silent.model.lm_head.weight.data.zero_()  # every answer is the same
     with pytest.raises(MarginError, match="No beginning of an answer tells the two sides apart"):
-        find(margin=None, prompts=pairs)
+        nd.discover(silent, PAIRS, method=Dose(neutral=neutral, answer_tokens=4))
 
 
 def test_whole_answers_as_the_margin(subject, neutral):

@@ -1,0 +1,64 @@
+"""`neurodial discover --method dose`, as a user types it, on a tiny model saved to a folder."""
+
+import json
+
+import pytest
+
+from neurodial.cli.circuits import discover, report_lines
+from neurodial.errors import OptionError
+from neurodial.model.tiny import tiny_model, tiny_tokenizer
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dose")
+    tiny_model("llama").save_pretrained(folder / "model")
+    tiny_tokenizer().save_pretrained(folder / "model")
+    answers = {"positive_answer": "no", "negative_answer": "yes, so"}
+    rows = [{"positive": f"harm {n}?", "negative": f"help {n}!", **answers} for n in range(10)]
+    (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "plain.txt").write_text("\n".join(f"tell me {n}" for n in range(6)))
+    return folder
+
+
+def run(files, **options):
+    discover(
+        str(files / "model"),
+        behaviour=str(files / "pairs.jsonl"),
+        output=files / "found.circuit.json",
+        neutral=str(files / "plain.txt"),
+        method="dose",
+        margin="answer",
+        count=4,
+        force=True,
+        **options,
+    )
+
+
+def test_a_dosed_circuit_says_what_it_does(files, capsys):
+    run(files, budget=0.02, x_max=2.0, folds=0)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "dial 1 means remove" in shown
+    assert "at dial 1 on development prompts: margin" in shown
+    assert "damage on neutral answers:" in shown
+    saved = json.loads((files / "found.circuit.json").read_text())
+    assert saved["method"]["budget"] == 0.02
+    assert max(saved["neurons"]["dose"]) <= 2.0
+    assert saved["report"]["measured"]["divergence"] <= 0.02
+
+
+def test_no_limit_is_said_with_inf(files, capsys):
+    run(files, budget=float("inf"), direction="induce", folds=0)
+    assert "dial 1 means induce" in capsys.readouterr().out
+    assert json.loads((files / "found.circuit.json").read_text())["method"]["budget"] is None
+
+
+def test_an_option_of_another_method_is_refused(files):
+    with pytest.raises(OptionError, match="--score is no option of method dose"):
+        run(files, score="delta")
+    with pytest.raises(OptionError, match="--budget is no option of method cna"):
+        discover("demo", behaviour="refusal", method="cna", budget=0.1)
+
+
+def test_a_report_without_measurements_has_no_lines():
+    assert report_lines({}) == []
