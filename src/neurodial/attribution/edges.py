@@ -15,7 +15,7 @@ Between hidden states (arXiv 2604.17761):
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -117,7 +117,7 @@ def neuron_graph(
         output = subject.decoder(input_ids=tokens, use_cache=False).last_hidden_state  # 1
         value = target_values(subject, output, [found.question], chosen).sum()
         into_target = gradients(value, cuts.leaves, subject.label, retain=True)
-        edges = _edges(into_target, cuts, ordered, "target")
+        edges = _edges(dict(enumerate(into_target)), cuts, ordered, "target")
         for layer in sorted({node.layer for node in ordered}):  # 2
             targets = [node for node in ordered if node.layer == layer]
             for start in range(0, len(targets), SEEDS):
@@ -134,23 +134,26 @@ def _into(targets: Sequence[Node], found: Relevance, cuts: _Cuts, nodes: Sequenc
         activation = float(neurons[0, node.token, node.neuron].detach())
         slope = float(found.neurons[layer][node.token, node.neuron]) / activation if activation else 0.0
         seeds[number, 0, node.token, node.neuron] = slope
-    sources = cuts.leaves[: 1 + layer]
-    slopes = torch.autograd.grad(neurons, sources, seeds, is_grads_batched=True, retain_graph=True, allow_unused=True)
+    sources = [node for node in nodes if node.layer < layer]
+    places = [0, *sorted({1 + node.layer for node in sources})]  # no gradients where nothing is kept
+    leaves = [cuts.leaves[place] for place in places]
+    slopes = torch.autograd.grad(neurons, leaves, seeds, is_grads_batched=True, retain_graph=True, allow_unused=True)
     edges = []
     for number, node in enumerate(targets):
-        rows = [torch.zeros_like(leaf) if s is None else s[number] for s, leaf in zip(slopes, sources, strict=True)]
-        edges += _edges(rows, cuts, [n for n in nodes if n.layer < layer], _neuron_id(node))
+        arrived = {place: slope[number] for place, slope in zip(places, slopes, strict=True) if slope is not None}
+        edges += _edges(arrived, cuts, sources, _neuron_id(node))
     return edges
 
 
-def _edges(slopes: Sequence[Tensor], cuts: _Cuts, sources: Sequence[Node], target: str) -> list[Edge]:
-    """Weights of the edges from input tokens and neurons into one node (3)."""
-    flows = (cuts.leaves[0].detach() * slopes[0])[0].sum(dim=-1).tolist()
+def _edges(slopes: Mapping[int, Tensor], cuts: _Cuts, sources: Sequence[Node], target: str) -> list[Edge]:
+    """Weights of the edges from input tokens and neurons into one node, from the slopes at the cuts (3)."""
+    flows = (cuts.leaves[0].detach() * slopes[0])[0].sum(dim=-1).tolist() if 0 in slopes else []
     edges = [Edge(f"input {token}", target, weight) for token, weight in enumerate(flows)]
     for node in sources:
         place = (0, node.token, node.neuron)
-        weight = float(cuts.leaves[1 + node.layer].detach()[place]) * float(slopes[1 + node.layer][place])
-        edges.append(Edge(_neuron_id(node), target, weight))
+        if 1 + node.layer in slopes:
+            weight = float(cuts.leaves[1 + node.layer].detach()[place]) * float(slopes[1 + node.layer][place])
+            edges.append(Edge(_neuron_id(node), target, weight))
     return [edge for edge in edges if edge.weight != 0]
 
 

@@ -79,14 +79,20 @@ def select_nodes(found: Relevance, select: NodeSelect) -> tuple[NodeScore, ...]:
 
     sizes = [part.numel() for part in found.neurons]
     flat = torch.cat([part.reshape(-1).double() for part in found.neurons])
-    strength, order = flat.abs().sort(descending=True, stable=True)
+    strength = flat.abs()
     if isinstance(select, Threshold):
-        count = int((strength >= select.value * abs(found.value)).sum())
+        least = select.value * abs(found.value)
+        count = int((strength >= least).sum())
     elif isinstance(select, Mass):
-        wanted = select.value * float(strength.sum())
-        count = min(len(flat), 1 + int((strength.cumsum(0) < wanted * (1 - 1e-12)).sum()))
+        held = strength.sort(descending=True).values.cumsum(0)
+        count = min(len(flat), 1 + int((held < select.value * float(held[-1]) * (1 - 1e-12)).sum()))
     else:
         count = select.count(len(flat))
+    if count == 0:
+        return ()
+    weakest = strength.topk(count).values[-1]
+    candidates = (strength >= weakest).nonzero()[:, 0]
+    order = candidates[strength[candidates].sort(descending=True, stable=True).indices]
     starts = torch.tensor([0, *sizes]).cumsum(0)
     chosen = []
     for place in order[:count].tolist():

@@ -21,6 +21,8 @@ COMMANDS = {
     "verify": "neurodial.cli.export:verify",
     "convert": "neurodial.cli.convert:convert",
     "behaviours": "neurodial.cli.behaviours:behaviours",
+    "trace": "neurodial.cli.trace:trace",
+    "why": "neurodial.cli.trace:why",
 }
 """Every command and the function behind it."""
 
@@ -34,6 +36,8 @@ SUMMARIES = {
     "verify": "Repeat the proof of an export.",
     "convert": "Turn a table of neurons into a circuit or back, or steering vectors into another format.",
     "behaviours": "List the contrast sets that ship with neurodial, or preview one.",
+    "trace": "Find the circuit behind one prediction: which neurons, at which tokens, and what feeds what.",
+    "why": "Show what in the prompt led to a wrong token rather than the right one.",
 }
 """One line on each command for the overview, so that it needs no import."""
 
