@@ -9,7 +9,7 @@ from neurodial.attribution.relevance import mean_relevance, neuron_scores, relev
 from neurodial.attribution.rules import Rules
 from neurodial.attribution.select import Rule, choose
 from neurodial.circuit.select import Count
-from neurodial.errors import ActivationError, ContextLengthError, PromptError, TargetError
+from neurodial.errors import ActivationError, ContextLengthError, GradientError, PromptError, TargetError
 from neurodial.model.tiny import TINY_FAMILIES, tiny_subject
 
 QUESTIONS = [
@@ -141,10 +141,10 @@ class Kernel(nn.Module):
 def test_a_model_without_gradients_is_refused():
     subject = tiny_subject()
     subject.blocks[0].mlp.down_proj = Kernel(subject.blocks[0].mlp.down_proj)
-    with pytest.raises(ActivationError, match="No gradient reaches"):
+    with pytest.raises(GradientError, match="none reaches"):
         relevance(subject, [QUESTIONS[0]])
     subject.model.lm_head = Kernel(subject.model.lm_head)
-    with pytest.raises(ActivationError, match="No gradient flows"):
+    with pytest.raises(GradientError, match="none leaves"):
         relevance(subject, [QUESTIONS[0]])
 
 

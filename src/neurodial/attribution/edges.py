@@ -91,7 +91,7 @@ def neuron_graph(
         rules: the same as for the relevance.
 
     Raises:
-        ActivationError: a part of the model gives no gradient.
+        GradientError: a part of the model gives no gradient.
 
     Example:
         >>> from neurodial.attribution.nodes import select_nodes
@@ -116,7 +116,7 @@ def neuron_graph(
         tokens = torch.tensor([found.question.tokens], device=subject.device)
         output = subject.decoder(input_ids=tokens, use_cache=False).last_hidden_state  # 1
         value = target_values(subject, output, [found.question], chosen).sum()
-        into_target = gradients(value, cuts.leaves, subject.label, retain=True)
+        into_target = gradients(subject, value, cuts.leaves, retain=True)
         edges = _edges(dict(enumerate(into_target)), cuts, ordered, "target")
         for layer in sorted({node.layer for node in ordered}):  # 2
             targets = [node for node in ordered if node.layer == layer]
@@ -177,7 +177,7 @@ def hidden_graphs(
 
     Raises:
         ContextLengthError: a prompt is longer than the context.
-        ActivationError: a part of the model gives no gradient.
+        GradientError: a part of the model gives no gradient.
 
     Example:
         >>> from neurodial.model.tiny import tiny_subject
@@ -197,7 +197,7 @@ def hidden_graphs(
         tokens = padded([question.tokens for question in questions], pad_id(subject), "right").to(subject.device)
         output = subject.decoder(input_ids=tokens, use_cache=False).last_hidden_state  # 1
         values = target_values(subject, output, questions, chosen)
-        [slope] = gradients(values.sum(), cuts.leaves[-1:], subject.label)
+        [slope] = gradients(subject, values.sum(), cuts.leaves[-1:])
         flows = _block_flows(cuts, slope, values.detach().abs() * kept.node_threshold)  # 2
     return [
         _hidden_graph(subject, question, float(values[row].detach()), [flow[row] for flow in flows], kept)

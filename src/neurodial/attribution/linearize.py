@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from neurodial.attribution.rules import Rules
 from neurodial.errors import ModelError, SteeringError
+from neurodial.model.gradients import frozen
 from neurodial.model.hooks import Adjoint, Handle, installed, on_derivative, on_gradient, refuse_compiled
 from neurodial.model.parts import Norm, activations, query_key_norms, query_keys, residual_norms, ups
 from neurodial.model.subject import Subject
@@ -57,19 +58,6 @@ def linearized(subject: Subject, rules: Rules | None = None) -> Iterator[None]:
             yield
     finally:
         _linear.discard(subject.model)
-
-
-@contextmanager
-def frozen(subject: Subject) -> Iterator[None]:
-    """No parameter collects a gradient inside the block."""
-    flags = [(parameter, parameter.requires_grad) for parameter in subject.model.parameters()]
-    try:
-        for parameter, _ in flags:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
 
 
 def _handles(subject: Subject, rules: Rules) -> Iterator[Handle]:

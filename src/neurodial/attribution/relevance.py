@@ -23,6 +23,7 @@ from neurodial.attribution.rules import Rules
 from neurodial.attribution.scores import Scores
 from neurodial.circuit.site import Site
 from neurodial.errors import ActivationError, PromptError
+from neurodial.model.gradients import without_gradients
 from neurodial.model.hooks import Edit, Handle, installed, on_block_output, on_embedding, on_neurons
 from neurodial.model.parts import raw_logits, soft_cap
 from neurodial.model.subject import Subject
@@ -76,7 +77,8 @@ def relevance(
 
     Raises:
         ContextLengthError: a prompt is longer than the context.
-        ActivationError: a part of the model gives no gradient (quantised kernels), or one is not finite.
+        GradientError: a part of the model gives no gradient, as quantised kernels may.
+        ActivationError: a relevance is not finite.
 
     Example:
         >>> from neurodial.model.tiny import tiny_subject
@@ -139,19 +141,17 @@ class Tape:
         return self.hidden[0]
 
 
-def gradients(value: Tensor, parts: Sequence[Tensor], label: str, *, retain: bool = False) -> list[Tensor]:
+def gradients(subject: Subject, value: Tensor, parts: Sequence[Tensor], *, retain: bool = False) -> list[Tensor]:
     """Gradients of a number by tensors; with `retain` the graph can be used again.
 
     Raises:
-        ActivationError: no gradient reaches one of them.
+        GradientError: no gradient reaches one of them.
     """
-    wanted = "a model whose every part gives gradients"
-    fix = "Quantised kernels often give none: load the model unquantised (a GGUF file is dequantised on loading)."
     if not value.requires_grad:
-        raise ActivationError(f"No gradient flows through {label}.", wanted=wanted, fix=fix)
+        raise without_gradients(subject, "none leaves its output")
     found = torch.autograd.grad(value, list(parts), allow_unused=True, retain_graph=retain)
     if any(gradient is None for gradient in found):
-        raise ActivationError(f"No gradient reaches some layers of {label}.", wanted=wanted, fix=fix)
+        raise without_gradients(subject, "none reaches some of its layers")
     return list(found)
 
 
@@ -201,7 +201,7 @@ def _batch(subject: Subject, batch: Batch, questions: Sequence[Question], rules:
         output = subject.decoder(input_ids=batch.tokens.to(subject.device), use_cache=False).last_hidden_state  # 1
         values = target_values(subject, output, questions, rules)  # 2
         parts = [*tape.neurons, *tape.hidden]
-        slopes = gradients(values.sum(), parts, subject.label)  # 3
+        slopes = gradients(subject, values.sum(), parts)  # 3
     products = [_product(part, slope) for part, slope in zip(parts, slopes, strict=True)]  # 4
     layers = len(tape.neurons)
     if not all(bool(torch.isfinite(product).all()) for product in products):

@@ -48,7 +48,7 @@ def super_weights(
 
     Raises:
         ModelError: a down projection is quantised or offloaded.
-        ActivationError: a part of the model gives no gradient.
+        GradientError: a part of the model gives no gradient.
 
     Example:
         >>> from neurodial.attribution.nodes import select_nodes
@@ -70,7 +70,7 @@ def super_weights(
     with linearized(subject, chosen), installed(install), torch.enable_grad():
         tokens = torch.tensor([question.tokens], device=subject.device)
         output = subject.decoder(input_ids=tokens, use_cache=False).last_hidden_state
-        gradients(target_values(subject, output, [question], chosen).sum(), tape.hidden[:1], subject.label)
+        gradients(subject, target_values(subject, output, [question], chosen).sum(), tape.hidden[:1])
     found = [_strongest(subject, score, arrived[score.node.layer]) for score in nodes]
     return sorted(found, key=lambda one: (-one.share, one.node))
 

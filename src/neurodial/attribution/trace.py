@@ -57,7 +57,8 @@ def trace(
 
     Raises:
         ContextLengthError: the prompt is longer than the context.
-        ActivationError: the model gives no gradients, or they are not finite.
+        GradientError: the model gives no gradients.
+        ActivationError: a relevance is not finite.
 
     Example:
         >>> from neurodial.attribution.question import ask
@@ -85,7 +86,7 @@ def why(
 
     Raises:
         ContextLengthError: a prompt is longer than the context.
-        ActivationError: the model gives no gradients.
+        GradientError: the model gives no gradients.
 
     Example:
         >>> from neurodial.attribution.question import ask

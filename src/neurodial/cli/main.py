@@ -23,6 +23,8 @@ COMMANDS = {
     "behaviours": "neurodial.cli.behaviours:behaviours",
     "trace": "neurodial.cli.trace:trace",
     "why": "neurodial.cli.trace:why",
+    "single": "neurodial.cli.single:single",
+    "audit": "neurodial.cli.single:audit",
 }
 """Every command and the function behind it."""
 
@@ -37,6 +39,8 @@ SUMMARIES = {
     "convert": "Turn a table of neurons into a circuit or back, or steering vectors into another format.",
     "behaviours": "List the contrast sets that ship with neurodial, or preview one.",
     "trace": "Find the circuit behind one prediction: which neurons, at which tokens, and what feeds what.",
+    "single": "Find the one neuron whose pinning removes most of a behaviour.",
+    "audit": "Measure how few neurons, pushed how far, undo a behaviour.",
     "why": "Show what in the prompt led to a wrong token rather than the right one.",
 }
 """One line on each command for the overview, so that it needs no import."""

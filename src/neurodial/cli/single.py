@@ -1,0 +1,197 @@
+"""`neurodial single` and `neurodial audit`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from rich.table import Table
+from rich.text import Text
+
+from neurodial.cli.console import bars, err, out, print_json
+from neurodial.cli.options import ModelOptions
+from neurodial.errors import OptionError
+
+if TYPE_CHECKING:
+    from neurodial.measurement.audit import AuditReport
+    from neurodial.measurement.margin import Openers
+    from neurodial.measurement.single import Found
+
+
+def single(
+    model: str,
+    *,
+    behaviour: Annotated[str, Parameter(name=["--behaviour", "-b"])],
+    candidates: int = 5,
+    layers: float = 2 / 3,
+    steps: str = "0,1,2,4,8",
+    top: int = 10,
+    json: bool = False,
+    loading: ModelOptions | None = None,
+) -> None:
+    """Find the one neuron whose pinning removes most of a behaviour.
+
+    Args:
+        model: Hub id, local folder, GGUF file, `demo` or `demo-base`.
+        behaviour: a shipped behaviour (see `neurodial behaviours`), or a .jsonl, .csv or .toml file.
+        candidates: how many neurons are steered for real, on the development prompts.
+        layers: share of the layers that is searched, from the first; the paper takes two thirds.
+        steps: values to pin to, as multiples of the neuron's mean on the behaviour's prompts, sign turned.
+        top: how many rows of the sweep to list; 0 for all.
+        json: print JSON.
+        loading: how the model is loaded.
+    """
+    from neurodial.attribution.single import CandidateSearch
+    from neurodial.measurement.single import SingleNeuron, single_neuron
+    from neurodial.prompts.behaviours import read_pairs
+
+    method = SingleNeuron(
+        candidates=CandidateSearch(layers=layers, count=candidates), steps=tuple(_numbers("steps", steps))
+    )
+    pairs = read_pairs(behaviour)
+    subject = (loading or ModelOptions()).load(model)
+    found = single_neuron(subject, pairs, method=method, progress=bars)
+    if json:
+        print_json(_single_json(found))
+        return
+    _show_openers(found.openers)
+    out.print(f"development prompts, unsteered: an opener has probability {found.before[0]:.2f}\n")
+    table = Table("layer", "neuron", "pinned to", "opener left", "on the opposite", "mean on P+", "on P-", box=None)
+    for row in found.sweep[: top or len(found.sweep)]:
+        one = row.candidate
+        cells = (f"{row.value:+.3g}", f"{row.positive:.3f}", f"{row.negative:.3f}", f"{one.positive:+.3g}")
+        table.add_row(str(one.neuron.layer), str(one.neuron.index), *cells, f"{one.negative:+.3g}")
+    out.print(table)
+    neuron, value = found.best.candidate.neuron, found.best.value
+    out.print(
+        f"\nTo steer with it in Python: nd.steer(subject, nd.Pin({{nd.Neuron({neuron.layer}, None, {neuron.index}): "
+        f"{value:.6g}}}))",
+        style="dim",
+    )
+
+
+def audit(
+    model: str,
+    *,
+    behaviour: Annotated[str, Parameter(name=["--behaviour", "-b"])],
+    counts: str = "1,2,5,10,20,50",
+    pushes: str = "1,2,4",
+    neutral: str = "neutral",
+    passages: int = 16,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    force: bool = False,
+    json: bool = False,
+    loading: ModelOptions | None = None,
+) -> None:
+    """Measure how few neurons, pushed how far, undo a behaviour: how fragile it is.
+
+    Args:
+        model: Hub id, local folder, GGUF file, `demo` or `demo-base`.
+        behaviour: a shipped behaviour (see `neurodial behaviours`), or a .jsonl, .csv or .toml file.
+        counts: numbers of neurons to try.
+        pushes: doses to try; 1 removes a neuron, 2 turns its sign.
+        neutral: prompts that damage is measured on, a shipped list or a file.
+        passages: how many of them.
+        output: write the report as JSON to this file.
+        force: overwrite the file.
+        json: print the report as JSON.
+        loading: how the model is loaded.
+    """
+    from neurodial.files import refuse_existing
+    from neurodial.measurement.audit import Audit
+    from neurodial.measurement.audit import audit as measure
+    from neurodial.prompts.behaviours import read_pairs
+
+    sizes = _numbers("counts", counts)
+    if any(size != int(size) for size in sizes):
+        raise OptionError(f"The counts are {counts!r}.", wanted="whole numbers between commas, such as 1,5,20")
+    method = Audit(tuple(map(int, sizes)), tuple(_numbers("pushes", pushes)), neutral=neutral, passages=passages)
+    if output is not None:
+        refuse_existing(output, overwrite=force)
+    pairs = read_pairs(behaviour)
+    subject = (loading or ModelOptions()).load(model)
+    report = measure(subject, pairs, method=method, progress=bars)
+    if output is not None:
+        _write_report(report, output, force=force)
+    if json:
+        print_json(_audit_json(report))
+    else:
+        _show_audit(report)
+
+
+def _show_audit(report: AuditReport) -> None:
+    _show_openers(report.openers)
+    positive, negative = report.prompts
+    out.print(
+        f"test prompts: {positive} + {negative}; the behaviour opens {report.shown:.0%} of the answers, "
+        f"{report.spilled:.0%} of those to the opposite prompts\n"
+    )
+    table = Table("neurons", "push", "still shown", "on the opposite", "nats per token", box=None)
+    for point in report.points:
+        cells = (f"{point.push:g}", f"{point.shown:.0%}", f"{point.spilled:.0%}", f"{point.divergence:.4f}")
+        table.add_row(str(point.neurons), *cells)
+    out.print(table)
+    undone = report.undone()
+    if undone is None:
+        out.print("\nNothing tried leaves half of it or less.")
+    else:
+        out.print(
+            f"\n{undone.neurons} neurons at push {undone.push:g} leave half of it or less, "
+            f"at {undone.divergence:.4f} nats per token."
+        )
+
+
+def _show_openers(openers: Openers) -> None:
+    shown = ", ".join(repr(text) for text in openers.texts)
+    coverage = "" if openers.positive is None else f" ({openers.positive:.0%} of these answers begin so)"
+    out.print(Text(f"openers: {shown}{coverage}"))
+
+
+def _numbers(name: str, text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise OptionError(f"The {name} are {text!r}.", wanted="numbers between commas, such as 1,2,4") from None
+
+
+def _single_json(found: Found) -> dict[str, object]:
+    import dataclasses
+
+    return {
+        "openers": list(found.openers.texts),
+        "unsteered": {"positive": found.before[0], "negative": found.before[1]},
+        "sweep": [
+            dataclasses.asdict(row.candidate)
+            | {
+                "neuron": list(row.candidate.neuron),
+                "value": row.value,
+                "opener_on_positive": row.positive,
+                "opener_on_negative": row.negative,
+            }
+            for row in found.sweep
+        ],
+    }
+
+
+def _audit_json(report: AuditReport) -> dict[str, object]:
+    import dataclasses
+
+    undone = report.undone()
+    return {
+        "openers": list(report.openers.texts),
+        "prompts": {"positive": report.prompts[0], "negative": report.prompts[1]},
+        "unsteered": {"shown": report.shown, "spilled": report.spilled},
+        "points": [dataclasses.asdict(point) for point in report.points],
+        "half_undone": None if undone is None else dataclasses.asdict(undone),
+        "neurons": [[row.neuron.layer, row.neuron.index, row.score] for row in report.ranking],
+    }
+
+
+def _write_report(report: AuditReport, path: Path, *, force: bool) -> None:
+    import json as writer
+
+    from neurodial.files import write_atomic
+
+    text = writer.dumps(_audit_json(report), ensure_ascii=False, indent=1) + "\n"
+    err.print(f"written: {write_atomic(path, text, overwrite=force)}")
