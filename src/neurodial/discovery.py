@@ -68,7 +68,7 @@ def discover(
     origin = Origin(
         model=subject.identity,
         method=describe(method),
-        prompts={"hash": contrast.hash, "positive": len(contrast.positive), "negative": len(contrast.negative)},
+        prompts=contrast.record,
         universal=None if method.universal is None else _filtered(found),
         versions=versions(),
         created=now(),

@@ -95,6 +95,17 @@ class Contrast:
         return len(self.positive) + len(self.negative)
 
     @property
+    def record(self) -> dict[str, object]:
+        """What a result keeps of its prompts: their hash, their numbers, and a short hash of each."""
+        sides = (self.positive, self.negative)
+        return {
+            "hash": self.hash,
+            "positive": len(self.positive),
+            "negative": len(self.negative),
+            "digests": sorted(prompt_digest(example.prompt) for side in sides for example in side),
+        }
+
+    @property
     def hash(self) -> str:
         """SHA-256 of the content; the order of the prompts does not matter."""
         sides = [sorted(canonical_json(_plain(e)) for e in side) for side in (self.positive, self.negative)]
@@ -211,6 +222,16 @@ class PairSet:
     def hash(self) -> str:
         """SHA-256 of the content of all splits."""
         return sha256(canonical_json([None if split is None else split.hash for split in self.splits]))
+
+
+def prompt_digest(prompt: Prompt) -> str:
+    """A short hash of a prompt, letter case and white space folded: the same prompt is known again by it.
+
+    Example:
+        >>> prompt_digest("Hello  there") == prompt_digest("hello there")
+        True
+    """
+    return sha256(prompt_key(_request(prompt)))[:16]
 
 
 def refuse_overlap(lists: dict[str, list[Prompt]]) -> None:

@@ -14,7 +14,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -141,8 +141,19 @@ def check_names(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def comparators(name: str, comparison: Comparison, *, progress: Progress = silent) -> list[Comparator]:
+Known = Mapping[str, Any]
+
+
+def comparators(
+    name: str, comparison: Comparison, *, known: Known | None = None, progress: Progress = silent
+) -> list[Comparator]:
     """A comparator, tuned where it has something to tune; random ones once for each seed.
+
+    Args:
+        name: which one.
+        comparison: what it is built from.
+        known: the details of an earlier tuning on the same data, which is then not repeated.
+        progress: shown while it is tuned.
 
     Raises:
         UnknownNameError: no such method.
@@ -156,12 +167,11 @@ def comparators(name: str, comparison: Comparison, *, progress: Progress = silen
     if name == "caa-published":
         added = AddEverywhere(mlp_vectors(comparison.subject, comparison.contrast), when=comparison.when)
         return [Comparator(name, name, added, details={"alpha": 1.0, "layers": "all", "sign": "plus, as published"})]
-    return [
-        _direction(name, comparison, progress) if name.startswith("direction") else _caa(name, comparison, progress)
-    ]
+    build = _direction if name.startswith("direction") else _caa
+    return [build(name, comparison, known, progress)]
 
 
-def _caa(name: str, comparison: Comparison, progress: Progress) -> Comparator:
+def _caa(name: str, comparison: Comparison, known: Known | None, progress: Progress) -> Comparator:
     if name == "caa":
         vectors = last_token_vectors(comparison.subject, comparison.contrast)[0]
     else:
@@ -172,16 +182,18 @@ def _caa(name: str, comparison: Comparison, progress: Progress) -> Comparator:
         layer, alpha = candidate
         return AddVector(vectors[layer], layer, alpha, when=comparison.when)
 
-    coarse = [(layer, -1.0) for layer in comparison.allowed_layers()]
-    choice = choose(
-        comparison.tuned(), coarse, lambda found: [(found[0], alpha) for alpha in ALPHAS], build, progress=progress
-    )
-    layer, alpha = choice.best.settings
-    details = {"layer": layer, "alpha": alpha, "norm": float(vectors[layer].norm()), **_tuned(choice)}
-    return Comparator(name, f"{name} (block {layer}, alpha {alpha:g})", build((layer, alpha)), details=details)
+    if known is None:
+        coarse = [(layer, -1.0) for layer in comparison.allowed_layers()]
+        choice = choose(
+            comparison.tuned(), coarse, lambda c: [(c[0], alpha) for alpha in ALPHAS], build, progress=progress
+        )
+        layer, alpha = choice.best.settings
+        known = {"layer": layer, "alpha": alpha, "norm": float(vectors[layer].norm()), **_tuned(choice)}
+    layer, alpha = known["layer"], known["alpha"]
+    return Comparator(name, f"{name} (block {layer}, alpha {alpha:g})", build((layer, alpha)), details=dict(known))
 
 
-def _direction(name: str, comparison: Comparison, progress: Progress) -> Comparator:
+def _direction(name: str, comparison: Comparison, known: Known | None, progress: Progress) -> Comparator:
     offsets = _offsets(comparison.subject)
     vectors: Tensor = last_token_vectors(comparison.subject, comparison.contrast, offsets)
     where: Where = "blocks" if name == "direction-blocks" else "writes"
@@ -190,15 +202,17 @@ def _direction(name: str, comparison: Comparison, progress: Progress) -> Compara
         layer, offset = candidate
         return ProjectOut(vectors[offsets.index(offset), layer], where=where, when=comparison.when)
 
-    # The last blocks' directions hold the next words, not the behaviour: the source leaves out the last fifth too.
-    last = round(0.8 * comparison.subject.layers)
-    layers = [layer for layer in comparison.allowed_layers() if layer < max(1, last)]
-    lengths = vectors.norm(dim=-1).tolist()
-    coarse = [(layer, offset) for layer in layers for number, offset in enumerate(offsets) if lengths[number][layer]]
-    choice = choose(comparison.tuned(), coarse, lambda found: [found], build, progress=progress)
-    layer, offset = choice.best.settings
-    details = {"layer": layer, "position": offset, "where": where, **_tuned(choice)}
-    return Comparator(name, f"{name} (block {layer}, token {offset})", build((layer, offset)), details=details)
+    if known is None:
+        # The last blocks' directions hold the next words, not the behaviour: the source leaves out the last fifth too.
+        last = max(1, round(0.8 * comparison.subject.layers))
+        lengths = vectors.norm(dim=-1).tolist()
+        layers = [layer for layer in comparison.allowed_layers() if layer < last]
+        coarse = [(layer, offset) for layer in layers for n, offset in enumerate(offsets) if lengths[n][layer]]
+        choice = choose(comparison.tuned(), coarse, lambda c: [c], build, progress=progress)
+        layer, offset = choice.best.settings
+        known = {"layer": layer, "position": offset, "where": where, **_tuned(choice)}
+    layer, offset = known["layer"], known["position"]
+    return Comparator(name, f"{name} (block {layer}, token {offset})", build((layer, offset)), details=dict(known))
 
 
 def _offsets(subject: Subject) -> tuple[int, ...]:

@@ -1,0 +1,164 @@
+"""Answers of every arm to every prompt, and the detectors' verdicts, row by row and resumable.
+
+1. The rows of all arms are sorted so that a batch holds one kind of intervention and prompts of similar length; rows
+   of different dials share a batch.
+2. Batches are cut before finished ones are taken out, so a run that was interrupted makes the same batches again.
+3. A think block is split off; verdicts are of the answer alone.
+4. A verdict that failed (a judge that is down) is asked for again by the next run, and counts for nothing meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from neurodial.evaluation.arms import Arm
+from neurodial.evaluation.detectors.base import Detector, Exchange, Verdict
+from neurodial.evaluation.options import Evaluation
+from neurodial.evaluation.store import Row, Store
+from neurodial.evaluation.task import Task
+from neurodial.evaluation.thinking import markers_of, split_thinking
+from neurodial.measurement.generate import generate
+from neurodial.model.subject import Subject
+from neurodial.progress import Progress, silent
+from neurodial.prompts.pairs import Prompt, prompt_text
+from neurodial.prompts.render import render, with_system
+
+APART = "thinking"
+"""Ending of the name of a set whose think blocks are scored apart."""
+
+
+class _Cell(NamedTuple):
+    arm: Arm
+    asked: str
+    place: int
+    prompt: Prompt
+    length: int
+
+
+def answer(
+    subject: Subject, task: Task, arms: Sequence[Arm], options: Evaluation, store: Store, progress: Progress = silent
+) -> None:
+    """Make the answers that the store lacks."""
+    template = subject.tokenizer.chat_template
+    markers = markers_of(template)
+    finished = {(row["arm"], row["set"], row["index"]) for row in store.rows("generations")}
+    chunks = list(_chunks(_cells(subject, task, arms, options), options.decoding.batch_size))
+    pending = [chunk for chunk in chunks if any((c.arm.key, c.asked, c.place) not in finished for c in chunk)]
+    with progress("answering", sum(len(chunk) for chunk in pending)) as advance:
+        for chunk in pending:
+            prompts = [cell.prompt for cell in chunk]
+            answers = generate(
+                subject, prompts, under=[cell.arm.intervention for cell in chunk], decoding=options.decoding
+            )
+            rows = []
+            for cell, found in zip(chunk, answers, strict=True):
+                is_inside = markers is not None and _opens(subject, cell.prompt, markers[0])
+                parts = split_thinking(found.text, markers, starts_inside=is_inside)
+                rows.append(
+                    {
+                        "arm": cell.arm.key,
+                        "set": cell.asked,
+                        "index": cell.place,
+                        "prompt": prompt_text(cell.prompt),
+                        "answer": parts.answer,
+                        "thinking": parts.thinking,
+                        "endless": parts.is_endless,
+                        "tokens": len(found.tokens),
+                        "finished": found.is_finished,
+                    }
+                )
+            store.append("generations", [r for r in rows if (r["arm"], r["set"], r["index"]) not in finished])
+            advance(len(chunk))
+
+
+def judge(detectors: Sequence[Detector], options: Evaluation, store: Store, progress: Progress = silent) -> None:
+    """Make the verdicts that the store lacks or that failed."""
+    for detector in detectors:
+        known = {
+            (row["arm"], row["set"], row["index"]): row["label"]
+            for row in store.rows("verdicts")
+            if row["detector"] == detector.name
+        }
+        wanted = [
+            (row, asked, text)
+            for row in store.rows("generations")
+            for asked, text in _texts(row, options)
+            if known.get((row["arm"], asked, row["index"]), "failed") == "failed"
+        ]
+        with progress(f"judging: {detector.name}", len(wanted)) as advance:
+            for start in range(0, len(wanted), 32):
+                part = wanted[start : start + 32]
+                found = _verdicts(detector, part)
+                store.append("verdicts", [_line(detector, row, asked, v) for (row, asked, _), v in found])
+                advance(len(part))
+
+
+def latest_verdicts(store: Store) -> dict[tuple[str, str, str, int], Row]:
+    """The last verdict on each row, by detector, arm, set and index."""
+    return {(row["detector"], row["arm"], row["set"], row["index"]): row for row in store.rows("verdicts")}
+
+
+def _verdicts(
+    detector: Detector, part: Sequence[tuple[Row, str, str]]
+) -> Iterator[tuple[tuple[Row, str, str], Verdict]]:
+    """An endless think block is degenerate whatever the detector; the rest is the detector's to say."""
+    asked = [item for item in part if not (item[0]["endless"] and not item[1].endswith(APART))]
+    verdicts = iter(detector.judge([Exchange(row["prompt"], text) for row, _, text in asked]))
+    for item in part:
+        is_endless = item[0]["endless"] and not item[1].endswith(APART)
+        yield item, Verdict("degenerate", reason="endless thinking") if is_endless else next(verdicts)
+
+
+def _texts(row: Row, options: Evaluation) -> Iterator[tuple[str, str]]:
+    yield row["set"], row["answer"]
+    if options.thinking == "apart" and row["thinking"] is not None:
+        yield f"{row['set']}:{APART}", row["thinking"]
+
+
+def _line(detector: Detector, row: Row, asked: str, verdict: Verdict) -> Row:
+    return {
+        "detector": detector.name,
+        "arm": row["arm"],
+        "set": asked,
+        "index": row["index"],
+        "label": verdict.label,
+        "score": verdict.score,
+        "reason": verdict.reason,
+    }
+
+
+def _cells(subject: Subject, task: Task, arms: Sequence[Arm], options: Evaluation) -> list[_Cell]:
+    cells = []
+    for arm in arms:
+        for asked in task.asked:
+            prompts = [with_system(prompt, arm.system) for prompt in asked.prompts]
+            lengths = [len(tokens) for tokens in render(subject.tokenizer, prompts, system=options.decoding.system)]
+            cells += [
+                _Cell(arm, asked.name, index, prompt, length)
+                for index, (prompt, length) in enumerate(zip(prompts, lengths, strict=True))
+            ]
+    return sorted(cells, key=lambda cell: (_kind(cell.arm), -cell.length))
+
+
+def _kind(arm: Arm) -> str:
+    """Arms that edit the model in the same places share batches; the unsteered one goes with scaled circuits."""
+    return "Scale" if arm.intervention is None else type(arm.intervention).__name__
+
+
+def _chunks(cells: Sequence[_Cell], size: int) -> Iterator[list[_Cell]]:
+    chunk: list[_Cell] = []
+    for cell in cells:
+        if chunk and (len(chunk) == size or _kind(chunk[0].arm) != _kind(cell.arm)):
+            yield chunk
+            chunk = []
+        chunk.append(cell)
+    if chunk:
+        yield chunk
+
+
+def _opens(subject: Subject, prompt: Prompt, marker: str) -> bool:
+    """Whether the rendered prompt itself ends inside a think block."""
+    [tokens] = render(subject.tokenizer, [prompt])
+    tail = str(subject.tokenizer.decode(list(tokens[-16:])))
+    return tail.rstrip().endswith(marker)

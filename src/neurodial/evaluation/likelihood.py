@@ -1,0 +1,111 @@
+"""Log-likelihood of given texts under steering: what multiple choice and perplexity are made of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+
+from neurodial.activations.batches import TOKEN_BUDGET, batches
+from neurodial.activations.collect import pad_id
+from neurodial.errors import PromptError
+from neurodial.measurement.slots import Under, one_each, row_slots
+from neurodial.model.head import hidden_states, log_probs, to_float64
+from neurodial.model.subject import Subject
+from neurodial.progress import Progress, silent
+from neurodial.prompts.passage import Passage
+from neurodial.prompts.render import check_context
+
+
+class Likelihood(NamedTuple):
+    """Log-probability in nats of a passage's answer, and the number of its tokens."""
+
+    total: float
+    tokens: int
+
+    @property
+    def mean(self) -> float:
+        """Nats per token."""
+        return self.total / self.tokens
+
+
+@torch.no_grad()
+def log_likelihoods(
+    subject: Subject,
+    passages: Sequence[Passage],
+    *,
+    under: Under = None,
+    budget: int = TOKEN_BUDGET,
+    progress: Progress = silent,
+) -> list[Likelihood]:
+    """Log-likelihood of the answer of each passage, given its prompt.
+
+    Inside a `with steer(...)` block that steering acts too.
+
+    Args:
+        subject: the model.
+        passages: prompt and answer tokens.
+        under: an intervention for all, or one (or None) for each.
+        budget: tokens of one batch.
+        progress: shown while it runs.
+
+    Raises:
+        ContextLengthError: a passage is longer than the context.
+
+    Example:
+        >>> from neurodial.model.tiny import tiny_subject
+        >>> [found] = log_likelihoods(tiny_subject(), [Passage((1, 2, 3), prompt_length=1, scored=2)])
+        >>> found.tokens, found.total < 0
+        (2, True)
+    """
+    each = one_each(under, len(passages))
+    sequences = [passage.tokens for passage in passages]
+    check_context([len(sequence) for sequence in sequences], subject.context_length)
+    found: dict[int, Likelihood] = {}
+    with row_slots(subject, each) as (steering, slots), progress("scoring texts", len(passages)) as advance:
+        for batch in batches(sequences, pad=pad_id(subject), budget=budget):
+            if steering is not None:
+                steering.assign([slots[row] for row in batch.rows])
+                steering.mark_prompts([passages[row].prompt_length for row in batch.rows])
+            hidden = hidden_states(subject, batch.tokens)
+            for place, row in enumerate(batch.rows):
+                passage = passages[row]
+                answer = torch.tensor(passage.tokens[passage.prompt_length :], device=hidden.device)
+                states = hidden[place, passage.prompt_length - 1 : len(passage.tokens) - 1]
+                picked = log_probs(subject, states).gather(1, answer[:, None])
+                found[row] = Likelihood(float(to_float64(picked).sum()), len(answer))
+            advance(len(batch.rows))
+    return [found[row] for row in range(len(passages))]
+
+
+def continuation(subject: Subject, prompt: str, answer: str) -> Passage:
+    """Plain text followed by plain text, as a passage; the tokenizer sees the two in one piece.
+
+    Raises:
+        PromptError: nothing is left of the answer after tokenising.
+
+    Example:
+        >>> from neurodial.model.tiny import tiny_subject
+        >>> continuation(tiny_subject(), "Q:", " yes").scored
+        4
+    """
+    start = tuple(subject.tokenizer(prompt)["input_ids"])
+    whole = tuple(subject.tokenizer(prompt + answer)["input_ids"])
+    shared = next(
+        (n for n, (a, b) in enumerate(zip(start, whole, strict=False)) if a != b), min(len(start), len(whole))
+    )
+    if shared < 1 or shared >= len(whole):
+        raise PromptError(f"Nothing is scored of {answer!r} after {prompt!r}.", wanted="a prompt and an answer")
+    return Passage(whole, shared, len(whole) - shared)
+
+
+def perplexity(likelihoods: Sequence[Likelihood]) -> float:
+    """`exp` of the mean negative log-likelihood per token, over all texts together.
+
+    Example:
+        >>> round(perplexity([Likelihood(-2.0, 2), Likelihood(-4.0, 1)]), 4)
+        7.3891
+    """
+    return math.exp(-sum(found.total for found in likelihoods) / sum(found.tokens for found in likelihoods))

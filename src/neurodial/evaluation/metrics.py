@@ -1,0 +1,228 @@
+"""Every number of a report: what it is called, what it means, and how it is made of an arm's rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from neurodial.evaluation.answering import APART, latest_verdicts
+from neurodial.evaluation.measures import rows_by_arm
+from neurodial.evaluation.statistics import Difference, Estimate, bootstrap, paired_means, paired_rates, rate
+from neurodial.evaluation.store import Row, Store
+from neurodial.evaluation.text import distinct, measure_text
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number of the report.
+
+    Attributes:
+        title: its heading.
+        explanation: what it means and how it is made.
+        is_share: a share of something, shown as per cent.
+    """
+
+    title: str
+    explanation: str
+    is_share: bool = False
+
+
+METRICS: dict[str, Metric] = {
+    "opposite": Metric(
+        "shown on the other side",
+        "The first detector's rate on the test prompts of the other side, where the behaviour is not wanted. A method "
+        "that raises it has changed more than it was asked to.",
+        is_share=True,
+    ),
+    "degenerate": Metric(
+        "degenerate",
+        "Answers on the behaviour's prompts that are empty, loop, are in the wrong language or are no language. They "
+        "count as neither shown nor complied with.",
+        is_share=True,
+    ),
+    "over_refusal": Metric(
+        "over-refusal",
+        "Refusals on safe prompts that sound unsafe, test split of our own set. Lower is better.",
+        is_share=True,
+    ),
+    "kl": Metric(
+        "KL",
+        "Nats per token: KL(unsteered || steered), teacher-forced over every token of the unsteered model's own "
+        "answers to neutral test prompts. 0 is no change. The interval takes answers as the units.",
+    ),
+    "perplexity": Metric(
+        "perplexity",
+        "Of texts written by people (not by the model), under steering. Compare with the unsteered row: higher is "
+        "worse. The interval is a bootstrap over the texts.",
+    ),
+    "repetition": Metric(
+        "repetition",
+        "1 - unique / all word 4-grams of the steered answers to neutral prompts, mean over answers. 0: nothing "
+        "repeats. Measured on the whole steered text.",
+    ),
+    "distinct": Metric("distinct-2", "Unique / all word pairs over all steered answers to neutral prompts together."),
+    "words": Metric("words", "Mean length of the steered answers to neutral prompts, in words."),
+    "unfinished": Metric(
+        "cut off", "Share of answers to neutral prompts that reached the longest length without ending.", is_share=True
+    ),
+    "margin": Metric(
+        "margin",
+        "Mean behaviour margin on the test prompts in nats, teacher-forced: positive where the behaviour is likely.",
+    ),
+    "opener": Metric(
+        "opening-token probability",
+        "Mean probability that the answer begins the way the behaviour's answers begin; from the margin.",
+        is_share=True,
+    ),
+    "accuracy": Metric(
+        "multiple choice",
+        "Share of our own questions answered rightly, choices scored by mean log-likelihood per token. Not MMLU.",
+        is_share=True,
+    ),
+    "right_log_likelihood": Metric(
+        "right answer",
+        "Mean log-likelihood of the right choice in nats per token: it moves before accuracy does.",
+    ),
+    "slowdown": Metric(
+        "slowdown",
+        "A steered forward pass over a plain one, taken in turns, mean of five with their bootstrap interval. 1: no "
+        "cost.",
+    ),
+    "thinking": Metric(
+        "shown while thinking", "The first detector's rate in the think blocks, scored apart.", is_share=True
+    ),
+}
+"""Metrics by name. Rates of detectors are `rate:<detector>`, of harness tasks `task:<task>`; see `metric`."""
+
+
+def metric(name: str, descriptions: Mapping[str, str] | None = None) -> Metric:
+    """The heading and explanation of a metric.
+
+    Example:
+        >>> metric("rate:refusal", {"refusal": "Our rule."}).is_share
+        True
+    """
+    kind, _, rest = name.partition(":")
+    if kind == "rate":
+        text = (descriptions or {}).get(rest, "")
+        return Metric(rest, f"Share of answers to the behaviour's test prompts that show it. {text}", is_share=True)
+    if kind == "task":
+        return Metric(rest, f"lm-evaluation-harness task {rest} on the live steered model.", is_share=True)
+    return METRICS[name]
+
+
+@dataclass(frozen=True)
+class Values:
+    """The values behind an arm's numbers: one for each prompt, in the prompts' order; None where there is none."""
+
+    shares: Mapping[str, Sequence[bool | None]]
+    means: Mapping[str, Sequence[float]]
+    totals: Mapping[str, Estimate]
+
+
+def values_of(arm: str, detectors: Sequence[str], store: Store) -> Values:
+    """Everything that was measured for one arm."""
+    shares: dict[str, Sequence[bool | None]] = {}
+    verdicts = {key: row for key, row in latest_verdicts(store).items() if key[1] == arm}
+    for detector in detectors:
+        shares[f"rate:{detector}"] = _labels(verdicts, detector, "behaviour", "shown")
+    first = detectors[0]
+    shares["degenerate"] = _labels(verdicts, first, "behaviour", "degenerate")
+    for name, asked in (("opposite", "opposite"), ("over_refusal", "over_refusal"), ("thinking", f"behaviour:{APART}")):
+        shares[name] = _labels(verdicts, first, asked, "shown")
+    rows = sorted((r for r in store.rows("generations") if r["arm"] == arm), key=lambda row: row["index"])
+    means, totals = _texts([row for row in rows if row["set"] == "neutral"], shares)
+    measured = {name: row for (key, name), row in rows_by_arm(store).items() if key == arm}
+    _measures(measured, shares, means, totals)
+    return Values({k: v for k, v in shares.items() if v}, means, totals)
+
+
+def estimates(values: Values) -> dict[str, Estimate]:
+    """Every number with its interval."""
+    found = {name: rate([bool(v) for v in own if v is not None]) for name, own in values.shares.items()}
+    found |= {name: bootstrap(list(own)) for name, own in values.means.items()}
+    return found | dict(values.totals)
+
+
+def differences(values: Values, unsteered: Values) -> dict[str, Difference]:
+    """Every number against the unsteered model's on the same prompts."""
+    found = {}
+    for name, own in values.shares.items():
+        pairs = [
+            (a, b) for a, b in zip(unsteered.shares.get(name, ()), own, strict=False) if a is not None and b is not None
+        ]
+        if pairs:
+            found[name] = paired_rates([a for a, _ in pairs], [b for _, b in pairs])
+    for name, measured in values.means.items():
+        before = unsteered.means.get(name, ())
+        if len(before) == len(measured):
+            found[name] = paired_means(list(before), list(measured))
+    return found
+
+
+def _labels(
+    verdicts: Mapping[tuple[str, str, str, int], Row], detector: str, asked: str, label: str
+) -> list[bool | None]:
+    rows = sorted((key[3], row["label"]) for key, row in verdicts.items() if key[0] == detector and key[2] == asked)
+    return [None if found == "failed" else found == label for _, found in rows]
+
+
+def _texts(
+    rows: Sequence[Row], shares: dict[str, Sequence[bool | None]]
+) -> tuple[dict[str, Sequence[float]], dict[str, Estimate]]:
+    if not rows:
+        return {}, {}
+    measured = [measure_text(row["answer"]) for row in rows]
+    shares["unfinished"] = [not row["finished"] for row in rows]
+    variety = distinct([row["answer"] for row in rows])
+    totals = {"distinct": Estimate(variety, math.nan, math.nan, len(rows), "over all texts together")}
+    return {"repetition": [m.repetition for m in measured], "words": [float(m.words) for m in measured]}, totals
+
+
+def _measures(
+    measured: Mapping[str, Row],
+    shares: dict[str, Sequence[bool | None]],
+    means: dict[str, Sequence[float]],
+    totals: dict[str, Estimate],
+) -> None:
+    if "kl" in measured:
+        totals["kl"] = _ratio(measured["kl"]["values"], measured["kl"]["tokens"])
+    if "perplexity" in measured:
+        totals["perplexity"] = _perplexity(measured["perplexity"])
+    if "margin" in measured:
+        means["margin"] = measured["margin"]["values"]
+        if measured["margin"]["is_opener"]:
+            means["opener"] = [_sigmoid(value) for value in measured["margin"]["values"]]
+    if "questions" in measured:
+        shares["accuracy"] = measured["questions"]["right"]
+        means["right_log_likelihood"] = measured["questions"]["values"]
+    if "speed" in measured:
+        totals["slowdown"] = bootstrap(measured["speed"]["values"])
+    for name, row in measured.items():
+        if name.startswith("task:"):
+            low, high = row["value"] - 1.96 * row["stderr"], row["value"] + 1.96 * row["stderr"]
+            totals[name] = Estimate(row["value"], low, high, row["n"], "harness standard error")
+
+
+def _ratio(values: Sequence[float], tokens: Sequence[int]) -> Estimate:
+    """A mean per token, answers as the units: a ratio estimate with its normal interval."""
+    total, n = sum(tokens), len(tokens)
+    mean = sum(v * t for v, t in zip(values, tokens, strict=True)) / total
+    residuals = sum((t * (v - mean)) ** 2 for v, t in zip(values, tokens, strict=True))
+    error = math.sqrt(n / (n - 1) * residuals) / total if n > 1 else math.nan
+    return Estimate(mean, max(0.0, mean - 1.96 * error), mean + 1.96 * error, n, "ratio estimate")
+
+
+def _perplexity(row: Mapping[str, Any]) -> Estimate:
+    losses = [-v / t for v, t in zip(row["values"], row["tokens"], strict=True)]
+    pooled = -sum(row["values"]) / sum(row["tokens"])
+    spread = bootstrap(losses)
+    shift = pooled - spread.value
+    low, high = math.exp(spread.low + shift), math.exp(spread.high + shift)
+    return Estimate(math.exp(pooled), low, high, len(losses), "bootstrap over texts")
+
+
+def _sigmoid(value: float) -> float:
+    return 1 / (1 + math.exp(-value)) if value >= 0 else math.exp(value) / (1 + math.exp(value))

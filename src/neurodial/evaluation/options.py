@@ -1,0 +1,95 @@
+"""Every option of an evaluation, each default in one place. Torch-free: the command line reads this too."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from neurodial.errors import OptionError
+from neurodial.measurement.options import Decoding
+
+Thinking = Literal["leave-out", "apart"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is measured, on how much, and how.
+
+    Attributes:
+        detectors: names of the detectors; empty: the behaviour's own, and for refusal every published list too.
+        decoding: length, temperature, seed, batch size and system prompt of the answers.
+        prompts: at most this many test prompts of each side; None for all.
+        neutral: neutral prompts of the test split, for text quality and divergence; 0 for none.
+        over_refusal: safe prompts that sound unsafe, for refusal alone; 0 for none.
+        divergence_tokens: longest neutral answer on which divergence is measured.
+        margin: measure the behaviour margin (opening-token probability) too.
+        perplexity: texts written by people on which perplexity is measured; 0 for none.
+        questions: questions of our multiple-choice set; 0 for none.
+        speed: measure how much slower a steered forward pass is.
+        thinking: leave a reasoning model's think block out of what is scored, or score it apart as well.
+        development: at most this many development prompts and neutral answers when comparators are tuned.
+        kl_limit: the largest KL in nats per token that tuning allows.
+        seeds: of the random controls.
+
+    Example:
+        >>> Evaluation().decoding.max_new_tokens
+        128
+    """
+
+    detectors: tuple[str, ...] = ()
+    decoding: Decoding = field(default_factory=Decoding)
+    prompts: int | None = None
+    neutral: int = 24
+    over_refusal: int = 40
+    divergence_tokens: int = 48
+    margin: bool = True
+    perplexity: int = 24
+    questions: int = 0
+    speed: bool = True
+    thinking: Thinking = "leave-out"
+    development: int = 20
+    kl_limit: float = 0.1
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+    def __post_init__(self) -> None:
+        counts = {
+            "neutral": self.neutral,
+            "over_refusal": self.over_refusal,
+            "perplexity": self.perplexity,
+            "questions": self.questions,
+        }
+        for name, count in counts.items():
+            if count < 0:
+                raise OptionError(f"{name} is {count}.", wanted="0 for none, or more")
+        for name, least in {"divergence_tokens": self.divergence_tokens, "development": self.development}.items():
+            if least < 1:
+                raise OptionError(f"{name} is {least}.", wanted="at least 1")
+        if self.prompts is not None and self.prompts < 1:
+            raise OptionError(f"prompts is {self.prompts}.", wanted="at least 1, or None for all")
+        if not self.kl_limit > 0:
+            raise OptionError(f"The KL limit is {self.kl_limit}.", wanted="more than 0 nats per token")
+        if self.thinking not in {"leave-out", "apart"}:
+            raise OptionError(f"thinking is {self.thinking!r}.", wanted="leave-out or apart")
+        if not self.seeds:
+            raise OptionError("There are no seeds for the random controls.", wanted="at least one")
+
+
+def check_dials(dials: Sequence[float]) -> tuple[float, ...]:
+    """Dials in rising order.
+
+    Raises:
+        OptionError: none, one twice, or one that is not finite or absurd.
+
+    Example:
+        >>> check_dials([1.0, -1.0, 0.5])
+        (-1.0, 0.5, 1.0)
+    """
+    if not dials:
+        raise OptionError("The list of dials is empty.", wanted="numbers such as -1, 0.5 and 1")
+    if len(set(dials)) != len(dials):
+        raise OptionError(f"The dials are {list(dials)}.", wanted="each dial once")
+    if not all(math.isfinite(dial) and abs(dial) <= 100 for dial in dials):
+        raise OptionError(f"The dials are {list(dials)}.", wanted="numbers from -100 to 100")
+    return tuple(sorted(float(dial) for dial in dials))

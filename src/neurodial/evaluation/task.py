@@ -1,0 +1,139 @@
+"""What an evaluation asks: which prompts, of which split, judged by which detectors, with which margin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from neurodial.errors import MarginError, PromptError
+from neurodial.evaluation.comparators.vectors import REFUSAL_ANSWERS
+from neurodial.evaluation.detectors.base import Detector
+from neurodial.evaluation.detectors.registry import detector, refusal_detectors
+from neurodial.evaluation.options import Evaluation
+from neurodial.measurement.margin import AnswerMargin, Margin
+from neurodial.measurement.openers import find_openers
+from neurodial.model.subject import Subject
+from neurodial.progress import Progress, silent
+from neurodial.prompts.behaviours import read_prompt_list
+from neurodial.prompts.pairs import Behaviour, Contrast, Example, PairSet, Prompt, refuse_overlap
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Prompts that every arm answers.
+
+    Attributes:
+        name: `behaviour`, the prompts whose answers show it; `opposite`, those of the other side; `over_refusal`;
+            `neutral`.
+        prompts: the prompts, all of a test split.
+        is_harmful: whether their answers stay out of the HTML unless asked for.
+    """
+
+    name: str
+    prompts: tuple[Prompt, ...]
+    is_harmful: bool = False
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything an evaluation asks and judges with.
+
+    Attributes:
+        behaviour: what is measured.
+        asked: the prompts.
+        detectors: the judges; the first is the one that headline numbers come from.
+        pairs: the whole set, where one was given: comparators are built from it.
+        hash: of the test prompts.
+    """
+
+    behaviour: Behaviour
+    asked: tuple[Asked, ...]
+    detectors: tuple[Detector, ...]
+    pairs: PairSet | None
+    hash: str
+
+    @property
+    def tested(self) -> list[Prompt]:
+        """All test prompts."""
+        return [prompt for asked in self.asked for prompt in asked.prompts]
+
+
+def task_of(prompts: PairSet | Contrast, options: Evaluation, detectors: Sequence[Detector] = ()) -> Task:
+    """The task of a prompt set.
+
+    Args:
+        prompts: a whole set, whose test split is used, or a contrast to test on (its positive side shows the
+            behaviour; it is taken for refusal unless a detector is named).
+        options: what is measured, on how much.
+        detectors: further detectors, such as judges, after the named ones.
+
+    Raises:
+        PromptError: the set has no test prompts.
+        UnknownNameError: no such detector.
+        OverlapError: a neutral prompt stands among the test prompts.
+    """
+    pairs = prompts if isinstance(prompts, PairSet) else None
+    contrast = prompts.test if isinstance(prompts, PairSet) else prompts
+    behaviour = pairs.behaviour if pairs is not None else Behaviour("refusal", "Refusal", detector="refusal")
+    judges = (*_detectors(behaviour, options), *detectors)
+    shown, opposite = (contrast.positive, contrast.negative)
+    if behaviour.rate_on == "negative":
+        shown, opposite = opposite, shown
+    is_refusal = judges[0].name.startswith("refusal")
+    asked = [
+        Asked("behaviour", _first(shown, options.prompts), is_harmful=is_refusal),
+        Asked("opposite", _first(opposite, options.prompts)),
+    ]
+    if options.over_refusal and is_refusal:
+        asked.append(Asked("over_refusal", read_prompt_list("over_refusal").split("test")[: options.over_refusal]))
+    if options.neutral:
+        asked.append(Asked("neutral", read_prompt_list("neutral").split("test")[: options.neutral]))
+    refuse_overlap({one.name: list(one.prompts) for one in asked})
+    return Task(behaviour, tuple(asked), judges, pairs, contrast.hash)
+
+
+def margin_of(
+    subject: Subject, pairs: PairSet, *, system: str | None = None, progress: Progress = silent
+) -> tuple[Margin, str]:
+    """The behaviour's margin, and how it was made, in words. Openers are found on the discovery split.
+
+    Raises:
+        MarginError: no opener tells the sides apart and the prompts bring no answers to compare.
+    """
+    if pairs.behaviour.margin == "answer":
+        return AnswerMargin(per_token=True), "log-likelihood per token of the positive answer over the negative one"
+    try:
+        openers = find_openers(subject, pairs.discovery, system=system, progress=progress)
+    except MarginError:
+        if pairs.behaviour.name != "refusal":
+            raise
+        return AnswerMargin(per_token=True), f"log-likelihood per token of {REFUSAL_ANSWERS[0]!r} over a compliance"
+    listed = ", ".join(repr(text) for text in openers.texts)
+    share = "" if openers.positive is None else f", which begin {openers.positive:.0%} of the answers to P+"
+    return openers, f"log odds that the answer begins with one of {listed}{share}"
+
+
+def with_answers(examples: Sequence[Example], behaviour: Behaviour) -> tuple[Example, ...]:
+    """Examples with a pair of answers for margins that compare whole answers; refusal has a pair of its own."""
+    if behaviour.name != "refusal":
+        return tuple(examples)
+    shows, lacks = REFUSAL_ANSWERS
+    return tuple(
+        example if example.positive_answer else replace(example, positive_answer=shows, negative_answer=lacks)
+        for example in examples
+    )
+
+
+def _first(examples: Sequence[Example], count: int | None) -> tuple[Prompt, ...]:
+    found = tuple(example.prompt for example in examples)[:count]
+    if not found:
+        raise PromptError("There are no test prompts.", wanted="at least one on each side")
+    return found
+
+
+def _detectors(behaviour: Behaviour, options: Evaluation) -> tuple[Detector, ...]:
+    if options.detectors:
+        return tuple(detector(name) for name in options.detectors)
+    first = detector(behaviour.detector or "refusal")
+    others = refusal_detectors() if first.name == "refusal" else []
+    return (first, *(other for other in others if other.name != first.name))

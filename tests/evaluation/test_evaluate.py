@@ -1,0 +1,318 @@
+"""The whole run on tiny models: what is measured, that it resumes, and that nonsense is refused."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from neurodial.attribution.methods import CNA
+from neurodial.circuit.circuit import Circuit, Origin, Row
+from neurodial.circuit.site import Neuron
+from neurodial.discovery import discover
+from neurodial.errors import FileError, OptionError, OverlapError, PromptError, UnknownNameError
+from neurodial.evaluation import answering
+from neurodial.evaluation.detectors.base import Detector, Verdict
+from neurodial.evaluation.evaluate import evaluate
+from neurodial.evaluation.options import Evaluation, check_dials
+from neurodial.evaluation.report.evaluation import evaluation_page, write_report
+from neurodial.evaluation.report.page import render_page
+from neurodial.evaluation.results import report_json
+from neurodial.evaluation.store import Store, read_rows
+from neurodial.evaluation.thinking import markers_of, split_thinking
+from neurodial.intervention.base import Together
+from neurodial.intervention.scale import Scale
+from neurodial.measurement.generate import generate
+from neurodial.measurement.options import Decoding
+from neurodial.model.tiny import tiny_subject
+from neurodial.prompts.pairs import Behaviour, Contrast, Example, PairSet
+
+SMALL = Evaluation(
+    detectors=("regex:[a-m]", "length:1"),
+    decoding=Decoding(max_new_tokens=4, batch_size=4),
+    neutral=2,
+    perplexity=2,
+    questions=3,
+    over_refusal=0,
+    divergence_tokens=4,
+    development=2,
+    seeds=(0,),
+)
+
+
+def pair_set():
+    """Answers of their own, so that a random model has a margin without openers."""
+
+    def side(word):
+        return tuple(Example(f"{word} {n}", "", "yes it is", "no it is not") for n in range(3))
+
+    contrasts = tuple(Contrast(side(f"bad {split}"), side(f"good {split}")) for split in "abc")
+    return PairSet(Behaviour("tone", "A tone", margin="answer", detector="formality"), contrasts)
+
+
+def figures(report, but=""):
+    """Every number of a report as text, so that one that is not a number equals itself."""
+    arms = json.loads(report_json(report))["arms"]
+    return [{name: value for name, value in arm["metrics"].items() if name != but} for arm in arms]
+
+
+def circuit_of(subject, name="mine"):
+    rows = [Row(Neuron(0, None, 1), 1.0, 1.0), Row(Neuron(1, None, 5), -1.0, 1.0)]
+    return Circuit.of(rows, name=name, origin=Origin(subject.identity))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    subject = tiny_subject()
+    folder = tmp_path_factory.mktemp("run") / "report"
+    circuit = circuit_of(subject)
+    arms = [Scale(circuit, dial=dial) for dial in (-1.0, 0.0, 1.0)]
+    against = ("caa", "random", "prompt")
+    report = evaluate(subject, arms, pair_set(), against=against, options=SMALL, folder=folder)
+    return subject, arms, against, folder, report
+
+
+def test_every_intervention_and_dial_is_there(run):
+    report = run[-1]
+    found = {(arm.method, arm.dial) for arm in report.arms}
+    assert found == {
+        ("unsteered", 0.0),
+        *{(name, dial) for name in ("circuit", "caa", "random", "prompt") for dial in (-1.0, 1.0)},
+    }
+    assert report.arms[0].label == "unsteered"
+
+
+def test_every_number_has_n_and_interval(run):
+    for arm in run[-1].arms:
+        assert {"rate:regex:[a-m]", "rate:length:1", "opposite", "repetition"} <= set(arm.metrics)
+        for name, estimate in arm.metrics.items():
+            assert estimate.n > 0
+            assert name == "distinct" or estimate.low <= estimate.value <= estimate.high
+        if arm.method not in {"unsteered", "prompt"}:
+            assert {"kl", "perplexity", "accuracy", "margin", "slowdown"} <= set(arm.metrics)
+            assert arm.metrics["kl"].value > 0
+    assert "kl" not in run[-1].arms[0].metrics
+
+
+def test_differences_are_paired_against_unsteered(run):
+    report = run[-1]
+    arm = report.arm("mine", 1.0)
+    change = arm.differences["margin"]
+    before, after = report.unsteered.metrics["margin"].value, arm.metrics["margin"].value
+    assert change.estimate.value == pytest.approx(after - before)
+    assert report.unsteered.differences == {}
+    assert report.agreement[0].n > 0
+
+
+def test_the_answers_are_those_of_generate(run):
+    subject, arms, _, folder, _ = run
+    rows = read_rows(folder / "generations.jsonl")
+    prompts = [example.prompt for example in pair_set().test.positive]
+    expected = generate(subject, prompts, under=arms[2], decoding=SMALL.decoding)
+    found = {row["index"]: row["answer"] for row in rows if row["arm"] == "mine @ 1" and row["set"] == "behaviour"}
+    assert [found[n] for n in range(3)] == [answer.text for answer in expected]
+
+
+def test_only_the_development_split_tunes(run):
+    """The test split is exchanged: what was chosen for CAA stays the same to the last digit."""
+    subject, arms, _, _, report = run
+    pairs = pair_set()
+    other = Contrast.of(["quite other"], ["prompts here"])
+    changed = PairSet(pairs.behaviour, (pairs.splits[0], pairs.splits[1], other))
+    again = evaluate(subject, arms[2:], changed, against=("caa",), options=replace(SMALL, margin=False))
+    chosen = next(arm.details for arm in report.arms if arm.method == "caa")
+    assert next(arm.details for arm in again.arms if arm.method == "caa") == chosen
+
+
+def test_a_finished_run_repeats_nothing(run, monkeypatch):
+    subject, arms, against, folder, report = run
+    before = {path.name: path.read_text() for path in folder.glob("*.jsonl")}
+
+    def forbidden(*arguments, **options):
+        raise AssertionError("an answer was made again")
+
+    monkeypatch.setattr(answering, "generate", forbidden)
+    again = evaluate(subject, arms, pair_set(), against=against, options=SMALL, folder=folder)
+    assert {path.name: path.read_text() for path in folder.glob("*.jsonl")} == before
+    assert figures(again) == figures(report)
+
+
+def test_an_interrupted_run_goes_on_and_gives_the_same(run, tmp_path, monkeypatch):
+    subject, arms, against, _, report = run
+    folder = tmp_path / "report"
+    calls, real = [], answering.generate
+
+    def flaky(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(answering, "generate", flaky)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(subject, arms, pair_set(), against=against, options=SMALL, folder=folder)
+    with (folder / "generations.jsonl").open("a") as stream:
+        stream.write('{"arm": "cut o')  # a torn line, as a power cut leaves it
+    again = evaluate(subject, arms, pair_set(), against=against, options=SMALL, folder=folder)
+    assert figures(again, but="slowdown") == figures(report, but="slowdown")
+
+
+def test_a_folder_of_another_run_is_refused(run, tmp_path):
+    subject, arms, against, folder, _ = run
+    with pytest.raises(FileError, match="options"):
+        evaluate(subject, arms, pair_set(), against=against, options=replace(SMALL, neutral=1), folder=folder)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(FileError, match="holds files"):
+        evaluate(subject, arms, pair_set(), options=SMALL, folder=tmp_path)
+
+
+def test_report_files_are_whole_and_redacted(run, tmp_path):
+    report, folder = run[-1], run[3]
+    rows = read_rows(folder / "generations.jsonl")
+    written = write_report(report, tmp_path / "out", rows)
+    assert {path.name for path in written} == {"report.json", "report.html", "dials.svg", "frontier.svg"}
+    value = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert value["format"] == "neurodial.report"
+    assert value["settings"]["neutral"] == 2
+    assert len(value["arms"]) == len(report.arms)
+    html = (tmp_path / "out" / "report.html").read_text()
+    assert "KL(unsteered || steered)" in html
+    assert "NaN" not in (tmp_path / "out" / "report.json").read_text()
+
+
+def test_refusal_answers_are_left_out_of_the_page():
+    subject = tiny_subject()
+    contrast = Contrast.of(["Rob a bank"], ["Bake a cake"])
+    options = replace(SMALL, detectors=("refusal",), questions=0, perplexity=0, speed=False, over_refusal=1)
+    report = evaluate(subject, [Scale(circuit_of(subject), dial=1.0)], contrast, options=options)
+    assert "over_refusal" in report.arms[0].metrics
+    rows = [
+        {"arm": "unsteered", "set": name, "index": 0, "prompt": "p", "answer": f"TEXT OF {name}"}
+        for name in ("behaviour", "neutral")
+    ]
+    html = render_page(evaluation_page(report, rows))
+    assert "TEXT OF neutral" in html
+    assert "TEXT OF behaviour" not in html
+
+
+# ------------------------------------------------------------------------------------------- bad input
+
+
+def test_prompts_that_discovery_has_seen_are_refused():
+    subject = tiny_subject()
+    seen = Contrast.of(["Rob a bank", "Break in"], ["Bake a cake", "Sing"])
+    circuit = discover(subject, seen, method=CNA(universal=None, folds=0))
+    with pytest.raises(OverlapError, match="rob A BANK"):
+        evaluate(subject, [Scale(circuit)], Contrast.of(["rob A BANK"], ["new"]), options=SMALL)
+
+
+@pytest.mark.parametrize("dials", [[], [1.0, 1.0], [float("nan")], [1e9]])
+def test_dials_that_make_no_sense(dials):
+    with pytest.raises(OptionError):
+        check_dials(dials)
+
+
+def test_unknown_names_and_missing_splits():
+    subject = tiny_subject()
+    arm = [Scale(circuit_of(subject))]
+    with pytest.raises(UnknownNameError, match="caa"):
+        evaluate(subject, arm, pair_set(), against=["cca"], options=SMALL)
+    with pytest.raises(UnknownNameError, match="refusal"):
+        evaluate(subject, arm, pair_set(), options=replace(SMALL, detectors=("refusol",)))
+    with pytest.raises(OptionError, match="development"):
+        evaluate(subject, arm, pair_set().test, against=["caa"], options=SMALL)
+    with pytest.raises(OptionError, match="list of dials"):
+        evaluate(subject, [Scale(circuit_of(subject), dial=[0.0, 1.0])], pair_set(), options=SMALL)
+    with pytest.raises(OptionError, match="twice"):
+        evaluate(subject, arm * 2, pair_set(), options=SMALL)
+    only = PairSet(Behaviour("x"), (pair_set().splits[0], None, None))
+    with pytest.raises(PromptError):
+        evaluate(subject, arm, only, options=SMALL)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"neutral": -1}, {"prompts": 0}, {"kl_limit": 0.0}, {"development": 0}, {"seeds": ()}, {"divergence_tokens": 0}],
+)
+def test_options_that_make_no_sense(change):
+    with pytest.raises(OptionError):
+        Evaluation(**change)
+
+
+# ------------------------------------------------------------------------------------------- judges that fail
+
+
+class Moody(Detector):
+    """Fails on every second answer until it is told to recover."""
+
+    def __init__(self):
+        self.name, self.description, self.is_down, self.asked = "moody", "A judge that fails.", True, 0
+
+    def judge(self, exchanges):
+        self.asked += len(exchanges)
+        return [Verdict("failed" if self.is_down and n % 2 else "shown") for n, _ in enumerate(exchanges)]
+
+
+def test_failed_verdicts_count_for_nothing_and_are_asked_again(tmp_path):
+    subject = tiny_subject()
+    judge = Moody()
+    options = replace(SMALL, questions=0, perplexity=0, speed=False, margin=False)
+    settings = {"options": options, "detectors": [judge], "folder": tmp_path / "report"}
+    report = evaluate(subject, [Scale(circuit_of(subject))], pair_set(), **settings)
+    down = report.failed["moody"]
+    assert down > 0
+    rate = report.unsteered.metrics["rate:moody"]
+    assert rate.n < 3
+    assert rate.value == 1.0
+    judge.is_down, judge.asked = False, 0
+    again = evaluate(subject, [Scale(circuit_of(subject))], pair_set(), **settings)
+    assert judge.asked == down
+    assert again.failed["moody"] == 0
+    assert again.unsteered.metrics["rate:moody"].n == 3
+
+
+# ------------------------------------------------------------------------------------------- thinking
+
+
+def test_thinking_is_found_from_the_template():
+    pair = markers_of("… <think> … </think> …")
+    assert pair == ("<think>", "</think>")
+    assert split_thinking("plain", pair).answer == "plain"
+    assert split_thinking("<think>a</think>b", pair)[:2] == ("a", "b")
+    assert split_thinking("a</think>b", pair, starts_inside=True)[:2] == ("a", "b")
+    assert split_thinking("<think>a", pair).is_endless
+    assert split_thinking("<think>a</think>b", None).answer == "<think>a</think>b"
+
+
+def thinking_store(endless):
+    store = Store(None, {})
+    row = {"arm": "unsteered", "set": "behaviour", "index": 0, "prompt": "Rob?", "tokens": 3, "finished": True}
+    text = (
+        {"answer": "", "thinking": "I can't help with that.", "endless": True}
+        if endless
+        else {"answer": "Here is how.", "thinking": "I can't help with that.", "endless": False}
+    )
+    store.append("generations", [row | text])
+    return store
+
+
+@pytest.mark.parametrize(("endless", "label"), [(True, "degenerate"), (False, "absent")])
+def test_thinking_is_left_out_and_an_endless_one_is_degenerate(endless, label):
+    from neurodial.evaluation.detectors.registry import detector
+
+    store = thinking_store(endless)
+    answering.judge([detector("refusal")], Evaluation(), store)
+    assert [row["label"] for row in store.rows("verdicts")] == [label]
+    apart = thinking_store(endless)
+    answering.judge([detector("refusal")], Evaluation(thinking="apart"), apart)
+    assert {row["set"]: row["label"] for row in apart.rows("verdicts")} == {
+        "behaviour": label,
+        "behaviour:thinking": "shown",
+    }
+
+
+def test_composed_interventions_are_one_arm():
+    subject = tiny_subject()
+    both = Together((Scale(circuit_of(subject, "a")), Scale(circuit_of(subject, "b"))))
+    options = replace(SMALL, questions=0, perplexity=0, speed=False, margin=False)
+    report = evaluate(subject, [both], pair_set(), options=options)
+    assert report.arms[1].label == "a + b"
