@@ -128,7 +128,7 @@ def test_doses_on_one_neuron_add():
     first, second = circuit_of(subject, 4), circuit_of(subject, 6)
     shared_neurons = first.neurons & second.neurons
     assert shared_neurons
-    summed = {neuron: 0.0 for neuron in first.neurons | second.neurons}
+    summed = dict.fromkeys(first.neurons | second.neurons, 0.0)
     for circuit, dial in ((first, 0.5), (second, -2.0)):
         for entry in circuit:
             summed[entry.neuron] += dial * entry.dose

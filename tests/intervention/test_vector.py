@@ -208,7 +208,7 @@ def test_a_stack_shares_hooks_between_dials_of_one_circuit():
 
 @pytest.mark.parametrize("make", [lambda v: nd.AddVector(v, layer=0), nd.ProjectOut], ids=["add", "project"])
 def test_vectors_that_do_not_fit(make):
-    with pytest.raises(SteeringError, match="15 numbers.*16, the width of tiny-llama"):
+    with pytest.raises(SteeringError, match=r"15 numbers.*16, the width of tiny-llama"):
         make(torch.ones(15)).compile(shared())
     with pytest.raises(OptionError, match="finite"):
         make(torch.full((16,), torch.nan))
