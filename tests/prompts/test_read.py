@@ -161,6 +161,15 @@ def test_any_text_comes_back_from_jsonl_and_csv(tmp_path_factory, data):
         assert [row for _, row in read_rows(path)] == rows
 
 
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\x1c", "\x0c"])
+def test_a_line_separator_of_another_kind_ends_no_line(tmp_path, separator):
+    row = {"positive": f"Two{separator}lines?", "negative": "Good?"}
+    path = write(tmp_path, "mine.jsonl", jsonl(row, {"positive": "a", "negative": "b"}))
+    assert [found for _, found in read_rows(path)][0] == row
+    with pytest.raises(PromptError, match="line 3 is not JSON"):
+        read_pair_file(write(tmp_path, "mine.jsonl", path.read_text(encoding="utf-8") + "{"))
+
+
 # ------------------------------------------------------------------------------------------- dealing
 
 
