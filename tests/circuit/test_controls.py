@@ -61,6 +61,13 @@ def test_the_seed_decides(match):
     assert len({tuple(row.dose for row in control) for control in controls}) > 1, "doses are dealt at random, too"
 
 
+def test_doses_do_not_keep_to_the_layers():
+    """Else a layer-matched control would share with the circuit what it is to be compared with."""
+    by_layer = Circuit.of([row._replace(dose=float(row.neuron.layer)) for row in FOUND], origin=FOUND.origin)
+    controls = [random_control(by_layer, seed=seed, match="layer") for seed in range(20)]
+    assert any(row.dose != row.neuron.layer for control in controls for row in control)
+
+
 def test_a_global_control_does_not_keep_to_the_layers():
     assert len({tuple(sorted(layers(random_control(FOUND, seed=seed)).items())) for seed in range(20)}) > 1
 
