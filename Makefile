@@ -19,7 +19,7 @@ export TRANSFORMERS_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check docs format bench clean
+.PHONY: help install demo test check docs format bench clean setup-engines
 
 help:
 	@echo 'make demo    the whole method on a small real model, offline; ends with demo/report.html (DEMO_FLAGS=--short)'
@@ -28,6 +28,7 @@ help:
 	@echo 'make docs    write the generated parts of the pages again, then run every example in them'
 	@echo 'make format  fix what the linter and the formatter can fix'
 	@echo 'make bench   time and memory, against a plain forward pass and a naive loop'
+	@echo 'make setup-engines  llama.cpp in an environment of its own, for the tests marked engine'
 	@echo 'make clean   remove what the other targets wrote ($(VENV) stays)'
 
 install: $(INSTALLED)
@@ -65,6 +66,21 @@ format: $(INSTALLED)
 bench: $(INSTALLED)
 	@test -n '$(BENCHES)' || { echo 'benchmarks/ holds no script' >&2; exit 1; }
 	set -e; for bench in $(BENCHES); do echo "== $$bench"; $(BIN)/python $$bench; done
+
+# Other inference engines, each in an environment of its own: the tests drive them in subprocesses.
+# llama-cpp-python comes as source; its wheel is kept in the environment.
+LLAMA_CPP   := 0.3.36
+LLAMA_WHEEL  = .venv-llama/wheels/llama_cpp_python-$(LLAMA_CPP)*.whl
+
+setup-engines: .venv-llama/.installed-$(LLAMA_CPP)
+
+.venv-llama/.installed-$(LLAMA_CPP):
+	command -v g++ >/dev/null && command -v cmake >/dev/null || { apt-get update && apt-get install -y g++ cmake; }
+	test -x .venv-llama/bin/python || $(PYTHON) -m venv .venv-llama
+	ls $(LLAMA_WHEEL) >/dev/null 2>&1 || .venv-llama/bin/python -m pip wheel --disable-pip-version-check --no-deps -w .venv-llama/wheels llama-cpp-python==$(LLAMA_CPP)
+	.venv-llama/bin/python -m pip install --quiet --disable-pip-version-check $(LLAMA_WHEEL)
+	.venv-llama/bin/python -c 'import llama_cpp'
+	touch $@
 
 clean:
 	rm -rf demo bench build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from neurodial.circuit.site import Neuron, Site
     from neurodial.discovery import discover
     from neurodial.errors import NeurodialError
+    from neurodial.export.export import export_circuit, verify_export
+    from neurodial.export.neurons import read_neurons, write_neurons
+    from neurodial.export.vectors import read_vectors, write_vectors
     from neurodial.intervention.scale import Pin, Scale
     from neurodial.intervention.steer import steer
     from neurodial.intervention.vector import AddVector, ProjectOut
@@ -54,9 +57,15 @@ _HOMES = {
     "UniversalFilter": "attribution.methods",
     "compare": "circuit.compare",
     "discover": "discovery",
+    "export_circuit": "export.export",
     "generate": "measurement.generate",
     "load": "model.load",
+    "read_neurons": "export.neurons",
+    "read_vectors": "export.vectors",
     "steer": "intervention.steer",
+    "verify_export": "export.export",
+    "write_neurons": "export.neurons",
+    "write_vectors": "export.vectors",
 }
 
 __all__ = [
@@ -84,9 +93,15 @@ __all__ = [
     "UniversalFilter",
     "compare",
     "discover",
+    "export_circuit",
     "generate",
     "load",
+    "read_neurons",
+    "read_vectors",
     "steer",
+    "verify_export",
+    "write_neurons",
+    "write_vectors",
 ]
 
 logging.getLogger("neurodial").addHandler(logging.NullHandler())

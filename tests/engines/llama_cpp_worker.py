@@ -37,7 +37,7 @@ def main() -> None:
             model.eval(tokens)
             rows.append(np.array(model.scores[: len(tokens)], dtype=np.float32))
         found[str(number)] = np.concatenate(rows)
-    np.savez(job["output"], **found)
+    np.savez(job["output"], allow_pickle=False, **found)
 
 
 if __name__ == "__main__":

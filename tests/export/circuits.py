@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from neurodial.circuit.circuit import Circuit, Origin, Row
@@ -31,7 +33,7 @@ def hooked(subject: Subject, *scales: Scale, strength: float = 1.0) -> torch.Ten
         return plain(subject)
 
 
-def plain(subject: Subject, model: object = None) -> torch.Tensor:
+def plain(subject: Subject, model: Any = None) -> torch.Tensor:
     """Log-probabilities of a model as it stands."""
     tokens = render(subject.tokenizer, PROMPTS)
     return torch.cat(log_probabilities(subject.model if model is None else model, tokens))

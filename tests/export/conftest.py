@@ -17,8 +17,8 @@ __all__ = ["shared_subjects_are_given_back"]
 def checkpoint(tmp_path):
     """Makes a sharded checkpoint on disk and loads the subject from it."""
 
-    def make(family="llama", dtype="float32"):
-        bare = tiny_subject(family)
+    def make(family="llama", dtype="float32", **config):
+        bare = tiny_subject(family, **config)
         bare.model.to(getattr(torch, dtype)).save_pretrained(tmp_path / "base", max_shard_size="20KB")
         bare.tokenizer.save_pretrained(tmp_path / "base")
         return load(tmp_path / "base", dtype="auto")

@@ -17,7 +17,7 @@ from neurodial.intervention.scale import Scale
 
 
 def tensors_of(folder):
-    found = {}
+    found: dict[str, torch.Tensor] = {}
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, "pt") as opened:
             found |= {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  # not a dict
@@ -127,7 +127,9 @@ def test_a_full_disk_is_told_before_work_begins(checkpoint, tmp_path, monkeypatc
 
 def test_names_with_another_prefix_are_found_and_ambiguous_ones_refused(checkpoint):
     subject = checkpoint("gpt2")
-    shards = weights.shards_of(weights.checkpoint_of(subject))
+    folder = weights.checkpoint_of(subject)
+    assert folder is not None
+    shards = weights.shards_of(folder)
     places = {name.removeprefix("transformer."): p for shard in shards for name, p in places_in(shard).items()}
     core = "0.mlp.c_proj.weight"
     assert place_of(places, "transformer.h.0.mlp.c_proj.weight", core) is places["h.0.mlp.c_proj.weight"]

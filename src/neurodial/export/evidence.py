@@ -10,8 +10,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -100,13 +101,12 @@ def at_strength(scales: Sequence[Scale], strength: float) -> tuple[Intervention,
 
 
 @torch.no_grad()
-def log_probabilities(model: Callable[..., object], tokens: Sequence[Tokens]) -> LogProbabilities:
+def log_probabilities(model: Any, tokens: Sequence[Tokens]) -> LogProbabilities:
     """Log-probabilities at the last places of each sequence, float32 on the processor; one sequence a pass."""
     found = []
-    device = model.device  # type: ignore[attr-defined]
     for sequence in tokens:
-        output = model(input_ids=torch.tensor([sequence], device=device), use_cache=False)
-        logits: Tensor = output.logits  # type: ignore[attr-defined]
+        output = model(input_ids=torch.tensor([sequence], device=model.device), use_cache=False)
+        logits: Tensor = output.logits
         found.append(torch.log_softmax(logits[0, -PLACES:].float().cpu(), dim=-1))
     return found
 

@@ -75,6 +75,14 @@ def write_neurons(circuit: Circuit, path: str | Path, *, overwrite: bool = False
 
     Raises:
         FileError: the file exists and `overwrite` is false, or it can't be written.
+
+    Example:
+        >>> import tempfile
+        >>> import neurodial as nd
+        >>> from neurodial.circuit.circuit import Row
+        >>> circuit = nd.Circuit.of([Row(nd.Neuron(3, None, 7), 0.5, 1.0)])
+        >>> nd.write_neurons(circuit, f"{tempfile.mkdtemp()}/mine.csv").read_text().splitlines()
+        ['layer,expert,index,score,dose', '3,,7,0.5,1.0']
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")

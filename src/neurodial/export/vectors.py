@@ -38,11 +38,11 @@ def write_vectors(
         FileError: the file exists, or can't be written.
 
     Example:
-        >>> import tempfile
-        >>> file = f"{tempfile.mkdtemp()}/caa.gguf"
-        >>> _ = write_vectors(AddVector(torch.ones(4), layer=2, alpha=-0.5), file)
-        >>> [(found.layer, found.vector.tolist()) for found in read_vectors(file)]
-        [(2, [-0.5, -0.5, -0.5, -0.5])]
+        >>> import tempfile, torch
+        >>> import neurodial as nd
+        >>> file = nd.write_vectors(nd.AddVector(torch.ones(2), layer=2, alpha=-0.5), f"{tempfile.mkdtemp()}/caa.gguf")
+        >>> [(found.layer, found.vector.tolist()) for found in nd.read_vectors(file)]
+        [(2, [-0.5, -0.5])]
     """
     target = refuse_existing(path, overwrite=overwrite)
     directions = _directions((vectors,) if isinstance(vectors, AddVector) else vectors)
@@ -62,6 +62,13 @@ def read_vectors(path: str | Path) -> tuple[AddVector, ...]:
     Raises:
         FileError: the file can't be read.
         ExportError: it holds something else.
+
+    Example:
+        >>> import tempfile, torch
+        >>> import neurodial as nd
+        >>> file = nd.write_vectors(nd.AddVector(torch.ones(2), layer=1), f"{tempfile.mkdtemp()}/caa.safetensors")
+        >>> len(nd.read_vectors(file))
+        1
     """
     source = Path(path)
     if not source.is_file():

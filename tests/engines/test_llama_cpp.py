@@ -1,0 +1,143 @@
+"""Real llama.cpp against our hooks: GGUF adapters at several scales, baked GGUF files, the model's own adapter."""
+
+import copy
+from dataclasses import replace
+
+import gguf
+import numpy as np
+import peft
+import pytest
+import torch
+from tests.export.circuits import PROMPTS, dosed
+
+from neurodial.export.evidence import at_strength, log_probabilities
+from neurodial.export.export import export_circuit
+from neurodial.intervention.scale import Scale
+from neurodial.intervention.steer import steer
+from neurodial.model.load import load
+from neurodial.prompts.render import render
+
+pytestmark = [pytest.mark.engine, pytest.mark.demo, pytest.mark.timeout(1200)]
+
+DOSES = {(5, 30): 1.0, (12, 700): 2.0, (20, 9): 0.5, (29, 1000): -1.0, (29, 4): 1.5, (29, 77): 1.0, (28, 3): 3.0}
+
+EXACT = 2e-3
+"""Two engines, thirty layers, float32 throughout: their plain models differ by as much (checked beside)."""
+
+PLACES = 24
+
+
+@pytest.fixture(scope="module")
+def subject():
+    return load("demo-base")
+
+
+@pytest.fixture(scope="module")
+def scale(subject):
+    return Scale(dosed(subject, DOSES))
+
+
+@pytest.fixture(scope="module")
+def tokens(subject):
+    return [sequence[:PLACES] for sequence in render(subject.tokenizer, PROMPTS)]
+
+
+@pytest.fixture(scope="module")
+def unquantised(subject, tmp_path_factory):
+    """The demo model's file with every weight dequantised: what transformers computes with."""
+    return dequantised(subject.source, tmp_path_factory.mktemp("f32") / "model.gguf")
+
+
+def dequantised(source, target):
+    reader = gguf.GGUFReader(source)
+    writer = gguf.GGUFWriter(target, str(reader.fields["general.architecture"].contents()))
+    for name, field in reader.fields.items():
+        if name.startswith("GGUF.") or name == "general.architecture":
+            continue
+        kind = field.types[0]
+        inner = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
+        writer.add_key_value(name, field.contents(), kind, sub_type=inner)
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, gguf.dequantize(tensor.data, tensor.tensor_type).astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return target
+
+
+def ours(subject, tokens, *interventions):
+    with steer(subject, *interventions):
+        return torch.cat(log_probabilities(subject.model, tokens))
+
+
+def gap(one, other):
+    return float((one - other).abs().max())
+
+
+def divergence(one, other):
+    return float((one.exp().double() * (one.double() - other.double())).sum(-1).mean())
+
+
+def test_a_gguf_adapter_is_the_hook_at_every_scale(subject, scale, tokens, unquantised, llama_cpp, tmp_path):
+    export_circuit(subject, scale, route="gguf-lora", output=tmp_path / "out")
+    strengths = (0.0, 0.5, 1.0, -1.0, 2.0)
+    adapter = tmp_path / "out" / "adapter.gguf"
+    found = llama_cpp(unquantised, tokens, loras=[adapter], scales=[(strength,) for strength in strengths])
+    plain = ours(subject, tokens)
+    for strength, measured in zip(strengths, found, strict=True):
+        wanted = ours(subject, tokens, *at_strength([scale], strength))
+        assert gap(measured, wanted) < EXACT, strength
+        assert (gap(measured, plain) > 0.1) is (strength != 0)
+
+
+def test_the_default_scale_is_the_dial(subject, scale, tokens, unquantised, llama_cpp, tmp_path):
+    export_circuit(subject, replace(scale, dial=-0.5), route="gguf-lora", output=tmp_path / "out")
+    (found,) = llama_cpp(unquantised, tokens, loras=[tmp_path / "out" / "adapter.gguf"], scales=[(1.0,)])
+    assert gap(found, ours(subject, tokens, replace(scale, dial=-0.5))) < EXACT
+
+
+def test_a_baked_quantised_file_is_the_hook(subject, scale, tokens, llama_cpp, tmp_path):
+    """All multipliers here are exact in fp16, so the file's weights are the hook's; dequantised they say so exactly.
+
+    Run as it is, llama.cpp also rounds activations to eight bits: then baked is as far from the hook as plain from
+    plain, and far from plain.
+    """
+    export_circuit(subject, scale, route="gguf", output=tmp_path / "out")
+    baked = tmp_path / "out" / "model.gguf"
+    plain, hook = ours(subject, tokens), ours(subject, tokens, scale)
+    (exact,) = llama_cpp(dequantised(baked, tmp_path / "f32.gguf"), tokens)
+    assert gap(exact, hook) < EXACT
+    assert gap(exact, plain) > 0.1
+    (as_it_is,) = llama_cpp(baked, tokens)
+    (unsteered,) = llama_cpp(subject.source, tokens)
+    floor = divergence(plain, unsteered)
+    assert divergence(hook, as_it_is) < 2 * floor
+    assert divergence(hook, as_it_is) < 0.25 * divergence(hook, plain)
+
+
+def test_the_models_own_adapter_travels_beside_both(subject, scale, tokens, unquantised, llama_cpp, tmp_path):
+    """A foreign adapter on queries, keys and MLP, whose rows llama.cpp keeps in another order."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        modules = ["q_proj", "k_proj", "v_proj", "up_proj", "down_proj"]
+        config = peft.LoraConfig(r=2, lora_alpha=2, target_modules=modules, init_lora_weights=False)
+        wrapped = peft.get_peft_model(copy.deepcopy(subject.model), config)
+        for name, parameter in wrapped.named_parameters():
+            if "lora_" in name:
+                parameter.data.mul_(0.3)
+    wrapped.save_pretrained(str(tmp_path / "adapter"))
+    tuned = load("demo-base", adapter=tmp_path / "adapter")
+    both = replace(scale, circuit=dosed(tuned, DOSES))
+    hook = ours(tuned, tokens, both)
+    assert gap(ours(tuned, tokens), ours(subject, tokens)) > 0.1
+
+    export_circuit(tuned, both, route="gguf-lora", output=tmp_path / "lora")
+    files = [tmp_path / "lora" / "adapter.gguf", tmp_path / "lora" / "first-adapter.gguf"]
+    (found,) = llama_cpp(unquantised, tokens, loras=files, scales=[(1.0, 1.0)])
+    assert gap(found, hook) < EXACT
+
+    export_circuit(tuned, both, route="gguf", output=tmp_path / "baked")
+    model = dequantised(tmp_path / "baked" / "model.gguf", tmp_path / "baked.gguf")
+    (found,) = llama_cpp(model, tokens, loras=[tmp_path / "baked" / "first-adapter.gguf"], scales=[(1.0,)])
+    assert gap(found, hook) < EXACT
