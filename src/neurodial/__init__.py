@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from neurodial.activations.position import Index, Last, PostInstruction
-    from neurodial.attribution.methods import CNA, UniversalFilter
+    from neurodial.attribution.methods import CNA, Dose, UniversalFilter
     from neurodial.circuit.circuit import Circuit
     from neurodial.circuit.compare import compare
     from neurodial.circuit.select import Count, Fraction
@@ -40,6 +40,7 @@ _HOMES = {
     "Contrast": "prompts.pairs",
     "Count": "circuit.select",
     "Decoding": "measurement.options",
+    "Dose": "attribution.methods",
     "Example": "prompts.pairs",
     "Fraction": "circuit.select",
     "Index": "activations.position",
@@ -76,6 +77,7 @@ __all__ = [
     "Contrast",
     "Count",
     "Decoding",
+    "Dose",
     "Example",
     "Fraction",
     "Index",

@@ -50,9 +50,10 @@ def discover(
         BudgetError: `Dose` can't meet its budget or target.
 
     Example:
+        >>> import neurodial as nd
         >>> from neurodial.model.tiny import tiny_subject
-        >>> contrast = Contrast.of([f"harm {n}" for n in range(4)], [f"help {n}" for n in range(4)])
-        >>> circuit = discover(tiny_subject(), contrast, method=CNA(universal=None))
+        >>> contrast = nd.Contrast.of([f"harm {n}" for n in range(4)], [f"help {n}" for n in range(4)])
+        >>> circuit = discover(tiny_subject(), contrast, method=nd.CNA(universal=None))
         >>> len(circuit)
         1
     """

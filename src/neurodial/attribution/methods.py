@@ -124,7 +124,8 @@ class Dose:
         system: a system message before every prompt.
 
     Example:
-        >>> Dose(budget=0.02, select=Count(10)).x_max
+        >>> import neurodial as nd
+        >>> nd.Dose(budget=0.02, select=nd.Count(10)).x_max
         3.0
     """
 
