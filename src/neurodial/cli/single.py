@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 from rich.table import Table
@@ -26,6 +26,8 @@ def single(
     candidates: int = 5,
     layers: float = 2 / 3,
     steps: str = "0,1,2,4,8",
+    pin: Literal["constant", "anchored"] = "constant",
+    strength: float = 1.0,
     top: int = 10,
     json: bool = False,
     loading: ModelOptions | None = None,
@@ -38,6 +40,8 @@ def single(
         candidates: how many neurons are steered for real, on the development prompts.
         layers: share of the layers that is searched, from the first; the paper takes two thirds.
         steps: values to pin to, as multiples of the neuron's mean on the behaviour's prompts, sign turned.
+        pin: constant, or anchored: a value that follows the context, up to the step's.
+        strength: how fast an anchored value follows.
         top: how many rows of the sweep to list; 0 for all.
         json: print JSON.
         loading: how the model is loaded.
@@ -47,7 +51,10 @@ def single(
     from neurodial.prompts.behaviours import read_pairs
 
     method = SingleNeuron(
-        candidates=CandidateSearch(layers=layers, count=candidates), steps=tuple(_numbers("steps", steps))
+        candidates=CandidateSearch(layers=layers, count=candidates),
+        steps=tuple(_numbers("steps", steps)),
+        pin=pin,
+        strength=strength,
     )
     pairs = read_pairs(behaviour)
     subject = (loading or ModelOptions()).load(model)
@@ -64,11 +71,10 @@ def single(
         table.add_row(str(one.neuron.layer), str(one.neuron.index), *cells, f"{one.negative:+.3g}")
     out.print(table)
     neuron, value = found.best.candidate.neuron, found.best.value
-    out.print(
-        f"\nTo steer with it in Python: nd.steer(subject, nd.Pin({{nd.Neuron({neuron.layer}, None, {neuron.index}): "
-        f"{value:.6g}}}))",
-        style="dim",
-    )
+    call = f"nd.steer(subject, nd.Pin({{nd.Neuron({neuron.layer}, None, {neuron.index}): {value:.6g}}}))"
+    if found.best.anchor is not None:
+        call = f"anchored(subject, {found.best.anchor})"
+    out.print(Text(f"\nTo steer with it in Python: {call}"), style="dim")
 
 
 def audit(

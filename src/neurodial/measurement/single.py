@@ -4,6 +4,7 @@
    activations (`attribution/single.py`).
 2. Each candidate is pinned, at every token, to values from zero on against the sign of its mean on P+:
    `-sign(a_H) * s * |a_H|` for each step s.
+   Or to a value that follows the context, with that as its limit (`intervention/anchor.py`).
 3. Candidates are ranked by what is left on the development prompts: the mean probability of an opener on P+. Ties go
    to the smaller push.
 """
@@ -12,15 +13,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from neurodial.attribution.single import Candidate, CandidateSearch, candidates
-from neurodial.errors import OptionError
+from neurodial.errors import OptionError, UnknownNameError, near_names
+from neurodial.intervention.anchor import Anchor, anchored
 from neurodial.intervention.scale import Pin
 from neurodial.measurement.margin import Openers, measure_margins
 from neurodial.measurement.openers import OpenerSearch, find_openers
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Contrast, PairSet
+from neurodial.prompts.render import post_instruction_length
+
+PinKind = Literal["constant", "anchored"]
 
 
 @dataclass(frozen=True)
@@ -31,9 +37,11 @@ class SingleNeuron:
         candidates: which neurons may be candidates.
         openers: how openers are found; the paper reads the first token.
         steps: pinned values, as multiples of the neuron's mean on P+ with the sign turned.
+        pin: `constant`, or `anchored`, which follows the context and leaves step 0 out.
+        strength: `k` of the anchor.
 
     Raises:
-        OptionError: no steps, or one that is negative or not finite.
+        OptionError: no steps, or one that is negative or not finite; an anchor with steps of 0 alone.
 
     Example:
         >>> SingleNeuron(steps=(0.0, 2.0)).candidates.count
@@ -43,8 +51,14 @@ class SingleNeuron:
     candidates: CandidateSearch = field(default_factory=CandidateSearch)
     openers: OpenerSearch = field(default_factory=lambda: OpenerSearch(length=1))
     steps: tuple[float, ...] = (0.0, 1.0, 2.0, 4.0, 8.0)
+    pin: PinKind = "constant"
+    strength: float = 1.0
 
     def __post_init__(self) -> None:
+        if self.pin not in get_args(PinKind):
+            raise UnknownNameError(f"The pin is {self.pin!r}.", fix=near_names(self.pin, get_args(PinKind)))
+        if self.pin == "anchored" and not any(self.steps):
+            raise OptionError(f"The steps are {self.steps}.", wanted="a step above 0: an anchor needs a direction")
         if not self.steps or not all(0 <= step < math.inf for step in self.steps):
             raise OptionError(f"The steps are {self.steps}.", wanted="at least one; numbers from 0 on")
 
@@ -55,19 +69,21 @@ class Pinned:
 
     Attributes:
         candidate: the neuron, and how it was found.
-        value: what it is pinned to.
+        value: what it is pinned to; for an anchor, its limit.
         positive: mean probability of an opener on P+ of the split measured.
         negative: the same on P-.
+        anchor: the anchor, to use with `anchored`; None where the value is constant.
     """
 
     candidate: Candidate
     value: float
     positive: float
     negative: float
+    anchor: Anchor | None = None
 
     @property
     def pin(self) -> Pin:
-        """The intervention, to steer with."""
+        """The constant pin at this value, to steer with."""
         return Pin({self.candidate.neuron: self.value})
 
 
@@ -120,7 +136,7 @@ def single_neuron(
     contrast, development = pairs.discovery, pairs.development
     openers = find_openers(subject, contrast, search=chosen.openers, progress=progress)  # 1
     found = candidates(subject, openers, contrast, search=chosen.candidates, progress=progress)
-    return sweep(subject, openers, found, development, steps=chosen.steps, progress=progress)
+    return sweep(subject, openers, found, development, method=chosen, progress=progress)
 
 
 def sweep(
@@ -129,24 +145,54 @@ def sweep(
     found: list[Candidate],
     contrast: Contrast,
     *,
-    steps: tuple[float, ...] = SingleNeuron.steps,
+    method: SingleNeuron | None = None,
     progress: Progress = silent,
 ) -> Found:
     """Pin every candidate to every value and measure what is left, best first (2, 3)."""
-    values = [(one, pinned_value(one, step)) for one in found for step in sorted(set(steps))]
+    chosen = method or SingleNeuron()
+    steps = sorted({step for step in chosen.steps if step or chosen.pin == "constant"})
+    values = [(one, pinned_value(one, step)) for one in found for step in steps]
+    if chosen.pin == "constant":
+        before, *means = _constant(subject, openers, values, contrast, progress)
+        rows = [Pinned(one, value, *mean) for (one, value), mean in zip(values, means, strict=True)]
+    else:
+        before, *_ = _constant(subject, openers, [], contrast, progress)
+        rows = _anchored(subject, openers, values, contrast, chosen.strength)
+    ranked = sorted(rows, key=lambda row: (row.positive, abs(row.value), row.candidate.neuron))
+    return Found(openers, before, tuple(ranked))
+
+
+def _constant(
+    subject: Subject, openers: Openers, values: list[tuple[Candidate, float]], contrast: Contrast, progress: Progress
+) -> list[tuple[float, float]]:
+    """Mean probabilities on P+ and P-: unsteered, then with each pin; all share batches."""
     pins = [Pin({one.neuron: value}) for one, value in values]
     both = [*contrast.positive, *contrast.negative]
-    size = len(contrast.positive)
     examples = [example for _ in (None, *pins) for example in both]
     under = [pin for pin in (None, *pins) for _ in both]
     margins = measure_margins(subject, openers, examples, under=under, progress=progress)
-    means = [
-        (_mean(margins[start : start + size]), _mean(margins[start + size : start + len(both)]))
-        for start in range(0, len(margins), len(both))
-    ]
-    rows = [Pinned(one, value, *mean) for (one, value), mean in zip(values, means[1:], strict=True)]
-    ranked = sorted(rows, key=lambda row: (row.positive, abs(row.value), row.candidate.neuron))
-    return Found(openers, means[0], tuple(ranked))
+    return [_means(margins[start : start + len(both)], contrast) for start in range(0, len(margins), len(both))]
+
+
+def _anchored(
+    subject: Subject, openers: Openers, values: list[tuple[Candidate, float]], contrast: Contrast, strength: float
+) -> list[Pinned]:
+    has_template = subject.tokenizer.chat_template is not None
+    width = post_instruction_length(subject.tokenizer) if has_template else 1
+    both = [*contrast.positive, *contrast.negative]
+    rows = []
+    for one, value in values:
+        anchor = Anchor(one.neuron, value, one.gap, width, strength)
+        with anchored(subject, anchor):
+            # A budget of one token: each prompt passes by itself, without padding that the anchor would read.
+            margins = measure_margins(subject, openers, both, budget=1)
+        rows.append(Pinned(one, value, *_means(margins, contrast), anchor))
+    return rows
+
+
+def _means(margins: list[float], contrast: Contrast) -> tuple[float, float]:
+    size = len(contrast.positive)
+    return _mean(margins[:size]), _mean(margins[size:])
 
 
 def pinned_value(candidate: Candidate, step: float) -> float:
