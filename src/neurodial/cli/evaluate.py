@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from neurodial.cli.console import bars, err, out
+from neurodial.cli.judges import JudgeOptions
 from neurodial.cli.options import ModelOptions, parse_dials, read_circuits
 from neurodial.errors import OptionError
 
@@ -41,6 +42,7 @@ def evaluate(
     show_harmful: bool = False,
     force: bool = False,
     json: bool = False,
+    judging: JudgeOptions | None = None,
     loading: ModelOptions | None = None,
 ) -> None:
     """Measure what steering did and what it cost, against other methods at their best.
@@ -71,6 +73,7 @@ def evaluate(
         show_harmful: put the answers to harmful prompts into report.html too.
         force: evaluate on a model that a circuit was not made on.
         json: print the report as JSON.
+        judging: a judge beside the detectors.
         loading: how the model is loaded.
     """
     from neurodial.evaluation.comparators.methods import check_names
@@ -97,11 +100,21 @@ def evaluate(
         **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
     )
     interventions = _interventions(circuits, values, force=force)
+    judges = (judging or JudgeOptions()).judges()
     subject = (loading or ModelOptions()).load(model)
 
     from neurodial.evaluation.evaluate import evaluate as run
 
-    report = run(subject, interventions, pairs, against=methods, options=options, folder=output, progress=bars)
+    report = run(
+        subject,
+        interventions,
+        pairs,
+        against=methods,
+        options=options,
+        detectors=judges,
+        folder=output,
+        progress=bars,
+    )
     _write(report, output, show_harmful=show_harmful)
     _show(report, as_json=json)
     err.print(f"\nwritten: {output / 'report.html'}")

@@ -108,6 +108,9 @@ def metric(name: str, descriptions: Mapping[str, str] | None = None) -> Metric:
     if kind == "rate":
         text = (descriptions or {}).get(rest, "")
         return Metric(rest, f"Share of answers to the behaviour's test prompts that show it. {text}", is_share=True)
+    if kind == "score":
+        text = (descriptions or {}).get(rest, "")
+        return Metric(f"{rest} score", f"Mean score of the answers to the behaviour's test prompts. {text}")
     if kind == "task":
         return Metric(rest, f"lm-evaluation-harness task {rest} on the live steered model.", is_share=True)
     return METRICS[name]
@@ -134,6 +137,11 @@ def values_of(arm: str, detectors: Sequence[str], store: Store) -> Values:
         shares[name] = _labels(verdicts, first, asked, "shown")
     rows = sorted((r for r in store.rows("generations") if r["arm"] == arm), key=lambda row: row["index"])
     means, totals = _texts([row for row in rows if row["set"] == "neutral"], shares)
+    for name in (name for name in detectors if name.startswith("strongreject")):
+        scored = sorted(
+            (key[3], row["score"]) for key, row in verdicts.items() if key[0] == name and key[2] == "behaviour"
+        )
+        means |= {f"score:{name}": [score for _, score in scored if score is not None]}
     measured = {name: row for (key, name), row in rows_by_arm(store).items() if key == arm}
     _measures(measured, shares, means, totals)
     return Values({k: v for k, v in shares.items() if v}, means, totals)
