@@ -94,12 +94,21 @@ def find_doses(
     fisher = quadratic_cost(
         subject, material.costing, [row.neuron for row in best.rows], sampling=sampling, progress=progress
     )
+    other = _mean_of(
+        measure_margins(
+            subject,
+            material.margin,
+            material.development[1],
+            under=Scale(Circuit.of(best.rows)),
+            system=method.system,
+        )
+    )
     report = {
         **material.report(),
         "cost": {"tokens": costs.tokens, "split_half_noise": costs.noise},
         "goal": {"budget": goal.budget, "margin": goal.target, "reached": goal.target is None or goal.reaches(best)},
         "predicted": _predicted(trade, costs, best, fisher, before[0]),
-        "measured": _measured(best, before, material),
+        "measured": _measured(best, before, other, material),
         "trials": [_trial_values(trial) for trial in trials],
     }
     stability = None
@@ -133,8 +142,7 @@ def _goal(subject: Subject, material: Material, method: Dose) -> tuple[Goal, tup
 def _measurer(
     subject: Subject, material: Material, method: Dose, progress: Progress
 ) -> Callable[[DosePath], Callable[[Sequence[float]], list[Trial]]]:
-    about, other = material.development
-    examples = [*about, *other]
+    examples = list(material.development[0])
 
     def of(path: DosePath) -> Callable[[Sequence[float]], list[Trial]]:
         def measure(strengths: Sequence[float]) -> list[Trial]:
@@ -156,8 +164,7 @@ def _measurer(
                     found,
                     divergence.mean,
                     0.0 if len(divergence.scored) < 2 else divergence.standard_error,
-                    _mean_of(part[: len(about)]),
-                    _mean_of(part[len(about) :]),
+                    _mean_of(part),
                 )
                 for strength, found, divergence, part in zip(strengths, rows, divergences, parts, strict=True)
             ]
@@ -187,13 +194,13 @@ def _predicted(trade: Trade, costs: Cost, best: Trial, fisher: torch.Tensor, bef
     }
 
 
-def _measured(best: Trial, before: tuple[float, float], material: Material) -> dict[str, float | int]:
+def _measured(best: Trial, before: tuple[float, float], other: float, material: Material) -> dict[str, float | int]:
     return {
         "margin_before": before[0],
         "margin": best.margin,
         "margin_change": best.margin - before[0],
         "other_side_before": before[1],
-        "other_side": best.other,
+        "other_side": other,
         "divergence": best.divergence,
         "divergence_standard_error": best.error,
         "tokens": sum(passage.scored for passage in material.damage),
@@ -206,7 +213,6 @@ def _trial_values(trial: Trial) -> dict[str, float]:
         "strength": trial.strength,
         "divergence": trial.divergence,
         "margin": trial.margin,
-        "other_side": trial.other,
         "mean_dose": _mean_of(doses),
         "largest_dose": max(doses),
     }

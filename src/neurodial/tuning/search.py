@@ -1,8 +1,9 @@
 """Finding how far to go along a path of doses, by measuring damage and margin.
 
 1. Measure at strengths spread evenly in the logarithm.
-2. Narrow in: between the last strength that is allowed and the first that is not (a budget), or between the last that
-   falls short and the first that reaches the target.
+2. Narrow in, between the last strength that is allowed and the first that is not (a budget: interpolated in the
+   logarithms of strength and divergence), or between the last that falls short and the first that reaches the target
+   (interpolated in the margin). A second point on the safe side goes with each.
 3. Of everything measured, take the best margin within the budget; or the least damage that reaches the target.
 
 Margins may turn back when neurons are pushed far, so no result is taken from between measurements.
@@ -28,7 +29,6 @@ class Trial:
         divergence: mean KL in nats per token on neutral answers.
         error: standard error of that.
         margin: mean margin on the development prompts that the direction is about.
-        other: mean margin on the development prompts of the other side.
     """
 
     strength: float
@@ -36,7 +36,6 @@ class Trial:
     divergence: float
     error: float
     margin: float
-    other: float
 
 
 @dataclass(frozen=True)
@@ -69,6 +68,8 @@ class Goal:
         return sign * (trial.margin - (self.target or 0.0))
 
 
+_CLOSE = 0.97  # of a budget, that counts as spent
+
 Measure = Callable[[Sequence[float]], list[Trial]]
 """Measures several strengths at once."""
 
@@ -83,31 +84,40 @@ def search(
 
     Example:
         >>> def measure(strengths):
-        ...     return [Trial(s, (), s * s, 0.0, 1 - s, 0.0) for s in strengths]
+        ...     return [Trial(s, (), s * s, 0.0, 1 - s) for s in strengths]
         >>> best, trials = search(0.01, 1.0, measure, Goal(budget=0.25, target=None))
         >>> 0.45 < best.strength <= 0.5
         True
     """
-    trials = measure(_spread(low, high, width + 2))
+    trials = measure(_spread(low, high, width))
     for _ in range(rounds - 1):
-        bracket = _bracket(trials, goal)
-        if bracket is None:
+        inner = _inner(trials, goal)
+        if not inner:
             break
-        inner = _spread(*bracket, width + 2)[1:-1]
         trials = sorted([*trials, *measure(inner)], key=lambda trial: trial.strength)
     return _best(trials, goal), tuple(trials)
 
 
-def _bracket(trials: Sequence[Trial], goal: Goal) -> tuple[float, float] | None:
-    """The strengths around the point looked for; None where it lies at an end or is met closely enough."""
+def _inner(trials: Sequence[Trial], goal: Goal) -> list[float]:
+    """Where to measure next; nothing where the point looked for lies at an end or is met closely enough."""
     passes = goal.allows if goal.target is None else (lambda trial: not goal.reaches(trial))
     first = next((n for n, trial in enumerate(trials) if not passes(trial)), None)
     if first is None or first == 0:
-        return None
+        return []
     before, after = trials[first - 1], trials[first]
-    if goal.target is None and goal.budget is not None and before.divergence > 0.97 * goal.budget:
-        return None
-    return before.strength, after.strength
+    if goal.target is not None:
+        share = goal.lack(before) / (goal.lack(before) - goal.lack(after))
+        shares = (share, share + 0.1 * (1 - share))
+    else:
+        budget = goal.budget or 0.0  # only a budget can fail where there is no target
+        if before.divergence > _CLOSE * budget:
+            return []
+        lowest = max(before.divergence, 1e-12)
+        share = math.log(budget / lowest) / math.log(after.divergence / lowest)
+        shares = (0.9 * share, share)
+    ends = math.log(before.strength), math.log(after.strength)
+    points = [math.exp(ends[0] + (ends[1] - ends[0]) * part) for part in shares]
+    return [point for point in points if before.strength < point < after.strength]
 
 
 def _best(trials: Sequence[Trial], goal: Goal) -> Trial:
