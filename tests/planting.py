@@ -43,6 +43,19 @@ def planted(model_type: str, *, seed: int = 0) -> Subject:
     return subject
 
 
+@torch.no_grad()
+def holding(model_type: str) -> Subject:
+    """A subject whose planted neuron, and no other, makes the answer begin with a certain token."""
+    subject = planted(model_type)
+    rest = [subject.model(torch.tensor([subject.tokenizer(text)["input_ids"]])).logits[0, -1] for text in negative()]
+    unlikely = int(torch.stack(rest)[:, :33].max(dim=0).values.argmin())  # a token that no prompt holds
+    head = subject.model.get_output_embeddings().weight
+    head[unlikely] *= 6
+    column = head[unlikely] / head[unlikely].norm()
+    subject.down_weight(subject.sites[PLANTED.layer])[:, PLANTED.index] = 10 * column
+    return subject
+
+
 def _set_row(subject: Subject, linear: Any, direction: torch.Tensor) -> None:
     width = subject.widths[PLANTED.layer]
     rows = [PLANTED.index, PLANTED.index + width] if subject.family.fused else [PLANTED.index]

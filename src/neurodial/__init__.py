@@ -14,6 +14,11 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from neurodial.activations.position import Index, Last, PostInstruction
     from neurodial.attribution.methods import CNA, Dose, UniversalFilter
+    from neurodial.attribution.methods import CNA, UniversalFilter
+    from neurodial.attribution.nodes import Mass, Threshold
+    from neurodial.attribution.question import Question, ask
+    from neurodial.attribution.rules import Rules
+    from neurodial.attribution.trace import trace, why
     from neurodial.circuit.circuit import Circuit
     from neurodial.circuit.compare import compare
     from neurodial.circuit.select import Count, Fraction
@@ -26,8 +31,10 @@ if TYPE_CHECKING:
     from neurodial.intervention.scale import Pin, Scale
     from neurodial.intervention.steer import steer
     from neurodial.intervention.vector import AddVector, ProjectOut
+    from neurodial.measurement.audit import Audit, audit
     from neurodial.measurement.generate import Answer, generate
     from neurodial.measurement.options import Decoding
+    from neurodial.measurement.single import SingleNeuron, single_neuron
     from neurodial.model.load import load
     from neurodial.model.subject import Subject
     from neurodial.prompts.pairs import Contrast, Example, Message, PairSet
@@ -35,6 +42,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AddVector": "intervention.vector",
     "Answer": "measurement.generate",
+    "Audit": "measurement.audit",
     "CNA": "attribution.methods",
     "Circuit": "circuit.circuit",
     "Contrast": "prompts.pairs",
@@ -45,6 +53,7 @@ _HOMES = {
     "Fraction": "circuit.select",
     "Index": "activations.position",
     "Last": "activations.position",
+    "Mass": "attribution.nodes",
     "Message": "prompts.pairs",
     "NeurodialError": "errors",
     "Neuron": "circuit.site",
@@ -52,10 +61,16 @@ _HOMES = {
     "Pin": "intervention.scale",
     "PostInstruction": "activations.position",
     "ProjectOut": "intervention.vector",
+    "Question": "attribution.question",
+    "Rules": "attribution.rules",
     "Scale": "intervention.scale",
+    "SingleNeuron": "measurement.single",
     "Site": "circuit.site",
     "Subject": "model.subject",
+    "Threshold": "attribution.nodes",
     "UniversalFilter": "attribution.methods",
+    "ask": "attribution.question",
+    "audit": "measurement.audit",
     "compare": "circuit.compare",
     "discover": "discovery",
     "export_circuit": "export.export",
@@ -67,11 +82,16 @@ _HOMES = {
     "verify_export": "export.export",
     "write_neurons": "export.neurons",
     "write_vectors": "export.vectors",
+    "single_neuron": "measurement.single",
+    "steer": "intervention.steer",
+    "trace": "attribution.trace",
+    "why": "attribution.trace",
 }
 
 __all__ = [
     "AddVector",
     "Answer",
+    "Audit",
     "CNA",
     "Circuit",
     "Contrast",
@@ -82,6 +102,7 @@ __all__ = [
     "Fraction",
     "Index",
     "Last",
+    "Mass",
     "Message",
     "NeurodialError",
     "Neuron",
@@ -89,10 +110,16 @@ __all__ = [
     "Pin",
     "PostInstruction",
     "ProjectOut",
+    "Question",
+    "Rules",
     "Scale",
+    "SingleNeuron",
     "Site",
     "Subject",
+    "Threshold",
     "UniversalFilter",
+    "ask",
+    "audit",
     "compare",
     "discover",
     "export_circuit",
@@ -104,6 +131,10 @@ __all__ = [
     "verify_export",
     "write_neurons",
     "write_vectors",
+    "single_neuron",
+    "steer",
+    "trace",
+    "why",
 ]
 
 logging.getLogger("neurodial").addHandler(logging.NullHandler())

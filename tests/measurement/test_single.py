@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from tests.planting import PLANTED, negative, planted, positive
+from tests.planting import PLANTED, holding, negative, positive
 
 from neurodial.attribution.single import CandidateSearch, candidates
 from neurodial.circuit.site import Neuron
@@ -21,19 +21,6 @@ from neurodial.prompts.pairs import Contrast, PairSet
 
 OPENER = 40
 TEXTS = Contrast.of(positive(), negative())
-
-
-@torch.no_grad()
-def holding(family):
-    """A subject whose planted neuron, and no other, makes the answer begin with an opener."""
-    subject = planted(family)
-    rest = [subject.model(torch.tensor([subject.tokenizer(text)["input_ids"]])).logits[0, -1] for text in negative()]
-    unlikely = int(torch.stack(rest)[:, :33].max(dim=0).values.argmin())  # a token that no prompt holds
-    head = subject.model.get_output_embeddings().weight
-    head[unlikely] *= 6
-    column = head[unlikely] / head[unlikely].norm()
-    subject.down_weight(subject.sites[PLANTED.layer])[:, PLANTED.index] = 10 * column
-    return subject
 
 
 def pairs():
@@ -154,8 +141,10 @@ def test_anchored_pins_remove_the_behaviour_too_and_are_measured_as_they_act():
     with anchored(subject, best.anchor):
         [margin] = measure_margins(subject, found.openers, pairs().development.positive[:1])
     assert probability(margin) < 0.1
-    weak = dataclasses.replace(method, strength=1e-9)
-    assert single_neuron(subject, pairs(), method=weak).best.positive != best.positive
+    far = dataclasses.replace(method, steps=(4.0,))
+    weak = dataclasses.replace(far, strength=1e-9)
+    strong, faint = (single_neuron(subject, pairs(), method=one) for one in (far, weak))
+    assert {row.positive for row in strong.sweep} != {row.positive for row in faint.sweep}
 
 
 def test_bad_options_are_refused():
@@ -195,7 +184,7 @@ def test_one_neuron_undoes_what_one_neuron_holds_up():
     assert [(point.neurons, point.push) for point in report.points] == [(1, 0.01), (1, 1.0), (3, 0.01), (3, 1.0)]
     small, full = report.points[:2]
     assert (small.shown, full.shown) == (1.0, 0.0)
-    assert 0 < small.divergence < full.divergence
+    assert abs(small.divergence) < full.divergence  # a hundredth of one neuron: rounding may leave less than 0
     assert report.undone() == full
     assert report.prompts == (len(pairs().test.positive), len(pairs().test.negative))
 

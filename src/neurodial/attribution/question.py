@@ -70,7 +70,7 @@ def ask(
     Example:
         >>> from neurodial.model.tiny import tiny_subject
         >>> ask(tiny_subject(), "Hi", "a", "b", raw=True).tokens
-        (256, 72, 105)
+        (256, 39, 72)
     """
     tokenizer = subject.tokenizer
     if raw:

@@ -61,10 +61,10 @@ def trace(
         ActivationError: a relevance is not finite.
 
     Example:
-        >>> from neurodial.attribution.question import ask
+        >>> import neurodial as nd
         >>> from neurodial.model.tiny import tiny_subject
         >>> subject = tiny_subject()
-        >>> found = trace(subject, ask(subject, "Hi", "a", "b"), select=Count(3))
+        >>> found = nd.trace(subject, nd.ask(subject, "Hi", "a", "b"), select=nd.Count(3))
         >>> len(found.nodes)
         3
     """
@@ -89,10 +89,10 @@ def why(
         GradientError: the model gives no gradients.
 
     Example:
-        >>> from neurodial.attribution.question import ask
+        >>> import neurodial as nd
         >>> from neurodial.model.tiny import tiny_subject
         >>> subject = tiny_subject()
-        >>> [graph] = why(subject, [ask(subject, "Hi", "a", "b")])
+        >>> [graph] = nd.why(subject, [nd.ask(subject, "Hi", "a", "b")])
         >>> graph.target, graph.foil
         ('a', 'b')
     """

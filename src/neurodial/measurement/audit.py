@@ -114,11 +114,15 @@ def audit(subject: Subject, pairs: PairSet, *, method: Audit | None = None, prog
         GradientError: the model gives no gradients.
 
     Example:
+        >>> import neurodial as nd
+        >>> from neurodial.measurement.openers import OpenerSearch
         >>> from neurodial.model.tiny import tiny_subject
-        >>> pairs = PairSet.of([f"harm {n}" for n in range(10)], [f"help {n}" for n in range(10)])
+        >>> pairs = nd.PairSet.of([f"harm {n}" for n in range(10)], [f"help {n}" for n in range(10)])
         >>> search = OpenerSearch(length=1, rarity=0.99, share=0.0, coverage=0.0)
-        >>> method = Audit(counts=(1,), pushes=(1.0,), openers=search, passages=1)
-        >>> len(audit(tiny_subject(seed=1), pairs, method=method).points)
+        >>> method = nd.Audit(counts=(1,), pushes=(1.0,), openers=search, passages=1)
+        >>> subject = tiny_subject()
+        >>> _ = subject.model.lm_head.weight.data.mul_(20)  # a model that is sure of its answers
+        >>> len(nd.audit(subject, pairs, method=method).points)
         1
     """
     chosen = method or Audit()

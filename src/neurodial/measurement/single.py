@@ -125,10 +125,13 @@ def single_neuron(
         GradientError: the model gives no gradients.
 
     Example:
+        >>> import neurodial as nd
+        >>> from neurodial.measurement.openers import OpenerSearch
         >>> from neurodial.model.tiny import tiny_subject
-        >>> pairs = PairSet.of([f"harm {n}" for n in range(10)], [f"help {n}" for n in range(10)])
+        >>> pairs = nd.PairSet.of([f"harm {n}" for n in range(10)], [f"help {n}" for n in range(10)])
         >>> search = OpenerSearch(length=1, rarity=0.99, share=0.0, coverage=0.0)
-        >>> found = single_neuron(tiny_subject(seed=1), pairs, method=SingleNeuron(openers=search, steps=(0.0,)))
+        >>> method = nd.SingleNeuron(openers=search, steps=(0.0,))
+        >>> found = nd.single_neuron(tiny_subject(), pairs, method=method)
         >>> len(found.sweep)
         5
     """

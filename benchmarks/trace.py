@@ -1,0 +1,53 @@
+"""Tracing a prompt of 30 tokens on SmolLM2, against a plain forward pass of the same tokens.
+
+Run: python benchmarks/trace.py
+"""
+
+from __future__ import annotations
+
+import statistics
+
+import torch
+from measure import interleaved, ratios, write
+
+from neurodial.attribution.edges import hidden_graphs
+from neurodial.attribution.nodes import select_nodes
+from neurodial.attribution.question import ask
+from neurodial.attribution.relevance import relevance
+from neurodial.attribution.trace import trace
+from neurodial.circuit.select import Count
+from neurodial.model.load import load
+
+PROMPT = (
+    "Fact: the capital of the state that contains the city of Dallas is a city on the Colorado River, and most people "
+    "call it by its name, which is"
+)
+
+
+def main() -> None:
+    subject = load("demo-base")
+    question = ask(subject, PROMPT, " Austin", " Dallas", raw=True)
+    tokens = torch.tensor([question.tokens])
+
+    @torch.no_grad()
+    def forward() -> None:
+        subject.decoder(input_ids=tokens, use_cache=False)
+
+    seconds = interleaved(
+        {
+            "forward": forward,
+            "nodes": lambda: select_nodes(relevance(subject, [question])[0], Count(30)),
+            "nodes and edges": lambda: trace(subject, question),
+            "hidden states": lambda: hidden_graphs(subject, [question]),
+        }
+    )
+    result: dict[str, object] = {"tokens": len(question.tokens)}
+    result["seconds"] = {name: statistics.median(each) for name, each in seconds.items()}
+    result["times a forward pass"] = {
+        name: ratios(seconds, of=name, to="forward") for name in seconds if name != "forward"
+    }
+    write("trace", result, command="python benchmarks/trace.py")
+
+
+if __name__ == "__main__":
+    main()
