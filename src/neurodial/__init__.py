@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from neurodial.export.export import export_circuit, verify_export
     from neurodial.export.neurons import read_neurons, write_neurons
     from neurodial.export.vectors import read_vectors, write_vectors
+    from neurodial.evaluation.detectors.registry import detector
+    from neurodial.evaluation.evaluate import evaluate
+    from neurodial.evaluation.options import Evaluation
+    from neurodial.evaluation.results import Report
     from neurodial.intervention.scale import Pin, Scale
     from neurodial.intervention.steer import steer
     from neurodial.intervention.vector import AddVector, ProjectOut
@@ -49,6 +53,7 @@ _HOMES = {
     "Count": "circuit.select",
     "Decoding": "measurement.options",
     "Dose": "attribution.methods",
+    "Evaluation": "evaluation.options",
     "Example": "prompts.pairs",
     "Fraction": "circuit.select",
     "Index": "activations.position",
@@ -63,6 +68,7 @@ _HOMES = {
     "ProjectOut": "intervention.vector",
     "Question": "attribution.question",
     "Rules": "attribution.rules",
+    "Report": "evaluation.results",
     "Scale": "intervention.scale",
     "SingleNeuron": "measurement.single",
     "Site": "circuit.site",
@@ -72,8 +78,10 @@ _HOMES = {
     "ask": "attribution.question",
     "audit": "measurement.audit",
     "compare": "circuit.compare",
+    "detector": "evaluation.detectors.registry",
     "discover": "discovery",
     "export_circuit": "export.export",
+    "evaluate": "evaluation.evaluate",
     "generate": "measurement.generate",
     "load": "model.load",
     "read_neurons": "export.neurons",
@@ -98,6 +106,7 @@ __all__ = [
     "Count",
     "Decoding",
     "Dose",
+    "Evaluation",
     "Example",
     "Fraction",
     "Index",
@@ -112,6 +121,7 @@ __all__ = [
     "ProjectOut",
     "Question",
     "Rules",
+    "Report",
     "Scale",
     "SingleNeuron",
     "Site",
@@ -121,8 +131,10 @@ __all__ = [
     "ask",
     "audit",
     "compare",
+    "detector",
     "discover",
     "export_circuit",
+    "evaluate",
     "generate",
     "load",
     "read_neurons",

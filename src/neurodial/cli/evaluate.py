@@ -11,6 +11,7 @@ from rich.table import Table
 
 from neurodial.cli.console import bars, err, out
 from neurodial.cli.judges import JudgeOptions
+from neurodial.cli.measuring import MeasureOptions, parts
 from neurodial.cli.options import ModelOptions, parse_dials, read_circuits
 from neurodial.errors import OptionError
 
@@ -18,30 +19,22 @@ if TYPE_CHECKING:
     from neurodial.evaluation.results import Report
     from neurodial.intervention.base import Intervention
 
+_SHOWN = ("opposite", "over_refusal", "degenerate", "opener", "kl", "perplexity", "repetition", "accuracy")
+
 
 def evaluate(
     model: str,
     *circuits: str,
     output: Annotated[Path, Parameter(name=["--output", "-o"])],
     behaviour: Annotated[str, Parameter(name=["--behaviour", "-b"])] = "refusal",
-    dials: str = "1",
-    against: str = "",
-    detectors: str = "",
-    prompts: int | None = None,
-    neutral: int | None = None,
-    over_refusal: int | None = None,
-    questions: int | None = None,
-    perplexity: int | None = None,
-    max_new_tokens: int = 128,
-    batch_size: int = 16,
-    temperature: float = 0.0,
-    seed: int = 0,
-    system: str | None = None,
-    kl_limit: float | None = None,
-    thinking: Literal["leave-out", "apart"] = "leave-out",
+    dials: str | None = None,
+    against: str | None = None,
+    test_set: str | None = None,
+    protocol: Literal["paper"] | None = None,
     show_harmful: bool = False,
     force: bool = False,
     json: bool = False,
+    measuring: MeasureOptions | None = None,
     judging: JudgeOptions | None = None,
     loading: ModelOptions | None = None,
 ) -> None:
@@ -54,70 +47,76 @@ def evaluate(
         circuits: `[name=]file[@dial]` of each circuit; each is measured by itself. A dial here replaces --dials.
         output: the report's folder: report.json, report.html, plots and every answer.
         behaviour: the prompt set: a shipped behaviour, or a .jsonl, .csv or .toml file. Its test split is reported.
-        dials: dials between commas; write --dials=-1,0.5,1 where the first is negative.
+        dials: dials between commas, 1 by default; write --dials=-1,0.5,1 where the first is negative.
         against: methods to compare with, between commas: caa, caa-answers, caa-published, direction,
             direction-blocks, random, random-layer, prompt.
-        detectors: detectors between commas; by default the behaviour's own, and every published list for refusal.
-        prompts: at most this many test prompts of each side.
-        neutral: neutral prompts, for text quality and divergence.
-        over_refusal: safe prompts that sound unsafe, for refusal.
-        questions: questions of our multiple-choice set; 0 for none.
-        perplexity: texts written by people, for perplexity; 0 for none.
-        max_new_tokens: the longest answer; take 512 for a headline number.
-        batch_size: answers made at once.
-        temperature: 0 for greedy decoding, else that of sampling.
-        seed: of the sampling.
-        system: a system message before every prompt.
-        kl_limit: nats per token that tuning of the other methods allows.
-        thinking: a reasoning model's think block: leave it out of what is scored, or score it apart as well.
+        test_set: test on another data set than the behaviour's own test split: jbb, xstest, or-bench, strongreject,
+            harmbench, or a file of harmful prompts.
+        protocol: paper: prompts, length, detectors, strengths, CAA and MMLU of arXiv 2605.12290; what is given beside
+            it wins.
         show_harmful: put the answers to harmful prompts into report.html too.
         force: evaluate on a model that a circuit was not made on.
         json: print the report as JSON.
+        measuring: what is measured, on how much.
         judging: a judge beside the detectors.
         loading: how the model is loaded.
     """
+    from neurodial.evaluation import protocol as preset
     from neurodial.evaluation.comparators.methods import check_names
-    from neurodial.evaluation.options import Evaluation, check_dials
-    from neurodial.measurement.options import Decoding
+    from neurodial.evaluation.options import check_dials
     from neurodial.prompts.behaviours import read_pairs
+    from neurodial.prompts.borrowed import with_test_set
 
+    measuring = measuring or MeasureOptions()
+    options = measuring.evaluation()
+    if protocol == "paper":
+        dials = dials or ",".join(map(str, preset.ALPHAS))
+        against = ",".join(preset.AGAINST) if against is None else against
+        test_set = test_set or preset.TEST_SET
+        options = preset.paper(options)
     if not circuits and not against:
         raise OptionError("There is nothing to evaluate.", wanted="a circuit's file, or methods with --against")
-    methods = check_names(_parts(against))
-    values = check_dials(parse_dials(dials))
+    methods = check_names(parts(against or ""))
+    values = check_dials(parse_dials(dials or "1"))
     pairs = read_pairs(behaviour)
-    decoding = Decoding(max_new_tokens, temperature, seed=seed, batch_size=batch_size, system=system)
-    given = {
-        "prompts": prompts,
-        "neutral": neutral,
-        "over_refusal": over_refusal,
-        "questions": questions,
-        "perplexity": perplexity,
-        "kl_limit": kl_limit,
-    }
-    options = dataclasses.replace(
-        Evaluation(detectors=_parts(detectors), decoding=decoding, thinking=thinking),
-        **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
-    )
+    if test_set is not None:
+        pairs = with_test_set(pairs, test_set, options.prompts)
     interventions = _interventions(circuits, values, force=force)
     judges = (judging or JudgeOptions()).judges()
     subject = (loading or ModelOptions()).load(model)
 
     from neurodial.evaluation.evaluate import evaluate as run
 
-    report = run(
-        subject,
-        interventions,
-        pairs,
-        against=methods,
-        options=options,
-        detectors=judges,
-        folder=output,
-        progress=bars,
-    )
-    _write(report, output, show_harmful=show_harmful)
-    _show(report, as_json=json)
+    settings = {"against": methods, "options": options, "detectors": judges, "folder": output, "progress": bars}
+    report = run(subject, interventions, pairs, **settings)  # type: ignore[arg-type]
+    write_folder(report, output, show_harmful=show_harmful)
+    show_report(report, as_json=json)
     err.print(f"\nwritten: {output / 'report.html'}")
+
+
+def write_folder(report: Report, folder: Path, *, show_harmful: bool = False) -> None:
+    """Write report.json, report.html and the plots beside the rows."""
+    from neurodial.evaluation.report.evaluation import write_report
+    from neurodial.evaluation.store import read_rows
+
+    write_report(report, folder, read_rows(folder / "generations.jsonl"), show_harmful=show_harmful)
+
+
+def show_report(report: Report, *, as_json: bool = False) -> None:
+    """Print the numbers that matter most."""
+    from neurodial.evaluation.results import report_json
+
+    if as_json:
+        print(report_json(report), end="")
+        return
+    names = [name for name in (report.headline, *_SHOWN) if any(name in arm.metrics for arm in report.arms)]
+    table = Table("method", "dial", *(name.removeprefix("rate:") for name in names), box=None)
+    for arm in report.arms:
+        cells = [arm.metrics.get(name) for name in names]
+        table.add_row(arm.label, f"{arm.dial:g}", *("–" if c is None else f"{c.value:.3g}" for c in cells))
+    out.print(table)
+    for note in report.notes:
+        out.print(note, style="dim")
 
 
 def _interventions(circuits: tuple[str, ...], dials: tuple[float, ...], *, force: bool) -> list[Intervention]:
@@ -129,31 +128,3 @@ def _interventions(circuits: tuple[str, ...], dials: tuple[float, ...], *, force
         wanted = (own,) if "@" in text and not Path(text).exists() else dials
         found += [Scale(named, dial=dial, force=force) for dial in wanted]
     return found
-
-
-def _write(report: Report, folder: Path, *, show_harmful: bool) -> None:
-    from neurodial.evaluation.report.evaluation import write_report
-    from neurodial.evaluation.store import read_rows
-
-    write_report(report, folder, read_rows(folder / "generations.jsonl"), show_harmful=show_harmful)
-
-
-def _show(report: Report, *, as_json: bool) -> None:
-    from neurodial.evaluation.results import report_json
-
-    if as_json:
-        print(report_json(report), end="")
-        return
-    names = [report.headline, "opposite", "over_refusal", "degenerate", "kl", "perplexity", "repetition", "accuracy"]
-    names = [name for name in names if any(name in arm.metrics for arm in report.arms)]
-    table = Table("method", "dial", *(name.removeprefix("rate:") for name in names), box=None)
-    for arm in report.arms:
-        cells = [arm.metrics.get(name) for name in names]
-        table.add_row(arm.label, f"{arm.dial:g}", *("–" if c is None else f"{c.value:.3g}" for c in cells))
-    out.print(table)
-    for note in report.notes:
-        out.print(note, style="dim")
-
-
-def _parts(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -11,6 +11,7 @@ Steps 2 to 4 keep finished rows in the folder: an interrupted run goes on where 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -20,9 +21,10 @@ from neurodial.evaluation.arms import UNSTEERED, Arm, circuits_of, comparator_ar
 from neurodial.evaluation.comparators.methods import Comparison, check_names, comparators
 from neurodial.evaluation.comparators.tuning import Bench
 from neurodial.evaluation.detectors.base import Detector
+from neurodial.evaluation.harness import check_tasks, run_tasks
 from neurodial.evaluation.measures import Bill, development_examples, measure, neutral_prompts, rows_by_arm
 from neurodial.evaluation.metrics import differences, estimates, values_of
-from neurodial.evaluation.options import Evaluation
+from neurodial.evaluation.options import Evaluation, HarnessOptions
 from neurodial.evaluation.results import Agreement, ArmResult, Report
 from neurodial.evaluation.statistics import kappa
 from neurodial.evaluation.store import Store
@@ -34,7 +36,7 @@ from neurodial.measurement.options import Decoding
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Contrast, PairSet
-from neurodial.provenance import describe, now, versions
+from neurodial.provenance import describe, now, sha256, versions
 
 
 def evaluate(
@@ -71,21 +73,19 @@ def evaluate(
         FileError: the folder belongs to another run.
 
     Example:
-        >>> from neurodial.circuit.circuit import Circuit, Row
-        >>> from neurodial.circuit.site import Neuron
-        >>> from neurodial.intervention.scale import Scale
+        >>> import neurodial as nd
+        >>> from neurodial.circuit.circuit import Row
         >>> from neurodial.model.tiny import tiny_subject
-        >>> circuit = Circuit.of([Row(Neuron(0, None, 3), 1.0, 1.0)], name="mine")
-        >>> small = Evaluation(
-        ...     decoding=Decoding(max_new_tokens=2), neutral=2, over_refusal=0, perplexity=0, speed=False
-        ... )
-        >>> contrast = Contrast.of(["Rob a bank?"], ["Bake a cake?"])
-        >>> report = evaluate(tiny_subject(), [Scale(circuit, dial=1.0)], contrast, options=small)
+        >>> circuit = nd.Circuit.of([Row(nd.Neuron(0, None, 3), 1.0, 1.0)], name="mine")
+        >>> small = nd.Evaluation(decoding=nd.Decoding(max_new_tokens=2), neutral=2, over_refusal=0, perplexity=0)
+        >>> contrast = nd.Contrast.of(["Rob a bank?"], ["Bake a cake?"])
+        >>> report = nd.evaluate(tiny_subject(), [nd.Scale(circuit, dial=1.0)], contrast, options=small)
         >>> [(arm.label, arm.dial) for arm in report.arms]
         [('unsteered', 0.0), ('mine', 1.0)]
     """
     options = options or Evaluation()
     check_names(against)
+    check_tasks(options.harness.tasks)
     task = task_of(prompts, options, detectors)
     if against and task.pairs is None:
         raise OptionError(
@@ -99,9 +99,11 @@ def evaluate(
     margin, margin_text = _margin(subject, task, options, against, progress)
     bench = None if margin is None or not against else _bench(subject, task, margin, options, progress)
     arms = (UNSTEERED, *own, *_comparators(subject, task, own, against, options, bench, store, progress))
-    answer(subject, task, arms, options, store, progress)
-    judge(task.detectors, options, store, progress)
+    if options.answers:
+        answer(subject, task, arms, options, store, progress)
+        judge(task.detectors, options, store, progress)
     measure(Bill(subject, task, arms, options, margin), store, progress)
+    _harness(subject, arms, options.harness, store, progress)
     return _report(subject, task, arms, options, store, margin_text)
 
 
@@ -166,6 +168,24 @@ def _comparators(
             store.append("tuning", [{"method": name, "details": found[0].details}])
         arms += [arm for comparator in found for arm in comparator_arms(comparator, dials)]
     return arms
+
+
+def _harness(subject: Subject, arms: Sequence[Arm], options: HarnessOptions, store: Store, progress: Progress) -> None:
+    """Every task on every arm that changes the model itself; a system prompt is the harness's own matter."""
+    finished = {(row["arm"], row["measure"]) for row in store.rows("measures")}
+    pending = [
+        (arm, task)
+        for arm in arms
+        for task in options.tasks
+        if arm.system is None and (arm.key, f"harness:{task}") not in finished
+    ]
+    with progress("running tasks", len(pending)) as advance:
+        for arm, task in pending:
+            cache = store.file(f"cache-{sha256(arm.key)[:12]}")
+            found = run_tasks(subject, arm.intervention, replace(options, tasks=(task,)), cache=cache)
+            rows = [{"arm": arm.key, "measure": f"task:{one.task}", **describe(one)} for one in found]
+            store.append("measures", [*rows, {"arm": arm.key, "measure": f"harness:{task}"}])
+            advance(1)
 
 
 def _report(

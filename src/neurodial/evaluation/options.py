@@ -14,10 +14,42 @@ Thinking = Literal["leave-out", "apart"]
 
 
 @dataclass(frozen=True)
+class HarnessOptions:
+    """How harness tasks are run.
+
+    Attributes:
+        tasks: names, or paths of task files.
+        limit: at most this many documents of each task (of each subject, where a task has subjects).
+        fewshot: examples before each question; None: the task's own number.
+        batch_size: rows of a batch.
+        chat: put questions into the model's chat template.
+
+    Example:
+        >>> HarnessOptions(("mmlu",), limit=20).batch_size
+        8
+    """
+
+    tasks: tuple[str, ...] = ()
+    limit: int | None = None
+    fewshot: int | None = None
+    batch_size: int = 8
+    chat: bool = False
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise OptionError(f"The task limit is {self.limit}.", wanted="at least 1, or None for all")
+        if self.batch_size < 1 or (self.fewshot is not None and self.fewshot < 0):
+            raise OptionError(
+                f"batch_size is {self.batch_size} and fewshot {self.fewshot}.", wanted="at least 1, and at least 0"
+            )
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What is measured, on how much, and how.
 
     Attributes:
+        answers: make answers and judge them; without, only teacher-forced measures: dense grids are cheap so.
         detectors: names of the detectors; empty: the behaviour's own, and for refusal every published list too.
         decoding: length, temperature, seed, batch size and system prompt of the answers.
         prompts: at most this many test prompts of each side; None for all.
@@ -32,12 +64,14 @@ class Evaluation:
         development: at most this many development prompts and neutral answers when comparators are tuned.
         kl_limit: the largest KL in nats per token that tuning allows.
         seeds: of the random controls.
+        harness: tasks of lm-evaluation-harness, run at every dial.
 
     Example:
         >>> Evaluation().decoding.max_new_tokens
         128
     """
 
+    answers: bool = True
     detectors: tuple[str, ...] = ()
     decoding: Decoding = field(default_factory=Decoding)
     prompts: int | None = None
@@ -52,6 +86,7 @@ class Evaluation:
     development: int = 20
     kl_limit: float = 0.1
     seeds: tuple[int, ...] = (0, 1, 2)
+    harness: HarnessOptions = field(default_factory=HarnessOptions)
 
     def __post_init__(self) -> None:
         counts = {

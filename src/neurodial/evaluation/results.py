@@ -60,6 +60,10 @@ class Report:
         settings: every option.
         provenance: model, prompts, versions, time.
         notes: what a reader must know: a control that failed, a tuning that found nothing within its limit.
+
+    Example:
+        >>> Report("refusal", {"refusal": "Our rule."}, ()).headline
+        'rate:refusal'
     """
 
     behaviour: str

@@ -49,6 +49,10 @@ class Store:
             self._rows[name] = [] if self._folder is None else read_rows(self._folder / f"{name}.jsonl")
         return self._rows[name]
 
+    def file(self, name: str) -> Path | None:
+        """A path beside the rows, or None where they are kept in memory only."""
+        return None if self._folder is None else self._folder / name
+
     def append(self, name: str, rows: Iterable[Row]) -> None:
         """Add finished rows and flush them to disk."""
         new = list(rows)

@@ -79,7 +79,7 @@ def task_of(prompts: PairSet | Contrast, options: Evaluation, detectors: Sequenc
     shown, opposite = (contrast.positive, contrast.negative)
     if behaviour.rate_on == "negative":
         shown, opposite = opposite, shown
-    is_refusal = judges[0].name.startswith("refusal")
+    is_refusal = behaviour.name == "refusal" or judges[0].name.startswith("refusal")
     asked = [
         Asked("behaviour", _first(shown, options.prompts), is_harmful=is_refusal),
         Asked("opposite", _first(opposite, options.prompts)),

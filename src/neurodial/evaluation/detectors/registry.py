@@ -17,13 +17,13 @@ _ANY_LANGUAGE = Degeneration(wrong_language=False)
 _BARE = Degeneration(wrong_language=False, implausible=1.0)
 
 
-def detector(name: str, *, bare: bool = False) -> Detector:
+def detector(name: str, *, bare: bool = False) -> Rule:
     """A detector by name.
 
     Args:
         name: a name of `detector_names()`; `language:xx`; `length:N` for at most N words; `regex:PATTERN`, shown
             where the pattern is found, capitals ignored; `python:module:function`, a function of (prompt, answer)
-            that gives a truth value.
+            that gives a truth value. `bare:` before a name does what `bare` does.
         bare: leave out the check for degenerate text, to reproduce a published number.
 
     Raises:
@@ -31,11 +31,14 @@ def detector(name: str, *, bare: bool = False) -> Detector:
         OptionError: the part after the colon makes no sense.
 
     Example:
+        >>> from neurodial.evaluation.detectors.base import Exchange
         >>> [verdict] = detector("refusal").judge([Exchange("How do I rob a bank?", "I can't help with that.")])
         >>> verdict.label
         'shown'
     """
     kind, _, rest = name.partition(":")
+    if kind == "bare" and rest:
+        return replace(detector(rest, bare=True), name=name)
     if kind == "regex" and rest:
         found = regex(rest)
     elif kind == "python" and rest:

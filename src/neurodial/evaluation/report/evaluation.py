@@ -210,7 +210,7 @@ def _examples(report: Report, generations: Sequence[Row]) -> Iterable[SideBySide
     for row in generations:
         if row["index"] < _EXAMPLES:
             by_key.setdefault((row["set"], row["index"]), {})[row["arm"]] = row
-    harmful = next(iter(report.detectors)).startswith("refusal")
+    harmful = report.behaviour == "refusal" or next(iter(report.detectors)).startswith("refusal")
     for (asked, _), rows in sorted(by_key.items()):
         shown = tuple(Shown(label, rows[key]["answer"]) for key, label in chosen if key in rows)
         if shown:

@@ -1,0 +1,179 @@
+"""Benchmarks of lm-evaluation-harness on the live steered model.
+
+1. A task is a name that the harness knows (`mmlu`, `arc_easy` …), or the path of a task file; a task file's data
+   files are found beside it, so a task with local data needs no network.
+2. The harness gets the model itself, inside a `with steer(...)` block, so it measures what is steered.
+3. Results are cached per arm in the report's folder where there is one.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neurodial.errors import FileError, MissingPackageError, OptionError, UnknownNameError, near_names
+from neurodial.evaluation.options import HarnessOptions
+from neurodial.intervention.base import Intervention
+from neurodial.intervention.steer import steer
+from neurodial.model.subject import Subject
+
+_MAIN = ("acc,none", "exact_match,none", "acc_norm,none")
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """What a task gave.
+
+    Attributes:
+        task: its name.
+        measure: the harness's name of the number.
+        value: the number.
+        stderr: its standard error as the harness gives it; 0 where it gives none.
+        n: documents.
+        version: of the task.
+    """
+
+    task: str
+    measure: str
+    value: float
+    stderr: float
+    n: int
+    version: str
+
+
+def check_tasks(tasks: Sequence[str]) -> None:
+    """Refuse, before any work, tasks that there are not, and a harness that is not installed.
+
+    Raises:
+        MissingPackageError: lm-eval is not installed.
+        UnknownNameError: no such task; offers near names.
+        FileError: a task file can't be read.
+    """
+    if not tasks:
+        return
+    _require()
+    from lm_eval.tasks import TaskManager
+
+    known = set(TaskManager().all_tasks)
+    for task in tasks:
+        if _is_file(task):
+            read_task_file(Path(task))
+        elif task not in known:
+            raise UnknownNameError(
+                f"lm-evaluation-harness has no task {task!r}.",
+                wanted="a task's name, or the path of a task file (.yaml)",
+                fix=_near(task, known),
+            )
+
+
+def run_tasks(
+    subject: Subject, intervention: Intervention | None, options: HarnessOptions, *, cache: Path | None = None
+) -> list[TaskResult]:
+    """Run tasks on the model under an intervention.
+
+    Raises:
+        MissingPackageError: lm-eval is not installed.
+        OptionError: a task's data can't be had, for example because there is no network.
+    """
+    _require()
+    from lm_eval import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+
+    for name in ("lm_eval", "lm-eval", "datasets"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    tasks: list[Any] = [read_task_file(Path(task)) if _is_file(task) else task for task in options.tasks]
+    wrapped = HFLM(
+        pretrained=subject.model,
+        tokenizer=subject.tokenizer,
+        batch_size=options.batch_size,
+        device=str(subject.device),
+        max_length=subject.context_length,
+    )
+    try:
+        with steer(subject, *([] if intervention is None else [intervention])):
+            found = simple_evaluate(
+                model=wrapped,
+                tasks=tasks,
+                num_fewshot=options.fewshot,
+                limit=options.limit,
+                use_cache=None if cache is None else str(cache),
+                apply_chat_template=options.chat,
+                bootstrap_iters=0,
+                log_samples=False,
+                verbosity="ERROR",
+            )
+    except (OSError, ConnectionError, ValueError) as error:
+        said = str(error).splitlines()[0] if str(error) else repr(error)
+        raise OptionError(
+            f"The tasks {', '.join(options.tasks)} can't be run: {said}",
+            fix="Their data come from the Hub: go online without HF_HUB_OFFLINE, or pass a task file with local data.",
+        ) from error
+    return [] if found is None else _results(found)
+
+
+def read_task_file(path: Path) -> dict[str, Any]:
+    """A task file, with the data files that stand beside it found from there.
+
+    Raises:
+        FileError: it can't be read, or names no task.
+    """
+    import yaml
+
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise FileError(f"The task file {path} can't be read: {error}.", wanted="a YAML file without code") from error
+    if not isinstance(value, dict) or not isinstance(value.get("task"), str):
+        raise FileError(f"{path} is no task file.", wanted="a YAML mapping with `task` and `doc_to_text`")
+    keywords = value.get("dataset_kwargs") or {}
+    files = keywords.get("data_files")
+    if files is not None:
+        value["dataset_kwargs"] = {**keywords, "data_files": _beside(files, path.parent.resolve())}
+    return value
+
+
+def _beside(files: Any, folder: Path) -> Any:
+    if isinstance(files, Mapping):
+        return {key: _beside(item, folder) for key, item in files.items()}
+    if isinstance(files, list):
+        return [_beside(item, folder) for item in files]
+    return str(folder / files)
+
+
+def _results(found: Mapping[str, Any]) -> list[TaskResult]:
+    results = []
+    for task, values in found["results"].items():
+        measure = next((name for name in _MAIN if isinstance(values.get(name), int | float)), None)
+        if measure is None:
+            measure = next((name for name, v in values.items() if isinstance(v, float) and "stderr" not in name), None)
+        if measure is None:
+            continue
+        name, _, kind = measure.partition(",")
+        error = values.get(f"{name}_stderr,{kind}")
+        counts = found.get("n-samples", {}).get(task) or {}
+        number = int(values.get("sample_len", counts.get("effective", 0)) or 0)
+        value = float(values[measure])
+        if not isinstance(error, int | float):
+            error = (value * (1 - value) / number) ** 0.5 if number and 0 <= value <= 1 else 0.0
+        version = str(found.get("versions", {}).get(task, ""))
+        results.append(TaskResult(task, name, value, float(error), number, version))
+    return results
+
+
+def _is_file(task: str) -> bool:
+    return task.endswith((".yaml", ".yml"))
+
+
+def _near(task: str, known: set[str]) -> str:
+    """The nearest few: the harness knows thousands."""
+    close = near_names(task, known).split("Known:", maxsplit=1)[0].strip()
+    return close or f"It knows {len(known)} tasks; such as mmlu, arc_easy, hellaswag."
+
+
+def _require() -> None:
+    if importlib.util.find_spec("lm_eval") is None:
+        raise MissingPackageError("Harness tasks need lm-eval.", fix="pip install 'neurodial[eval]'")

@@ -1,0 +1,309 @@
+"""Studies: grids over many interventions on the machinery of one evaluation.
+
+1. `sweep`: dial x number of neurons of one circuit.
+2. `frontier`: every method over a dense grid of dials of both signs; behaviour left against damage done.
+3. `transfer`: circuits of two models put on both, and how much they share.
+4. `layers`: where a circuit sits, against circuits of the same method on shuffled sides.
+Dense grids are measured by teacher-forced margin and KL alone; answers are made at a handful of points.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from neurodial.attribution.methods import CNA
+from neurodial.circuit.circuit import Circuit
+from neurodial.circuit.compare import Comparison, compare
+from neurodial.discovery import discover
+from neurodial.errors import OptionError
+from neurodial.evaluation.evaluate import evaluate
+from neurodial.evaluation.options import Evaluation, check_dials
+from neurodial.evaluation.results import Report
+from neurodial.evaluation.task import task_of
+from neurodial.intervention.scale import Scale
+from neurodial.model.subject import Subject
+from neurodial.progress import Progress, silent
+from neurodial.prompts.pairs import Contrast, PairSet
+from neurodial.prompts.render import render
+
+DENSE = (-2.0, -1.0, -0.5, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
+"""Dials of a dense grid, both signs."""
+POINTS = (0.5, 1.0)
+"""Dials at which answers are made."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What a study measures.
+
+    Attributes:
+        dense: dials measured by margin and KL.
+        points: dials at which answers are made; empty for none.
+        options: of the evaluation.
+        folder: where rows are kept; None for memory only.
+    """
+
+    dense: tuple[float, ...] = DENSE
+    points: tuple[float, ...] = POINTS
+    options: Evaluation = Evaluation()  # noqa: RUF009  # a frozen value
+    folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        check_dials(self.dense)
+        if self.points:
+            check_dials(self.points)
+
+    def part(self, name: str) -> Path | None:
+        """The folder of one part."""
+        return None if self.folder is None else self.folder / name
+
+    def teacher_forced(self) -> Evaluation:
+        """The options of the dense part."""
+        return replace(self.options, answers=False, perplexity=0, questions=0, speed=False)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A dense report, and one with answers where points were asked for."""
+
+    dense: Report
+    answers: Report | None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A method's frontier in one number each.
+
+    Attributes:
+        label: the method.
+        area: mean of the behaviour left over damage from 0 to the cap: lower is better; unsteered is 1.
+        left: behaviour left at the cap, relative to unsteered, the best point within it.
+        points: (KL, behaviour left) of the points on the frontier.
+    """
+
+    label: str
+    area: float
+    left: float
+    points: tuple[tuple[float, float], ...]
+
+
+def sweep(
+    subject: Subject,
+    circuit: Circuit,
+    pairs: PairSet,
+    counts: Sequence[int],
+    *,
+    grid: Grid | None = None,
+    progress: Progress = silent,
+) -> Study:
+    """The circuit's best neurons, in several numbers, each at every dial.
+
+    Raises:
+        OptionError: a count is not from 1 to the circuit's size, or stands twice.
+    """
+    grid = grid or Grid()
+    if not counts or len(set(counts)) != len(counts) or not all(1 <= count <= len(circuit) for count in counts):
+        raise OptionError(f"The numbers of neurons are {list(counts)}.", wanted=f"each once, from 1 to {len(circuit)}")
+    parts = [replace(circuit.top(count), name=f"{count} neurons") for count in counts]
+    return _study(subject, parts, pairs, (), grid, progress)
+
+
+def frontier(
+    subject: Subject,
+    circuits: Sequence[Circuit],
+    pairs: PairSet,
+    against: Sequence[str],
+    *,
+    grid: Grid | None = None,
+    progress: Progress = silent,
+) -> Study:
+    """Every circuit and every other method over the grid."""
+    return _study(subject, circuits, pairs, against, grid or Grid(), progress)
+
+
+def frontier_figures(report: Report, *, cap: float = 0.1, metric: str | None = None) -> tuple[Figure, ...]:
+    """Behaviour left against damage, one number for each method.
+
+    1. A method's points are its dials above 0, each (KL, behaviour left / unsteered); (0, 1) belongs to every method.
+    2. Its frontier at damage x is the least behaviour left at any point of damage up to x: a step function.
+    3. `area` is its mean from 0 to the cap; `left` its value at the cap.
+
+    Raises:
+        OptionError: the cap is not above 0, or the report lacks the metric.
+
+    Example:
+        >>> frontier_figures(Report("x", {"x": ""}, (ArmResult("unsteered", "unsteered", 0.0, {}, {}, {}),)))
+        Traceback (most recent call last):
+        neurodial.errors.OptionError: The report has no behaviour rate. Wanted: a report with answers or with openers.
+    """
+    if not cap > 0:
+        raise OptionError(f"The cap is {cap}.", wanted="more than 0 nats per token")
+    name = metric or next((n for n in (report.headline, "opener") if n in report.unsteered.metrics), None)
+    before = None if name is None else report.unsteered.metrics.get(name)
+    if name is None or before is None or not before.value > 0:
+        raise OptionError("The report has no behaviour rate.", wanted="a report with answers or with openers")
+    figures = []
+    for label, arms in report.methods().items():
+        points = [
+            (arm.metrics["kl"].value, arm.metrics[name].value / before.value)
+            for arm in arms
+            if arm.dial > 0 and "kl" in arm.metrics and name in arm.metrics
+        ]
+        if points:
+            steps = _steps(points, cap)
+            area = sum(height * (end - start) for start, end, height in steps) / cap
+            figures.append(Figure(label, area, steps[-1][2], tuple(sorted(points))))
+    return tuple(sorted(figures, key=lambda figure: figure.area))
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Circuits of two models put on both.
+
+    Attributes:
+        overlap: of the two circuits.
+        reports: by (model the circuit was found on, model it is put on): 0 the first, 1 the second.
+    """
+
+    overlap: Comparison
+    reports: Mapping[tuple[int, int], Report]
+
+
+def transfer(
+    subjects: tuple[Subject, Subject],
+    pairs: PairSet,
+    *,
+    method: CNA | None = None,
+    grid: Grid | None = None,
+    progress: Progress = silent,
+) -> Transfer:
+    """Find a circuit on each of two models of one shape, and put each on both.
+
+    Raises:
+        ModelMismatchError: the models have different neurons.
+    """
+    grid = grid or Grid()
+    found = [discover(subject, pairs.discovery, method=method, progress=progress) for subject in subjects]
+    reports = {}
+    for source, circuit in enumerate(found):
+        for target, subject in enumerate(subjects):
+            named = replace(circuit, name=f"circuit of {subjects[source].label}")
+            arms = [Scale(named, dial=dial, force=True) for dial in grid.points or grid.dense]
+            part = grid.part(f"circuit-{source}-on-{target}")
+            reports[source, target] = evaluate(
+                subject, arms, pairs, options=grid.options, folder=part, progress=progress
+            )
+    return Transfer(compare(found[0], found[1]), reports)
+
+
+@dataclass(frozen=True)
+class LayerCount:
+    """How many neurons of a circuit lie in a layer.
+
+    Attributes:
+        layer: which.
+        found: the circuit's neurons there.
+        expected: mean over circuits of the same method on shuffled sides.
+        low: the smallest of those.
+        high: the largest of those.
+    """
+
+    layer: int
+    found: int
+    expected: float
+    low: int
+    high: int
+
+
+def layers(
+    subject: Subject,
+    contrast: Contrast,
+    *,
+    method: CNA | None = None,
+    shuffles: int = 20,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> tuple[LayerCount, ...]:
+    """Where a circuit sits, against the same method where the sides mean nothing.
+
+    Raw differences of activation favour layers whose activations are large. Prompts dealt to the two sides at random
+    have the same activations and no contrast, so their circuits show where size alone would put one.
+
+    Raises:
+        OptionError: fewer than one shuffle.
+    """
+    if shuffles < 1:
+        raise OptionError(f"The number of shuffles is {shuffles}.", wanted="at least 1")
+    method = method or CNA()
+    circuit = discover(subject, contrast, method=method, progress=progress)
+    bare = replace(method, folds=0)
+    examples = [*contrast.positive, *contrast.negative]
+    generator = random.Random(seed)
+    null = []
+    with progress("shuffling sides", shuffles) as advance:
+        for _ in range(shuffles):
+            generator.shuffle(examples)
+            dealt = Contrast(tuple(examples[: len(contrast.positive)]), tuple(examples[len(contrast.positive) :]))
+            null.append(discover(subject, dealt, method=bare))
+            advance(1)
+    rows = []
+    for layer in range(subject.layers):
+        counts = [len(other.in_layers([layer])) for other in null]
+        mean = sum(counts) / len(counts)
+        rows.append(LayerCount(layer, len(circuit.in_layers([layer])), mean, min(counts), max(counts)))
+    return tuple(rows)
+
+
+def token_bill(subject: Subject, pairs: PairSet, arms: int, grid: Grid) -> dict[Literal["dense", "answers"], int]:
+    """Tokens that a study runs through the model at most: prompts and answers, tuning left out.
+
+    Args:
+        subject: the model.
+        pairs: the prompts.
+        arms: how many methods; each has all dials of the grid.
+        grid: what is measured.
+    """
+    task = task_of(pairs, grid.options)
+    prompts = {asked.name: sum(map(len, render(subject.tokenizer, asked.prompts))) for asked in task.asked}
+    neutral = len(next((asked.prompts for asked in task.asked if asked.name == "neutral"), ()))
+    scored = prompts["behaviour"] + prompts.get("neutral", 0) + neutral * grid.options.divergence_tokens
+    count = sum(len(asked.prompts) for asked in task.asked)
+    answered = sum(prompts.values()) + count * grid.options.decoding.max_new_tokens
+    return {
+        "dense": (1 + arms * len(grid.dense)) * scored,
+        "answers": (1 + arms * len(grid.points)) * answered if grid.points else 0,
+    }
+
+
+def _study(
+    subject: Subject,
+    circuits: Sequence[Circuit],
+    pairs: PairSet,
+    against: Sequence[str],
+    grid: Grid,
+    progress: Progress,
+) -> Study:
+    def run(dials: tuple[float, ...], options: Evaluation, name: str) -> Report:
+        arms = [Scale(circuit, dial=dial) for circuit in circuits for dial in dials]
+        return evaluate(
+            subject, arms, pairs, against=against, options=options, folder=grid.part(name), progress=progress
+        )
+
+    dense = run(grid.dense, grid.teacher_forced(), "dense")
+    return Study(dense, run(grid.points, grid.options, "answers") if grid.points else None)
+
+
+def _steps(points: Sequence[tuple[float, float]], cap: float) -> list[tuple[float, float, float]]:
+    """The frontier as (start, end, height) from 0 to the cap."""
+    height, start, steps = 1.0, 0.0, []
+    for damage, left in sorted(points):
+        if damage > cap:
+            break
+        if left < height:
+            steps.append((start, damage, height))
+            start, height = damage, left
+    return [*steps, (start, cap, height)]
