@@ -84,6 +84,7 @@ setup-engines: .venv-llama/.installed-$(LLAMA_CPP)
 	.venv-llama/bin/python -m pip install --quiet --disable-pip-version-check $(LLAMA_WHEEL)
 	.venv-llama/bin/python -c 'import llama_cpp'
 	touch $@
+
 study-refusal: $(INSTALLED)
 	$(BIN)/python studies/frontier.py demo --behaviour refusal -o docs/results/refusal $(STUDY_FLAGS)
 

@@ -14,7 +14,6 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from neurodial.activations.position import Index, Last, PostInstruction
     from neurodial.attribution.methods import CNA, Dose, UniversalFilter
-    from neurodial.attribution.methods import CNA, UniversalFilter
     from neurodial.attribution.nodes import Mass, Threshold
     from neurodial.attribution.question import Question, ask
     from neurodial.attribution.rules import Rules
@@ -25,13 +24,13 @@ if TYPE_CHECKING:
     from neurodial.circuit.site import Neuron, Site
     from neurodial.discovery import discover
     from neurodial.errors import NeurodialError
-    from neurodial.export.export import export_circuit, verify_export
-    from neurodial.export.neurons import read_neurons, write_neurons
-    from neurodial.export.vectors import read_vectors, write_vectors
     from neurodial.evaluation.detectors.registry import detector
     from neurodial.evaluation.evaluate import evaluate
     from neurodial.evaluation.options import Evaluation
     from neurodial.evaluation.results import Report
+    from neurodial.export.export import export_circuit, verify_export
+    from neurodial.export.neurons import read_neurons, write_neurons
+    from neurodial.export.vectors import read_vectors, write_vectors
     from neurodial.intervention.scale import Pin, Scale
     from neurodial.intervention.steer import steer
     from neurodial.intervention.vector import AddVector, ProjectOut
@@ -67,8 +66,8 @@ _HOMES = {
     "PostInstruction": "activations.position",
     "ProjectOut": "intervention.vector",
     "Question": "attribution.question",
-    "Rules": "attribution.rules",
     "Report": "evaluation.results",
+    "Rules": "attribution.rules",
     "Scale": "intervention.scale",
     "SingleNeuron": "measurement.single",
     "Site": "circuit.site",
@@ -80,20 +79,19 @@ _HOMES = {
     "compare": "circuit.compare",
     "detector": "evaluation.detectors.registry",
     "discover": "discovery",
-    "export_circuit": "export.export",
     "evaluate": "evaluation.evaluate",
+    "export_circuit": "export.export",
     "generate": "measurement.generate",
     "load": "model.load",
     "read_neurons": "export.neurons",
     "read_vectors": "export.vectors",
-    "steer": "intervention.steer",
-    "verify_export": "export.export",
-    "write_neurons": "export.neurons",
-    "write_vectors": "export.vectors",
     "single_neuron": "measurement.single",
     "steer": "intervention.steer",
     "trace": "attribution.trace",
+    "verify_export": "export.export",
     "why": "attribution.trace",
+    "write_neurons": "export.neurons",
+    "write_vectors": "export.vectors",
 }
 
 __all__ = [
@@ -120,8 +118,8 @@ __all__ = [
     "PostInstruction",
     "ProjectOut",
     "Question",
-    "Rules",
     "Report",
+    "Rules",
     "Scale",
     "SingleNeuron",
     "Site",
@@ -133,20 +131,19 @@ __all__ = [
     "compare",
     "detector",
     "discover",
-    "export_circuit",
     "evaluate",
+    "export_circuit",
     "generate",
     "load",
     "read_neurons",
     "read_vectors",
-    "steer",
-    "verify_export",
-    "write_neurons",
-    "write_vectors",
     "single_neuron",
     "steer",
     "trace",
+    "verify_export",
     "why",
+    "write_neurons",
+    "write_vectors",
 ]
 
 logging.getLogger("neurodial").addHandler(logging.NullHandler())

@@ -165,7 +165,7 @@ def test_any_text_comes_back_from_jsonl_and_csv(tmp_path_factory, data):
 def test_a_line_separator_of_another_kind_ends_no_line(tmp_path, separator):
     row = {"positive": f"Two{separator}lines?", "negative": "Good?"}
     path = write(tmp_path, "mine.jsonl", jsonl(row, {"positive": "a", "negative": "b"}))
-    assert [found for _, found in read_rows(path)][0] == row
+    assert next(found for _, found in read_rows(path)) == row
     with pytest.raises(PromptError, match="line 3 is not JSON"):
         read_pair_file(write(tmp_path, "mine.jsonl", path.read_text(encoding="utf-8") + "{"))
 
