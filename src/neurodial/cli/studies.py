@@ -114,9 +114,12 @@ def _whole_models(
     loading: ModelOptions,
 ) -> None:
     """The studies that find circuits themselves."""
+    from neurodial.attribution.methods import CNA
     from neurodial.attribution.methods import method as method_named
 
     chosen = method_named(method)
+    if not isinstance(chosen, CNA):
+        raise OptionError(f"The method of a {kind} study is {method!r}.", wanted="cna or cna-reference")
     subject = loading.load(model)
     if kind == "layers":
         from neurodial.evaluation.studies import layers
