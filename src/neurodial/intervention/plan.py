@@ -269,6 +269,10 @@ def phases_of(cached: int, tokens: int, boundary: Sequence[int] | None, device: 
     """
     if boundary is None:
         return 0 if cached == 0 else 1
+    if cached + tokens <= min(boundary):
+        return 0
+    if cached >= max(boundary):
+        return 1
     edge = torch.tensor(list(boundary), device=device)[:, None]
     place = torch.arange(cached, cached + tokens, device=device)[None, :]
     is_generated: Bool[Tensor, "row token"] = place >= edge

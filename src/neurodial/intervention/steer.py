@@ -43,15 +43,15 @@ class Steering:
         Raises:
             SteeringError: a slot does not exist.
         """
-        if slots is not None and not all(0 <= slot < self.plan.slots for slot in slots):
-            raise SteeringError(f"The slots are {list(slots)}.", wanted=f"0 to {self.plan.slots - 1}")
+        _check_slots(slots, self.plan)
         self._assigned = None if slots is None else tuple(slots)
         self._chosen.clear()
 
     def mark_prompts(self, lengths: Sequence[int] | None) -> None:
         """Row r's tokens from place `lengths[r]` on count as generated (places count padding and cache).
 
-        None: the pass that fills an empty cache is the prompt, every later one is generated.
+        None: the pass that fills an empty cache is the prompt, every later one is generated. Generation without a
+        cache fills an empty one with every pass, so it needs the mark; `neurodial.generate` sets it.
         """
         self._boundary = None if lengths is None else tuple(lengths)
         self._chosen.clear()
@@ -60,10 +60,11 @@ class Steering:
         """Exchange the settings for those of a plan with the same doors in the same order; no hook changes.
 
         Raises:
-            SteeringError: the doors differ.
+            SteeringError: the doors differ, or a slot that `assign` has given to a row is gone.
         """
         if [door for door, _ in plan.edits] != [door for door, _ in self.plan.edits]:
             raise SteeringError("The new plan edits other places.", wanted="the same doors in the same order")
+        _check_slots(self._assigned, plan)
         self._set(plan)
 
     def look(self, rows: int, tokens: int, cached: int) -> None:
@@ -121,8 +122,9 @@ class Steering:
 def steer(subject: Subject, *interventions: Intervention) -> Iterator[Steering]:
     """Steer a model inside a `with` block; afterwards, also after an error, it is as it was.
 
-    Several interventions compose: doses on one neuron add, as stacked adapters do. Blocks may be nested. A dial
-    given as a list steers row r of each batch by its r-th number.
+    Several interventions compose: doses on one neuron add, as stacked adapters do. Blocks may be nested; an inner
+    block acts on what the outer one left, so the multipliers of two blocks on one neuron multiply. A dial given as
+    a list steers row r of each batch by its r-th number.
 
     Raises:
         ModelMismatchError: a circuit was made on another model.
@@ -176,6 +178,11 @@ def _open(subject: Subject, door: Door, edit: Edit) -> Handle:
     if door.kind == "embedding":
         return on_embedding(subject, edit)
     return on_write(subject, door.layer, door.kind, edit)
+
+
+def _check_slots(slots: Sequence[int] | None, plan: Plan) -> None:
+    if slots is not None and not all(0 <= slot < plan.slots for slot in slots):
+        raise SteeringError(f"The slots are {list(slots)}.", wanted=f"0 to {plan.slots - 1}")
 
 
 def _spread_over(values: Sequence[int], rows: int, label: str) -> list[int]:

@@ -93,6 +93,7 @@ def generate(
         for batch in _by_size(sequences, decoding.batch_size, pad_id(subject)):
             if steering is not None:
                 steering.assign([slots[row] for row in batch.rows])
+                steering.mark_prompts([batch.tokens.shape[1]] * len(batch.rows))  # padding is on the left
             for row, tokens in zip(batch.rows, _generate_batch(subject, batch, decoding), strict=True):
                 answers[row] = _answer(subject, prompts[row], tokens)
             advance(len(batch.rows))

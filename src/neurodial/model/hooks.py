@@ -44,17 +44,26 @@ def refuse_compiled(subject: Subject) -> None:
     """Refuse a model that torch.compile has already wrapped: it would ignore new hooks in silence.
 
     Raises:
-        SteeringError: the model or one of its blocks is compiled.
+        SteeringError: the model or a part of it is compiled, or its `generate` has compiled it.
     """
-    modules = [subject.model, subject.decoder, *subject.blocks]
-    for module in modules:
-        compiled = getattr(module, "_compiled_call_impl", None) is not None
-        if compiled or type(module).__name__ == "OptimizedModule":
+    for module in [subject.model, *subject.decoder.modules()]:
+        if _is_compiled(module):
             raise SteeringError(
                 f"{subject.label} is compiled ({type(module).__name__}); hooks added now would be ignored in silence.",
                 wanted="a model that is compiled inside the `with steer(...)` block, or not at all",
                 fix="Load the model again without torch.compile.",
             )
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    """The four ways: a wrapper, `module.compile()`, a compiled `forward`, transformers' own for static caches."""
+    own = vars(module)
+    return (
+        type(module).__name__ == "OptimizedModule"
+        or own.get("_compiled_call_impl") is not None
+        or own.get("_compiled_call") is not None
+        or hasattr(own.get("forward"), "_torchdynamo_orig_callable")
+    )
 
 
 def on_neurons(subject: Subject, site: Site, edit: Edit, *, first: bool = False) -> Handle:
