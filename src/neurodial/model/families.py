@@ -126,7 +126,7 @@ FAMILIES: tuple[Family, ...] = (
     _llama_like("llama", "llama"),  # SmolLM and SmolLM2 too
     _llama_like("mistral", "mistral"),
     _llama_like("qwen2", "qwen2", "qwen2_vl_text", "qwen2_5_vl_text"),
-    _llama_like("qwen3", "qwen3", query_key_norms=_QUERY_KEY_NORMS),
+    _llama_like("qwen3", "qwen3", "qwen3_vl_text", query_key_norms=_QUERY_KEY_NORMS),
     _llama_like("gemma", "gemma", norm="rms_plus_one"),
     _post_normed("gemma2", "gemma2", norms=_GEMMA_NORMS, norm="rms_plus_one"),
     _post_normed(

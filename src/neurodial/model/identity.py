@@ -11,6 +11,14 @@ import torch
 from neurodial.provenance import ModelIdentity, canonical_json, sha256
 
 _SAMPLES = 64
+_RARE_SETTINGS = (
+    "alpha_pattern",
+    "fan_in_fan_out",
+    "feedforward_modules",
+    "layers_to_transform",
+    "rank_pattern",
+    "use_dora",
+)
 
 
 def identify(
@@ -71,8 +79,11 @@ def adapter_digest(folder: Path) -> str:
 
     settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     effective = {key: settings.get(key) for key in ("peft_type", "r", "lora_alpha", "use_rslora", "target_modules")}
-    if isinstance(effective["target_modules"], list):
-        effective["target_modules"] = sorted(effective["target_modules"])
+    # Rarer settings count where they are set, so that the digest of a plain adapter does not depend on this list.
+    effective |= {key: settings[key] for key in _RARE_SETTINGS if settings.get(key)}
+    for key, value in effective.items():
+        if isinstance(value, list):
+            effective[key] = sorted(value)
     tensors = load_file(folder / "adapter_model.safetensors")
     return sha256(canonical_json(effective) + tensors_digest(tensors))
 

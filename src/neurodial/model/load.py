@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from neurodial.errors import MissingPackageError, ModelError
+from neurodial.model.adapter import apply_adapter, check_adapter
+from neurodial.model.damage import DAMAGE, said
 from neurodial.model.families import family_of
-from neurodial.model.identity import adapter_digest, weights_digest
-from neurodial.model.subject import Adapter, Subject
-
-_log = logging.getLogger("neurodial")
+from neurodial.model.subject import Subject
 
 
 def load(
@@ -34,7 +32,8 @@ def load(
         source: a Hub id, a local folder, the path of a GGUF file, `demo` (the small model with the refusal
             organism), `demo-base` (the small model alone), or a live transformers model.
         tokenizer: the tokenizer; needed with a live model, else found beside the model.
-        adapter: folder of a PEFT adapter to apply; merged into the weights unless the base is quantised.
+        adapter: folder of a PEFT adapter to apply; merged into the weights (a live model's too) unless the base is
+            quantised.
         dtype: a torch dtype or its name; by default the checkpoint's own, float32 for GGUF.
         device: where to put the model.
         device_map: passed to transformers, to spread or offload a large model.
@@ -43,8 +42,8 @@ def load(
         model_options: passed to `from_pretrained`, for example `quantization_config`.
 
     Raises:
-        ModelError: nothing is found at `source`, the adapter or the device is not there, or the options contradict
-            each other.
+        ModelError: nothing is found at `source`, it is damaged, the adapter or the device is not there or does not
+            fit, or the options contradict each other.
         UnknownFamilyError: no family record describes the model; checked before the weights are read.
 
     Example:
@@ -55,7 +54,7 @@ def load(
     if device is not None and device_map is not None:
         raise ModelError("Both device and device_map are given.", wanted="one of them")
     if adapter is not None:
-        _check_adapter(Path(adapter))
+        check_adapter(Path(adapter).expanduser())
     if device is not None:
         _check_device(device)
     options = {"device_map": device_map, "revision": revision, "trust_remote_code": trust_remote_code, **model_options}
@@ -67,60 +66,39 @@ def load(
             path, demo_adapter = demo_parts(str(source))
             adapter = adapter if adapter is not None else demo_adapter
         else:
-            path = Path(source)
-        model, found = _from_name(path, _dtype(dtype), options)
+            path = Path(source).expanduser()
+        model, tokenizer = _from_name(path, _dtype(dtype), options, tokenizer)
         label, place = str(source), str(path)
     else:
-        model, found, place = source, None, None
+        model, place = source, None
         label = str(getattr(source, "name_or_path", "") or type(source).__name__)
+        if not isinstance(model, torch.nn.Module):
+            raise ModelError(f"The model is {label}.", wanted="a Hub id, a path, demo, or a live transformers model")
         if tokenizer is None:
             raise ModelError("A live model came without its tokenizer.", fix="Pass tokenizer=…")
     model = model.to(device) if device is not None else model
-    return _subject(model, tokenizer or found, adapter, {"label": label, "source": place})
+    return _subject(model, tokenizer, adapter, {"label": label, "source": place})
 
 
 def _subject(model: Any, tokenizer: Any, adapter: str | Path | None, names: dict[str, Any]) -> Subject:
     model.eval()
     if adapter is None:
         return Subject.of(model, tokenizer, **names)
-    folder = Path(adapter)
-    _check_adapter(folder)
-    digest = weights_digest(model)
-    model, merged = _apply_adapter(model, folder)
-    applied = Adapter(str(folder), adapter_digest(folder), merged)
+    model, applied, digest = apply_adapter(model, Path(adapter).expanduser(), label=names["label"])
     return Subject.of(model, tokenizer, adapter=applied, base_digest=digest, **names)
-
-
-def _check_adapter(folder: Path) -> None:
-    if not (folder / "adapter_config.json").is_file():
-        raise ModelError(
-            f"{folder} is not an adapter.", wanted="a folder with adapter_config.json and adapter_model.safetensors"
-        )
 
 
 def _check_device(device: str | torch.device) -> None:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
         raise ModelError(
-            f"The device {str(device)!r} can't be used: {reason}.", wanted="such as cpu or cuda"
+            f"The device {str(device)!r} can't be used: {said(error)}", wanted="such as cpu or cuda"
         ) from error
 
 
-def _apply_adapter(model: Any, folder: Path) -> tuple[Any, bool]:
-    from peft import PeftModel
-
-    quantised = bool(getattr(model, "is_quantized", False) or getattr(model, "quantization_method", None))
-    wrapped = PeftModel.from_pretrained(model, str(folder))
-    if quantised:
-        wrapped.eval()
-        return wrapped.get_base_model(), False
-    return wrapped.merge_and_unload(safe_merge=True).eval(), True
-
-
-def _from_name(path: Path, dtype: torch.dtype | str, options: dict[str, Any]) -> tuple[Any, Any]:
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
+def _from_name(path: Path, dtype: torch.dtype | str, options: dict[str, Any], tokenizer: Any) -> tuple[Any, Any]:
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
     is_gguf = path.suffix == ".gguf"
     if is_gguf and not path.is_file():
@@ -136,13 +114,30 @@ def _from_name(path: Path, dtype: torch.dtype | str, options: dict[str, Any]) ->
         kind = AutoModelForCausalLM
         if type(config) not in AutoModelForCausalLM._model_mapping:
             kind = AutoModelForImageTextToText
-        model = kind.from_pretrained(name, dtype=dtype, **(options | shared))
-        tokenizer = AutoTokenizer.from_pretrained(name, **shared)
-    except (OSError, ValueError, ImportError) as error:
+        model, info = kind.from_pretrained(name, dtype=dtype, output_loading_info=True, **(options | shared))
+    except torch.OutOfMemoryError:
+        raise
+    except DAMAGE as error:
         raise _not_loaded(path, error) from error
+    if info["missing_keys"]:
+        raise _incomplete(path, sorted(info["missing_keys"]))
+    tokenizer = tokenizer or _tokenizer(name, path, shared)
     if is_gguf:
         _forget_gguf(model)
     return model, tokenizer
+
+
+def _tokenizer(name: str, path: Path, options: dict[str, Any]) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(name, **options)
+    except DAMAGE as error:
+        raise ModelError(
+            f"{path} has no tokenizer that can be loaded: {said(error)}",
+            wanted="the tokenizer's files beside the weights",
+            fix="Copy them from where the model came from, or pass tokenizer=…",
+        ) from error
 
 
 def _forget_gguf(model: Any) -> None:
@@ -157,17 +152,25 @@ def _forget_gguf(model: Any) -> None:
 def _not_loaded(path: Path, error: Exception) -> ModelError:
     if isinstance(error, ImportError):
         return MissingModelPackageError.of(path, error)
-    text = str(error).splitlines()[0]
     local = path.exists()
     return ModelError(
-        f"{path} can't be loaded: {text}",
+        f"{path} can't be loaded: {said(error)}",
         wanted="a Hub id, a folder with config.json and weights, a GGUF file, demo, or demo-base",
         fix=(
-            "Is the folder complete?"
+            "Is it complete?"
             if local
             else "There is no such local path; for a Hub id, check the spelling, the network (or HF_HUB_OFFLINE) "
             "and, for gated models, your token."
         ),
+    )
+
+
+def _incomplete(path: Path, missing: list[str]) -> ModelError:
+    """Transformers fills such weights with random numbers and only warns."""
+    return ModelError(
+        f"{path} lacks {len(missing)} weights, such as {missing[0]}.",
+        wanted="every weight that the configuration asks for",
+        fix="Is it complete, and of the architecture that its configuration names?",
     )
 
 

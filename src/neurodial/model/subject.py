@@ -137,8 +137,12 @@ class Subject:
 
     @property
     def device(self) -> torch.device:
-        """The device that inputs go to."""
-        return cast(torch.device, self.model.device)
+        """The device that inputs go to: that of the input embedding, also where its weights are kept elsewhere."""
+        embedding = self.model.get_input_embeddings()
+        device = cast(torch.device, embedding.weight.device)
+        if device.type != "meta":
+            return device
+        return torch.device(getattr(getattr(embedding, "_hf_hook", None), "execution_device", None) or "cpu")
 
     @property
     def dtype(self) -> torch.dtype:
