@@ -71,13 +71,18 @@ def test_links_between_pages_lead_somewhere():
     assert [violation for page in PAGES for violation in broken_links(page)] == []
 
 
+def test_every_page_is_in_the_index():
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    pages = [page.relative_to(ROOT / "docs").as_posix() for page in PAGES if ROOT / "docs" in page.parents]
+    assert [page for page in pages if f"({page})" not in index and page != "README.md"] == []
+
+
 def commands(page: Path) -> Iterator[list[str]]:
     """What a page tells the reader to type at neurodial, in words."""
     for block in re.findall(r"```console\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True)
-            if words[:1] == ["neurodial"]:
-                yield words[1:]
+            if line.startswith("neurodial "):
+                yield shlex.split(line, comments=True)[1:]
 
 
 def command_violations(page: Path) -> Iterator[str]:
