@@ -100,7 +100,7 @@ class Study:
     def contrastive(self) -> dict[str, torch.Tensor]:
         found = {}
         for name, score in (("cna", "delta"), ("cna-standardised", "standardised")):
-            method = CNA(score=score, folds=0)  # type: ignore[arg-type]
+            method = CNA(score=score, folds=0)
             result = attribute(self.subject, self.pairs.discovery, method)
             kept = result.scores.flat().abs()
             places = [self._place(neuron) for neuron in result.universal]
