@@ -6,16 +6,17 @@ import pytest
 from tests.planting import PLANTED, holding, negative, positive
 
 from neurodial.cli.main import app
+from neurodial.cli.options import ModelOptions
 from neurodial.errors import FileError, OptionError
 
+SUBJECT = holding("llama")
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("holding")
-    subject = holding("llama")
-    subject.model.save_pretrained(folder)
-    subject.tokenizer.save_pretrained(folder)
-    return str(folder)
+
+@pytest.fixture
+def model(monkeypatch):
+    """A name that stands for the planted model, loaded once: loading is tested elsewhere."""
+    monkeypatch.setattr(ModelOptions, "load", lambda options, name: SUBJECT)
+    return "planted"
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +64,15 @@ def test_audit_tells_how_little_undoes_it(model, behaviour, capsys):
 
 def test_every_option_of_audit_changes_the_result(model, behaviour, capsys, tmp_path):
     def points(*options):
-        words = ("audit", model, "-b", behaviour, "--json", "--counts", "1", "--pushes", "1", "--passages", "2")
-        return json.loads(run(capsys, *words, *options))["points"]
+        chosen = {"--counts": "1", "--pushes": "1", "--passages": "2"} | dict(
+            zip(options[::2], options[1::2], strict=True)
+        )
+        words = [word for option in chosen.items() for word in option if word]
+        return json.loads(run(capsys, "audit", model, "-b", behaviour, "--json", *words))["points"]
 
     plain = points()
     assert len(plain) == 1
-    assert len(points("--counts", "1,3")) == 2
-    assert len(points("--pushes", "0.5,1,2")) == 3
+    assert len(points("--counts", "1,3", "--pushes", "0.5,1,2")) == 6
     assert points("--passages", "3")[0]["divergence"] != plain[0]["divergence"]
     assert points("--neutral", "diverse")[0]["divergence"] != plain[0]["divergence"]
     path = tmp_path / "audit.json"
@@ -77,7 +80,7 @@ def test_every_option_of_audit_changes_the_result(model, behaviour, capsys, tmp_
     assert json.loads(path.read_text())["points"] == plain
     with pytest.raises(FileError):
         points("--output", str(path))
-    points("--output", str(path), "--force")
+    points("--output", str(path), "--force", "")
 
 
 @pytest.mark.parametrize("options", [("--counts", "1.5"), ("--counts", "one"), ("--pushes", ""), ("--passages", "0")])
