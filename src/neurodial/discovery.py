@@ -97,9 +97,8 @@ def _dosed(
         model=subject.identity,
         method=describe(method),
         prompts={
-            "hash": contrast.hash,
-            "positive": len(contrast.positive),
-            "negative": len(contrast.negative),
+            **contrast.record,
+            "digests": sorted({*contrast.digests, *prompts.development.digests}),
             "development_hash": prompts.development.hash,
         },
         versions=versions(),

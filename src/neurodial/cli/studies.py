@@ -52,7 +52,7 @@ def study(
         points: dials at which answers are made, between commas; `none` for none. 0.5 and 1 by default.
         against: frontier: methods to compare with.
         cap: frontier: nats per token up to which the area is taken.
-        method: transfer, layers: how circuits are found: cna or cna-reference.
+        method: transfer, layers: how circuits are found: cna, cna-reference, or for transfer dose.
         shuffles: layers: circuits on shuffled sides.
         measuring: what is measured, on how much.
         loading: how the model is loaded.
@@ -122,8 +122,11 @@ def _whole_models(
         raise OptionError(f"The method of a {kind} study is {method!r}.", wanted="cna or cna-reference")
     subject = loading.load(model)
     if kind == "layers":
+        from neurodial.attribution.methods import CNA
         from neurodial.evaluation.studies import layers
 
+        if not isinstance(chosen, CNA):
+            raise OptionError(f"--method is {method!r}.", wanted="cna or cna-reference: their scores have a null")
         _show_layers(layers(subject, pairs.discovery, method=chosen, shuffles=shuffles, progress=bars))
         return
     if len(arguments) != 1:

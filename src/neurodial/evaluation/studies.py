@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from neurodial.attribution.methods import CNA
+from neurodial.attribution.methods import CNA, Dose
 from neurodial.circuit.circuit import Circuit
 from neurodial.circuit.compare import Comparison, compare
 from neurodial.discovery import discover
@@ -177,7 +177,7 @@ def transfer(
     subjects: tuple[Subject, Subject],
     pairs: PairSet,
     *,
-    method: CNA | None = None,
+    method: CNA | Dose | None = None,
     grid: Grid | None = None,
     progress: Progress = silent,
 ) -> Transfer:
@@ -187,7 +187,7 @@ def transfer(
         ModelMismatchError: the models have different neurons.
     """
     grid = grid or Grid()
-    found = [discover(subject, pairs.discovery, method=method, progress=progress) for subject in subjects]
+    found = [discover(subject, pairs, method=method, progress=progress) for subject in subjects]
     reports = {}
     for source, circuit in enumerate(found):
         for target, subject in enumerate(subjects):

@@ -97,13 +97,17 @@ class Contrast:
     @property
     def record(self) -> dict[str, object]:
         """What a result keeps of its prompts: their hash, their numbers, and a short hash of each."""
-        sides = (self.positive, self.negative)
         return {
             "hash": self.hash,
             "positive": len(self.positive),
             "negative": len(self.negative),
-            "digests": sorted(prompt_digest(example.prompt) for side in sides for example in side),
+            "digests": list(self.digests),
         }
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """A short hash of every prompt, in order of the hashes."""
+        return tuple(sorted(prompt_digest(example.prompt) for example in (*self.positive, *self.negative)))
 
     @property
     def hash(self) -> str:

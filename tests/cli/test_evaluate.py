@@ -1,0 +1,105 @@
+"""`neurodial evaluate`, `detectors` and `study`, from what a user types to files."""
+
+import json
+
+import pytest
+
+from neurodial.cli.main import main
+from neurodial.evaluation.comparators.methods import COMPARATORS
+from neurodial.model.tiny import tiny_subject
+
+ANSWERS = '"positive_answer": "yes it is", "negative_answer": "no it is not"'
+MEASURE = [
+    *("--detectors", "regex:[a-m]", "--neutral", "1", "--over-refusal", "0", "--perplexity", "0"),
+    *("--max-new-tokens", "2"),
+]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    subject = tiny_subject()
+    subject.model.save_pretrained(folder / "model")
+    subject.tokenizer.save_pretrained(folder / "model")
+    lines = [
+        f'{{"split": "{split}", "positive": "Bad {split} {n}", "negative": "Good {split} {n}", {ANSWERS}}}'
+        for split in ("discovery", "development", "test")
+        for n in range(2)
+    ]
+    (folder / "tone.jsonl").write_text("\n".join(lines))
+    (folder / "tone.toml").write_text('name = "tone"\nmargin = "answer"\ndetector = "formality"\n')
+    discover = ["discover", str(folder / "model"), "-b", str(folder / "tone.toml"), "--count", "3", "--folds", "0"]
+    main([*discover, "--universal", "none", "-o", str(folder / "tone.circuit.json")])
+    return folder
+
+
+def run(*arguments):
+    """Run the command line; the exit status."""
+    try:
+        main([str(argument) for argument in arguments])
+    except SystemExit as stopped:
+        return stopped.code
+    return 0
+
+
+def test_evaluate_writes_a_report_and_goes_on(workplace, capsys):
+    output = workplace / "report"
+    command = ["evaluate", workplace / "model", workplace / "tone.circuit.json", "-b", workplace / "tone.toml"]
+    command += ["--dials=-1,1", "--against", "random", *MEASURE, "-o", output]
+    assert run(*command) == 0
+    shown = capsys.readouterr().out
+    assert "unsteered" in shown
+    assert "random (seed 2)" in shown
+    value = json.loads((output / "report.json").read_text())
+    assert {arm["dial"] for arm in value["arms"]} == {-1.0, 0.0, 1.0}
+    assert (output / "report.html").read_text().startswith("<!doctype html>")
+    rows = (output / "generations.jsonl").read_text()
+    assert run(*command, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["format"] == "neurodial.report"
+    assert (output / "generations.jsonl").read_text() == rows
+    assert run(*command, "--seed", "5") == 1
+    assert "another run" in capsys.readouterr().err
+
+
+def test_evaluate_says_what_is_wrong_before_the_model_is_loaded(workplace, capsys):
+    base = ["evaluate", workplace / "no-model", "-o", workplace / "other"]
+    circuit = workplace / "tone.circuit.json"
+    assert run(*base) == 1
+    assert "nothing to evaluate" in capsys.readouterr().err
+    assert run(*base, circuit, "--against", "cca") == 1
+    assert min(COMPARATORS) in capsys.readouterr().err
+    assert run(*base, circuit, "--dials", "1,1") == 1
+    assert "each dial once" in capsys.readouterr().err
+    assert run(*base, circuit, "--neutral", "-3") == 1
+    assert run(*base, circuit, "--rubric", "x") == 1
+    assert run(*base, circuit, "--test-set", "xtest") == 1
+    assert "xstest" in capsys.readouterr().err
+
+
+def test_detectors_are_listed_and_checked(workplace, capsys):
+    assert run("detectors", "--json") == 0
+    assert {"refusal", "refusal:jailbreakbench"} <= {row["name"] for row in json.loads(capsys.readouterr().out)}
+    assert run("detectors", "check", "--split", "test", "-d", "refusal", "--json") == 0
+    [found] = json.loads(capsys.readouterr().out)
+    assert found["recall"]["n"] == 55
+    path = workplace / "mine.jsonl"
+    path.write_text('{"prompt": "Tea?", "answer": "No.", "label": "shown"}\n')
+    assert run("detectors", "check", path, "-d", "regex:^yes", "--wrong", "1") == 0
+    assert "called absent" in capsys.readouterr().out
+    assert run("detectors", "check", path, "-d", "refusel") == 1
+    assert "refusal" in capsys.readouterr().err
+
+
+def test_a_study_states_its_bill_and_writes_its_folder(workplace, capsys):
+    output = workplace / "sweep"
+    command = ["study", "sweep", workplace / "model", workplace / "tone.circuit.json", "-b", workplace / "tone.toml"]
+    assert run(*command, "--counts", "1,3", "--dials", "1", "--points", "none", *MEASURE, "-o", output) == 0
+    said = capsys.readouterr()
+    assert "token bill" in said.err
+    assert "3 neurons" in said.out
+    assert (output / "dense" / "report.html").exists()
+    assert run(*command, "--counts", "x", "-o", output) == 1
+    assert (
+        run("study", "layers", workplace / "model", "-b", workplace / "tone.toml", "--shuffles", "2", "-o", output) == 0
+    )
+    assert "expected" in capsys.readouterr().out
