@@ -78,7 +78,7 @@ def test_an_empty_circuit_is_one():
 
 def test_a_circuit_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Circuit.of([A]).name = "other"  # type: ignore[misc]
+        Circuit.of([A]).name = "other"
 
 
 def test_stability_is_the_mean_over_folds():
