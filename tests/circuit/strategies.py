@@ -35,6 +35,7 @@ def origins(draw) -> Origin:
         versions=draw(st.dictionaries(st.text(max_size=5), st.text(max_size=5))),
         seed=draw(st.none() | st.integers()),
         created=draw(st.text(max_size=10)),
+        report=draw(st.none() | JSON),
     )
 
 

@@ -1,5 +1,6 @@
 """Circuit files: what is written comes back, what is damaged is refused, and old files stay readable."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,13 @@ def test_a_file_of_this_version_is_written_as_ever():
     """A change of the text without a new version would part files that claim to be alike."""
     path = GOLDEN / f"circuit-v{VERSION}.json"
     assert circuit_json(read_circuit(path)) == path.read_text(encoding="utf-8")
+
+
+def test_a_report_is_written_only_where_there_is_one():
+    """It came after version 1, whose files have none."""
+    assert "report" not in json.loads(circuit_json(CIRCUIT))
+    measured = dataclasses.replace(CIRCUIT, origin=dataclasses.replace(CIRCUIT.origin, report={"kl": 0.05}))
+    assert parse_circuit(json.loads(circuit_json(measured)), place="here").origin.report == {"kl": 0.05}
 
 
 # ------------------------------------------------------------------------------------------- what is refused

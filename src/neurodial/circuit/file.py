@@ -83,6 +83,8 @@ def circuit_json(circuit: Circuit) -> str:
             "dose": [row.dose for row in circuit],
         },
     }
+    if origin.report is None:
+        del value["report"]  # came after version 1: a circuit without one is written as it always was
     return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
 
