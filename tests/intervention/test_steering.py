@@ -257,6 +257,16 @@ def test_gradients_pass_through_steering():
     assert float(gradient[:, zeroed.index].abs().max()) == 0, "a column whose neuron is zero gets no gradient"
 
 
+def test_a_pass_without_gradients_does_not_spoil_a_later_one_with_them():
+    subject = fresh()
+    [row] = tokens_of(subject)
+    with nd.steer(subject, nd.Scale(circuit_of(subject)), nd.ProjectOut(VECTOR)):
+        with torch.inference_mode():
+            subject.model(torch.tensor([row]))
+        subject.model(torch.tensor([row])).logits.sum().backward()
+    assert subject.down(subject.sites[0]).weight.grad is not None
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_half_precision_is_steered_in_half_precision(dtype):
     subject, twin = fresh(), fresh()

@@ -100,8 +100,9 @@ class Steering:
 
     def _choose(self, number: int, hidden: Tensor) -> tuple[Tensor, ...]:
         """The settings of an edit for the cells of a batch; kept until rows, phases or dials change."""
-        pick = self._pick(hidden)
-        return tuple(pick.of(tensor) for tensor in self._bank(number, hidden).tensors())
+        with torch.inference_mode(mode=False):  # a later pass may want gradients
+            pick = self._pick(hidden)
+            return tuple(pick.of(tensor) for tensor in self._bank(number, hidden).tensors())
 
     def _pick(self, hidden: Tensor) -> Pick:
         _, tokens, cached = self._shape
