@@ -78,7 +78,7 @@ def recorded(subject):
     tokens = torch.tensor([QUESTION.tokens])
     passed = subject.model(tokens, output_attentions=True, output_hidden_states=True)
     block = subject.blocks[1]
-    kept = {}
+    kept: dict[str, torch.Tensor] = {}
     handles = [
         block.post_attention_layernorm.register_forward_pre_hook(lambda m, args: kept.update(middle=args[0][0])),
         block.mlp.down_proj.register_forward_pre_hook(lambda m, args: kept.update(neurons=args[0][0])),

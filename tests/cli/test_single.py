@@ -49,6 +49,8 @@ def test_every_option_of_single_changes_the_result(model, behaviour, capsys):
     assert len(sweep("--candidates", "2")) == 10
     assert len(sweep("--steps", "0,3")) == 10
     assert {row["neuron"][0] for row in sweep("--layers", "0.5")} == {0}
+    with pytest.raises(OptionError, match="may have 2 tokens"):
+        sweep("--pin", "anchored", "--opener-length", "2")
     constant, followed = (sweep("--steps", "4", "--pin", kind) for kind in ("constant", "anchored"))
     faint = sweep("--steps", "4", "--pin", "anchored", "--strength", "1e-6")
     rates = [{row["opener_on_positive"] for row in rows} for rows in (constant, followed, faint)]

@@ -152,6 +152,7 @@ def test_bad_options_are_refused():
         lambda: SingleNeuron(steps=()),
         lambda: SingleNeuron(steps=(-1.0,)),
         lambda: SingleNeuron(steps=(0.0,), pin="anchored"),
+        lambda: SingleNeuron(pin="anchored", openers=OpenerSearch(length=2)),
         lambda: CandidateSearch(layers=0.0),
         lambda: CandidateSearch(count=0),
         lambda: Audit(counts=()),

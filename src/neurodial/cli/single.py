@@ -25,6 +25,7 @@ def single(
     behaviour: Annotated[str, Parameter(name=["--behaviour", "-b"])],
     candidates: int = 5,
     layers: float = 2 / 3,
+    opener_length: int = 1,
     steps: str = "0,1,2,4,8",
     pin: Literal["constant", "anchored"] = "constant",
     strength: float = 1.0,
@@ -39,6 +40,7 @@ def single(
         behaviour: a shipped behaviour (see `neurodial behaviours`), or a .jsonl, .csv or .toml file.
         candidates: how many neurons are steered for real, on the development prompts.
         layers: share of the layers that is searched, from the first; the paper takes two thirds.
+        opener_length: longest opener in tokens; the paper reads the answer's first token.
         steps: values to pin to, as multiples of the neuron's mean on the behaviour's prompts, sign turned.
         pin: constant, or anchored: a value that follows the context, up to the step's.
         strength: how fast an anchored value follows.
@@ -47,11 +49,13 @@ def single(
         loading: how the model is loaded.
     """
     from neurodial.attribution.single import CandidateSearch
+    from neurodial.measurement.openers import OpenerSearch
     from neurodial.measurement.single import SingleNeuron, single_neuron
     from neurodial.prompts.behaviours import read_pairs
 
     method = SingleNeuron(
         candidates=CandidateSearch(layers=layers, count=candidates),
+        openers=OpenerSearch(length=opener_length),
         steps=tuple(_numbers("steps", steps)),
         pin=pin,
         strength=strength,

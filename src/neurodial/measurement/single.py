@@ -41,7 +41,8 @@ class SingleNeuron:
         strength: `k` of the anchor.
 
     Raises:
-        OptionError: no steps, or one that is negative or not finite; an anchor with steps of 0 alone.
+        OptionError: no steps, or one that is negative or not finite; an anchor with steps of 0 alone, or with
+            openers of several tokens.
 
     Example:
         >>> SingleNeuron(steps=(0.0, 2.0)).candidates.count
@@ -59,6 +60,11 @@ class SingleNeuron:
             raise UnknownNameError(f"The pin is {self.pin!r}.", fix=near_names(self.pin, get_args(PinKind)))
         if self.pin == "anchored" and not any(self.steps):
             raise OptionError(f"The steps are {self.steps}.", wanted="a step above 0: an anchor needs a direction")
+        if self.pin == "anchored" and self.openers.length > 1:
+            raise OptionError(
+                f"The openers may have {self.openers.length} tokens.",
+                wanted="openers of one token with anchored pins, which read the prompt's last tokens",
+            )
         if not self.steps or not all(0 <= step < math.inf for step in self.steps):
             raise OptionError(f"The steps are {self.steps}.", wanted="at least one; numbers from 0 on")
 
