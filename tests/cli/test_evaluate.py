@@ -29,7 +29,7 @@ def workplace(tmp_path_factory):
     (folder / "tone.jsonl").write_text("\n".join(lines))
     (folder / "tone.toml").write_text('name = "tone"\nmargin = "answer"\ndetector = "formality"\n')
     discover = ["discover", str(folder / "model"), "-b", str(folder / "tone.toml"), "--count", "3", "--folds", "0"]
-    main([*discover, "--universal", "none", "-o", str(folder / "tone.circuit.json")])
+    assert run(*discover, "--universal", "none", "-o", folder / "tone.circuit.json") == 0
     return folder
 
 

@@ -12,6 +12,7 @@ import importlib.util
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache as remember
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from neurodial.intervention.base import Intervention
 from neurodial.intervention.steer import steer
 from neurodial.model.subject import Subject
 
+_FEWSHOT_SEED = 1234
 _MAIN = ("acc,none", "exact_match,none", "acc_norm,none")
 
 
@@ -56,13 +58,13 @@ def check_tasks(tasks: Sequence[str]) -> None:
     if not tasks:
         return
     _require()
-    from lm_eval.tasks import TaskManager
-
-    known = set(TaskManager().all_tasks)
     for task in tasks:
         if _is_file(task):
             read_task_file(Path(task))
-        elif task not in known:
+    named = [task for task in tasks if not _is_file(task)]
+    known = set(_manager(shipped=True).all_tasks) if named else set()
+    for task in named:
+        if task not in known:
             raise UnknownNameError(
                 f"lm-evaluation-harness has no task {task!r}.",
                 wanted="a task's name, or the path of a task file (.yaml)",
@@ -80,12 +82,12 @@ def run_tasks(
         OptionError: a task's data can't be had, for example because there is no network.
     """
     _require()
-    from lm_eval import simple_evaluate
+    from lm_eval.api.model import CachingLM
+    from lm_eval.evaluator import evaluate
     from lm_eval.models.huggingface import HFLM
 
     for name in ("lm_eval", "lm-eval", "datasets"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    tasks: list[Any] = [read_task_file(Path(task)) if _is_file(task) else task for task in options.tasks]
     wrapped = HFLM(
         pretrained=subject.model,
         tokenizer=subject.tokenizer,
@@ -95,16 +97,13 @@ def run_tasks(
     )
     try:
         with steer(subject, *([] if intervention is None else [intervention])):
-            found = simple_evaluate(
-                model=wrapped,
-                tasks=tasks,
-                num_fewshot=options.fewshot,
+            found = evaluate(
+                lm=wrapped if cache is None else CachingLM(wrapped, f"{cache}.db"),
+                task_dict=_loaded(options),
                 limit=options.limit,
-                use_cache=None if cache is None else str(cache),
                 apply_chat_template=options.chat,
                 bootstrap_iters=0,
                 log_samples=False,
-                verbosity="ERROR",
             )
     except (OSError, ConnectionError, ValueError) as error:
         said = str(error).splitlines()[0] if str(error) else repr(error)
@@ -113,6 +112,28 @@ def run_tasks(
             fix="Their data come from the Hub: go online without HF_HUB_OFFLINE, or pass a task file with local data.",
         ) from error
     return [] if found is None else _results(found)
+
+
+def _loaded(options: HarnessOptions) -> Any:
+    """The tasks, with the number of examples that was asked for.
+
+    The harness's own list takes long to read: it is read once, and only where a task is named, not brought as a file.
+    """
+    tasks: list[Any] = [read_task_file(Path(task)) if _is_file(task) else task for task in options.tasks]
+    loaded = _manager(shipped=any(isinstance(task, str) for task in tasks)).load(tasks)
+    for task in loaded["tasks"].values():
+        own = task.get_config("num_fewshot")
+        if own is None or (options.fewshot is not None and own != 0):
+            task.set_config(key="num_fewshot", value=options.fewshot or 0)
+        task.set_fewshot_seed(seed=_FEWSHOT_SEED)
+    return loaded
+
+
+@remember
+def _manager(*, shipped: bool) -> Any:
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager(include_defaults=shipped)
 
 
 def read_task_file(path: Path) -> dict[str, Any]:
