@@ -144,9 +144,20 @@ def test_openers_are_the_shortest_beginnings_that_tell_the_sides_apart():
 
 def test_rarity_decides_how_far_down_an_opener_is_followed():
     subject = tiny_subject()
-    positive, negative = answers(subject, ["ab"] * 10), answers(subject, ["ac"] * 2 + ["x"] * 18)
-    assert openers_of(subject, positive, negative, search=OpenerSearch(rarity=0.2)).texts == ("a",)
-    assert openers_of(subject, positive, negative, search=OpenerSearch(rarity=0.05)).texts == ("ab",)
+    positive, negative = answers(subject, ["ab"] * 5 + ["ac"] * 5), answers(subject, ["ac"] * 3 + ["x"] * 7)
+    assert openers_of(subject, positive, negative, search=OpenerSearch(rarity=0.4)).texts == ("a",)
+    assert openers_of(subject, positive, negative, search=OpenerSearch(rarity=0.2)).texts == ("ab",)
+
+
+def test_an_opener_is_no_longer_than_it_must_be():
+    """A behaviour that the other side shows too, less often, still has openers; what both sides share is left out."""
+    subject = tiny_subject()
+    positive = answers(subject, ["No, x"] * 4 + ["No, y"] * 4 + ["Now"] * 2)
+    negative = answers(subject, ["No, z"] * 3 + ["Now"] * 5 + ["Yes"] * 2)
+    found = openers_of(subject, positive, negative, search=OpenerSearch(length=4, price=0.2))
+    assert found.texts == ("No,",)
+    assert (found.positive, found.negative) == (0.8, 0.3)
+    assert openers_of(subject, positive, negative, search=OpenerSearch(length=5, price=0.0)).negative == 0.0
 
 
 def test_no_opener_separates_the_sides():

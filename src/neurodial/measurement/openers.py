@@ -1,9 +1,10 @@
 """Finding how a behaviour's answers begin, from the model's own greedy answers.
 
 1. Answer P+ and P- greedily, a few tokens each.
-2. Go down the tree of answer beginnings. A beginning that enough of the answers to P+ have, and that is rare among the
-   answers to P-, is an opener; one that is common on both sides is followed further down.
-   So no opener begins another.
+2. In the tree of answer beginnings choose, from the leaves up, the beginnings that tell the sides apart best: a
+   beginning is worth its share of P+ less its share of P- less a price for each opener, and is taken where that is
+   more than its continuations are worth together. So no opener begins another, and none is longer than it must be.
+   Beginnings that few answers to P+ have, or that are too common among those to P-, are no openers.
 3. Keep the most frequent ones and report the share of answers on either side that begin with one.
 """
 
@@ -32,6 +33,7 @@ class OpenerSearch:
         count: how many openers are kept.
         share: the least share of the answers to P+ that begin with an opener.
         rarity: at most this many times as frequent among the answers to P- as among those to P+.
+        price: how much better an opener must tell the sides apart to be worth having.
         coverage: the least share of the answers to P+ that all openers together must reach.
 
     Example:
@@ -42,16 +44,17 @@ class OpenerSearch:
     length: int = 5
     count: int = 8
     share: float = 0.02
-    rarity: float = 0.1
+    rarity: float = 0.5
+    price: float = 0.03
     coverage: float = 0.1
 
     def __post_init__(self) -> None:
         if self.length < 1 or self.count < 1:
             raise OptionError(f"Openers of length {self.length}, {self.count} of them.", wanted="at least 1 of each")
-        if not (0 <= self.share <= 1 and 0 <= self.rarity < 1 and 0 <= self.coverage <= 1):
+        if not (0 <= self.share <= 1 and 0 <= self.rarity < 1 and 0 <= self.coverage <= 1 and self.price >= 0):
             raise OptionError(
-                f"share {self.share}, rarity {self.rarity}, coverage {self.coverage}.",
-                wanted="shares from 0 to 1, rarity below 1",
+                f"share {self.share}, rarity {self.rarity}, coverage {self.coverage}, price {self.price}.",
+                wanted="shares from 0 to 1, rarity below 1, a price of 0 or more",
             )
 
 
@@ -86,8 +89,9 @@ def openers_of(
     search = search or OpenerSearch()
     shows = [answer.tokens for answer in positive]
     lacks = [answer.tokens for answer in negative]
-    found = _descend(_counts(shows, search.length), _counts(lacks, search.length), len(shows), len(lacks), search)
-    chosen = tuple(opener for _, opener in sorted(found, key=lambda item: (-item[0], item[1]))[: search.count])
+    counts = _counts(shows, search.length)
+    _, found = _best((), counts, _counts(lacks, search.length), (len(shows), len(lacks)), search)
+    chosen = tuple(sorted(found, key=lambda opener: (-counts[opener], opener))[: search.count])
     reached = _covered(shows, chosen)
     if not chosen or reached < search.coverage:
         raise MarginError(
@@ -103,23 +107,25 @@ def openers_of(
     return Openers(chosen, texts, reached, _covered(lacks, chosen))
 
 
-def _descend(
-    positive: Counter[Tokens], negative: Counter[Tokens], shown: int, lacking: int, search: OpenerSearch
-) -> list[tuple[int, Tokens]]:
-    """Frequencies and openers: the shortest beginnings that are frequent on one side and rare on the other."""
-    least = max(2 if shown > 2 else 1, search.share * shown)
-    frontier: list[Tokens] = [beginning for beginning in positive if len(beginning) == 1]
-    found: list[tuple[int, Tokens]] = []
-    while frontier:
-        beginning = frontier.pop()
-        count = positive[beginning]
-        if count < least:
-            continue
-        if negative[beginning] / max(1, lacking) <= search.rarity * count / shown:
-            found.append((count, beginning))
-        else:
-            frontier.extend(b for b in positive if len(b) == len(beginning) + 1 and b[:-1] == beginning)
-    return found
+def _best(
+    beginning: Tokens,
+    positive: Counter[Tokens],
+    negative: Counter[Tokens],
+    sizes: tuple[int, int],
+    search: OpenerSearch,
+) -> tuple[float, list[Tokens]]:
+    """What the best openers below a beginning are worth, and which they are."""
+    longer = [b for b in positive if len(b) == len(beginning) + 1 and b[:-1] == beginning]
+    least = max(2 if sizes[0] > 2 else 1, search.share * sizes[0])
+    parts = [_best(b, positive, negative, sizes, search) for b in sorted(longer) if positive[b] >= least]
+    worth, openers = sum(part for part, _ in parts), [opener for _, found in parts for opener in found]
+    if not beginning:
+        return worth, openers
+    shown, lacking = positive[beginning] / sizes[0], negative[beginning] / max(1, sizes[1])
+    alone = shown - lacking - search.price
+    if lacking <= search.rarity * shown and alone > 0 and alone >= worth:
+        return alone, [beginning]
+    return worth, openers
 
 
 def _counts(answers: Sequence[Tokens], length: int) -> Counter[Tokens]:
