@@ -401,7 +401,7 @@ def test_what_only_the_model_can_tell_is_refused_before_any_work(
         ("nowhere", None, "There is no such local path"),
         ("some/model", None, "HF_HUB_OFFLINE"),
         ("model.gguf", None, "There is no GGUF file"),
-        ("empty", "", "Is the folder complete?"),
+        ("empty", "", "Is it complete?"),
         ("unknown", '{"model_type": "mamba"}', "No family record describes the model type 'mamba'"),
         ("experts", '{"model_type": "mixtral"}', "mixture of experts"),
     ],

@@ -225,6 +225,7 @@ def test_an_adapters_up_rows_are_scaled_with_the_base(adapted):
 
 @pytest.mark.demo
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_circuit_is_baked_into_a_real_quantised_file(tmp_path):
     from neurodial.model.load import load
 

@@ -67,10 +67,11 @@ class Bank(ABC):
         """The same edit with other settings."""
 
     @abstractmethod
-    def apply(
-        self, hidden: Float[Tensor, "row token feature"], *settings: Tensor
-    ) -> Float[Tensor, "row token feature"]:
-        """The edited tensor, never in place; `settings` are those that a `Pick` chose from `tensors`, in order."""
+    def apply(self, hidden: Tensor, *settings: Tensor) -> Tensor:
+        """The edited (row, token, feature), never in place; `settings` are what a `Pick` chose from `tensors`, in order.
+
+        Plain tensors in the signature: it also runs under torch.compile, which shape checks would break.
+        """
 
     def neutral(self) -> Bank:
         """One slot that changes nothing."""
@@ -105,9 +106,7 @@ class Multiply(Bank):
         """Multipliers instead of doses: subtracted once in float64, not at every token."""
         return Multiply((1 - self.doses).to(device, dtype), are_multipliers=True)
 
-    def apply(
-        self, hidden: Float[Tensor, "row token feature"], *settings: Tensor
-    ) -> Float[Tensor, "row token feature"]:
+    def apply(self, hidden: Tensor, *settings: Tensor) -> Tensor:
         """One multiply."""
         return hidden * settings[0]
 
@@ -126,9 +125,7 @@ class Add(Bank):
         """The same with other vectors."""
         return Add(tensors[0])
 
-    def apply(
-        self, hidden: Float[Tensor, "row token feature"], *settings: Tensor
-    ) -> Float[Tensor, "row token feature"]:
+    def apply(self, hidden: Tensor, *settings: Tensor) -> Tensor:
         """One addition."""
         return hidden + settings[0]
 
@@ -153,9 +150,7 @@ class Project(Bank):
         wide = torch.promote_types(dtype, torch.float32)
         return self.with_tensors([tensor.to(device, wide) for tensor in self.tensors()])
 
-    def apply(
-        self, hidden: Float[Tensor, "row token feature"], *settings: Tensor
-    ) -> Float[Tensor, "row token feature"]:
+    def apply(self, hidden: Tensor, *settings: Tensor) -> Tensor:
         """One projection, rounded to the activation's precision once, at its end."""
         direction, strength = settings
         wide = hidden.to(direction.dtype)
@@ -178,9 +173,7 @@ class Replace(Bank):
         """The same with other settings."""
         return Replace(*tensors)
 
-    def apply(
-        self, hidden: Float[Tensor, "row token feature"], *settings: Tensor
-    ) -> Float[Tensor, "row token feature"]:
+    def apply(self, hidden: Tensor, *settings: Tensor) -> Tensor:
         """An interpolation, exact at both ends: share 0 leaves the activation bit for bit, share 1 gives the value."""
         value, share = settings
         return torch.where(share == 0, hidden, torch.lerp(hidden, value.expand_as(hidden), share))
