@@ -129,7 +129,7 @@ def test_an_exported_adapter_gives_the_same_log_likelihoods(task, tmp_path):
 @pytest.mark.slow
 def test_unknown_tasks_and_bad_files(tmp_path):
     with pytest.raises(UnknownNameError, match="mmlu"):
-        check_tasks(["mmmlu"])
+        check_tasks(["mmluu"])
     with pytest.raises(FileError):
         check_tasks([str(tmp_path / "none.yaml")])
     (tmp_path / "list.yaml").write_text("- a\n- b\n")

@@ -48,7 +48,7 @@ def test_a_choice_is_the_sorted_list_cut_off(layers, sign, data):
     for count in (1, 2, len(everything)):
         rule = Rule(nd.Count(count), sign, skipped, excluded)
         if not wanted:
-            with pytest.raises(OptionError, match="No neuron is left|Every layer is skipped"):
+            with pytest.raises(OptionError, match=r"No neuron is left|Every layer is skipped"):
                 choose(scores_of(layers), rule)
             continue
         rows = choose(scores_of(layers), rule)

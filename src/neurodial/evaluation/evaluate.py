@@ -183,7 +183,9 @@ def _harness(subject: Subject, arms: Sequence[Arm], options: HarnessOptions, sto
         for arm, task in pending:
             cache = store.file(f"cache-{sha256(arm.key)[:12]}")
             found = run_tasks(subject, arm.intervention, replace(options, tasks=(task,)), cache=cache)
-            rows = [{"arm": arm.key, "measure": f"task:{one.task}", **describe(one)} for one in found]
+            rows = [
+                {**describe(one), "arm": arm.key, "measure": f"task:{one.task}", "metric": one.measure} for one in found
+            ]
             store.append("measures", [*rows, {"arm": arm.key, "measure": f"harness:{task}"}])
             advance(1)
 

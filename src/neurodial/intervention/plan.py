@@ -68,7 +68,7 @@ class Bank(ABC):
 
     @abstractmethod
     def apply(self, hidden: Tensor, *settings: Tensor) -> Tensor:
-        """The edited (row, token, feature), never in place; `settings` are what a `Pick` chose from `tensors`, in order.
+        """The edited (row, token, feature), never in place; `settings` are what a `Pick` chose, in order.
 
         Plain tensors in the signature: it also runs under torch.compile, which shape checks would break.
         """

@@ -79,8 +79,8 @@ class Steering:
         def apply(hidden: Tensor) -> Tensor:
             key = (number, hidden.shape[0], hidden.device, hidden.dtype)
             settings = self._chosen.get(key)
-            if settings is None:
-                settings = self._chosen[key] = self._choose(number, hidden)
+            if settings is None:  # chosen outside the compiler, once: it knows neither inference mode nor shape checks
+                settings = self._chosen[key] = torch.compiler.disable(self._choose)(number, hidden)
             return self.plan.edits[number][1].apply(hidden, *settings)
 
         return apply

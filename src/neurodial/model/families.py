@@ -244,7 +244,8 @@ def family_of(text_config: object) -> Family:
 def _record_to_write(model_type: str) -> str:
     return (
         "To teach neurodial this family, add a record to neurodial/model/families.py with the module paths that "
-        f"print(model) shows; norm is rms, rms_plus_one or layer:\n    Family(name={model_type!r}, model_types=({model_type!r},), blocks='layers', "
+        "print(model) shows; norm is rms, rms_plus_one or layer:\n"
+        f"    Family(name={model_type!r}, model_types=({model_type!r},), blocks='layers', "
         "down='mlp.down_proj', up='mlp.up_proj', gate='mlp.gate_proj' or None, activation='mlp.act_fn', "
         "attention_write='self_attn.o_proj', mlp_write='mlp.down_proj', norms=('input_layernorm', "
         "'post_attention_layernorm'), norm='rms', query_key=('self_attn.q_proj', 'self_attn.k_proj'), "
