@@ -118,7 +118,7 @@ def _best(
     longer = [b for b in positive if len(b) == len(beginning) + 1 and b[:-1] == beginning]
     least = max(2 if sizes[0] > 2 else 1, search.share * sizes[0])
     parts = [_best(b, positive, negative, sizes, search) for b in sorted(longer) if positive[b] >= least]
-    worth, openers = sum(part for part, _ in parts), [opener for _, found in parts for opener in found]
+    worth, openers = sum((part for part, _ in parts), 0.0), [opener for _, found in parts for opener in found]
     if not beginning:
         return worth, openers
     shown, lacking = positive[beginning] / sizes[0], negative[beginning] / max(1, sizes[1])
