@@ -199,6 +199,7 @@ def test_a_phase_is_one_number_where_all_cells_agree():
     assert phases_of(0, 5, [5, 7], device) == 0
     assert phases_of(7, 1, [5, 7], device) == 1
     assert phases_of(3, 3, [5, 4], device).tolist() == [[0, 0, 1], [0, 1, 1]]
+    assert phases_of(6, 1, [5, 7], device).tolist() == [[1], [0]]  # one row still reads its prompt
 
 
 def test_marks_are_taken_back():
