@@ -103,6 +103,19 @@ def on_block_output(subject: Subject, layer: int, edit: Edit) -> Handle:
     return subject.blocks[layer].register_forward_hook(_output_hook(edit))
 
 
+def on_head(subject: Subject) -> Handle:
+    """Give the output head contiguous rows.
+
+    Generation asks for the last position's logits only: a slice. For a slice, torch's linear layer repeats the head's
+    whole weight once for every row (measured on a CPU in bfloat16: 14 of the 21 seconds of a short generation).
+    """
+    if any(_is_compiled(module) for module in (subject.model, subject.decoder)):
+        return Handles([])  # compiled code copies nothing, and a new hook would compile it again
+    head = subject.model.get_output_embeddings()
+    handle: Handle = head.register_forward_pre_hook(lambda _module, args: (args[0].contiguous(), *args[1:]))
+    return handle
+
+
 def on_embedding(subject: Subject, edit: Edit) -> Handle:
     """Read or replace the residual stream before the first block, (row, token, hidden)."""
 
