@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from tests.subjects import circuit_of
@@ -146,15 +147,25 @@ def test_a_circuit_of_another_model_needs_force(circuit, capsys, tmp_path):
     assert json.loads(run(capsys, "steer", tmp_path, circuit, "--force", *options))["prompt"] == "Hello"
 
 
-def test_the_demo_writes_its_three_files_and_again_over_its_own(folder, capsys, tmp_path, monkeypatch):
+def test_the_demo_writes_its_files_and_again_over_its_own(folder, capsys, tmp_path, monkeypatch):
     from neurodial.evaluation import demonstration
+    from neurodial.evaluation.options import Evaluation
 
-    monkeypatch.setattr(
-        demonstration, "SHORT", demonstration.Profile(prompts=3, decoding=Decoding(max_new_tokens=2, batch_size=8))
+    options = Evaluation(
+        prompts=3,
+        neutral=2,
+        over_refusal=0,
+        perplexity=2,
+        divergence_tokens=4,
+        decoding=Decoding(max_new_tokens=2, batch_size=8),
     )
+    monkeypatch.setattr(demonstration, "SHORT", replace(demonstration.SHORT, options=options))
     out = tmp_path / "demo"
-    for _ in range(2):
-        assert "What was found" in run(capsys, "demo", "--model", folder, "--short", "-o", out)
-    assert sorted(path.name for path in out.iterdir()) == ["refusal.circuit.json", "report.html", "report.json"]
-    figures = json.loads(run(capsys, "demo", "--model", folder, "--short", "-o", out, "--json"))
-    assert figures["sides"][0]["refused_harmful"]["n"] == 3
+    text = run(capsys, "demo", "--model", folder, "--short", "-o", out)
+    assert "What was found" in text
+    assert "cna picked" in " ".join(text.split())
+    names = {path.name for path in out.iterdir()}
+    assert {"cna.circuit.json", "demo.json", "rows", "report.html", "report.json"} <= names
+    figures = json.loads((out / "report.json").read_text())
+    assert figures["format"] == "neurodial.report"
+    assert figures["arms"][0]["metrics"]["rate:refusal"]["n"] == 3

@@ -6,97 +6,145 @@ from dataclasses import replace
 import pytest
 from tests.subjects import shared
 
-from neurodial.attribution.methods import CNA
-from neurodial.errors import OptionError
-from neurodial.evaluation.demonstration import SHORT, Profile, Side, demonstrate, findings
-from neurodial.evaluation.detectors.base import Verdict
-from neurodial.evaluation.report.demonstration import demonstration_json, demonstration_page
-from neurodial.evaluation.report.page import render_page
-from neurodial.evaluation.statistics import paired_rates, rate
+from neurodial.attribution.methods import CNA, Dose
+from neurodial.circuit.select import Count
+from neurodial.errors import FileError, MarginError, OptionError
+from neurodial.evaluation import demonstration
+from neurodial.evaluation.demonstration import SHORT, Profile, demonstrate, findings, start
+from neurodial.evaluation.options import Evaluation
+from neurodial.evaluation.store import read_rows
 from neurodial.intervention.scale import Scale
 from neurodial.measurement.generate import generate
 from neurodial.measurement.options import Decoding
 from neurodial.prompts.pairs import PairSet
 
-PROFILE = Profile(prompts=3, dials=(-1.0, 0.0, 1.0), decoding=Decoding(max_new_tokens=4, batch_size=8))
+DECODING = Decoding(max_new_tokens=4, batch_size=8)
+SMALL = Evaluation(prompts=3, neutral=2, over_refusal=0, perplexity=2, divergence_tokens=4, decoding=DECODING)
+PROFILE = Profile(
+    cna=CNA(universal=None, folds=2),
+    dose=Dose(budget=0.5, folds=0, draws=1, answer_tokens=4, select=Count(2)),
+    dials=(-1.0, 1.0),
+    options=SMALL,
+)
 
 
 @pytest.fixture(scope="module")
-def shown():
-    return demonstrate(shared(), PairSet.read("refusal"), PROFILE, method=CNA(universal=None))
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo") / "out"
+    return demonstrate(shared(), PairSet.read("refusal"), PROFILE, folder), folder
 
 
-def test_each_side_holds_the_answers_of_its_dial(shown):
-    prompts = [example.prompt for example in (*shown.harmful, *shown.harmless)]
-    for dial in PROFILE.dials:
-        alone = generate(shared(), prompts, under=Scale(shown.circuit, dial), decoding=PROFILE.decoding)
-        assert list(shown.side(dial).answers) == alone
-    assert shown.side(0.0).answers != shown.side(1.0).answers
-
-
-def test_the_prompts_are_those_of_the_test_split_and_the_circuit_of_the_discovery_split(shown):
+def test_each_arm_holds_the_answers_of_its_circuit(made):
+    shown, folder = made
     pairs = PairSet.read("refusal")
-    assert shown.harmful == pairs.test.positive[:3]
-    assert shown.harmless == pairs.test.negative[:3]
-    assert shown.circuit.origin.prompts["hash"] == pairs.discovery.hash
+    prompts = [example.prompt for example in pairs.test.positive[:3]]
+    found = read_rows(folder / "rows" / "generations.jsonl")
+    rows = {(row["arm"], row["index"]): row["answer"] for row in found if row["set"] == "behaviour"}
+    scales = {f"{c.name} @ 1": Scale(c) for c in (*shown.circuits, shown.control)}
+    scales["cna @ -1"] = Scale(shown.circuits[0], -1.0)
+    for arm, scale in scales.items():
+        alone = generate(shared(), prompts, under=scale, decoding=DECODING)
+        assert [rows[arm, n] for n in range(3)] == [answer.text for answer in alone]
+    assert rows["cna @ 1", 0] != rows["unsteered", 0]
 
 
-def test_the_control_is_as_large_and_shares_no_neuron(shown):
-    assert shown.control.is_control
-    assert shown.control.label == f"{len(shown.circuit)} random neurons, dial 1"
+def test_the_circuits_are_of_the_discovery_split_and_the_control_shares_no_neuron(made):
+    shown, folder = made
+    discovery = PairSet.read("refusal").discovery
+    for circuit in shown.circuits:
+        assert circuit.origin.prompts["hash"] == discovery.hash
+        assert (folder / f"{circuit.name}.circuit.json").exists()
+    assert shown.control.name == f"{len(shown.circuits[0])} random neurons"
+    assert not {row.neuron for row in shown.control} & {row.neuron for row in shown.circuits[0]}
 
 
-def _with_refusals(side: Side, base: Side | None, harmful: int, refused: list[bool]) -> Side:
-    verdicts = tuple(Verdict("shown" if flag else "absent") for flag in refused)
-    change = None
-    if base is not None:
-        change = paired_rates([v.label == "shown" for v in base.verdicts[:harmful]], refused[:harmful])
-    return replace(
-        side,
-        verdicts=verdicts,
-        refused_harmful=rate(refused[:harmful]),
-        refused_harmless=rate(refused[harmful:]),
-        difference=change,
-    )
+@pytest.mark.parametrize(("left", "words"), [(0, "fewer"), (20, "no clear difference")])
+def test_the_words_follow_from_the_numbers(made, tmp_path, left, words):
+    shown, _ = made
+    detector = shown.report.headline.removeprefix("rate:")
+    arms = {"unsteered": 20, f"{shown.control.name} @ 1": 20, "cna @ 1": left, "dose @ 1": 0}
+    lines = [
+        {"detector": detector, "arm": arm, "set": "behaviour", "index": n, "label": "shown" if n < count else "absent"}
+        for arm, count in arms.items()
+        for n in range(20)
+    ]
+    (tmp_path / "verdicts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    cna = shown.circuits[0]
+    arm = replace(shown.report.arm("cna", 1.0), label="dose")
+    report = replace(shown.report, arms=(*shown.report.arms, arm))
+    said = findings(replace(shown, circuits=(cna, replace(cna, name="dose")), report=report), tmp_path)
+    [against_random] = [s for s in said if f"cna against {shown.control.name}" in s]
+    assert words in against_random
+    [between] = [s for s in said if "dose against cna" in s]
+    assert ("fewer" in between) == (left == 20)
 
 
-@pytest.mark.parametrize(("left", "words"), [(0, "fell"), (20, "stayed")])
-def test_the_words_follow_from_the_numbers(shown, left, words):
-    n = 20
-    base = _with_refusals(shown.side(0.0), None, n, [True] * n + [False] * n)
-    full = _with_refusals(shown.side(1.0), base, n, [number < left for number in range(n)] + [False] * n)
-    control = _with_refusals(shown.control, base, n, [True] * n + [False] * n)
-    altered = replace(shown, sides=(base, full, control), harmful=(shown.harmful[0],) * n)
-    text = " ".join(findings(altered))
-    assert f"requests {words} from 100%" in text
-    assert ("a clear change" in text) == (left == 0)
-    assert ("does more than chance" in text) == (left == 0)
+def test_the_report_holds_the_findings_and_the_marker_says_finished(made):
+    shown, folder = made
+    record = json.loads((folder / "demo.json").read_text())
+    assert record["finished"] is True
+    assert record["findings"] == list(shown.report.notes[: len(record["findings"])])
+    assert any("With one of 2 parts" in note for note in shown.report.notes)
+    assert record["profile"]["dose"]["budget"] == 0.5
 
 
-def test_the_page_leaves_answers_to_harmful_prompts_out_unless_asked(shown):
-    marked = replace(
-        shown,
-        sides=tuple(
-            replace(side, answers=tuple(replace(answer, text=f"HARM{n}") for n, answer in enumerate(side.answers)))
-            for side in shown.sides
-        ),
-    )
-    page = demonstration_page(marked)
-    assert "HARM0" not in render_page(page)
-    assert "HARM3" in render_page(page)  # the first harmless prompt's
-    assert "HARM0" in render_page(page, show_harmful=True)
+def test_a_finished_demo_is_done_again_and_an_unfinished_one_gone_on_with(made, tmp_path, monkeypatch):
+    shown, _ = made
+    pairs = PairSet.read("refusal")
+    calls = []
+    plain = demonstration.evaluate
+
+    def breaks(*args, **kwargs):
+        plain(*args, **kwargs)
+        calls.append(1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demonstration, "evaluate", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        demonstrate(shared(), pairs, PROFILE, tmp_path / "x")
+    monkeypatch.setattr(demonstration, "evaluate", plain)
+    before = (tmp_path / "x" / "rows" / "generations.jsonl").read_text()
+    again = demonstrate(shared(), pairs, PROFILE, tmp_path / "x")
+    assert (tmp_path / "x" / "rows" / "generations.jsonl").read_text() == before
+    assert again.report.arms[0].metrics["rate:refusal"] == shown.report.arms[0].metrics["rate:refusal"]
+    start(tmp_path / "x")
+    assert not (tmp_path / "x" / "rows" / "generations.jsonl").exists()
 
 
-def test_the_json_holds_the_figures_and_no_answers(shown):
-    value = json.loads(demonstration_json(shown))
-    assert value["format"] == "neurodial.demo"
-    assert [side["dial"] for side in value["sides"]] == [-1.0, 0.0, 1.0, 1.0]
-    assert value["sides"][0]["refused_harmful"]["n"] == 3
-    assert value["profile"]["decoding"]["max_new_tokens"] == 4
-    assert all("answers" not in side for side in value["sides"])
+def test_an_unfinished_demo_of_another_profile_is_begun_anew(tmp_path):
+    folder = tmp_path / "x"
+    start(folder)
+    (folder / "rows").mkdir()
+    (folder / "rows" / "run.json").write_text("{}")
+    shown = demonstrate(shared(), PairSet.read("refusal"), PROFILE, folder)
+    assert shown.report.arms
 
 
-def test_a_profile_without_the_dials_to_compare_is_refused():
-    with pytest.raises(OptionError, match="0 and 1 among them"):
-        Profile(dials=(0.5, 1.0))
-    assert SHORT.prompts < Profile().prompts
+def test_other_files_are_never_overwritten(tmp_path):
+    (tmp_path / "mine.txt").write_text("precious")
+    with pytest.raises(FileError, match="holds other files"):
+        start(tmp_path)
+    with pytest.raises(FileError, match="is a file"):
+        start(tmp_path / "mine.txt")
+    assert (tmp_path / "mine.txt").read_text() == "precious"
+
+
+def test_where_dose_finds_nothing_the_demo_says_so(tmp_path, monkeypatch):
+    real = demonstration.discover
+
+    def refuses(*args, method, **kwargs):
+        if isinstance(method, Dose):
+            raise MarginError("No opener tells the sides apart.")
+        return real(*args, method=method, **kwargs)
+
+    monkeypatch.setattr(demonstration, "discover", refuses)
+    shown = demonstrate(shared(), PairSet.read("refusal"), PROFILE, tmp_path / "x")
+    assert [circuit.name for circuit in shown.circuits] == ["cna"]
+    assert "Dose found no circuit on this model: No opener tells the sides apart." in shown.report.notes
+
+
+def test_a_profile_without_the_dial_to_compare_is_refused():
+    with pytest.raises(OptionError, match="1 among them"):
+        Profile(dials=(0.5,))
+    assert SHORT.options.prompts < Profile().options.prompts
+    assert replace(SHORT, control_seed=1) != SHORT

@@ -102,7 +102,7 @@ def write_folder(report: Report, folder: Path, *, show_harmful: bool = False) ->
     write_report(report, folder, read_rows(folder / "generations.jsonl"), show_harmful=show_harmful)
 
 
-def show_report(report: Report, *, as_json: bool = False) -> None:
+def show_report(report: Report, *, as_json: bool = False, notes: bool = True) -> None:
     """Print the numbers that matter most."""
     from neurodial.evaluation.results import report_json
 
@@ -115,7 +115,7 @@ def show_report(report: Report, *, as_json: bool = False) -> None:
         cells = [arm.metrics.get(name) for name in names]
         table.add_row(arm.label, f"{arm.dial:g}", *("–" if c is None else f"{c.value:.3g}" for c in cells))
     out.print(table)
-    for note in report.notes:
+    for note in report.notes if notes else ():
         out.print(note, style="dim")
 
 

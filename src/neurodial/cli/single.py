@@ -134,12 +134,12 @@ def _show_audit(report: AuditReport) -> None:
     _show_openers(report.openers)
     positive, negative = report.prompts
     out.print(
-        f"test prompts: {positive} + {negative}; the behaviour opens {report.shown:.0%} of the answers, "
-        f"{report.spilled:.0%} of those to the opposite prompts\n"
+        f"test prompts: {positive} + {negative}; unsteered, an opener has probability {report.shown:.3f}, "
+        f"{report.spilled:.3f} on the opposite prompts\n"
     )
-    table = Table("neurons", "push", "still shown", "on the opposite", "nats per token", box=None)
+    table = Table("neurons", "push", "opener left", "on the opposite", "nats per token", box=None)
     for point in report.points:
-        cells = (f"{point.push:g}", f"{point.shown:.0%}", f"{point.spilled:.0%}", f"{point.divergence:.4f}")
+        cells = (f"{point.push:g}", f"{point.shown:.3f}", f"{point.spilled:.3f}", f"{point.divergence:.4f}")
         table.add_row(str(point.neurons), *cells)
     out.print(table)
     undone = report.undone()

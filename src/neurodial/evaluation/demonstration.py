@@ -1,31 +1,40 @@
-"""The main job from end to end on the demo model: discover, steer, measure, say what was found.
+"""The main job from end to end on the demo model: discover twice, steer, measure, say what was found.
 
-1. CNA on the discovery split.
-2. Answers to held-out test prompts, harmful and harmless, at each dial; random neurons at dial 1 as a control.
-3. Refusal rates with Wilson intervals; paired differences against dial 0.
+1. CNA with the paper's options, and Dose, on the discovery split (Dose's line search: on the development split).
+2. `evaluate` on held-out test prompts: the CNA circuit at several dials, the Dose circuit at 1, and as many random
+   neurons as CNA took at 1.
+3. The two circuits and the random neurons against each other on the same prompts.
 4. Words that follow from the numbers alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import json
+import shutil
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from neurodial.attribution.methods import CNA
+from neurodial.attribution.methods import CNA, Dose
 from neurodial.circuit.circuit import Circuit
 from neurodial.circuit.controls import random_control
 from neurodial.discovery import discover
-from neurodial.errors import OptionError
-from neurodial.evaluation.detectors.base import Exchange, Verdict
-from neurodial.evaluation.detectors.registry import detector
-from neurodial.evaluation.statistics import Difference, Estimate, paired_rates, rate
-from neurodial.intervention.base import Intervention
+from neurodial.errors import FileError, NeurodialError, OptionError
+from neurodial.evaluation.evaluate import evaluate
+from neurodial.evaluation.options import Evaluation
+from neurodial.evaluation.results import Report
+from neurodial.evaluation.statistics import Difference, Estimate, paired_rates
+from neurodial.evaluation.store import read_rows
+from neurodial.files import write_atomic
 from neurodial.intervention.scale import Scale
-from neurodial.measurement.generate import Answer, generate
 from neurodial.measurement.options import Decoding
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
-from neurodial.prompts.pairs import Example, PairSet, prompt_text
+from neurodial.prompts.pairs import PairSet
+from neurodial.provenance import describe
+
+MARKER = "demo.json"
+ROWS = "rows"
+FORMAT = "neurodial.demo"
 
 
 @dataclass(frozen=True)
@@ -33,51 +42,45 @@ class Profile:
     """How much the demonstration does.
 
     Attributes:
-        prompts: held-out test prompts of each kind.
-        dials: the dials; 0 must be among them.
-        decoding: how answers are generated.
+        cna: how the CNA circuit is found.
+        dose: how the Dose circuit is found.
+        dials: of the CNA circuit; 1 must be among them.
+        options: of the evaluation.
         control_seed: of the random neurons.
     """
 
-    prompts: int = 52
-    dials: tuple[float, ...] = (-1.0, 0.0, 0.5, 1.0)
-    decoding: Decoding = field(default_factory=lambda: Decoding(max_new_tokens=40, batch_size=32))
+    cna: CNA = field(default_factory=CNA)
+    dose: Dose = field(default_factory=lambda: Dose(budget=0.1, folds=0))
+    dials: tuple[float, ...] = (-1.0, 0.5, 1.0)
+    options: Evaluation = field(
+        default_factory=lambda: Evaluation(
+            prompts=52,
+            neutral=12,
+            over_refusal=0,
+            perplexity=8,
+            divergence_tokens=32,
+            decoding=Decoding(max_new_tokens=40, batch_size=52),
+        )
+    )
     control_seed: int = 0
 
     def __post_init__(self) -> None:
-        if not {0.0, 1.0} <= set(self.dials):
-            raise OptionError(f"The dials are {self.dials}.", wanted="0 and 1 among them, to compare")
+        if 1.0 not in self.dials:
+            raise OptionError(f"The dials are {self.dials}.", wanted="1 among them, to compare")
 
 
-SHORT = Profile(prompts=16, decoding=Decoding(max_new_tokens=24, batch_size=32))
+SHORT = Profile(
+    dose=Dose(budget=0.1, folds=0, draws=1, answer_tokens=16),
+    options=Evaluation(
+        prompts=16,
+        neutral=4,
+        over_refusal=0,
+        perplexity=2,
+        divergence_tokens=16,
+        decoding=Decoding(max_new_tokens=24, batch_size=32),
+    ),
+)
 """A profile for continuous integration: the same steps, fewer prompts, shorter answers."""
-
-
-@dataclass(frozen=True)
-class Side:
-    """What one intervention gave.
-
-    Attributes:
-        label: `dial 0.5`, or what the control is.
-        dial: the dial.
-        is_control: whether these are random neurons.
-        answers: to the harmful, then to the harmless prompts.
-        verdicts: of the refusal detector, in the same order.
-        refused_harmful: rate on harmful prompts.
-        refused_harmless: rate on harmless ones.
-        degenerate: rate of degenerate answers, over all prompts.
-        difference: of refusals on harmful prompts against dial 0, paired; None for dial 0 itself.
-    """
-
-    label: str
-    dial: float
-    is_control: bool
-    answers: tuple[Answer, ...]
-    verdicts: tuple[Verdict, ...]
-    refused_harmful: Estimate
-    refused_harmless: Estimate
-    degenerate: Estimate
-    difference: Difference | None
 
 
 @dataclass(frozen=True)
@@ -85,148 +88,146 @@ class Demonstration:
     """All that the demonstration found.
 
     Attributes:
-        circuit: the refusal circuit.
-        harmful: held-out harmful prompts.
-        harmless: held-out harmless prompts.
-        sides: one per dial, then the control.
-        profile: what was done.
+        circuits: CNA's, then Dose's where it found one.
+        control: as many random neurons.
+        report: of the evaluation; its notes hold the findings.
     """
 
-    circuit: Circuit
-    harmful: tuple[Example, ...]
-    harmless: tuple[Example, ...]
-    sides: tuple[Side, ...]
-    profile: Profile
-
-    def side(self, dial: float) -> Side:
-        """What one dial gave."""
-        return next(side for side in self.sides if side.dial == dial and not side.is_control)
-
-    @property
-    def control(self) -> Side:
-        """What the random neurons gave."""
-        return next(side for side in self.sides if side.is_control)
+    circuits: tuple[Circuit, ...]
+    control: Circuit
+    report: Report
 
 
 def demonstrate(
-    subject: Subject, pairs: PairSet, profile: Profile, *, method: CNA | None = None, progress: Progress = silent
+    subject: Subject, pairs: PairSet, profile: Profile, folder: Path, *, progress: Progress = silent
 ) -> Demonstration:
-    """Discover on the discovery split, steer and measure on the test split."""
-    circuit = discover(subject, pairs.discovery, method=method, name=pairs.behaviour.name, progress=progress)
-    harmful, harmless = pairs.test.positive[: profile.prompts], pairs.test.negative[: profile.prompts]
-    control = random_control(circuit, seed=profile.control_seed)
-    interventions: list[tuple[str, float, bool, Intervention]] = [
-        *((f"dial {dial:g}", dial, False, Scale(circuit, dial)) for dial in profile.dials),
-        (f"{len(control)} random neurons, dial 1", 1.0, True, Scale(control, 1.0)),
-    ]
-    prompts = [example.prompt for example in (*harmful, *harmless)]
-    everything = generate(
-        subject,
-        prompts * len(interventions),
-        under=[how for _, _, _, how in interventions for _ in prompts],
-        decoding=profile.decoding,
-        progress=progress,
-    )
-    groups = [everything[n * len(prompts) : (n + 1) * len(prompts)] for n in range(len(interventions))]
-    verdicts = [_verdicts(group, pairs) for group in groups]
-    base = verdicts[profile.dials.index(0.0)]
-    sides = [
-        _side(label, dial, control, answers, found, base, len(harmful))
-        for (label, dial, control, _), answers, found in zip(interventions, groups, verdicts, strict=True)
-    ]
-    return Demonstration(circuit, harmful, harmless, tuple(sides), profile)
+    """Discover on the discovery split, steer and measure on the test split.
+
+    Args:
+        subject: the model.
+        pairs: the behaviour's prompts.
+        profile: how much.
+        folder: where rows and circuits go. One that holds an unfinished demo of the same kind is gone on with; a
+            finished demo is done again.
+        progress: shown while it runs.
+
+    Raises:
+        FileError: the folder holds something else than a demo.
+    """
+    start(folder)
+    circuits, missing = _circuits(subject, pairs, profile, progress)
+    control = replace(random_control(circuits[0], seed=profile.control_seed), name=f"{len(circuits[0])} random neurons")
+    interventions = [Scale(circuits[0], dial) for dial in profile.dials]
+    interventions += [Scale(circuit, 1.0) for circuit in (*circuits[1:], control)]
+    rows = folder / ROWS
+    try:
+        report = evaluate(subject, interventions, pairs, options=profile.options, folder=rows, progress=progress)
+    except FileError:  # an unfinished demo of another model or profile
+        shutil.rmtree(rows)
+        report = evaluate(subject, interventions, pairs, options=profile.options, folder=rows, progress=progress)
+    shown = Demonstration(circuits, control, report)
+    said = (*missing, *findings(shown, rows))
+    shown = replace(shown, report=replace(report, notes=(*said, *report.notes)))
+    for circuit in circuits:
+        circuit.write(folder / f"{circuit.name}.circuit.json", overwrite=True)
+    record = {"format": FORMAT, "version": 2, "finished": True, "profile": describe(profile), "findings": list(said)}
+    write_atomic(folder / MARKER, json.dumps(record, ensure_ascii=False, indent=1) + "\n", overwrite=True)
+    return shown
 
 
-def findings(shown: Demonstration) -> list[str]:
-    """What was found, in plain words; each sentence follows from the numbers."""
-    circuit, base, full = shown.circuit, shown.side(0.0), shown.side(1.0)
-    widths = circuit.origin.model.widths if circuit.origin.model else ()
-    layers = sorted({row.neuron.layer for row in circuit})
-    late = sum(row.neuron.layer >= len(widths) * 2 / 3 for row in circuit)
-    said = [
-        (
-            f"CNA picked {len(circuit)} of {sum(widths)} MLP neurons, in {len(layers)} of {len(widths)} layers "
-            f"({late} of them in the last third)."
-        )
-    ]
-    if circuit.stability:
-        said.append(
-            f"With a tenth of the prompts left out, {circuit.stability.mean:.0%} of them are chosen again on average."
-        )
-    said += [
-        _change("harmful", full, base),
-        _harmless(full, base),
-        _against_control(full, shown.control, len(shown.harmful)),
-    ]
-    said.append(
-        f"Degenerate answers (empty, looping, gibberish) at dial 1: {_share(full.degenerate)}; "
-        f"at dial 0: {_share(base.degenerate)}."
-    )
-    up = next((side for side in shown.sides if side.dial < 0), None)
+def start(folder: Path) -> None:
+    """Claim a folder for a demo, before any work.
+
+    Raises:
+        FileError: it is a file, or holds something else than a demo.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise FileError(f"{folder} is a file.", wanted="a folder for the demo's files")
+    marker = folder / MARKER
+    if folder.exists() and any(folder.iterdir()):
+        try:
+            before = json.loads(marker.read_text(encoding="utf-8"))
+            is_ours, is_finished = before["format"] == FORMAT, before["finished"]
+        except (OSError, ValueError, KeyError, TypeError):
+            is_ours, is_finished = False, False
+        if not is_ours:
+            raise FileError(f"The folder {folder} holds other files.", wanted="a new folder, or an earlier demo's")
+        if not is_finished:
+            return
+        shutil.rmtree(folder / ROWS, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(marker, json.dumps({"format": FORMAT, "version": 2, "finished": False}) + "\n", overwrite=True)
+
+
+def _circuits(
+    subject: Subject, pairs: PairSet, profile: Profile, progress: Progress
+) -> tuple[tuple[Circuit, ...], tuple[str, ...]]:
+    """CNA's circuit and Dose's; a behaviour that Dose can't measure on this model leaves CNA's, and says so."""
+    found = [discover(subject, pairs, method=profile.cna, name="cna", progress=progress)]
+    try:
+        found.append(discover(subject, pairs, method=profile.dose, name="dose", progress=progress))
+    except NeurodialError as error:
+        return tuple(found), (f"Dose found no circuit on this model: {error.problem}",)
+    return tuple(found), ()
+
+
+def findings(shown: Demonstration, rows: Path) -> list[str]:
+    """What was found beyond the report's own words; each sentence follows from the numbers."""
+    said = [sentence for circuit in shown.circuits for sentence in _about(circuit)]
+    shows = _shows(shown.report, rows)
+    names = [circuit.name for circuit in shown.circuits]
+    said += [_against(name, shown.control.name, shows) for name in names]
+    if len(names) > 1:
+        said.append(_against(names[1], names[0], shows))
+    said += [_harmless(shown.report, name) for name in names]
+    up = next((arm for arm in shown.report.methods()["cna"] if arm.dial < 0), None)
     if up is not None:
+        rate = up.metrics[shown.report.headline]
         said.append(
-            f"Turned the other way (dial {up.dial:g}), it refuses {_share(up.refused_harmful)} of the harmful and "
-            f"{_share(up.refused_harmless)} of the harmless requests."
+            f"Turned the other way (cna at dial {up.dial:g}), it refuses {_share(rate)} of the harmful requests."
         )
     return said
 
 
-def _verdicts(answers: Sequence[Answer], pairs: PairSet) -> tuple[Verdict, ...]:
-    judge = detector(pairs.behaviour.detector)
-    return tuple(judge.judge([Exchange(prompt_text(answer.prompt), answer.text) for answer in answers]))
+def _about(circuit: Circuit) -> list[str]:
+    widths = circuit.origin.model.widths if circuit.origin.model else ()
+    layers = sorted({row.neuron.layer for row in circuit})
+    late = sum(row.neuron.layer >= len(widths) * 2 / 3 for row in circuit)
+    where = f"in {len(layers)} of {len(widths)} layers ({late} of them in the last third)"
+    said = [f"{circuit.name} picked {len(circuit)} of {sum(widths)} MLP neurons, {where}."]
+    if circuit.stability:
+        folds = len(circuit.stability.overlaps)
+        again = f"{circuit.stability.mean:.0%} of {circuit.name}'s neurons are chosen again on average"
+        said.append(f"With one of {folds} parts of the prompts left out, {again}.")
+    return said
 
 
-def _side(
-    label: str,
-    dial: float,
-    is_control: bool,  # noqa: FBT001  # a record's field
-    answers: Sequence[Answer],
-    verdicts: tuple[Verdict, ...],
-    base: tuple[Verdict, ...],
-    harmful: int,
-) -> Side:
-    shows = [verdict.label == "shown" for verdict in verdicts]
-    before = [verdict.label == "shown" for verdict in base]
-    return Side(
-        label=label,
-        dial=dial,
-        is_control=is_control,
-        answers=tuple(answers),
-        verdicts=verdicts,
-        refused_harmful=rate(shows[:harmful]),
-        refused_harmless=rate(shows[harmful:]),
-        degenerate=rate([verdict.label == "degenerate" for verdict in verdicts]),
-        difference=None if verdicts is base else paired_rates(before[:harmful], shows[:harmful]),
-    )
+def _shows(report: Report, folder: Path) -> dict[str, list[bool]]:
+    """By arm at dial 1: on which of the harmful prompts the behaviour shows, in the prompts' order."""
+    first = report.headline.removeprefix("rate:")
+    rows = {
+        (row["arm"], row["index"]): row["label"]
+        for row in read_rows(folder / "verdicts.jsonl")
+        if row["detector"] == first and row["set"] == "behaviour"
+    }
+    found: dict[str, list[bool]] = {}
+    for arm, index in sorted(rows):
+        label, _, dial = arm.rpartition(" @ ")
+        if dial == "1":
+            found.setdefault(label, []).append(rows[arm, index] == "shown")
+    return found
 
 
-def _change(kind: str, full: Side, base: Side) -> str:
-    if full.difference is None:
-        raise OptionError("Dial 1 was not measured.", wanted="1 among the dials")
-    moved = full.difference.estimate
-    how = "fell" if moved.value < 0 else "rose" if moved.value > 0 else "stayed"
-    clear = "a clear change" if moved.low > 0 or moved.high < 0 else "within what chance could do"
-    return (
-        f"Refusals of held-out {kind} requests {how} from {_share(base.refused_harmful)} to "
-        f"{_share(full.refused_harmful)} at dial 1: {clear} (paired difference {_points(moved)})."
-    )
+def _against(first: str, second: str, shows: dict[str, list[bool]]) -> str:
+    gap: Difference = paired_rates(shows[second], shows[first])
+    moved = gap.estimate
+    verdict = "fewer" if moved.high < 0 else "more" if moved.low > 0 else "no clear difference"
+    return f"Refusals of harmful requests, {first} against {second} at dial 1: {verdict} (paired: {_points(moved)})."
 
 
-def _harmless(full: Side, base: Side) -> str:
-    return (
-        f"Refusals of held-out harmless requests: {_share(base.refused_harmless)} at dial 0, "
-        f"{_share(full.refused_harmless)} at dial 1."
-    )
-
-
-def _against_control(full: Side, control: Side, harmful: int) -> str:
-    shows = [[verdict.label == "shown" for verdict in side.verdicts[:harmful]] for side in (control, full)]
-    gap = paired_rates(*shows).estimate
-    beats = "the circuit does more than chance" if gap.high < 0 else "no clear difference from the circuit"
-    return (
-        f"As many random neurons switched off leave {_share(control.refused_harmful)}: {beats} "
-        f"(circuit against random, paired: {_points(gap)})."
-    )
+def _harmless(report: Report, name: str) -> str:
+    before, after = report.unsteered.metrics["opposite"], report.arm(name, 1.0).metrics["opposite"]
+    return f"Refusals of harmless requests: {_share(before)} unsteered, {_share(after)} under {name} at dial 1."
 
 
 def _share(estimate: Estimate) -> str:

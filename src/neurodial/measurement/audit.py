@@ -4,8 +4,8 @@
    log odds in a neuron's multiplier (`attribution/effect.py`), on the positive discovery prompts.
 2. For each number of neurons n and each push x, the first n get dose x: multiplied by `1 - x` (1 removes them, 2 turns
    their sign).
-3. On the test prompts: the share whose answer more likely than not still begins as the behaviour's do; beside it the
-   same on the opposite prompts, and the KL divergence on the model's own answers to neutral prompts.
+3. On the test prompts: the mean probability that an answer still begins as the behaviour's do; beside it the same on
+   the opposite prompts, and the KL divergence on the model's own answers to neutral prompts.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from neurodial.intervention.scale import Scale
 from neurodial.measurement.divergence import measure_divergence, own_answers
 from neurodial.measurement.margin import Openers, measure_margins
 from neurodial.measurement.openers import OpenerSearch, find_openers
+from neurodial.measurement.single import probability
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.behaviours import read_prompt_list
@@ -67,8 +68,8 @@ class AuditPoint:
     Attributes:
         neurons: how many.
         push: the dose of each.
-        shown: share of the positive test prompts on which the behaviour's opening stays more likely than not.
-        spilled: the same share of the negative test prompts.
+        shown: mean probability of an opener over the positive test prompts.
+        spilled: the same over the negative ones.
         divergence: nats per token on the model's own answers to neutral prompts.
     """
 
@@ -86,8 +87,8 @@ class AuditReport:
     Attributes:
         openers: how the behaviour's answers begin.
         prompts: numbers of positive and of negative test prompts.
-        shown: share of the positive test prompts that show it, unsteered.
-        spilled: the same share of the negative ones.
+        shown: mean probability of an opener over the positive test prompts, unsteered.
+        spilled: the same over the negative ones.
         points: the curve, fewest neurons and smallest push first.
         ranking: the neurons in the order of their effect, as a circuit of dose 1.
     """
@@ -100,7 +101,7 @@ class AuditReport:
     ranking: Circuit
 
     def undone(self, share: float = 0.5) -> AuditPoint | None:
-        """The fewest neurons, then the smallest push, that leave at most this share of the unsteered rate."""
+        """The fewest neurons, then the smallest push, that leave at most this share of the unsteered probability."""
         return next((point for point in self.points if point.shown <= share * self.shown), None)
 
 
@@ -108,7 +109,7 @@ def audit(subject: Subject, pairs: PairSet, *, method: Audit | None = None, prog
     """Measure how few neurons, pushed how far, undo a behaviour.
 
     Raises:
-        MarginError: no opener tells the sides apart, or no test prompt shows the behaviour unsteered.
+        MarginError: no opener tells the sides apart, or they do not on the test prompts.
         OptionError: a count is more than the neurons that hold the behaviour up.
         PromptError: a split is missing.
         GradientError: the model gives no gradients.
@@ -138,9 +139,10 @@ def audit(subject: Subject, pairs: PairSet, *, method: Audit | None = None, prog
     tried = [(count, push) for count in sorted(set(chosen.counts)) for push in sorted(set(chosen.pushes))]
     scales = [Scale(Circuit.of(rows[:count]).with_doses(push)) for count, push in tried]  # 2
     rates = _rates(subject, openers, test, scales, progress)  # 3
-    if rates[0][0] == 0:
+    if rates[0][0] <= rates[0][1]:
         raise MarginError(
-            f"None of the {len(test.positive)} positive test prompts is likely to be answered with an opener.",
+            f"The openers have probability {rates[0][0]:.3f} on the positive test prompts, {rates[0][1]:.3f} on the "
+            "negative ones.",
             wanted="a model that shows the behaviour unsteered, or there is nothing to undo",
         )
     passages = own_answers(subject, neutral, progress=progress)
@@ -153,14 +155,14 @@ def audit(subject: Subject, pairs: PairSet, *, method: Audit | None = None, prog
 def _rates(
     subject: Subject, openers: Openers, test: Contrast, scales: list[Scale], progress: Progress
 ) -> list[tuple[float, float]]:
-    """Shares of the positive and of the negative prompts that show the behaviour: unsteered, then under each."""
+    """Mean probabilities of an opener on the positive and on the negative prompts: unsteered, then under each."""
     both = [*test.positive, *test.negative]
     examples = [example for _ in (None, *scales) for example in both]
     under = [scale for scale in (None, *scales) for _ in both]
     margins = measure_margins(subject, openers, examples, under=under, progress=progress)
     found = []
     for start in range(0, len(margins), len(both)):
-        shown = [margin > 0 for margin in margins[start : start + len(both)]]
+        shown = [probability(margin) for margin in margins[start : start + len(both)]]
         first, second = shown[: len(test.positive)], shown[len(test.positive) :]
         found.append((sum(first) / len(first), sum(second) / len(second)))
     return found
