@@ -20,8 +20,7 @@ export TRANSFORMERS_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check docs format bench clean setup-engines
-.PHONY: help install demo test check docs format bench study-refusal clean
+.PHONY: help install demo test check docs format bench setup-engines study-organism study-refusal clean
 
 help:
 	@echo 'make demo    the whole method on a small real model, offline; ends with demo/report.html (DEMO_FLAGS=--short)'
@@ -31,6 +30,7 @@ help:
 	@echo 'make format  fix what the linter and the formatter can fix'
 	@echo 'make bench   time and memory, against a plain forward pass and a naive loop'
 	@echo 'make setup-engines  llama.cpp in an environment of its own, for the tests marked engine'
+	@echo 'make study-organism  every method on the refusal organism: dense grids, then answers at dial 1; resumable'
 	@echo 'make study-refusal  the frontier of refusal left against damage, resumable (STUDY_FLAGS=--plan: the token bill)'
 	@echo 'make clean   remove what the other targets wrote ($(VENV) stays)'
 
@@ -84,6 +84,22 @@ setup-engines: .venv-llama/.installed-$(LLAMA_CPP)
 	.venv-llama/bin/python -m pip install --quiet --disable-pip-version-check $(LLAMA_WHEEL)
 	.venv-llama/bin/python -c 'import llama_cpp'
 	touch $@
+
+# The study of docs/results/organism.md. In bfloat16, as models are served; a file that is there is not made again.
+ORGANISM  := docs/results/organism
+ORGANISMS := cna cna-reference dose
+DISCOVER_cna           := --method cna
+DISCOVER_cna-reference := --method cna-reference
+DISCOVER_dose          := --method dose --budget 0.1
+
+$(ORGANISM)/%.circuit.json: | $(INSTALLED)
+	$(BIN)/neurodial discover demo --behaviour refusal $(DISCOVER_$*) --dtype bfloat16 -o $@
+
+study-organism: $(ORGANISMS:%=$(ORGANISM)/%.circuit.json)
+	$(BIN)/neurodial study frontier demo $(foreach c,$(ORGANISMS),$c=$(ORGANISM)/$c.circuit.json) --dtype bfloat16 \
+	  --against caa,caa-published,direction,direction-blocks,random,random-layer,prompt \
+	  --dials=-1,0.5,1,2 --points 1 --neutral 16 --over-refusal 20 --perplexity 8 --questions 60 \
+	  --max-new-tokens 64 --batch-size 52 -o $(ORGANISM)/frontier $(STUDY_FLAGS)
 
 study-refusal: $(INSTALLED)
 	$(BIN)/python studies/frontier.py demo --behaviour refusal -o docs/results/refusal $(STUDY_FLAGS)

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from neurodial.attribution.question import Question, ask
     from neurodial.attribution.rules import Rules
     from neurodial.attribution.trace import trace, why
-    from neurodial.circuit.circuit import Circuit
+    from neurodial.circuit.circuit import Circuit, Row
     from neurodial.circuit.compare import compare
+    from neurodial.circuit.controls import random_control
     from neurodial.circuit.select import Count, Fraction
     from neurodial.circuit.site import Neuron, Site
     from neurodial.discovery import discover
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from neurodial.export.export import export_circuit, verify_export
     from neurodial.export.neurons import read_neurons, write_neurons
     from neurodial.export.vectors import read_vectors, write_vectors
+    from neurodial.intervention.base import Together
     from neurodial.intervention.scale import Pin, Scale
     from neurodial.intervention.steer import steer
     from neurodial.intervention.vector import AddVector, ProjectOut
@@ -67,12 +69,14 @@ _HOMES = {
     "ProjectOut": "intervention.vector",
     "Question": "attribution.question",
     "Report": "evaluation.results",
+    "Row": "circuit.circuit",
     "Rules": "attribution.rules",
     "Scale": "intervention.scale",
     "SingleNeuron": "measurement.single",
     "Site": "circuit.site",
     "Subject": "model.subject",
     "Threshold": "attribution.nodes",
+    "Together": "intervention.base",
     "UniversalFilter": "attribution.methods",
     "ask": "attribution.question",
     "audit": "measurement.audit",
@@ -83,6 +87,7 @@ _HOMES = {
     "export_circuit": "export.export",
     "generate": "measurement.generate",
     "load": "model.load",
+    "random_control": "circuit.controls",
     "read_neurons": "export.neurons",
     "read_vectors": "export.vectors",
     "single_neuron": "measurement.single",
@@ -119,12 +124,14 @@ __all__ = [
     "ProjectOut",
     "Question",
     "Report",
+    "Row",
     "Rules",
     "Scale",
     "SingleNeuron",
     "Site",
     "Subject",
     "Threshold",
+    "Together",
     "UniversalFilter",
     "ask",
     "audit",
@@ -135,6 +142,7 @@ __all__ = [
     "export_circuit",
     "generate",
     "load",
+    "random_control",
     "read_neurons",
     "read_vectors",
     "single_neuron",

@@ -15,7 +15,13 @@ Direction = Literal["remove", "induce"]
 
 
 class Row(NamedTuple):
-    """One neuron of a circuit with its signed score and its dose."""
+    """One neuron of a circuit with its signed score and its dose.
+
+    Example:
+        >>> import neurodial as nd
+        >>> len(nd.Circuit.of([Row(nd.Neuron(layer=0, expert=None, index=3), score=1.0, dose=1.0)]))
+        1
+    """
 
     neuron: Neuron
     score: float

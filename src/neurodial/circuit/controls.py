@@ -21,6 +21,15 @@ def random_control(circuit: Circuit, *, seed: int, match: Literal["global", "lay
 
     Raises:
         CircuitError: the model's shape is not known, or it has too few other neurons.
+
+    Example:
+        >>> import neurodial as nd
+        >>> from neurodial.model.tiny import tiny_subject
+        >>> contrast = nd.Contrast.of([f"harm {n}" for n in range(4)], [f"help {n}" for n in range(4)])
+        >>> circuit = nd.discover(tiny_subject(), contrast, method=nd.CNA(universal=None))
+        >>> control = random_control(circuit, seed=0)
+        >>> len(control) == len(circuit), control.neurons & circuit.neurons
+        (True, frozenset())
     """
     model = circuit.origin.model
     if model is None:
