@@ -9,6 +9,7 @@ from neurodial.circuit.circuit import Circuit, Origin, Row
 from neurodial.circuit.select import Count
 from neurodial.circuit.site import Neuron
 from neurodial.errors import OptionError
+from neurodial.evaluation.comparators import methods
 from neurodial.evaluation.options import Evaluation
 from neurodial.evaluation.protocol import paper
 from neurodial.evaluation.results import ArmResult, Report
@@ -79,6 +80,19 @@ def test_a_frontier_holds_every_method():
     subject = tiny_subject()
     found = frontier(subject, [circuit_of(subject)], pair_set(), ("random", "caa"), grid=Grid((0.5, 1.0), (), SMALL))
     assert {arm.method for arm in found.dense.arms} == {"unsteered", "circuit", "random", "caa"}
+
+
+def test_a_comparator_is_tuned_once_for_the_grid_and_for_the_answers(monkeypatch):
+    tuned = []
+    plain = methods.choose
+    monkeypatch.setattr(methods, "choose", lambda *args, **options: tuned.append(1) or plain(*args, **options))
+    subject = tiny_subject()
+    found = frontier(subject, [circuit_of(subject)], pair_set(), ("random", "caa"), grid=Grid((0.5,), (0.5,), SMALL))
+    [dense], [answers] = (
+        [arm for arm in report.arms if arm.method == "caa"] for report in (found.dense, found.answers)
+    )
+    assert len(tuned) == 1
+    assert dense.details == answers.details
 
 
 def report_of(points):

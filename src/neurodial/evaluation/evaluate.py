@@ -10,10 +10,11 @@ Steps 2 to 4 keep finished rows in the folder: an interrupted run goes on where 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 from neurodial.errors import MarginError, OptionError
 from neurodial.evaluation.answering import answer, judge, latest_verdicts
@@ -48,6 +49,7 @@ def evaluate(
     options: Evaluation | None = None,
     detectors: Sequence[Detector] = (),
     folder: Path | str | None = None,
+    known: Mapping[str, Mapping[str, Any]] | None = None,
     progress: Progress = silent,
 ) -> Report:
     """Measure what interventions do to a behaviour and what they cost.
@@ -61,6 +63,7 @@ def evaluate(
         options: what is measured, on how much, and how.
         detectors: further detectors, such as judges.
         folder: where rows are kept as they finish; the same call goes on where an earlier one stopped.
+        known: what tuning chose for comparators before, by name, as in `ArmResult.details`; they are not tuned again.
         progress: shown while it runs.
 
     Returns:
@@ -96,6 +99,8 @@ def evaluate(
         intervention.compile(subject)  # says now, not after hours, that it does not fit the model
     refuse_seen(circuits_of(interventions), task.tested)
     store = Store(None if folder is None else Path(folder), _identity(subject, interventions, task, against, options))
+    tuned = {row["method"] for row in store.rows("tuning")}
+    store.append("tuning", [{"method": n, "details": dict(d)} for n, d in (known or {}).items() if n not in tuned])
     margin, margin_text = _margin(subject, task, options, against, progress)
     bench = None if margin is None or not against else _bench(subject, task, margin, options, progress)
     arms = (UNSTEERED, *own, *_comparators(subject, task, own, against, options, bench, store, progress))

@@ -13,7 +13,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from neurodial.attribution.methods import CNA, Dose
 from neurodial.circuit.circuit import Circuit
@@ -287,14 +287,19 @@ def _study(
     grid: Grid,
     progress: Progress,
 ) -> Study:
-    def run(dials: tuple[float, ...], options: Evaluation, name: str) -> Report:
+    def run(dials: tuple[float, ...], options: Evaluation, name: str, **known: Any) -> Report:
         arms = [Scale(circuit, dial=dial) for circuit in circuits for dial in dials]
+        folder = grid.part(name)
         return evaluate(
-            subject, arms, pairs, against=against, options=options, folder=grid.part(name), progress=progress
+            subject, arms, pairs, against=against, options=options, folder=folder, progress=progress, **known
         )
 
     dense = run(grid.dense, grid.teacher_forced(), "dense")
-    return Study(dense, run(grid.points, grid.options, "answers") if grid.points else None)
+    if not grid.points:
+        return Study(dense, None)
+    kept = [arm for arm in dense.arms if arm.method in against and not arm.method.startswith("random")]
+    tuned = {arm.method: arm.details for arm in kept}
+    return Study(dense, run(grid.points, grid.options, "answers", known=tuned))
 
 
 def _steps(points: Sequence[tuple[float, float]], cap: float) -> list[tuple[float, float, float]]:
