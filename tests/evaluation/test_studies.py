@@ -85,7 +85,12 @@ def test_a_frontier_holds_every_method():
 def test_a_comparator_is_tuned_once_for_the_grid_and_for_the_answers(monkeypatch):
     tuned = []
     plain = methods.choose
-    monkeypatch.setattr(methods, "choose", lambda *args, **options: tuned.append(1) or plain(*args, **options))
+
+    def counted(*args, **options):
+        tuned.append(1)
+        return plain(*args, **options)
+
+    monkeypatch.setattr(methods, "choose", counted)
     subject = tiny_subject()
     found = frontier(subject, [circuit_of(subject)], pair_set(), ("random", "caa"), grid=Grid((0.5,), (0.5,), SMALL))
     [dense], [answers] = (
