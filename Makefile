@@ -100,6 +100,7 @@ study-organism: $(ORGANISMS:%=$(ORGANISM)/%.circuit.json)
 	  --against caa,caa-published,direction,direction-blocks,random,random-layer,prompt \
 	  --dials=-1,0.5,1,2 --points 1 --neutral 16 --over-refusal 20 --perplexity 8 --questions 60 \
 	  --max-new-tokens 64 --batch-size 52 -o $(ORGANISM)/frontier $(STUDY_FLAGS)
+	$(BIN)/python studies/paired.py $(ORGANISM)/frontier/answers -o $(ORGANISM)/paired.json
 
 study-refusal: $(INSTALLED)
 	$(BIN)/python studies/frontier.py demo --behaviour refusal -o docs/results/refusal $(STUDY_FLAGS)

@@ -107,7 +107,7 @@ def on_head(subject: Subject) -> Handle:
     """Give the output head contiguous rows.
 
     Generation asks for the last position's logits only: a slice. For a slice, torch's linear layer repeats the head's
-    whole weight once for every row (measured on a CPU in bfloat16: 14 of the 21 seconds of a short generation).
+    whole weight once for every row, which in bfloat16 on a CPU can take longer than everything else.
     """
     if any(_is_compiled(module) for module in (subject.model, subject.decoder)):
         return Handles([])  # compiled code copies nothing, and a new hook would compile it again
