@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from fastapi.staticfiles import StaticFiles
 
 from neurodial import __version__
 from neurodial.errors import NeurodialError, UnknownNameError
-from neurodial.studio import requests, tasks
 from neurodial.studio.jobs import Job, in_words
+from neurodial.studio.routes import find_job, job_values, library_routes, work_routes
 from neurodial.studio.safety import Guard
 from neurodial.studio.workshop import Workshop
 
@@ -48,7 +48,8 @@ def create_app(workshop: Workshop, *, host: str = "127.0.0.1") -> FastAPI:
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.state.workshop = workshop
     _job_routes(app, workshop)
-    _library_routes(app, workshop)
+    library_routes(app, workshop)
+    work_routes(app, workshop)
     app.mount("/", StaticFiles(directory=static_folder(), html=True), name="page")
     return app
 
@@ -67,11 +68,11 @@ def _job_routes(app: FastAPI, workshop: Workshop) -> None:
 
     @app.get("/api/jobs/{number}")
     def job(number: int) -> dict[str, Any]:
-        return job_values(_find(workshop, number))
+        return job_values(find_job(workshop, number))
 
     @app.delete("/api/jobs/{number}")
     def cancel(number: int) -> dict[str, Any]:
-        found = _find(workshop, number)
+        found = find_job(workshop, number)
         desk.cancel(found)
         return job_values(found)
 
@@ -79,73 +80,7 @@ def _job_routes(app: FastAPI, workshop: Workshop) -> None:
     def events(number: int, request: Request) -> StreamingResponse:
         after = request.headers.get("last-event-id", "")
         start = int(after) + 1 if after.isdigit() and len(after) < 10 else 0
-        return StreamingResponse(_stream(workshop, _find(workshop, number), start), media_type="text/event-stream")
-
-    @app.post("/api/answers")
-    def answers(asked: requests.Answer) -> dict[str, Any]:
-        title = asked.steered[-1].content[:80]
-        run = tasks.answer(workshop, asked)
-        return job_values(desk.submit("answer", title, run, asked=asked.model_dump(), is_urgent=True))
-
-
-def _library_routes(app: FastAPI, workshop: Workshop) -> None:
-    @app.get("/api/model")
-    def model() -> dict[str, Any]:
-        subject = workshop.subject
-        return {
-            "label": subject.label,
-            "family": subject.family.name,
-            "widths": list(subject.widths),
-            "neurons": subject.neurons,
-            "context": subject.context_length,
-            "chat": subject.tokenizer.chat_template is not None,
-            "adapter": subject.adapter is not None,
-            "dtype": str(subject.dtype).removeprefix("torch."),
-            "version": __version__,
-        }
-
-    @app.get("/api/circuits")
-    def circuits() -> list[dict[str, Any]]:
-        return [
-            {
-                "id": shelf.id,
-                "name": shelf.circuit.name,
-                "direction": shelf.circuit.direction,
-                "neurons": len(shelf.circuit),
-                "given": shelf.is_given,
-            }
-            for shelf in workshop.library.circuits()
-        ]
-
-    @app.get("/api/prompt-sets")
-    def prompt_sets() -> list[dict[str, Any]]:
-        return workshop.library.prompt_sets()
-
-    @app.get("/api/openers")
-    def openers() -> dict[str, Any]:
-        return dict(workshop.openers())
-
-
-def job_values(job: Job) -> dict[str, Any]:
-    """A job as the page sees it; its events are read apart."""
-    description, done, total = job.progress
-    return {
-        "id": job.number,
-        "kind": job.kind,
-        "title": job.title,
-        "state": job.state,
-        "created": job.created,
-        "progress": {"description": description, "done": done, "total": total},
-        "error": job.error,
-        "asked": job.asked,
-    }
-
-
-def _find(workshop: Workshop, number: int) -> Job:
-    found = workshop.desk.find(number)
-    if found is None:
-        raise UnknownNameError(f"There is no job {number}.", fix="It may have been forgotten; start it again.")
-    return found
+        return StreamingResponse(_stream(workshop, find_job(workshop, number), start), media_type="text/event-stream")
 
 
 async def _stream(workshop: Workshop, job: Job, start: int) -> AsyncIterator[str]:
@@ -182,5 +117,10 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
     first = error.errors()[0] if isinstance(error, RequestValidationError) else {}
     where = ".".join(str(part) for part in first.get("loc", ())[1:])
     came = str(first.get("input"))[:80]
-    words = {"kind": "request", "problem": f"{where or 'The request'} is {came!r}.", "wanted": first.get("msg"), "fix": None}
+    words = {
+        "kind": "request",
+        "problem": f"{where or 'The request'} is {came!r}.",
+        "wanted": first.get("msg"),
+        "fix": None,
+    }
     return JSONResponse({"error": words}, status_code=422)

@@ -123,8 +123,8 @@ class Library:
         return found
 
     def reports(self) -> list[str]:
-        """Ids of the finished reports, newest first."""
-        return self._folders("reports", "report.json")
+        """Ids of the finished reports, newest first: a frontier's numbers stand in its part `dense`."""
+        return self._folders("reports", "report.json", "dense/report.json")
 
     def report(self, wanted: str) -> Path:
         """The folder of a finished report.
@@ -133,11 +133,6 @@ class Library:
             UnknownNameError: there is none.
         """
         return self._folder("report", "reports", wanted, self.reports())
-
-    def new_report(self, name: str) -> tuple[str, Path]:
-        """Id and folder of a report to be made."""
-        found = self._new("reports", name, "")
-        return found, self.folder / "reports" / found
 
     def exports(self) -> list[str]:
         """Ids of the finished exports, newest first."""
@@ -161,11 +156,14 @@ class Library:
         names = [p.name.removesuffix(ending) for p in place.glob(f"*{ending}")] if place.is_dir() else []
         return sorted(name for name in names if _ID.fullmatch(name))
 
-    def _folders(self, part: str, mark: str) -> list[str]:
+    def _folders(self, part: str, *marks: str) -> list[str]:
         place = self.folder / part
-        found = [p for p in place.iterdir() if (p / mark).is_file()] if place.is_dir() else []
-        found = [p for p in found if _ID.fullmatch(p.name)]
-        return [p.name for p in sorted(found, key=lambda p: -(p / mark).stat().st_mtime)]
+        times: dict[str, float] = {}
+        for folder in place.iterdir() if place.is_dir() else ():
+            found = [(folder / mark).stat().st_mtime for mark in marks if (folder / mark).is_file()]
+            if found and _ID.fullmatch(folder.name):
+                times[folder.name] = max(found)
+        return sorted(times, key=lambda name: -times[name])
 
     def _folder(self, kind: str, part: str, wanted: str, known: list[str]) -> Path:
         if wanted not in known:
