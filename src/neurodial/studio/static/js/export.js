@@ -104,7 +104,7 @@ class Export {
 
 function proof(found) {
   const all = found.proof.comparisons.every((one) => one.agrees);
-  return h("div", {},
+  return h("div", { class: "stack" },
     h("section", { class: "card" },
       h("p", { class: `verdict ${all ? "good" : "bad"}` }, all ? "✓ The files do what the dial does, and differ from the unsteered model." : "✗ The files do not do what the dial does."),
       h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "The proof" }, h("table", { class: "plain" }, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "loaded by"), h("th", { scope: "col" }, "strength"), h("th", { scope: "col" }, "files against hook", explain("difference")), h("th", { scope: "col" }, "allowed"), h("th", { scope: "col" }, "hook against unsteered"), h("th", { scope: "col" }, "same top token"))),

@@ -135,7 +135,7 @@ async function neuronPage(main, id, layer, index, query, state) {
   let sets;
   try { sets = await get("/api/prompt-sets"); } catch (error) { fill(main, problem(error)); return; }
   const chosen = sets.some((set) => set.id === query.get("set")) ? query.get("set") : sets.some((set) => set.id === id) ? id : "refusal";
-  const body = h("div", {}, loading("The model reads the prompts …"));
+  const body = h("div", { class: "stack" }, loading("The model reads the prompts …"));
   fill(main, h("div", { class: "page wide" },
     h("p", {}, h("a", { href: address("look", [id]) }, `← ${id}`)),
     h("div", { class: "row spread" }, h("h1", {}, `Layer ${layer}, neuron ${index}`), field("Contrast prompts", select(sets.map((set) => [set.id, set.title || set.id]), chosen, (value) => { location.hash = address("look", [id, "neuron", `${layer}.${index}`], { set: value }); }))),
@@ -151,19 +151,28 @@ async function neuronPage(main, id, layer, index, query, state) {
   } catch (error) { fill(body, problem(error)); }
 }
 
+// How many tokens all prompts begin with: the template, which is left out.
+function shared(prompts) {
+  if (prompts.length < 2) return 0;
+  let length = 0;
+  while (prompts.every((one) => length < Math.min(...one.read) && one.tokens[length] === prompts[0].tokens[length])) length += 1;
+  return length;
+}
+
 function drawNeuron(body, found) {
+  const prefix = shared([...found.fires.positive.prompts, ...found.fires.negative.prompts]);
   const top = Math.max(...[...found.writes, ...found.holds_down].map(([, weight]) => Math.abs(weight)), 1e-9);
   const list = (title, rows, side) => h("div", {}, h("h3", {}, title), h("ol", { class: "written" }, rows.map(([text, weight]) => h("li", {}, h("code", {}, visible(text)), h("span", { class: `bar ${side}`, style: { "--share": `${(100 * Math.abs(weight)) / top}%` } }), h("span", { class: "faint" }, number(weight))))));
   fill(body,
     h("section", { class: "card" }, h("h2", {}, "What it writes", explain("writes")), h("div", { class: "grid two" }, list("pushes up", found.writes, "up"), list("pushes down", found.holds_down, "down"))),
     h("section", { class: "card" }, h("h2", {}, "Where it fires", explain("fires")), strip(found.fires),
       h("div", { class: "grid two" }, ["positive", "negative"].map((side) => h("div", {}, h("h3", {}, `${side} prompts, mean ${number(found.fires[side].mean)} where they are read`),
-        found.fires[side].prompts.map((one) => h("p", { class: "fired" }, one.tokens.map((text, place) => fired(text, one.values[place], found.fires.largest, one.read.includes(place))))))))));
+        found.fires[side].prompts.map((one) => h("p", { class: "fired" }, prefix ? h("span", { class: "faint", title: "what every prompt begins with" }, "… ") : null, one.tokens.map((text, place) => (place < prefix ? null : fired(text, one.values[place], found.fires.largest, one.read.includes(place)))))))))));
 }
 
 function fired(text, value, largest, read) {
   const share = Math.min(1, Math.abs(value) / (largest || 1));
-  return h("span", { class: `token ${value >= 0 ? "up" : "down"}${read ? " read" : ""}`, style: { "--move": `${Math.round(100 * share)}%` }, title: `${visible(text)}: ${number(value)}${read ? ", read here" : ""}` }, text);
+  return h("span", { class: `token ${value >= 0 ? "up" : "down"}${read ? " read" : ""}`, style: { "--move": `${Math.round(100 * share)}%` }, title: `${visible(text)}: ${number(value)}${read ? ", read here" : ""}` }, text === "\n" && read ? "↵" : text);
 }
 
 // Every prompt's activation where it is read, a tick each: how far the sides lie apart.

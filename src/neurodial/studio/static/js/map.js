@@ -28,7 +28,8 @@ export function drawMap(scores, onpick) {
   const element = h("figure", { class: "map-figure" },
     h("div", { class: "row spread" }, says, zoom), box,
     h("figcaption", { class: "row faint" }, key("strong", "+ score"), key("weak", "− score"), key("ring", "in the circuit"), key("cross", "universal, removed")));
-  let shown = columns;
+  const last = Math.max(0, ...[...scores.chosen, ...scores.removed].map(([, rank]) => rank));
+  let shown = last < 64 && columns > 64 ? 64 : last < 256 && columns > 256 ? 256 : columns;
   let size = { width: 0, height: 0, cell: 1, row: 8 };
   let at = null;
 
@@ -83,7 +84,7 @@ export function drawMap(scores, onpick) {
 
   function marks(ink) {
     const style = getComputedStyle(document.documentElement);
-    ink.strokeStyle = style.getPropertyValue("--ink");
+    ink.strokeStyle = ink.fillStyle = style.getPropertyValue("--ink");
     ink.lineWidth = 1.2;
     scores.layers.forEach((layer, place) => {
       for (let rank = 0; rank < Math.min(shown, layer.index.length); rank += 1) {
@@ -91,7 +92,8 @@ export function drawMap(scores, onpick) {
         const x = LEFT + rank * size.cell;
         const y = place * size.row;
         const wide = Math.max(3, size.cell);
-        if (chosen.has(name)) ink.strokeRect(x + 0.5, y + 0.5, Math.max(2, wide - 1), size.row - 2);
+        if (chosen.has(name) && size.cell < 5) ink.fillRect(x, y + size.row - 4, wide, 3);
+        else if (chosen.has(name)) ink.strokeRect(x + 0.5, y + 0.5, wide - 1, size.row - 2);
         else if (removed.has(name)) {
           ink.beginPath();
           ink.moveTo(x + 1, y + 1); ink.lineTo(x + Math.min(wide, size.row) - 1, y + size.row - 2);
@@ -160,7 +162,7 @@ export function drawMap(scores, onpick) {
     point({ row, rank: at ? Math.max(0, Math.min(Math.min(shown, scores.layers[row].index.length) - 1, at.rank + right)) : 0 });
   });
   zoom.addEventListener("change", () => { shown = Number(zoom.value); draw(); });
-  zoom.value = String(columns);
+  zoom.value = String(shown);
   new ResizeObserver(draw).observe(box);
   const watch = () => { if (canvas.isConnected) draw(); else removeEventListener("themechange", watch); };
   addEventListener("themechange", watch);

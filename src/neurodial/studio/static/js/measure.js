@@ -136,7 +136,15 @@ function columns(found) {
 
 // Arms by metrics, each number with its interval, each heading with its definition.
 function summary(found) {
-  const names = columns(found);
+  const box = h("div");
+  const main = columns(found).filter((name) => name === found.headline || ORDER.includes(name));
+  const draw = (names, every) => fill(box, numbers(found, names),
+    names.length === columns(found).length && !every ? null : button(every ? "Fewer numbers" : `All ${columns(found).length} numbers`, () => draw(every ? main : columns(found), !every), { class: "link" }));
+  draw(main, false);
+  return box;
+}
+
+function numbers(found, names) {
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Numbers of the report" }, h("table", { class: "plain numbers-table" },
     h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "method"), h("th", { scope: "col" }, "dial"), names.map((name) => h("th", { scope: "col" }, found.metrics[name].title, explain(name, [found.metrics[name].title, found.metrics[name].explanation]))))),
     h("tbody", {}, found.arms.map((arm) => h("tr", {}, h("th", { scope: "row" }, arm.label), h("td", {}, number(arm.dial)), names.map((name) => {

@@ -20,24 +20,28 @@ export const WORDS = {
 
 let open = null;
 
+// A small "?" that opens the definition beside it; one at a time, Escape or a click elsewhere closes it.
 export function explain(name, words = WORDS[name]) {
   const [title, text] = words;
-  const panel = h("div", { class: "words", role: "note", hidden: true }, h("strong", {}, title), h("p", {}, text));
   const button = h("button", { type: "button", class: "explain", "aria-label": `What is “${title}”?`, "aria-expanded": "false" }, "?");
-  const close = () => { panel.hidden = true; button.setAttribute("aria-expanded", "false"); open = null; };
   button.addEventListener("click", (event) => {
     event.stopPropagation();
     const was = open;
-    if (was) was();
-    if (was === close) return;
-    panel.hidden = false;
+    if (was) was.close();
+    if (was && was.button === button) return;
+    const panel = h("div", { class: "words", role: "note" }, h("strong", {}, title), h("p", {}, text));
+    const close = () => { panel.remove(); button.setAttribute("aria-expanded", "false"); open = null; };
+    document.getElementById("main").append(panel);
+    const at = button.getBoundingClientRect();
+    const size = panel.getBoundingClientRect();
+    panel.style.left = `${Math.max(8, Math.min(at.left, innerWidth - size.width - 12)) + scrollX}px`;
+    panel.style.top = `${(at.bottom + size.height + 12 > innerHeight && at.top > size.height + 12 ? at.top - size.height - 6 : at.bottom + 6) + scrollY}px`;
     button.setAttribute("aria-expanded", "true");
-    open = close;
-    const edge = panel.getBoundingClientRect();
-    if (edge.right > innerWidth - 8) panel.style.setProperty("margin-left", `${innerWidth - 8 - edge.right}px`);
+    open = { close, button };
   });
-  return h("span", { class: "explained" }, button, panel);
+  return h("span", { class: "explained" }, button);
 }
 
-addEventListener("click", (event) => { if (open && !event.target.closest(".words")) open(); });
-addEventListener("keydown", (event) => { if (event.key === "Escape" && open) open(); });
+addEventListener("click", (event) => { if (open && !event.target.closest(".words")) open.close(); });
+addEventListener("hashchange", () => { if (open) open.close(); });
+addEventListener("keydown", (event) => { if (event.key === "Escape" && open) { const { button } = open; open.close(); button.focus(); } });
