@@ -144,8 +144,8 @@ def duet(
     Example:
         >>> from neurodial.model.tiny import tiny_subject
         >>> said = list(duet(tiny_subject(), ("Hi", "Hi"), Together(()), decoding=Decoding(max_new_tokens=2)))
-        >>> {one.kl for one in said}, {one.side for one in said} == set(SIDES)
-        ({0.0}, True)
+        >>> max(one.kl for one in said) < 1e-6, {one.side for one in said} == set(SIDES)
+        (True, True)
     """
     decoding = decoding or Decoding()
     rendered = render(subject.tokenizer, prompts, system=decoding.system)

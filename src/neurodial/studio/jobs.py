@@ -128,7 +128,7 @@ class Desk:
     Example:
         >>> desk = Desk()
         >>> job = desk.submit("sum", "one and one", lambda reporter: 1 + 1)
-        >>> desk.wait(job, 0, seconds=5)[1], job.state, job.value
+        >>> desk.wait(job, 0, seconds=5.0)[1], job.state, job.value
         (True, 'done', 2)
         >>> desk.close()
     """

@@ -56,9 +56,12 @@ class Guard:
         if refusal is not None:
             await _answer(send, *refusal)
             return
+        body = _Body(receive, send)
         try:
-            await self._app(scope, _limited(receive), _with_headers(send))
+            await self._app(scope, body.receive, _with_headers(body.send))
         except _TooLargeError:
+            pass
+        if body.is_too_large:
             await _answer(send, 413, _too_large())
 
     def _refusal(self, headers: dict[str, str]) -> tuple[int, dict[str, str]] | None:
@@ -120,18 +123,25 @@ def _too_large() -> dict[str, str]:
     }
 
 
-def _limited(receive: Receive) -> Receive:
-    seen = 0
+class _Body:
+    """Reads a body as far as the limit; past it, whatever the application answers is dropped."""
 
-    async def receive_limited() -> Message:
-        nonlocal seen
-        message = await receive()
-        seen += len(message.get("body", b""))
-        if seen > BODY_LIMIT:
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive, self._send = receive, send
+        self._seen = 0
+        self.is_too_large = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._seen += len(message.get("body", b""))
+        if self._seen > BODY_LIMIT:
+            self.is_too_large = True
             raise _TooLargeError
         return message
 
-    return receive_limited
+    async def send(self, message: Message) -> None:
+        if not self.is_too_large:
+            await self._send(message)
 
 
 def _with_headers(send: Send) -> Send:

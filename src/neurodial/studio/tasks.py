@@ -51,8 +51,8 @@ def token_values(said: Said) -> dict[str, Any]:
         "step": said.step,
         "text": said.text,
         "p": [_short(said.unsteered), _short(said.steered)],
-        "kl": _short(said.kl),
-        "mean": _short(said.kl_so_far),
+        "kl": _nats(said.kl),
+        "mean": _nats(said.kl_so_far),
         "top": [[one.text, _short(one.unsteered), _short(one.steered)] for one in said.alternatives],
     }
     if said.is_end:
@@ -66,13 +66,18 @@ def _end(workshop: Workshop, said: Sequence[Said]) -> dict[str, Any]:
     tokens = [one.token for one in said if not one.is_end]
     text = workshop.subject.tokenizer.decode(tokens, skip_special_tokens=True)
     last = said[-1]
-    return {"text": text, "tokens": len(tokens), "finished": last.is_end, "kl": last.kl_so_far}
+    return {"text": text, "tokens": len(tokens), "finished": last.is_end, "kl": _nats(last.kl_so_far)}
 
 
 def _chat(messages: Sequence[requests.Said]) -> Prompt:
     if len(messages) == 1:
         return messages[0].content
     return tuple(Message(one.role, one.content) for one in messages)
+
+
+def _nats(value: float) -> float:
+    """A divergence; what is below the rounding of float32 is nothing."""
+    return 0.0 if abs(value) < 1e-6 else _short(value)
 
 
 def _short(value: float) -> float:
