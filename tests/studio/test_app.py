@@ -6,7 +6,9 @@ import pytest
 
 from neurodial.studio.app import static_folder
 from neurodial.studio.library import Library
+from neurodial.studio.requests import Measurement
 from neurodial.studio.safety import BODY_LIMIT, is_own_host
+from neurodial.studio.tasks_measure import measurement_place
 from tests.studio.conftest import ADDRESS, finished, small_circuit
 
 HI = [{"role": "user", "content": "Hi"}]
@@ -164,7 +166,6 @@ def test_options_of_a_discovery_reach_the_method(client, workshop):
     assert method(position="-2")["position"] == {"kind": "Index", "value": -2}
     assert method(skip_layers=[0])["skip_layers"] == [0]
     assert method(system="Be brief.")["system"] == "Be brief."
-    assert method(method="cna-reference")["rounding"] is True
 
 
 def test_check_shows_prompts_as_the_model_sees_them(client):
@@ -220,7 +221,7 @@ def test_an_evaluation_and_its_report(client, workshop):
     client.post("/api/discoveries", json={"prompts": PASTED})
     request = {
         "circuits": ["polite"],
-        "prompts": "refusal",
+        "prompts": "banks",
         "dials": [1.0],
         "limit": 2,
         "neutral": 2,
@@ -239,15 +240,16 @@ def test_an_evaluation_and_its_report(client, workshop):
     assert client.get(f"/api/reports/{report['id']}/dense/page").status_code == 404
     again = finished(workshop, client.post("/api/measurements", json=request))
     assert again.value == job.value, "the same request is the same report"
-    other = finished(workshop, client.post("/api/measurements", json={**request, "dials": [2.0]}))
-    assert other.value != job.value
+    place = measurement_place(workshop, Measurement(**{**request, "dials": [2.0]}))[0]
+    assert place != report["id"], "another request is another report"
 
 
 def test_a_frontier_has_two_parts(client, workshop):
+    client.post("/api/discoveries", json={"prompts": PASTED})
     request = {
         "kind": "frontier",
         "circuits": ["polite"],
-        "prompts": "refusal",
+        "prompts": "banks",
         "dials": [0.5, 2.0],
         "limit": 2,
         "neutral": 2,
