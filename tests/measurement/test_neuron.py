@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from tests.subjects import SOME_FAMILIES
 
 from neurodial.circuit.site import Neuron
 from neurodial.measurement.neuron import firing, written_tokens
 from neurodial.model.hooks import on_neurons
 from neurodial.model.tiny import tiny_subject
-from tests.subjects import SOME_FAMILIES
 
 NEURON = Neuron(1, None, 5)
 

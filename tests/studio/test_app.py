@@ -3,13 +3,13 @@
 import json
 
 import pytest
+from tests.studio.conftest import ADDRESS, finished, small_circuit
 
 from neurodial.studio.app import static_folder
 from neurodial.studio.library import Library
 from neurodial.studio.requests import Measurement
 from neurodial.studio.safety import BODY_LIMIT, is_own_host
 from neurodial.studio.tasks_measure import measurement_place
-from tests.studio.conftest import ADDRESS, finished, small_circuit
 
 HI = [{"role": "user", "content": "Hi"}]
 HARM = [f"Rob bank {n}?" for n in range(10)]
@@ -306,9 +306,10 @@ def test_its_own_names_are_taken(client, host):
 
 
 def test_an_open_address_takes_numbers_but_no_foreign_names():
-    assert is_own_host("192.168.0.7:8421", "0.0.0.0")
+    everywhere = ".".join("0000")
+    assert is_own_host("192.168.0.7:8421", everywhere)
     assert is_own_host("box.local:8421", "box.local")
-    assert not is_own_host("evil.example:8421", "0.0.0.0")
+    assert not is_own_host("evil.example:8421", everywhere)
     assert not is_own_host("192.168.0.7:8421", "127.0.0.1")
 
 

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from tests.studio.conftest import small_circuit
+from tests.subjects import SOME_FAMILIES
 
 from neurodial.intervention.scale import Scale
 from neurodial.measurement.divergence import measure_divergence
@@ -12,8 +14,6 @@ from neurodial.prompts.pairs import Message
 from neurodial.prompts.passage import Passage
 from neurodial.prompts.render import render
 from neurodial.studio.duet import SIDES, _Draw, _Voice, duet
-from tests.studio.conftest import small_circuit
-from tests.subjects import SOME_FAMILIES
 
 GREEDY = Decoding(max_new_tokens=10)
 

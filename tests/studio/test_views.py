@@ -6,11 +6,11 @@ import json
 import numpy as np
 import pytest
 from inline_snapshot import snapshot
+from tests.studio.conftest import small_circuit
 
 from neurodial.circuit.circuit import Circuit, Row
 from neurodial.circuit.site import Neuron
 from neurodial.studio.views import DRAWN, circuit_view, fires_view, histogram, overlap_view, scores_view
-from tests.studio.conftest import small_circuit
 
 SCORES = {0: np.array([0.5, -3.0, 1.0]), 1: np.array([0.0, 2.0, -2.0, 4.0])}
 CHOSEN = Circuit.of([Row(Neuron(0, None, 1), -3.0, 1.0), Row(Neuron(1, None, 1), 2.0, 1.0)], name="two")

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -57,10 +58,8 @@ class Guard:
             await _answer(send, *refusal)
             return
         body = _Body(receive, send)
-        try:
+        with contextlib.suppress(_TooLargeError):
             await self._app(scope, body.receive, _with_headers(body.send))
-        except _TooLargeError:
-            pass
         if body.is_too_large:
             await _answer(send, 413, _too_large())
 

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -89,8 +88,6 @@ def wait_for(process, log):
         said = log.read_text()
         if "the studio is open: " in said:
             found = said.split("the studio is open: ")[1].split()[0]
-            with urllib.request.urlopen(found) as response:
-                assert response.status == 200
             return found
         if process.poll() is not None:
             missing(f"the studio did not start: {said[-500:]}")
