@@ -88,6 +88,7 @@ def _serve(app: FastAPI, listening: socket.socket, *, open_page: bool) -> None:
 
     import uvicorn
 
+    listening.listen(128)  # who comes while the server starts waits, and is not turned away
     host, port = listening.getsockname()[:2]
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(host, host)  # noqa: S104  # shown, not bound
     address = f"http://{shown}:{port}/"
