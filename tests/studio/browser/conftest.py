@@ -1,7 +1,7 @@
 """The studio as a user starts it, on the demo model, and a headless Chromium that looks at it.
 
 Needs Debian's `chromium` (or NEURODIAL_CHROMIUM) and the package playwright. Without them the tests are skipped, unless
-NEURODIAL_REQUIRE_ENGINES=1. Screenshots go to NEURODIAL_SCREENSHOTS, or to a temporary folder.
+NEURODIAL_REQUIRE_ENGINES=1. NEURODIAL_STUDIO="ADDRESS FOLDER" takes a studio that runs already. Screenshots go to NEURODIAL_SCREENSHOTS, or to a temporary folder.
 """
 
 import os
@@ -29,7 +29,19 @@ FLAGS = [
     "--disable-dev-shm-usage",
     "--no-first-run",
 ]
+PATIENCE = 90_000  # milliseconds; a real model answers, perhaps on a busy machine
 LAYERS, WIDTH = 33, 1536  # 50,688 neurons
+
+
+def pytest_collection_modifyitems(config, items):
+    """These take minutes: they run where they are asked for, by marker, by path, or as a requirement."""
+    asked = "browser" in str(config.option.markexpr) or any("browser" in str(one) for one in config.args)
+    if asked or os.environ.get("NEURODIAL_REQUIRE_ENGINES") == "1":
+        return
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.skip(reason="takes minutes: run with -m browser"))
 
 
 def missing(reason):
@@ -44,9 +56,10 @@ def browser():
     if chromium is None:
         missing("there is no chromium: apt-get install chromium, or set NEURODIAL_CHROMIUM")
     try:
-        from playwright.sync_api import sync_playwright
+        from playwright.sync_api import expect, sync_playwright
     except ImportError:
         missing("playwright is not installed: pip install -e '.[dev]'")
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as engine:
         found = engine.chromium.launch(executable_path=chromium, args=FLAGS)
         yield found
@@ -56,7 +69,10 @@ def browser():
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory):
     """A studio's folder that already holds a circuit chosen from 50,688 neurons."""
-    place = tmp_path_factory.mktemp("studio")
+    running = os.environ.get("NEURODIAL_STUDIO")
+    place = Path(running.split()[1]) if running else tmp_path_factory.mktemp("studio")
+    if (place / "circuits" / "large.circuit.json").exists():
+        return place
     generator = np.random.default_rng(0)
     scores = {layer: generator.standard_t(3, size=WIDTH) * (1 + layer / 8) for layer in range(LAYERS)}
     flat = sorted(((abs(v), layer, i) for layer, row in scores.items() for i, v in enumerate(row)), reverse=True)
@@ -70,9 +86,12 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def address(folder):
     """The studio's address; the command runs as a process of its own."""
+    if running := os.environ.get("NEURODIAL_STUDIO"):
+        yield running.split()[0]
+        return
     command = [sys.executable, "-m", "neurodial.cli.main", "studio", "demo", "--circuit", f"refusal={CIRCUIT}"]
     command += ["--folder", str(folder), "--port", "0", "--no-open"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "2"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     log = folder / "studio.log"
     with log.open("w") as stream:
         process = subprocess.Popen(command, env=environment, stderr=stream, stdout=stream)
@@ -129,7 +148,7 @@ def open_page(browser, address):
             context = browser.new_context(**KINDS[kind], reduced_motion="reduce")
             contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(90_000)
+        page.set_default_timeout(PATIENCE)
         page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
         page.on("console", lambda said: troubles.append(said.text) if is_trouble(said, ignored) else None)
         page.on(
