@@ -1,7 +1,8 @@
 """The studio as a user starts it, on the demo model, and a headless Chromium that looks at it.
 
 Needs Debian's `chromium` (or NEURODIAL_CHROMIUM) and the package playwright. Without them the tests are skipped, unless
-NEURODIAL_REQUIRE_ENGINES=1. NEURODIAL_STUDIO="ADDRESS FOLDER" takes a studio that runs already. Screenshots go to NEURODIAL_SCREENSHOTS, or to a temporary folder.
+NEURODIAL_REQUIRE_ENGINES=1. NEURODIAL_STUDIO="ADDRESS FOLDER" takes a studio that runs already. Screenshots go to
+NEURODIAL_SCREENSHOTS, or to a temporary folder.
 """
 
 import os
