@@ -211,7 +211,7 @@ def test_a_neurons_page_and_a_definition(open_page):
 # ------------------------------------------------------------------------------------------- discover, measure, export
 
 
-def test_discover_to_save_to_chat(open_page):
+def test_discover_to_save_to_chat(open_page, pictures):
     page = open_page("#/discover")
     expect(page.locator(".piece.read").first).to_be_visible()
     page.locator("form.side button.primary").click()
@@ -220,6 +220,8 @@ def test_discover_to_save_to_chat(open_page):
     expect(page.get_by_text("universal neurons flagged")).to_be_visible()
     page.reload()
     expect(page.locator("canvas.map")).to_be_visible()
+    page.locator("canvas.map").hover(position={"x": 120, "y": 385})
+    page.screenshot(path=str(pictures / "found-light.png"), full_page=True)
     page.locator("#save-name").fill("found here")
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.get_by_role("link", name="found-here")).to_be_visible()
@@ -247,7 +249,7 @@ def test_wrong_prompts_are_said_while_typing(open_page):
     expect(page.locator("form.side button.primary")).to_be_enabled()
 
 
-def test_a_small_evaluation_with_its_report(open_page):
+def test_a_small_evaluation_with_its_report(open_page, pictures):
     page = open_page("#/measure")
     page.get_by_label("Dials").fill("1")
     page.get_by_label("Test prompts a side").fill("2")
@@ -260,15 +262,17 @@ def test_a_small_evaluation_with_its_report(open_page):
     page.get_by_role("link", name="Open the report").click()
     frame = page.frame_locator("iframe.report")
     expect(frame.get_by_role("heading", level=1)).to_contain_text("Steering refusal")
+    page.screenshot(path=str(pictures / "report-light.png"))
     page.locator(".numbers-table .explain").first.click()
     expect(page.get_by_role("note")).to_contain_text("Share of answers")
 
 
-def test_an_export_shows_its_proof(open_page):
+def test_an_export_shows_its_proof(open_page, pictures):
     page = open_page("#/export")
     page.locator("form.side button[type=submit]").click()
     expect(page.locator(".verdict.good")).to_be_visible(timeout=300_000)
     expect(page.get_by_role("link", name="adapter_model.safetensors").first).to_be_visible()
+    page.screenshot(path=str(pictures / "proof-light.png"))
     with page.expect_download() as download:
         page.get_by_role("link", name="adapter_config.json").first.click()
     assert "LORA" in download.value.path().read_text()
