@@ -24,7 +24,7 @@ from neurodial.studio.material import as_lines, read_prompts
 from neurodial.studio.views import circuit_view, fires_view, scores_view
 from neurodial.studio.workshop import Workshop
 
-_READ = 40  # prompts of each side that a neuron's page reads
+_READ = 24  # prompts of each side that a neuron's page reads
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ FLAGS = [
     "--disable-dev-shm-usage",
     "--no-first-run",
 ]
-PATIENCE = 90_000  # milliseconds; a real model answers, perhaps on a busy machine
+PATIENCE = 240_000  # milliseconds; a real model answers, perhaps on a busy machine
 LAYERS, WIDTH = 33, 1536  # 50,688 neurons
 
 

@@ -143,11 +143,13 @@ async function neuronPage(main, id, layer, index, query, state) {
   try {
     const job = await post("/api/neurons", { layer, index, prompts: chosen });
     if (state.gone) { remove(`/api/jobs/${job.id}`); return; }
-    state.stop = follow(job.id, () => {}, async (over) => {
+    const listening = follow(job.id, () => {}, async (over) => {
+      state.stop = null;
       if (over.state !== "done") { fill(body, problem({ words: over.error || { problem: "It was cancelled." } })); return; }
       const found = await get(`/api/jobs/${job.id}/result`);
       if (!state.gone) drawNeuron(body, found);
     });
+    state.stop = () => { listening(); remove(`/api/jobs/${job.id}`).catch(() => {}); }; // nobody waits for it any more
   } catch (error) { fill(body, problem(error)); }
 }
 
