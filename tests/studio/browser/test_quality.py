@@ -17,7 +17,7 @@ READY = {
     "neuron": ("#/look/refusal/neuron/29.1026?set=refusal", ".fired"),
     "measure": ("#/measure", "form.side .field"),
     "export": ("#/export", "form.side .choice"),
-    "empty": ("#/look/large/with/refusal", ".blank, .big"),
+    "overlap": ("#/look/large/with/refusal", ".big"),
 }
 FRAMES = """async () => {
   const canvas = document.querySelector('canvas.map');
