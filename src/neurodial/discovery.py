@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
 from neurodial.attribution.cna import Attribution, attribute
 from neurodial.attribution.methods import CNA, Dose
+from neurodial.attribution.scores import Scores
 from neurodial.circuit.circuit import Circuit, Origin
 from neurodial.circuit.select import Select
 from neurodial.errors import OptionError
@@ -15,6 +17,13 @@ from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Contrast, PairSet
 from neurodial.provenance import describe, now, versions
 from neurodial.tuning.dose import find_doses
+
+
+class Found(NamedTuple):
+    """A circuit, and the scores of all neurons that it was chosen from."""
+
+    circuit: Circuit
+    scores: Scores
 
 
 def discover(
@@ -57,6 +66,20 @@ def discover(
         >>> len(circuit)
         1
     """
+    return find(subject, prompts, method=method, select=select, margin=margin, name=name, progress=progress).circuit
+
+
+def find(
+    subject: Subject,
+    prompts: Contrast | PairSet,
+    *,
+    method: CNA | Dose | None = None,
+    select: Select | None = None,
+    margin: Margin | None = None,
+    name: str = "circuit",
+    progress: Progress = silent,
+) -> Found:
+    """As `discover`, with the scores of every neuron beside the circuit."""
     method = method or CNA()
     if select is not None:
         method = dataclasses.replace(method, select=select)
@@ -74,7 +97,7 @@ def discover(
         versions=versions(),
         created=now(),
     )
-    return Circuit.of(found.rows, name=name, origin=origin, stability=found.stability)
+    return Found(Circuit.of(found.rows, name=name, origin=origin, stability=found.stability), found.scores)
 
 
 def _dosed(
@@ -84,7 +107,7 @@ def _dosed(
     margin: Margin | None,
     name: str,
     progress: Progress,
-) -> Circuit:
+) -> Found:
     if isinstance(prompts, Contrast):
         raise OptionError(
             "Method dose got one contrast.",
@@ -106,7 +129,8 @@ def _dosed(
         created=now(),
         report=found.report,
     )
-    return Circuit.of(found.rows, name=name, direction=method.direction, origin=origin, stability=found.stability)
+    circuit = Circuit.of(found.rows, name=name, direction=method.direction, origin=origin, stability=found.stability)
+    return Found(circuit, found.scores)
 
 
 def _filtered(found: Attribution) -> dict[str, object]:

@@ -8,6 +8,7 @@ import pytest
 import neurodial as nd
 from neurodial.attribution.methods import Dose
 from neurodial.circuit.file import circuit_json
+from neurodial.discovery import find as find_all
 from neurodial.errors import BudgetError, MarginError, OptionError, PromptError
 from neurodial.intervention.scale import Scale
 from neurodial.measurement.divergence import measure_divergence, own_answers
@@ -224,3 +225,18 @@ def test_whole_answers_as_the_margin(subject, neutral):
     bare = nd.PairSet.of([f"a {n}" for n in range(10)], [f"b {n}" for n in range(10)])
     with pytest.raises(MarginError, match="positive_answer and negative_answer"):
         nd.discover(subject, bare, method=method)
+
+
+@pytest.mark.parametrize("method", ["cna", "dose"])
+def test_the_scores_of_all_neurons_come_beside_the_circuit(subject, neutral, method):
+    if method == "cna":
+        found = find_all(subject, PAIRS, method=nd.CNA(universal=None, folds=0, select=nd.Count(5)))
+        best = found.scores.flat().abs().topk(5).values
+        assert sorted(abs(row.score) for row in found.circuit) == pytest.approx(sorted(best.tolist()))
+    else:
+        options = Dose(select=nd.Count(5), neutral=neutral, answer_tokens=6, folds=0)
+        found = find_all(subject, PAIRS, method=options, margin=LOGIT)
+        assert found.circuit.rows == nd.discover(subject, PAIRS, method=options, margin=LOGIT).rows
+    assert found.scores.neurons == subject.neurons
+    for row in found.circuit:
+        assert float(found.scores[row.neuron.site][row.neuron.index]) == pytest.approx(row.score)

@@ -114,6 +114,12 @@ class Trade:
         """`e^2 / c`, what neurons are ranked by; 0 where the effect is not positive."""
         return self.effect.square() / self.cost
 
+    @property
+    def scores(self) -> Scores:
+        """`ratio` by site."""
+        parts = self.ratio.split([self.layout[site].numel() for site in self.layout])
+        return Scores(dict(zip(self.layout, parts, strict=True)))
+
     def best(self, count: int) -> list[int]:
         """Places of the neurons of largest `e^2 / c`, best first, none without an effect."""
         return _largest(self.ratio, count)

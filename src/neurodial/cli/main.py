@@ -29,6 +29,7 @@ COMMANDS = {
     "why": "neurodial.cli.trace:why",
     "single": "neurodial.cli.single:single",
     "audit": "neurodial.cli.single:audit",
+    "studio": "neurodial.cli.studio:studio",
 }
 """Every command and the function behind it."""
 
@@ -49,6 +50,7 @@ SUMMARIES = {
     "trace": "Find the circuit behind one prediction: which neurons, at which tokens, and what feeds what.",
     "single": "Find the one neuron whose pinning removes most of a behaviour.",
     "audit": "Measure how few neurons, pushed how far, undo a behaviour.",
+    "studio": "Open a local page: chat with a dial, discover, look, measure, export.",
     "why": "Show what in the prompt led to a wrong token rather than the right one.",
 }
 """One line on each command for the overview, so that it needs no import."""

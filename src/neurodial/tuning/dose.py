@@ -45,11 +45,13 @@ class Dosed:
 
     Attributes:
         rows: neurons with scores `e^2 / c` and doses.
+        scores: `e^2 / c` of every neuron, 0 where it does not hold the behaviour up.
         stability: over prompt folds, or None where it was not asked for.
         report: predicted and measured margin and divergence, openers, noise, and every trial; plain JSON values.
     """
 
     rows: tuple[Row, ...]
+    scores: Scores
     stability: Stability | None
     report: dict[str, Any]
 
@@ -114,7 +116,7 @@ def find_doses(
     stability = None
     if method.folds >= 2 and max(folds) >= 1:
         stability = _stability(subject, first, costs, method, best, folds=1 + max(folds))
-    return Dosed(best.rows, stability, report)
+    return Dosed(best.rows, trade.scores, stability, report)
 
 
 def _path(subject: Subject, passages: Sequence[Passage], trade: Trade, method: Dose) -> DosePath:

@@ -1,0 +1,106 @@
+"""`neurodial studio`: a local page to look at circuits, turn their dials, discover, measure and export."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from neurodial.cli.console import err
+from neurodial.cli.options import ModelOptions, read_circuits
+from neurodial.errors import MissingPackageError, OptionError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+
+def studio(
+    model: str,
+    *,
+    circuit: Annotated[list[str] | None, Parameter(name=["--circuit", "-c"])] = None,
+    folder: Path = Path("neurodial-studio"),
+    host: str = "127.0.0.1",
+    port: int = 8421,
+    open: Annotated[bool, Parameter(negative="--no-open")] = True,
+    force: bool = False,
+    loading: ModelOptions | None = None,
+) -> None:
+    """Open a local page: chat with a dial, discover, look, measure, export.
+
+    Args:
+        model: Hub id, local folder, GGUF file, `demo` or `demo-base`.
+        circuit: `[name=]file` of a circuit to start with; repeatable.
+        folder: where circuits, prompt sets, reports and exports made on the page are kept.
+        host: the address to listen on. Anyone who reaches it can use the model: keep to this machine if you can.
+        port: the port to listen on; 0 takes a free one.
+        open: open the page in a browser.
+        force: take circuits that were made on another model.
+        loading: how the model is loaded.
+    """
+    for package in ("fastapi", "uvicorn"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingPackageError(
+                f"The studio needs the package {package}.", fix="Run `pip install 'neurodial[studio]'`."
+            )
+    circuits = {name: found for name, found, _ in read_circuits(circuit or [], default_dial=1.0)}
+    listening = _listen(host, port)
+    subject = (loading or ModelOptions()).load(model)
+
+    from neurodial.intervention.scale import check_fits
+    from neurodial.studio.app import create_app
+    from neurodial.studio.jobs import Desk
+    from neurodial.studio.library import Library
+    from neurodial.studio.workshop import Workshop
+
+    for found in circuits.values():
+        check_fits(found, subject, force=force)
+    desk = Desk()
+    workshop = Workshop(subject, Library(folder, circuits), desk, force=force)
+    try:
+        _serve(create_app(workshop, host=host), listening, open_page=open)
+    finally:
+        desk.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket that listens, taken before the model is loaded."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except (OSError, OverflowError) as error:
+        listening.close()
+        raise OptionError(
+            f"The address {host}:{port} can't be used: {error}.",
+            wanted="a free port of this machine",
+            fix="Is a studio open already? Take another --port; 0 finds a free one.",
+        ) from error
+    return listening
+
+
+def _serve(app: FastAPI, listening: socket.socket, *, open_page: bool) -> None:
+    import threading
+    import webbrowser
+
+    import uvicorn
+
+    listening.listen(128)  # who comes while the server starts waits, and is not turned away
+    host, port = listening.getsockname()[:2]
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(host, host)  # noqa: S104  # shown, not bound
+    address = f"http://{shown}:{port}/"
+    err.print(f"the studio is open: {address}   (Ctrl-C ends it)", markup=False, soft_wrap=True)
+    if open_page and _has_screen():
+        threading.Timer(0.5, webbrowser.open, [address]).start()
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, server_header=False)
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def _has_screen() -> bool:
+    """Whether a window can open here: without a display a browser of the terminal would take the terminal over."""
+    return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

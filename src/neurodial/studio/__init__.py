@@ -1,0 +1,3 @@
+"""Takes a subject, circuits and a folder.
+Gives a local page to look at circuits, turn their dials, discover, measure and export.
+"""

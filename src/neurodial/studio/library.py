@@ -1,0 +1,194 @@
+"""What the studio keeps: circuits, prompt sets, reports and exports in one folder, each found by an id from a listing.
+
+An id is never a path: it is compared with the names that the folder holds, and only a name that is there is opened.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from neurodial.circuit.circuit import Circuit
+from neurodial.circuit.file import read_circuit, write_circuit
+from neurodial.errors import CircuitFileError, UnknownNameError, near_names
+from neurodial.files import write_atomic
+from neurodial.prompts.behaviours import behaviour_names, describe_behaviour, read_pairs
+from neurodial.prompts.pairs import PairSet
+from neurodial.prompts.read import read_pair_file
+
+_CIRCUIT = ".circuit.json"
+_PROMPTS = ".jsonl"
+_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """A circuit of the library.
+
+    Attributes:
+        id: what it is asked for by.
+        circuit: itself.
+        is_given: whether it came with the command, and not from the folder.
+    """
+
+    id: str
+    circuit: Circuit
+    is_given: bool
+
+
+class Library:
+    """The folder of a studio, and the circuits that came with the command.
+
+    Example:
+        >>> import tempfile
+        >>> library = Library(Path(tempfile.mkdtemp()), {})
+        >>> library.save_circuit(Circuit.of([], name="Very polite!"))
+        'very-polite'
+        >>> [shelf.id for shelf in library.circuits()]
+        ['very-polite']
+    """
+
+    def __init__(self, folder: Path, given: Mapping[str, Circuit]) -> None:
+        self.folder = folder
+        self._given = {_slug(name): replace(circuit, name=name) for name, circuit in given.items()}
+
+    def circuits(self) -> list[Shelf]:
+        """Every circuit that can be read: those of the command first, then the saved ones."""
+        found = [Shelf(name, circuit, is_given=True) for name, circuit in self._given.items()]
+        for name in self._names("circuits", _CIRCUIT):
+            try:
+                found.append(Shelf(name, read_circuit(self.folder / "circuits" / f"{name}{_CIRCUIT}"), is_given=False))
+            except CircuitFileError:
+                continue  # a damaged file is no reason to show nothing
+        return found
+
+    def circuit(self, wanted: str) -> Circuit:
+        """A circuit by its id.
+
+        Raises:
+            UnknownNameError: there is none.
+        """
+        if wanted in self._given:
+            return self._given[wanted]
+        self._known("circuit", "circuits", wanted, _CIRCUIT, also=self._given)
+        return read_circuit(self.folder / "circuits" / f"{wanted}{_CIRCUIT}")
+
+    def save_circuit(self, circuit: Circuit, picture: Mapping[str, Any] | None = None) -> str:
+        """Keep a circuit, with the view of all scores that it was chosen from where there is one; gives its id."""
+        name = self._new("circuits", circuit.name, _CIRCUIT, taken=self._given)
+        write_circuit(circuit, self.folder / "circuits" / f"{name}{_CIRCUIT}")
+        if picture is not None:
+            write_atomic(self.folder / "circuits" / f"{name}.scores.json", json.dumps(picture))
+        return name
+
+    def picture(self, wanted: str) -> dict[str, Any] | None:
+        """The view of all scores that a saved circuit was chosen from; None where it was not kept."""
+        if wanted not in self._names("circuits", ".scores.json"):
+            return None
+        found: dict[str, Any] = json.loads(
+            (self.folder / "circuits" / f"{wanted}.scores.json").read_text(encoding="utf-8")
+        )
+        return found
+
+    def prompt_sets(self) -> list[dict[str, Any]]:
+        """The shipped behaviours and the user's own sets: id, title, description, whether it is theirs."""
+        shipped = [(name, *describe_behaviour(name), False) for name in behaviour_names()]
+        own = [(name, name, "", True) for name in self._names("prompts", _PROMPTS)]
+        keys = ("id", "title", "description", "own")
+        return [dict(zip(keys, row, strict=True)) for row in (*shipped, *own)]
+
+    def pairs(self, wanted: str) -> PairSet:
+        """A prompt set by its id.
+
+        Raises:
+            UnknownNameError: there is none.
+        """
+        if wanted in behaviour_names():
+            return read_pairs(wanted)
+        self._known("prompt set", "prompts", wanted, _PROMPTS, also=behaviour_names())
+        return read_pair_file(self.folder / "prompts" / f"{wanted}{_PROMPTS}")
+
+    def save_prompts(self, name: str, lines: str) -> str:
+        """Keep a prompt set as JSON lines; gives its id. A set of the same name and content is the same set."""
+        slug = _slug(name)
+        path = self.folder / "prompts" / f"{slug}{_PROMPTS}"
+        if slug in self._names("prompts", _PROMPTS) and path.read_text(encoding="utf-8") == lines:
+            return slug
+        found = self._new("prompts", name, _PROMPTS, taken=behaviour_names())
+        write_atomic(self.folder / "prompts" / f"{found}{_PROMPTS}", lines)
+        return found
+
+    def reports(self) -> list[str]:
+        """Ids of the finished reports, newest first: a frontier's numbers stand in its part `dense`."""
+        return self._folders("reports", "report.json", "dense/report.json")
+
+    def report(self, wanted: str) -> Path:
+        """The folder of a finished report.
+
+        Raises:
+            UnknownNameError: there is none.
+        """
+        return self._folder("report", "reports", wanted, self.reports())
+
+    def exports(self) -> list[str]:
+        """Ids of the finished exports, newest first."""
+        return self._folders("exports", "neurodial.json")
+
+    def export(self, wanted: str) -> Path:
+        """The folder of a finished export.
+
+        Raises:
+            UnknownNameError: there is none.
+        """
+        return self._folder("export", "exports", wanted, self.exports())
+
+    def new_export(self, name: str) -> tuple[str, Path]:
+        """Id and folder of an export to be made."""
+        found = self._new("exports", name, "")
+        return found, self.folder / "exports" / found
+
+    def _names(self, part: str, ending: str) -> list[str]:
+        place = self.folder / part
+        names = [p.name.removesuffix(ending) for p in place.glob(f"*{ending}")] if place.is_dir() else []
+        return sorted(name for name in names if _ID.fullmatch(name))
+
+    def _folders(self, part: str, *marks: str) -> list[str]:
+        place = self.folder / part
+        times: dict[str, float] = {}
+        for folder in place.iterdir() if place.is_dir() else ():
+            found = [(folder / mark).stat().st_mtime for mark in marks if (folder / mark).is_file()]
+            if found and _ID.fullmatch(folder.name):
+                times[folder.name] = max(found)
+        return sorted(times, key=lambda name: -times[name])
+
+    def _folder(self, kind: str, part: str, wanted: str, known: list[str]) -> Path:
+        if wanted not in known:
+            raise UnknownNameError(f"There is no {kind} {wanted[:80]!r}.", fix=near_names(wanted[:80], known))
+        return self.folder / part / wanted
+
+    def _known(self, kind: str, part: str, wanted: str, ending: str, also: Any) -> None:
+        known = [*also, *self._names(part, ending)]
+        if wanted not in known:
+            raise UnknownNameError(f"There is no {kind} {wanted[:80]!r}.", fix=near_names(wanted[:80], known))
+
+    def _new(self, part: str, name: str, ending: str, taken: Any = ()) -> str:
+        """An id that is still free."""
+        slug = _slug(name)
+        place = self.folder / part
+        candidates = (slug if number == 1 else f"{slug}-{number}" for number in range(1, 100_000))
+        return next(c for c in candidates if c not in taken and not (place / f"{c}{ending}").exists())
+
+
+def _slug(name: str) -> str:
+    """A name as an id.
+
+    Example:
+        >>> _slug("../Über polite")
+        'ber-polite'
+    """
+    cleaned = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60].strip("-")
+    return cleaned or "unnamed"

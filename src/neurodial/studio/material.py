@@ -1,0 +1,131 @@
+"""Prompts as a page gives them: read, checked, and shown as the model sees them."""
+
+from __future__ import annotations
+
+import copy
+import json
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+from neurodial.activations.position import Position, PostInstruction, parse_position
+from neurodial.errors import ContextLengthError, PromptError
+from neurodial.model.subject import Subject
+from neurodial.prompts.pairs import SPLITS, PairSet, Prompt, prompt_text
+from neurodial.prompts.read import read_pair_file
+from neurodial.prompts.render import Tokens, check_context, post_instruction_length, render
+from neurodial.studio.library import Library
+from neurodial.studio.requests import Check, Prompts
+
+SHOWN = 2
+"""Prompts of each side that are shown as tokens."""
+
+
+class Spelling:
+    """The tokenizer, for requests: a copy of its own, used by one at a time, while the model works with the other."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._tokenizer = copy.deepcopy(subject.tokenizer)
+        self._context = subject.context_length
+        self._lock = threading.Lock()
+
+    def spell(self, prompts: list[Prompt], position: Position, system: str | None) -> list[tuple[list[str], list[int]]]:
+        """Each prompt as the texts of its tokens, and the places that are read.
+
+        Raises:
+            PromptError: the chat template refuses a prompt.
+            ContextLengthError: one is longer than the context.
+            ActivationError: one is too short for the position.
+        """
+        with self._lock:
+            rendered = render(self._tokenizer, prompts, system=system)
+            check_context([len(tokens) for tokens in rendered], self._context)
+            if position == PostInstruction():
+                position = PostInstruction(post_instruction_length(self._tokenizer))
+            return [(self.texts(tokens), position.read(len(tokens))) for tokens in rendered]
+
+    def texts(self, tokens: Tokens) -> list[str]:
+        """The text of each token."""
+        return [str(self._tokenizer.decode([token])) for token in tokens]
+
+
+def read_prompts(library: Library, asked: Prompts) -> PairSet:
+    """The contrast that a request means.
+
+    Raises:
+        UnknownNameError: there is no such set.
+        PromptError: a line is malformed, a side is empty, a prompt stands twice.
+        OverlapError: a prompt stands on both sides.
+    """
+    if asked.set:
+        return library.pairs(asked.set)
+    if asked.lines.strip():
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "pasted.jsonl"
+            path.write_text(asked.lines, encoding="utf-8", errors="replace")
+            return read_pair_file(path)
+    return PairSet.of(_stripped(asked.positive), _stripped(asked.negative), name=asked.name or "pasted")
+
+
+def as_lines(asked: Prompts) -> str:
+    """Pasted prompts as the lines of a prompt file."""
+    if asked.lines.strip():
+        return asked.lines.strip() + "\n"
+    sides = (("positive", asked.positive), ("negative", asked.negative))
+    rows = [{"text": text, "label": side} for side, texts in sides for text in _stripped(texts)]
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def check_view(library: Library, spelling: Spelling, asked: Check) -> dict[str, Any]:
+    """What a contrast holds, and its first prompts as the model sees them.
+
+    Raises:
+        PromptError: there is something wrong with the prompts.
+        ContextLengthError: one is longer than the context.
+    """
+    pairs = read_prompts(library, asked.prompts)
+    position = parse_position(asked.position)
+    counts = {
+        name: None if split is None else [len(split.positive), len(split.negative)]
+        for name, split in zip(SPLITS, pairs.splits, strict=True)
+    }
+    discovery = pairs.splits[0]
+    if discovery is None:
+        raise PromptError(
+            "There are too few prompts to deal: none would be left to discover with.",
+            wanted="at least 2 on each side; 50 give a stable circuit",
+        )
+    sides = {}
+    for side, examples in (("positive", discovery.positive), ("negative", discovery.negative)):
+        prompts = [example.prompt for example in examples]
+        spelled = _spelled(spelling, prompts, position, asked.system or None)
+        sides[side] = [{"tokens": tokens, "read": places} for tokens, places in spelled[:SHOWN]]
+    return {"counts": counts, "margin": pairs.behaviour.margin, "examples": sides, "notes": _notes(pairs)}
+
+
+def _spelled(
+    spelling: Spelling, prompts: list[Prompt], position: Position, system: str | None
+) -> list[tuple[list[str], list[int]]]:
+    try:
+        return spelling.spell(prompts, position, system)
+    except ContextLengthError as error:
+        longest = max(prompts, key=lambda prompt: len(prompt_text(prompt)))
+        raise ContextLengthError(
+            f"{error.problem} It begins: {prompt_text(longest)[:60]!r}", wanted=error.wanted, fix=error.fix
+        ) from error
+
+
+def _notes(pairs: PairSet) -> list[str]:
+    discovery = pairs.splits[0]
+    fewest = 0 if discovery is None else min(len(discovery.positive), len(discovery.negative))
+    notes = []
+    if fewest < 20:
+        notes.append(f"{fewest} prompts a side to discover with is few: expect an unstable circuit. 50 are better.")
+    if pairs.splits[1] is None:
+        notes.append("There are too few prompts for a development split: method dose needs one.")
+    return notes
+
+
+def _stripped(texts: list[str]) -> list[str]:
+    return [text.strip() for text in texts if text.strip()]

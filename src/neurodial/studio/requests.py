@@ -1,0 +1,131 @@
+"""What the page may ask for, each input with its bounds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Id = Annotated[str, Field(min_length=1, max_length=80)]
+Dial = Annotated[float, Field(ge=-100, le=100)]
+Text = Annotated[str, Field(max_length=20_000)]
+Name = Annotated[str, Field(min_length=1, max_length=80)]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Turned(_Request):
+    """A circuit at a dial, some of its neurons perhaps left out."""
+
+    id: Id
+    dial: Dial = 1.0
+    off: Annotated[list[tuple[int, int]], Field(max_length=20_000)] = []
+
+
+class Said(_Request):
+    """One message of a chat."""
+
+    role: Literal["user", "assistant"]
+    content: Text
+
+
+Chat = Annotated[list[Said], Field(min_length=1, max_length=60)]
+
+
+class Answer(_Request):
+    """An answer of both sides. Each side has a chat of its own: the answers in it differ."""
+
+    unsteered: Chat
+    steered: Chat
+    circuits: Annotated[list[Turned], Field(max_length=8)] = []
+    system: Text = ""
+    temperature: Annotated[float, Field(ge=0, le=10)] = 0.0
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    max_new_tokens: Annotated[int, Field(ge=1, le=2048)] = 128
+    openers: Annotated[str, Field(max_length=80)] = ""
+
+
+class Prompts(_Request):
+    """A contrast: one of the library's sets, or two lists, or the lines of a JSONL file."""
+
+    set: Annotated[str, Field(max_length=80)] = ""
+    positive: Annotated[list[Text], Field(max_length=2000)] = []
+    negative: Annotated[list[Text], Field(max_length=2000)] = []
+    lines: Annotated[str, Field(max_length=800_000)] = ""
+    name: Annotated[str, Field(max_length=80)] = "pasted"
+
+
+class Check(_Request):
+    """A contrast to look at before anything is run."""
+
+    prompts: Prompts
+    position: Annotated[str, Field(max_length=20)] = "last"
+    system: Text = ""
+
+
+class Discovery(_Request):
+    """A circuit to find."""
+
+    prompts: Prompts
+    name: Name = "circuit"
+    method: Literal["cna", "cna-reference", "dose"] = "cna"
+    fraction: Annotated[float, Field(gt=0, le=1)] | None = None
+    count: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    score: Literal["delta", "standardised", "auroc"] | None = None
+    sign: Literal["both", "positive", "negative"] | None = None
+    position: Annotated[str, Field(max_length=20)] | None = None
+    universal: bool = True
+    skip_layers: Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=500)] = []
+    budget: Annotated[float, Field(gt=0, le=100)] | None = None
+    direction: Literal["remove", "induce"] | None = None
+    x_max: Annotated[float, Field(gt=0, le=100)] | None = None
+    system: Text = ""
+
+
+class Openers(_Request):
+    """Openers to find."""
+
+    prompts: Id
+
+
+class Save(_Request):
+    """A circuit to keep: one that a job found, or one of the library less some neurons."""
+
+    name: Name
+    job: int | None = None
+    circuit: Annotated[str, Field(max_length=80)] = ""
+    off: Annotated[list[tuple[int, int]], Field(max_length=20_000)] = []
+
+
+class NeuronPage(_Request):
+    """A neuron to read."""
+
+    layer: Annotated[int, Field(ge=0, le=10_000)]
+    index: Annotated[int, Field(ge=0, le=10_000_000)]
+    prompts: Id
+
+
+class Measurement(_Request):
+    """An evaluation or a frontier."""
+
+    kind: Literal["evaluate", "frontier"] = "evaluate"
+    circuits: Annotated[list[Id], Field(min_length=1, max_length=8)]
+    prompts: Id
+    dials: Annotated[list[Dial], Field(min_length=1, max_length=20)]
+    against: Annotated[list[Annotated[str, Field(max_length=40)]], Field(max_length=10)] = []
+    limit: Annotated[int, Field(ge=1, le=2000)] = 8
+    neutral: Annotated[int, Field(ge=0, le=500)] = 8
+    over_refusal: Annotated[int, Field(ge=0, le=500)] = 0
+    perplexity: Annotated[int, Field(ge=0, le=500)] = 0
+    questions: Annotated[int, Field(ge=0, le=2000)] = 0
+    max_new_tokens: Annotated[int, Field(ge=1, le=2048)] = 48
+
+
+class Export(_Request):
+    """Circuits to ship."""
+
+    circuits: Annotated[list[Turned], Field(min_length=1, max_length=8)]
+    route: Literal["lora", "ia3", "weights", "vllm", "gguf-lora", "gguf"]
+    name: Name = "export"

@@ -1,0 +1,156 @@
+"""Jobs that find things: circuits, openers, and what a neuron does."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from neurodial.activations.position import Last, parse_position
+from neurodial.attribution.methods import CNA, Dose, method
+from neurodial.circuit.circuit import Circuit
+from neurodial.circuit.select import Count, Fraction
+from neurodial.circuit.site import Neuron
+from neurodial.discovery import find
+from neurodial.errors import OptionError
+from neurodial.intervention.scale import check_neurons
+from neurodial.measurement.neuron import Written, firing, written_tokens
+from neurodial.measurement.openers import find_openers
+from neurodial.prompts.render import render
+from neurodial.studio import requests
+from neurodial.studio.jobs import Reporter, Run
+from neurodial.studio.material import as_lines, read_prompts
+from neurodial.studio.views import circuit_view, fires_view, scores_view
+from neurodial.studio.workshop import Workshop
+
+_READ = 24  # prompts of each side that a neuron's page reads
+
+
+@dataclass(frozen=True)
+class Discovered:
+    """What a discovery found, not yet saved."""
+
+    circuit: Circuit
+    picture: dict[str, Any]
+
+    def view(self) -> dict[str, Any]:
+        """As the page shows it."""
+        return {"circuit": circuit_view("", self.circuit), "scores": self.picture}
+
+
+def chosen_method(asked: requests.Discovery) -> CNA | Dose:
+    """The method with every option of the request.
+
+    Raises:
+        OptionError: an option makes no sense, or the method lacks it.
+    """
+    if asked.fraction is not None and asked.count is not None:
+        raise OptionError("Both a fraction and a count are given.", wanted="one of them")
+    given: dict[str, Any] = {
+        "score": asked.score,
+        "sign": asked.sign,
+        "budget": asked.budget,
+        "direction": asked.direction,
+        "x_max": asked.x_max,
+        "position": None if asked.position is None else parse_position(asked.position),
+        "select": _select(asked),
+        "system": asked.system or None,
+        "skip_layers": tuple(asked.skip_layers) or None,
+    }
+    changes = {name: value for name, value in given.items() if value is not None}
+    chosen = method(asked.method)
+    known = {one.name for one in dataclasses.fields(chosen)}
+    unknown = sorted(changes.keys() - known)
+    if unknown:
+        raise OptionError(f"Method {asked.method} has no option {unknown[0]!r}.", wanted=", ".join(sorted(known)))
+    if isinstance(chosen, CNA) and not asked.universal:
+        changes["universal"] = None
+    return dataclasses.replace(chosen, **changes)
+
+
+def discover(workshop: Workshop, asked: requests.Discovery) -> Run:
+    """Find a circuit. Pasted prompts are kept in the library, so that they can be measured on later.
+
+    Raises:
+        PromptError: there is something wrong with the prompts.
+        OptionError: an option makes no sense.
+    """
+    chosen = chosen_method(asked)
+    pairs = read_prompts(workshop.library, asked.prompts)
+    pairs.split("discovery")
+    if isinstance(chosen, Dose):
+        pairs.split("development")
+    if not asked.prompts.set:
+        workshop.library.save_prompts(asked.prompts.name or "pasted", as_lines(asked.prompts))
+
+    def run(reporter: Reporter) -> Discovered:
+        subject = workshop.subject
+        with reporter.stoppable(subject):
+            found = find(subject, pairs, method=chosen, name=asked.name, progress=reporter.progress)
+        scores = {site.layer: found.scores[site].detach().double().cpu().numpy() for site in found.scores}
+        return Discovered(found.circuit, scores_view(scores, found.circuit))
+
+    return run
+
+
+def openers(workshop: Workshop, asked: requests.Openers) -> Run:
+    """Find how the behaviour's answers begin, in the model's own answers to the discovery prompts.
+
+    Raises:
+        UnknownNameError: there is no such set.
+        PromptError: it has no discovery prompts.
+    """
+    contrast = workshop.library.pairs(asked.prompts).discovery
+
+    def run(reporter: Reporter) -> dict[str, Any]:
+        with reporter.stoppable(workshop.subject):
+            found = find_openers(workshop.subject, contrast, progress=reporter.progress)
+        workshop.found_openers[asked.prompts] = found.texts
+        return {"texts": list(found.texts), "positive": found.positive, "negative": found.negative}
+
+    return run
+
+
+def neuron(workshop: Workshop, asked: requests.NeuronPage) -> Run:
+    """What a neuron writes, and where it fires on a contrast.
+
+    Raises:
+        SteeringError: the model has no such neuron.
+        UnknownNameError: there is no such prompt set.
+    """
+    one = Neuron(asked.layer, None, asked.index)
+    check_neurons(frozenset({one}), workshop.subject)
+    contrast = workshop.library.pairs(asked.prompts).discovery
+
+    def run(reporter: Reporter) -> dict[str, Any]:
+        subject = workshop.subject
+        sides = {"positive": contrast.positive[:_READ], "negative": contrast.negative[:_READ]}
+        named = [(side, example.prompt) for side, examples in sides.items() for example in examples]
+        sequences = render(subject.tokenizer, [prompt for _, prompt in named])
+        with reporter.stoppable(subject):
+            up, down = written_tokens(subject, one, count=12)
+            values = firing(subject, one, sequences, progress=reporter.progress)
+        spelled = [
+            (side, [subject.tokenizer.decode([token]) for token in tokens], found.tolist(), Last().read(len(tokens)))
+            for (side, _), tokens, found in zip(named, sequences, values, strict=True)
+        ]
+        return {
+            "layer": asked.layer,
+            "index": asked.index,
+            "writes": _written(up),
+            "holds_down": _written(down),
+            "fires": fires_view(spelled),
+        }
+
+    return run
+
+
+def _select(asked: requests.Discovery) -> Fraction | Count | None:
+    if asked.count is not None:
+        return Count(asked.count)
+    return None if asked.fraction is None else Fraction(asked.fraction)
+
+
+def _written(found: list[Written]) -> list[list[Any]]:
+    return [[one.text, float(f"{one.weight:.4g}")] for one in found if math.isfinite(one.weight)]

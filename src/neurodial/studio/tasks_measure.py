@@ -1,0 +1,194 @@
+"""Jobs that measure and ship: evaluations, frontiers, exports; and the views of what they made."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from neurodial.errors import FileError, OptionError, UnknownNameError, near_names
+from neurodial.evaluation.comparators.methods import check_names
+from neurodial.evaluation.evaluate import evaluate
+from neurodial.evaluation.metrics import metric
+from neurodial.evaluation.options import Evaluation, check_dials
+from neurodial.evaluation.report.evaluation import write_report
+from neurodial.evaluation.results import Report
+from neurodial.evaluation.store import read_rows
+from neurodial.evaluation.studies import Grid, frontier, frontier_figures
+from neurodial.export.export import export_circuit
+from neurodial.export.manifest import MANIFEST, PROOF, read_manifest
+from neurodial.files import write_atomic
+from neurodial.intervention.scale import Scale
+from neurodial.measurement.options import Decoding
+from neurodial.provenance import canonical_json, sha256
+from neurodial.studio import requests
+from neurodial.studio.jobs import Reporter, Run
+from neurodial.studio.workshop import Workshop
+
+PARTS = {"report": "", "dense": "dense", "answers": "answers"}
+"""Parts of a report by their id, and the folder of each: an evaluation has one, a frontier two."""
+
+
+def measure(workshop: Workshop, asked: requests.Measurement) -> Run:
+    """An evaluation or a frontier. The same request goes on where an earlier one was stopped.
+
+    Raises:
+        UnknownNameError: a circuit, prompt set or method is not there.
+        OptionError: the dials make no sense.
+    """
+    circuits = [dataclasses.replace(workshop.library.circuit(name), name=name) for name in asked.circuits]
+    pairs = workshop.library.pairs(asked.prompts)
+    dials = check_dials(asked.dials)
+    against = check_names(asked.against)
+    options = Evaluation(
+        prompts=asked.limit,
+        neutral=asked.neutral,
+        over_refusal=asked.over_refusal,
+        perplexity=asked.perplexity,
+        questions=asked.questions,
+        speed=False,
+        decoding=Decoding(max_new_tokens=asked.max_new_tokens),
+    )
+    name, folder = measurement_place(workshop, asked)
+
+    def run(reporter: Reporter) -> dict[str, Any]:
+        with reporter.stoppable(workshop.subject):
+            if asked.kind == "evaluate":
+                scales = [Scale(one, dial=dial, force=workshop.force) for one in circuits for dial in dials]
+                report = evaluate(
+                    workshop.subject,
+                    scales,
+                    pairs,
+                    against=against,
+                    options=options,
+                    folder=folder,
+                    progress=reporter.progress,
+                )
+                _write(report, folder)
+            else:
+                points = tuple(dial for dial in dials if dial in {0.5, 1.0}) or (dials[-1],)
+                grid = Grid(dials, points, options, folder)
+                study = frontier(workshop.subject, circuits, pairs, against, grid=grid, progress=reporter.progress)
+                _write(study.dense, folder / "dense")
+                if study.answers is not None:
+                    _write(study.answers, folder / "answers")
+                _write_figures(study.dense, folder)
+        return {"report": name}
+
+    return run
+
+
+def measurement_place(workshop: Workshop, asked: requests.Measurement) -> tuple[str, Path]:
+    """Id and folder of a measurement: the same request has the same, so it can go on."""
+    told = [canonical_json(asked.model_dump()), canonical_json(dataclasses.asdict(workshop.subject.identity))]
+    told += [sha256(repr(workshop.library.circuit(name).rows)) for name in asked.circuits]
+    label = "evaluation" if asked.kind == "evaluate" else "frontier"
+    name = f"{label}-{asked.prompts}-{sha256(canonical_json(told))[:8]}"[:79]
+    return name, workshop.library.folder / "reports" / name
+
+
+def _write(report: Report, folder: Path) -> None:
+    write_report(report, folder, read_rows(folder / "generations.jsonl"))
+
+
+def _write_figures(report: Report, folder: Path) -> None:
+    try:
+        figures = frontier_figures(report)
+    except OptionError:
+        return  # a margin of whole answers has no rate: the tables say all there is
+    text = json.dumps([dataclasses.asdict(figure) for figure in figures], indent=1)
+    write_atomic(folder / "frontier.json", text + "\n", overwrite=True)
+
+
+def report_parts(folder: Path) -> list[str]:
+    """The parts of a report folder that are finished."""
+    return [part for part, place in PARTS.items() if (folder / place / "report.json").is_file()]
+
+
+def part_folder(folder: Path, part: str) -> Path:
+    """The folder of one finished part.
+
+    Raises:
+        UnknownNameError: there is no such part.
+    """
+    if part not in report_parts(folder):
+        raise UnknownNameError(f"There is no part {part[:40]!r}.", fix=near_names(part[:40], report_parts(folder)))
+    return folder / PARTS[part]
+
+
+def report_view(name: str, folder: Path, part: str) -> dict[str, Any]:
+    """A report as the page compares it: arms, numbers with intervals, and what each number means.
+
+    Raises:
+        FileError: the file can't be read.
+    """
+    path = part_folder(folder, part) / "report.json"
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FileError(f"The report {name} can't be read: {error}.") from error
+    names = list(dict.fromkeys(key for arm in report["arms"] for key in arm["metrics"]))
+    figures = folder / "frontier.json"
+    return {
+        "id": name,
+        "part": part,
+        "behaviour": report["behaviour"],
+        "headline": f"rate:{next(iter(report['detectors']))}",
+        "created": report["provenance"].get("created", ""),
+        "model": report["provenance"].get("model", {}).get("label", ""),
+        "metrics": {key: dataclasses.asdict(metric(key, report["detectors"])) for key in names},
+        "arms": [{key: arm[key] for key in ("label", "dial", "metrics", "differences")} for arm in report["arms"]],
+        "notes": report["notes"],
+        "figures": json.loads(figures.read_text(encoding="utf-8")) if figures.is_file() else None,
+    }
+
+
+def export(workshop: Workshop, asked: requests.Export) -> Run:
+    """Write circuits as files that other engines load, with the proof.
+
+    Raises:
+        UnknownNameError: a circuit is not there.
+        SteeringError: a circuit does not fit the model.
+    """
+    scales = [workshop.scale(one) for one in asked.circuits]
+    for scale in scales:
+        scale.compile(workshop.subject)
+
+    def run(reporter: Reporter) -> dict[str, Any]:
+        name, folder = workshop.library.new_export(f"{asked.name}-{asked.route}")
+        with reporter.stoppable(workshop.subject), reporter.progress("writing and checking", 1) as advance:
+            export_circuit(workshop.subject, scales, route=asked.route, output=folder)
+            advance(1)
+        return {"export": name}
+
+    return run
+
+
+def export_view(name: str, folder: Path) -> dict[str, Any]:
+    """An export as the page shows it: what it is, its proof, what engines do with it, its files by number."""
+    manifest = read_manifest(folder)
+    proof = json.loads((folder / PROOF).read_text(encoding="utf-8"))
+    return {
+        "id": name,
+        "folder": str(folder.resolve()),
+        "route": manifest.route,
+        "strength": manifest.strength,
+        "one_dial": manifest.is_one_dial,
+        "rank": manifest.rank,
+        "created": manifest.created,
+        "base": manifest.base.label,
+        "adapter": None if manifest.adapter is None else manifest.adapter.model_dump(),
+        "circuits": [part.model_dump() for part in manifest.circuits],
+        "engines": manifest.engines,
+        "proof": {key: proof[key] for key in ("precision", "unit", "comparisons")},
+        "files": [[str(path.relative_to(folder)), path.stat().st_size] for path in export_files(folder)],
+    }
+
+
+def export_files(folder: Path) -> list[Path]:
+    """The files of an export, in the order that numbers them."""
+    manifest = read_manifest(folder)
+    names = sorted({*manifest.files, MANIFEST})
+    inside = [folder / name for name in names]
+    return [path for path in inside if path.is_file() and folder.resolve() in path.resolve().parents]

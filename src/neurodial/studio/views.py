@@ -1,0 +1,229 @@
+"""View models: what the page draws, as plain values, made from circuits and scores alone. Pure and snapshot-tested."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from neurodial.circuit.circuit import Circuit
+from neurodial.circuit.compare import compare
+from neurodial.circuit.site import Neuron
+
+BINS = 61
+"""Bins of the histogram of scores."""
+DRAWN = 4096
+"""Neurons of a layer that the map draws at most, those of largest absolute score."""
+
+Plain = dict[str, Any]
+LayerScores = Mapping[int, Float[np.ndarray, "neuron"]]
+
+
+def circuit_view(name: str, circuit: Circuit) -> Plain:
+    """A circuit as its page shows it: table, layers, stability, origin.
+
+    Example:
+        >>> circuit_view("none", Circuit.of([], name="none"))["neurons"]
+        0
+    """
+    origin = circuit.origin
+    kept = circuit.stability.kept if circuit.stability else (None,) * len(circuit)
+    widths = origin.model.widths if origin.model else ()
+    last = max((row.neuron.layer for row in circuit), default=0)
+    counts = [0] * (len(widths) or last + 1)
+    for row in circuit:
+        counts[row.neuron.layer] += 1
+    return {
+        "id": name,
+        "name": circuit.name,
+        "direction": circuit.direction,
+        "neurons": len(circuit),
+        "share": len(circuit) / sum(widths) if widths else None,
+        "rows": [
+            [row.neuron.layer, row.neuron.index, _short(row.score), _short(row.dose), share]
+            for row, share in zip(circuit, kept, strict=True)
+        ],
+        "layers": counts,
+        "stability": stability_view(circuit),
+        "model": None if origin.model is None else origin.model.label,
+        "method": _flat(origin.method),
+        "prompts": {key: origin.prompts[key] for key in ("positive", "negative") if key in origin.prompts},
+        "universal": universal_view(circuit),
+        "report": _report(origin.report or {}),
+        "created": origin.created,
+        "versions": dict(origin.versions),
+    }
+
+
+def stability_view(circuit: Circuit) -> Plain | None:
+    """Overlaps over the folds, their mean and the lowest; None where they were not measured."""
+    if circuit.stability is None:
+        return None
+    overlaps = circuit.stability.overlaps
+    return {"overlaps": [_short(one) for one in overlaps], "mean": _short(circuit.stability.mean), "low": min(overlaps)}
+
+
+def universal_view(circuit: Circuit) -> Plain | None:
+    """What the universal filter did; None where there was none."""
+    found = circuit.origin.universal
+    if found is None:
+        return None
+    removed = [[layer, index] for layer, _, index in found.get("would_have_been_chosen", [])]
+    return {"flagged": found.get("flagged"), "removed": removed}
+
+
+def scores_view(scores: LayerScores, circuit: Circuit) -> Plain:
+    """All scores as a map of layer by rank, and as a histogram with the cut-off.
+
+    Arrays travel as base64 of little-endian numbers: 50,000 neurons are 400 kB, not megabytes.
+
+    Example:
+        >>> from neurodial.circuit.circuit import Row
+        >>> circuit = Circuit.of([Row(Neuron(0, None, 1), -2.0, 1.0)])
+        >>> view = scores_view({0: np.array([1.0, -2.0])}, circuit)
+        >>> view["chosen"], view["cutoff"], view["neurons"]
+        ([[0, 0]], 2.0, 2)
+    """
+    order = {layer: np.argsort(-np.abs(values), kind="stable") for layer, values in scores.items()}
+    removed = [Neuron(layer, None, index) for layer, index in (universal_view(circuit) or {"removed": []})["removed"]]
+    return {
+        "neurons": sum(len(values) for values in scores.values()),
+        "largest": _short(max((float(np.abs(values).max()) for values in scores.values()), default=0.0)),
+        "layers": [
+            {
+                "layer": layer,
+                "width": len(scores[layer]),
+                "index": _packed(order[layer][:DRAWN].astype("<u4")),
+                "score": _packed(scores[layer][order[layer][:DRAWN]].astype("<f4")),
+            }
+            for layer in sorted(scores)
+        ],
+        "chosen": _ranks([row.neuron for row in circuit], order),
+        "removed": _ranks(removed, order),
+        "cutoff": min((abs(row.score) for row in circuit), default=None),
+        "histogram": histogram(
+            np.concatenate([scores[layer] for layer in sorted(scores)]), [row.score for row in circuit]
+        ),
+    }
+
+
+def histogram(values: Float[np.ndarray, "neuron"], chosen: Sequence[float]) -> Plain:
+    """Counts of all scores and of the chosen ones over equal bins.
+
+    Example:
+        >>> histogram(np.array([0.0, 1.0, 1.0]), [1.0])["counts"][-1]
+        2
+    """
+    low, high = float(values.min()), float(values.max())
+    if not low < high:
+        low, high = low - 0.5, high + 0.5
+    edges = np.linspace(low, high, BINS + 1)
+    inside = np.clip(np.asarray(chosen, dtype=float), low, high)  # files round what memory holds
+    return {
+        "low": _short(low),
+        "high": _short(high),
+        "counts": np.histogram(values, edges)[0].tolist(),
+        "chosen": np.histogram(inside, edges)[0].tolist(),
+    }
+
+
+def overlap_view(first: Circuit, second: Circuit) -> Plain:
+    """What two circuits share, with the shared neurons themselves.
+
+    Raises:
+        CircuitError: their models have different shapes.
+    """
+    found = compare(first, second)
+    other = {row.neuron: row for row in second}
+    shared = [(row, other[row.neuron]) for row in first if row.neuron in other]
+    return {
+        "first": {"name": first.name, "neurons": found.first},
+        "second": {"name": second.name, "neurons": found.second},
+        "shared": found.shared,
+        "jaccard": _short(found.jaccard),
+        "expected": None if found.expected is None else _short(found.expected),
+        "same_sign": None if found.same_sign is None else _short(found.same_sign),
+        "by_layer": [list(row) for row in found.by_layer],
+        "rows": [
+            [
+                one.neuron.layer,
+                one.neuron.index,
+                _short(one.score),
+                _short(two.score),
+                _short(one.dose),
+                _short(two.dose),
+            ]
+            for one, two in shared
+        ],
+    }
+
+
+def fires_view(
+    prompts: Sequence[tuple[str, Sequence[str], Sequence[float], Sequence[int]]], *, shown: int = 6
+) -> Plain:
+    """Where a neuron fires: means of both sides at the position read, and the prompts of largest absolute activation.
+
+    Args:
+        prompts: for each its side, its tokens as text, the activation at each, and the places that are read.
+        shown: how many prompts of each side are shown.
+    """
+    sides: Plain = {}
+    largest = max((abs(value) for _, _, values, _ in prompts for value in values), default=0.0)
+    for side in ("positive", "negative"):
+        found = [
+            (sum(values[place] for place in places) / len(places), tokens, values, places)
+            for name, tokens, values, places in prompts
+            if name == side
+        ]
+        ranked = sorted(found, key=lambda one: -abs(one[0]))
+        sides[side] = {
+            "count": len(found),
+            "mean": _short(sum(one[0] for one in found) / len(found)) if found else None,
+            "read": [_short(one[0]) for one in found],
+            "prompts": [
+                {
+                    "tokens": list(tokens),
+                    "values": [_short(v) for v in values],
+                    "read": list(places),
+                    "value": _short(at),
+                }
+                for at, tokens, values, places in ranked[:shown]
+            ],
+        }
+    return {"largest": _short(largest), **sides}
+
+
+def _ranks(neurons: Sequence[Neuron], order: Mapping[int, np.ndarray]) -> list[list[int]]:
+    places = {layer: np.argsort(ranked) for layer, ranked in order.items()}  # of each index, its rank
+    return [[n.layer, int(places[n.layer][n.index])] for n in neurons if n.layer in places]
+
+
+def _packed(values: np.ndarray) -> str:
+    return base64.b64encode(values.tobytes()).decode("ascii")
+
+
+def _short(value: float) -> float | None:
+    return float(f"{value:.5g}") if math.isfinite(value) else None
+
+
+def _flat(method: Mapping[str, Any]) -> Plain:
+    """A method's options, nested ones on one line."""
+    found: Plain = {}
+    for key, value in method.items():
+        if isinstance(value, Mapping):
+            inner = ", ".join(f"{name} {item}" for name, item in value.items() if name != "kind")
+            found[key] = f"{value.get('kind')}({inner})" if inner else str(value.get("kind"))
+        else:
+            found[key] = value if isinstance(value, str | int | float) or value is None else str(value)
+    return found
+
+
+def _report(report: Mapping[str, Any]) -> Plain | None:
+    """What a method predicted and measured, the trials left out."""
+    if "measured" not in report:
+        return None
+    return {key: report[key] for key in ("measured", "predicted", "openers", "coverage", "goal") if key in report}

@@ -1,0 +1,88 @@
+"""The model, the library and the desk together: what every route and every job works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from neurodial.circuit.circuit import Circuit
+from neurodial.errors import OptionError
+from neurodial.intervention.base import Together
+from neurodial.intervention.scale import Scale
+from neurodial.model.subject import Subject
+from neurodial.prompts.render import Tokens
+from neurodial.studio.jobs import Desk
+from neurodial.studio.library import Library
+from neurodial.studio.requests import Turned
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What a studio works with.
+
+    Attributes:
+        subject: the model; only jobs may run it, one at a time.
+        library: circuits, prompt sets, reports, exports.
+        desk: the queue of jobs.
+        force: take circuits that were made on another model.
+        found_openers: openers by the prompt set that they were found with.
+    """
+
+    subject: Subject
+    library: Library
+    desk: Desk
+    force: bool = False
+    found_openers: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def scale(self, turned: Turned) -> Scale:
+        """A circuit at its dial, without the neurons that are switched off.
+
+        Raises:
+            UnknownNameError: there is no such circuit.
+            OptionError: a neuron to switch off is not in it.
+        """
+        circuit = without(self.library.circuit(turned.id), turned.off)
+        return Scale(circuit, dial=turned.dial, force=self.force)
+
+    def together(self, turned: list[Turned]) -> Together:
+        """Several circuits at their dials."""
+        return Together(tuple(self.scale(one) for one in turned))
+
+    def openers(self) -> dict[str, tuple[str, ...]]:
+        """Openers by their source: those found here, and those that circuits carry."""
+        found = dict(self.found_openers)
+        for shelf in self.library.circuits():
+            carried = (shelf.circuit.origin.report or {}).get("openers")
+            if carried:
+                found[f"circuit:{shelf.id}"] = tuple(str(text) for text in carried)
+        return found
+
+    def opener_tokens(self, source: str) -> tuple[Tokens, ...]:
+        """Openers of a source as token ids; none for the empty source.
+
+        Raises:
+            OptionError: the source has none.
+        """
+        if not source:
+            return ()
+        found = self.openers().get(source)
+        if found is None:
+            raise OptionError(f"There are no openers of {source!r}.", fix="Find them first, from a set of prompts.")
+        encode = self.subject.tokenizer
+        return tuple(tuple(encode(text, add_special_tokens=False)["input_ids"]) for text in found)
+
+
+def without(circuit: Circuit, off: list[tuple[int, int]]) -> Circuit:
+    """The circuit less some neurons, given as (layer, index).
+
+    Raises:
+        OptionError: one of them is not in it.
+    """
+    if not off:
+        return circuit
+    gone = set(off)
+    kept = [row for row in circuit if (row.neuron.layer, row.neuron.index) not in gone]
+    if len(kept) + len(gone) != len(circuit):
+        raise OptionError(
+            f"Neurons to switch off are not in the circuit {circuit.name!r}.", wanted="neurons of its table"
+        )
+    return Circuit.of(kept, name=circuit.name, direction=circuit.direction, origin=circuit.origin)

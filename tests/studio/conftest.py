@@ -1,0 +1,54 @@
+"""A workshop with a tiny model, and a client that talks to its app as the page does."""
+
+import pytest
+from fastapi.testclient import TestClient
+
+from neurodial.circuit.circuit import Circuit, Origin, Row, Stability
+from neurodial.circuit.site import Neuron
+from neurodial.model.tiny import tiny_subject
+from neurodial.studio.app import create_app
+from neurodial.studio.jobs import Desk
+from neurodial.studio.library import Library
+from neurodial.studio.workshop import Workshop
+
+ADDRESS = "http://127.0.0.1:8421"
+
+
+def small_circuit(subject=None, *, name="polite", scale=1.0):
+    """Six neurons of a tiny model, doses of both signs."""
+    rows = [
+        Row(Neuron(layer, None, index), scale * (index - 9), 1.0 + index / 10)
+        for layer in (0, 1)
+        for index in (3, 7, 11)
+    ]
+    origin = Origin(
+        model=None if subject is None else subject.identity,
+        method={"kind": "CNA", "score": "delta", "position": {"kind": "Last"}},
+        prompts={"positive": 60, "negative": 60},
+        universal={"flagged": 2, "would_have_been_chosen": [[1, None, 5]]},
+        created="2026-01-01T00:00:00+00:00",
+    )
+    return Circuit.of(rows, name=name, origin=origin, stability=Stability((1.0, 0.5), (1.0, 0.5, 1.0, 1.0, 1.0, 0.5)))
+
+
+@pytest.fixture
+def workshop(tmp_path):
+    subject = tiny_subject()
+    desk = Desk()
+    yield Workshop(subject, Library(tmp_path / "studio", {"polite": small_circuit(subject)}), desk)
+    desk.close()
+
+
+@pytest.fixture
+def client(workshop):
+    with TestClient(create_app(workshop), base_url=ADDRESS) as found:
+        yield found
+
+
+def finished(workshop, response):
+    """The job that a response speaks of, when it is over."""
+    assert response.status_code == 200, response.text
+    job = workshop.desk.find(response.json()["id"])
+    workshop.desk.wait(job, 10**9, seconds=60.0)
+    assert job.is_over
+    return job

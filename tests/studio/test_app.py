@@ -1,0 +1,391 @@
+"""The server as the page uses it, and as others must not."""
+
+import json
+
+import pytest
+from tests.studio.conftest import ADDRESS, finished, small_circuit
+
+from neurodial.studio.app import static_folder
+from neurodial.studio.library import Library
+from neurodial.studio.requests import Measurement
+from neurodial.studio.safety import BODY_LIMIT, is_own_host
+from neurodial.studio.tasks_measure import measurement_place
+
+HI = [{"role": "user", "content": "Hi"}]
+HARM = [f"Rob bank {n}?" for n in range(10)]
+HELP = [f"Open account {n}?" for n in range(10)]
+PASTED = {"positive": HARM, "negative": HELP, "name": "banks"}
+
+
+def asked(**changes):
+    return {"unsteered": HI, "steered": HI, "circuits": [{"id": "polite", "dial": 2.0}], "max_new_tokens": 4, **changes}
+
+
+def events_of(client, number, **headers):
+    text = client.get(f"/api/jobs/{number}/events", headers=headers).text
+    blocks = [dict(line.split(": ", 1) for line in block.splitlines()) for block in text.strip().split("\n\n")]
+    return [(block.get("event", "message"), json.loads(block["data"])) for block in blocks]
+
+
+# ------------------------------------------------------------------------------------------- answers
+
+
+def test_an_answer_is_streamed_token_by_token(client, workshop):
+    job = finished(workshop, client.post("/api/answers", json=asked()))
+    events = events_of(client, job.number)
+    assert [name for name, _ in events[:-1]] == ["message"] * (len(events) - 1)
+    assert events[-1][1]["state"] == "done"
+    tokens = [event for _, event in events if event.get("event") == "token"]
+    assert {event["side"] for event in tokens} == {"unsteered", "steered"}
+    ends = events[-2][1]
+    for side in ("unsteered", "steered"):
+        assert "".join(event["text"] for event in tokens if event["side"] == side) in ends[side]["text"] + "\ufffd"
+
+
+def test_a_page_that_comes_back_reads_on_where_it_was(client, workshop):
+    job = finished(workshop, client.post("/api/answers", json=asked()))
+    whole = events_of(client, job.number)
+    assert events_of(client, job.number, **{"last-event-id": "2"}) == whole[3:]
+
+
+def test_the_dial_changes_the_answer_and_switched_off_neurons_change_it_back(client, workshop):
+    rows = [[row.neuron.layer, row.neuron.index] for row in small_circuit()]
+
+    def steered(**turned):
+        job = finished(
+            workshop, client.post("/api/answers", json=asked(circuits=[{"id": "polite", **turned}], max_new_tokens=8))
+        )
+        return job.value["steered"]["text"], job.value["unsteered"]["text"], job.value["unsteered"]["kl"]
+
+    text, plain, damage = steered(dial=3.0)
+    assert text != plain
+    assert damage > 0
+    assert steered(dial=0.0)[:2] == (plain, plain)
+    assert steered(dial=3.0, off=rows) == (plain, plain, 0.0)
+    assert steered(dial=3.0, off=rows[:3])[0] not in {text, plain}
+
+
+def test_two_circuits_add_up(client, workshop):
+    def steered(*dials):
+        turned = [{"id": "polite", "dial": dial} for dial in dials]
+        return finished(workshop, client.post("/api/answers", json=asked(circuits=turned))).value["steered"]
+
+    assert steered(1.0, 1.0) == steered(2.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "words"),
+    [
+        ({"circuits": [{"id": "rude", "dial": 1}]}, 404, "no circuit 'rude'"),
+        ({"circuits": [{"id": "polite", "dial": 1000}]}, 422, "dial"),
+        ({"circuits": [{"id": "polite", "off": [[0, 4]]}]}, 400, "not in the circuit"),
+        ({"circuits": [{"id": "polite"}] * 9}, 422, "circuits"),
+        ({"temperature": -1}, 422, "temperature"),
+        ({"max_new_tokens": 100_000}, 422, "max_new_tokens"),
+        ({"steered": [{"role": "system", "content": "x"}]}, 422, "role"),
+        ({"steered": []}, 422, "steered"),
+        ({"steered": [{"role": "user", "content": "x" * 20_001}]}, 422, "content"),
+        ({"openers": "nothing"}, 400, "no openers"),
+        ({"surprise": 1}, 422, "surprise"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_words(client, changes, status, words):
+    response = client.post("/api/answers", json=asked(**changes))
+    assert response.status_code == status
+    error = response.json()["error"]
+    assert words in error["problem"]
+    assert set(error) == {"kind", "problem", "wanted", "fix"}
+
+
+def test_a_chat_too_long_for_the_model_fails_in_words(client, workshop):
+    long = [{"role": "user", "content": "word " * 200}]
+    job = finished(workshop, client.post("/api/answers", json=asked(unsteered=long, steered=long)))
+    assert job.state == "failed"
+    assert "tokens" in job.error["problem"]
+    assert events_of(client, job.number)[-1][1]["error"] == job.error
+
+
+def test_script_in_a_prompt_stays_text(client, workshop):
+    evil = [{"role": "user", "content": "<script>alert(1)</script>"}]
+    job = finished(workshop, client.post("/api/answers", json=asked(unsteered=evil, steered=evil)))
+    response = client.get("/api/jobs")
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert job.title == "<script>alert(1)</script>"
+
+
+# ------------------------------------------------------------------------------------------- finding and looking
+
+
+def test_discovery_from_pasted_prompts_to_a_saved_circuit(client, workshop):
+    response = client.post("/api/discoveries", json={"prompts": PASTED, "name": "banks", "count": 5})
+    job = finished(workshop, response)
+    assert job.state == "done", job.error
+    found = client.get(f"/api/jobs/{job.number}/result").json()
+    assert found["circuit"]["neurons"] == len(found["scores"]["chosen"]) == 5
+    assert found["scores"]["neurons"] == 48
+    saved = client.post("/api/circuits", json={"job": job.number, "name": "Banks"}).json()["id"]
+    assert saved == "banks"
+    assert client.get("/api/circuits/banks").json()["scores"] == found["scores"]
+    assert "banks" in [one["id"] for one in client.get("/api/prompt-sets").json()]
+    again = Library(workshop.library.folder, {})
+    assert [shelf.id for shelf in again.circuits()] == ["banks"], "a new studio on the same folder finds it"
+    [shelf] = again.circuits()
+    assert min(abs(row.score) for row in shelf.circuit) == pytest.approx(found["scores"]["cutoff"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"fraction": 0.1, "count": 3}, "Both"),
+        ({"budget": 0.1}, "no option 'budget'"),
+        ({"prompts": {"positive": HARM, "negative": HARM}}, "both sides"),
+        ({"prompts": {"positive": HARM}}, "negative side has no prompts"),
+        ({"prompts": {"lines": "{not json"}}, "line 1 is not JSON"),
+        ({"prompts": {"set": "nothing"}}, "no prompt set 'nothing'"),
+        ({"position": "middle"}, "position"),
+    ],
+)
+def test_a_discovery_that_makes_no_sense_never_starts(client, workshop, changes, words):
+    response = client.post("/api/discoveries", json={"prompts": PASTED, **changes})
+    assert response.status_code in {400, 404}
+    assert words in response.json()["error"]["problem"]
+    assert workshop.desk.jobs() == []
+
+
+def test_options_of_a_discovery_reach_the_method(client, workshop):
+    def method(**options):
+        job = finished(workshop, client.post("/api/discoveries", json={"prompts": PASTED, "count": 4, **options}))
+        assert job.state == "done", job.error
+        return job.value.circuit.origin.method
+
+    assert method()["universal"] is not None
+    assert method(universal=False)["universal"] is None
+    assert method(score="auroc")["score"] == "auroc"
+    assert method(sign="positive")["sign"] == "positive"
+    assert method(position="-2")["position"] == {"kind": "Index", "value": -2}
+    assert method(skip_layers=[0])["skip_layers"] == [0]
+    assert method(system="Be brief.")["system"] == "Be brief."
+
+
+def test_check_shows_prompts_as_the_model_sees_them(client):
+    found = client.post("/api/prompts/check", json={"prompts": PASTED}).json()
+    assert found["counts"] == {"discovery": [4, 4], "development": [2, 2], "test": [4, 4]}
+    first = found["examples"]["positive"][0]
+    assert "".join(first["tokens"]).startswith("<bos><user>Rob bank")
+    assert first["read"] == [len(first["tokens"]) - 1]
+    other = client.post("/api/prompts/check", json={"prompts": PASTED, "position": "post-instruction"}).json()
+    assert len(other["examples"]["positive"][0]["read"]) > 1
+    told = client.post("/api/prompts/check", json={"prompts": PASTED, "system": "Be brief."}).json()
+    assert "Be brief." in "".join(told["examples"]["positive"][0]["tokens"])
+    few = client.post("/api/prompts/check", json={"prompts": {"positive": ["a"], "negative": ["b"]}})
+    assert few.status_code == 400
+    assert "too few" in few.json()["error"]["problem"]
+
+
+def test_a_neuron_page(client, workshop):
+    client.post("/api/discoveries", json={"prompts": PASTED})
+    job = finished(workshop, client.post("/api/neurons", json={"layer": 1, "index": 3, "prompts": "banks"}))
+    found = client.get(f"/api/jobs/{job.number}/result").json()
+    assert len(found["writes"]) == len(found["holds_down"]) == 12
+    assert found["fires"]["positive"]["count"] == found["fires"]["negative"]["count"] == 4
+    refused = client.post("/api/neurons", json={"layer": 9, "index": 3, "prompts": "banks"})
+    assert "has no neuron" in refused.json()["error"]["problem"]
+
+
+def test_a_copy_less_some_neurons(client):
+    saved = client.post("/api/circuits", json={"circuit": "polite", "off": [[0, 3]], "name": "less"}).json()["id"]
+    assert client.get(f"/api/circuits/{saved}").json()["circuit"]["neurons"] == 5
+    overlap = client.get(f"/api/overlap/polite/{saved}").json()
+    assert (overlap["shared"], overlap["first"]["neurons"]) == (5, 6)
+    nothing = client.post("/api/circuits", json={"name": "x"})
+    assert nothing.status_code == 400
+
+
+def test_openers_are_found_once_and_then_measured(client, workshop):
+    client.post("/api/discoveries", json={"prompts": PASTED})
+    job = finished(workshop, client.post("/api/openers", json={"prompts": "banks"}))
+    if job.state == "failed":
+        assert job.error["kind"] == "MarginError", "a random model's answers need not tell the sides apart"
+        workshop.found_openers["banks"] = ("A", "B")
+    found = client.get("/api/openers").json()
+    assert list(found) == ["banks"]
+    answer = finished(workshop, client.post("/api/answers", json=asked(openers="banks")))
+    assert len(answer.events[0]["openers"]) == 2
+
+
+# ------------------------------------------------------------------------------------------- measuring and shipping
+
+
+def test_an_evaluation_and_its_report(client, workshop):
+    client.post("/api/discoveries", json={"prompts": PASTED})
+    request = {
+        "circuits": ["polite"],
+        "prompts": "banks",
+        "dials": [1.0],
+        "limit": 2,
+        "neutral": 2,
+        "max_new_tokens": 3,
+    }
+    job = finished(workshop, client.post("/api/measurements", json=request))
+    assert job.state == "done", job.error
+    [report] = client.get("/api/reports").json()
+    assert report == {"id": job.value["report"], "parts": ["report"]}
+    found = client.get(f"/api/reports/{report['id']}/report").json()
+    assert [(arm["label"], arm["dial"]) for arm in found["arms"]] == [("unsteered", 0.0), ("polite", 1.0)]
+    assert found["metrics"]["kl"]["explanation"].startswith("Nats per token")
+    page = client.get(f"/api/reports/{report['id']}/report/page")
+    assert page.headers["content-security-policy"].startswith("sandbox;")
+    assert "<h1>" in page.text
+    assert client.get(f"/api/reports/{report['id']}/dense/page").status_code == 404
+    again = finished(workshop, client.post("/api/measurements", json=request))
+    assert again.value == job.value, "the same request is the same report"
+    place = measurement_place(workshop, Measurement(**{**request, "dials": [2.0]}))[0]
+    assert place != report["id"], "another request is another report"
+
+
+def test_a_frontier_has_two_parts(client, workshop):
+    client.post("/api/discoveries", json={"prompts": PASTED})
+    request = {
+        "kind": "frontier",
+        "circuits": ["polite"],
+        "prompts": "banks",
+        "dials": [0.5, 2.0],
+        "limit": 2,
+        "neutral": 2,
+        "max_new_tokens": 3,
+    }
+    job = finished(workshop, client.post("/api/measurements", json=request))
+    assert job.state == "done", job.error
+    [report] = client.get("/api/reports").json()
+    assert report["parts"] == ["dense", "answers"]
+
+
+def test_an_export_with_its_proof(client, workshop):
+    job = finished(
+        workshop,
+        client.post(
+            "/api/exports", json={"circuits": [{"id": "polite", "dial": 1.0}], "route": "weights", "name": "out"}
+        ),
+    )
+    assert job.state == "done", job.error
+    [name] = client.get("/api/exports").json()
+    found = client.get(f"/api/exports/{name}").json()
+    assert all(one["agrees"] for one in found["proof"]["comparisons"])
+    place = [file for file, _ in found["files"]].index("neurodial.json")
+    assert client.get(f"/api/exports/{name}/files/{place}").json()["route"] == "weights"
+    assert client.get(f"/api/exports/{name}/files/{len(found['files'])}").status_code == 404
+    failed = finished(workshop, client.post("/api/exports", json={"circuits": [{"id": "polite"}], "route": "gguf"}))
+    assert (failed.state, failed.error["kind"]) == ("failed", "ExportError")
+
+
+# ------------------------------------------------------------------------------------------- safety
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "null", "http://127.0.0.1:9999", "https://127.0.0.1.evil.example"]
+)
+def test_a_foreign_origin_is_refused(client, origin):
+    assert client.get("/api/model", headers={"origin": ADDRESS}).status_code == 200
+    for response in (
+        client.get("/api/model", headers={"origin": origin}),
+        client.post("/api/answers", json=asked(), headers={"origin": origin}),
+    ):
+        assert response.status_code == 403
+        assert "comes from" in response.json()["error"]["problem"]
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8421", "127.0.0.1.evil.example", "", "[::1"])
+def test_a_foreign_host_is_refused(client, host):
+    assert client.get("/api/model", headers={"host": host}).status_code == 403
+
+
+@pytest.mark.parametrize("host", ["localhost:8421", "127.0.0.1:1", "[::1]:8421"])
+def test_its_own_names_are_taken(client, host):
+    assert client.get("/api/model", headers={"host": host}).status_code == 200
+
+
+def test_an_open_address_takes_numbers_but_no_foreign_names():
+    everywhere = ".".join("0000")
+    assert is_own_host("192.168.0.7:8421", everywhere)
+    assert is_own_host("box.local:8421", "box.local")
+    assert not is_own_host("evil.example:8421", everywhere)
+    assert not is_own_host("192.168.0.7:8421", "127.0.0.1")
+
+
+def test_another_site_is_refused_by_its_fetch_metadata(client):
+    headers = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"}
+    assert client.get("/api/jobs", headers=headers).status_code == 403
+    assert client.get("/", headers={**headers, "sec-fetch-mode": "navigate"}).status_code == 200, "a link is no attack"
+
+
+def test_large_bodies_are_refused_with_and_without_their_length(client):
+    body = b"{" + b" " * BODY_LIMIT + b"}"
+    headers = {"content-type": "application/json"}
+    assert client.post("/api/answers", content=body, headers=headers).status_code == 413
+    chunks = (body[start : start + 100_000] for start in range(0, len(body), 100_000))
+    assert client.post("/api/answers", content=chunks, headers=headers).status_code == 413
+
+
+@pytest.mark.parametrize("name", ["../polite", "..%2f..%2fetc%2fpasswd", "%2e%2e", "/etc/passwd", "a" * 300, "%00"])
+@pytest.mark.parametrize(
+    "place",
+    ["/api/circuits/{}", "/api/reports/{}/report/page", "/api/exports/{}", "/api/exports/{}/files/0", "/{}", "/js/{}"],
+)
+def test_no_path_leads_out(client, workshop, place, name):
+    (workshop.library.folder.parent / "polite").write_text("secret")
+    response = client.get(place.format(name))
+    assert response.status_code in {404, 405} or response.text == client.get("/").text
+    assert "secret" not in response.text
+    assert "root:" not in response.text
+
+
+def test_ids_in_requests_are_no_paths_either(client):
+    for body in (asked(circuits=[{"id": "../../secret"}]), asked(circuits=[{"id": "/etc/passwd"}])):
+        assert client.post("/api/answers", json=body).status_code == 404
+    assert client.post("/api/prompts/check", json={"prompts": {"set": "/etc/passwd"}}).status_code == 404
+    assert client.post("/api/prompts/check", json={"prompts": {"set": "../x.jsonl"}}).status_code == 404
+
+
+def test_names_become_ids_that_stay_in_the_folder(client, workshop):
+    saved = client.post("/api/circuits", json={"circuit": "polite", "name": "../../../evil"}).json()["id"]
+    assert saved == "evil"
+    assert (workshop.library.folder / "circuits" / "evil.circuit.json").is_file()
+
+
+def test_a_damaged_circuit_file_hides_nothing_else(client, workshop):
+    client.post("/api/circuits", json={"circuit": "polite", "name": "good"})
+    (workshop.library.folder / "circuits" / "bad.circuit.json").write_text("{")
+    assert [one["id"] for one in client.get("/api/circuits").json()] == ["polite", "good"]
+    assert client.get("/api/circuits/bad").status_code == 400
+
+
+def test_pages_load_nothing_from_elsewhere(client):
+    page = client.get("/")
+    policy = page.headers["content-security-policy"]
+    assert "script-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+    for file in static_folder().rglob("*.*"):
+        text = file.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+        assert "http://" not in text, file
+        assert "https://" not in text, file
+        for forbidden in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
+            assert forbidden not in text, f"{forbidden} in {file.name}: text becomes text nodes only"
+
+
+def test_the_page_is_light(client):
+    files = [file for file in static_folder().rglob("*.*") if file.is_file()]
+    assert len(files) > 10
+    assert sum(file.stat().st_size for file in files) < 500_000
+    for file in files:
+        assert client.get(f"/{file.relative_to(static_folder())}").status_code == 200
+
+
+def test_jobs_survive_a_reload_and_a_second_tab(client, workshop):
+    job = finished(workshop, client.post("/api/answers", json=asked()))
+    [listed] = client.get("/api/jobs").json()
+    assert (listed["id"], listed["state"], listed["asked"]["steered"]) == (job.number, "done", HI)
+    assert client.get("/api/jobs/99").status_code == 404
+    assert client.get("/api/jobs/99/events").status_code == 404
+    assert client.get(f"/api/jobs/{job.number}/result").status_code == 200
