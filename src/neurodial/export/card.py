@@ -18,6 +18,7 @@ _WHAT = {
     "weights": "The whole model with the circuit in its weights, fixed at its dial.",
     "gguf-lora": "A LoRA adapter for llama.cpp on the down projections. Its strength is the dial.",
     "gguf": "A GGUF file with the circuit in its weights, fixed at its dial.",
+    "gguf-merged": "A GGUF file with adapter and circuit in its weights, fixed at its dial.",
 }
 
 
@@ -43,7 +44,7 @@ def card_text(manifest: Manifest, evidence: Sequence[Evidence]) -> str:
 
 def _front_matter(manifest: Manifest) -> str:
     """YAML; JSON strings are YAML strings, so foreign names can't break it."""
-    relation = "finetune" if manifest.route == "weights" else "quantized" if manifest.route == "gguf" else "adapter"
+    relation = {"weights": "finetune", "gguf": "quantized", "gguf-merged": "quantized"}.get(manifest.route, "adapter")
     lines = [
         "---",
         f"base_model: {json.dumps(manifest.base.label)}",
@@ -77,7 +78,10 @@ def _what_it_is(manifest: Manifest) -> str:
     )
     if manifest.adapter is not None:
         beside = f" (`{manifest.adapter.file}`)" if manifest.adapter.file else ""
-        rows.append(f"- the base carried an adapter; it travels: {manifest.adapter.how}{beside}")
+        types = ", ".join(f"{count} weights {way}" for way, count in manifest.adapter.types.items())
+        rows.append(
+            f"- the base carried an adapter; it travels: {manifest.adapter.how}{beside}{f' ({types})' if types else ''}"
+        )
     rows.append(f"- {sum(manifest.ranks.values())} neurons in {len(manifest.ranks)} layers, rank {manifest.rank}")
     rows.append(f"- made with neurodial {manifest.versions.get('neurodial', '')}, {manifest.created}")
     return "\n".join(rows)
@@ -90,23 +94,34 @@ def _use(manifest: Manifest) -> str:
         if manifest.is_one_dial
         else "Strength 1 is the mixture of the circuits at their dials, 0 the unsteered model."
     )
-    blocks = {
+    python = {
         "lora": "model = PeftModel.from_pretrained(base, FOLDER)",
         "ia3": "model = PeftModel.from_pretrained(base, FOLDER)",
         "weights": "model = AutoModelForCausalLM.from_pretrained(FOLDER)",
     }
     commands = {
-        "vllm": f"vllm serve BASE --enable-lora --max-lora-rank {manifest.max_lora_rank} "
-        f"--lora-target-modules down_proj --lora-modules {manifest.name}=FOLDER",
         "gguf-lora": "llama-server -m BASE.gguf --lora-scaled adapter.gguf:1",
         "gguf": "llama-server -m model.gguf",
+        "gguf-merged": "llama-server -m model.gguf",
     }
-    if manifest.route in blocks:
-        shown = f"```python\n{blocks[manifest.route]}\n```"
+    if manifest.route in python:
+        shown = f"```python\n{python[manifest.route]}\n```"
     else:
-        shown = f"```console\n{commands[manifest.route]}\n```"
+        shown = f"```console\n{commands.get(manifest.route) or _vllm_command(manifest)}\n```"
     dialled = manifest.route in {"lora", "vllm", "gguf-lora"}
     return "## Use\n\n" + shown + (f"\n\n{strength}" if dialled else "")
+
+
+def _vllm_command(manifest: Manifest) -> str:
+    """How vLLM is started with the plugin, and what a request says then."""
+    beside = None if manifest.adapter is None else manifest.adapter.file
+    options = next(str(note["how"]) for note in manifest.engines if note["engine"] == "vLLM")
+    return (
+        "NEURODIAL_VLLM=FOLDER VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 \\\n"
+        f"  vllm serve {f'FOLDER/{beside}' if beside else 'BASE'} {options}\n"
+        "# with neurodial installed beside vLLM (pip install --no-deps neurodial) a request names the dial:\n"
+        f'# "model": "{manifest.name}@0.5"'
+    )
 
 
 def _engines(manifest: Manifest) -> str:
