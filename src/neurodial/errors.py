@@ -116,6 +116,18 @@ class MissingPackageError(NeurodialError):
     """An optional part needs a package that is not installed; the message says how to get it."""
 
 
+class ServingError(NeurodialError):
+    """The server can't take a request, or can't start."""
+
+
+class QueueFullError(ServingError):
+    """More requests wait than the server's queue holds."""
+
+
+class ServerClosedError(ServingError):
+    """The server is shutting down."""
+
+
 def near_names(name: str, known: Iterable[str]) -> str:
     """A sentence that offers the known names nearest to `name`.
 

@@ -1,0 +1,63 @@
+"""Key-value caches whose rows come and go: what a batch needs whose requests begin and end at different times.
+
+Rows are aligned at their right ends; shorter ones are padded on the left. Every layer keeps the whole row, also
+where attention looks back only so far: the mask, not the cache, holds the window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+
+def empty_cache() -> DynamicCache:
+    """A cache that holds nothing yet.
+
+    Example:
+        >>> empty_cache().get_seq_length()
+        0
+    """
+    return DynamicCache()
+
+
+def joined(first: DynamicCache, second: DynamicCache) -> DynamicCache:
+    """The rows of both, those of the first one first, padded on the left to the longer of the two.
+
+    The layers of the first are reused; give up both.
+    """
+    width = max(first.get_seq_length(), second.get_seq_length())
+    for layer, other in zip(_layers(first), _layers(second), strict=True):
+        layer.keys = torch.cat([_widened(layer.keys, width), _widened(other.keys, width)])
+        layer.values = torch.cat([_widened(layer.values, width), _widened(other.values, width)])
+    return first
+
+
+def kept(cache: DynamicCache, rows: Sequence[int], width: int) -> DynamicCache:
+    """Only the given rows, and of those the last `width` places; the cache is changed and given back."""
+    for layer in _layers(cache):
+        index = torch.tensor(list(rows), device=layer.keys.device)
+        cut = layer.keys.shape[-2] - width
+        layer.keys = layer.keys[:, :, cut:].index_select(0, index)
+        layer.values = layer.values[:, :, cut:].index_select(0, index)
+    return cache
+
+
+def row_counts(cache: DynamicCache) -> set[int]:
+    """The numbers of rows that the layers hold: one number, unless a change was cut short."""
+    return {int(layer.keys.shape[0]) for layer in _layers(cache)}
+
+
+def _layers(cache: DynamicCache) -> list[Any]:
+    layers: list[Any] = cache.layers
+    assert all(type(layer) is DynamicLayer for layer in layers)  # noqa: S101  # no other kind is made without a configuration
+    return layers
+
+
+def _widened(states: Tensor, width: int) -> Tensor:
+    """States (row, head, token, feature) with zeros before the first token."""
+    return torch.nn.functional.pad(states, (0, 0, width - states.shape[-2], 0))

@@ -1,0 +1,188 @@
+"""The rows in flight: one cache, one forward pass for all of them, whatever their dials.
+
+1. New rows pass their prompts together, padded on the left; each gets its first token.
+2. Those that go on join the cache of the others, aligned at the right.
+3. One pass gives every row its next token; each row is steered by the slot of its setting.
+4. Rows that ended or were cancelled leave, and the cache is cut to the longest row that is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from neurodial.activations.batches import padded
+from neurodial.activations.collect import pad_id
+from neurodial.intervention.steer import Steering
+from neurodial.measurement.generate import stop_tokens
+from neurodial.model.cache import empty_cache, joined, kept, row_counts
+from neurodial.model.subject import Subject
+from neurodial.serve.choose import generator_of, next_tokens, scored
+from neurodial.serve.request import Deliver, Failed, Finished, Piece, Request, Scored
+from neurodial.serve.slots import SlotTable
+from neurodial.serve.text import TextStream
+
+NOT_FINITE = (
+    "The model gave logits that are not finite. The dial may be too strong for it, or its dtype too narrow; "
+    "try a smaller dial."
+)
+
+
+class Row:
+    """One request in flight."""
+
+    def __init__(self, request: Request, deliver: Deliver, tokenizer: Any) -> None:
+        self.request, self.deliver = request, deliver
+        self.generator = generator_of(request)
+        self.text = TextStream(tokenizer, request.stop)
+        self.length = len(request.tokens)
+        self.made: int = 0
+        self.last = request.tokens[-1]
+        self.is_over = False
+
+    def end(self, event: Finished | Failed) -> None:
+        """Hand on the last event."""
+        self.is_over = True
+        self.deliver(event)
+
+    def take(self, token: int, entry: tuple[Scored, ...], ends: frozenset[int]) -> bool:
+        """Take the next token, hand on what it makes readable, and say whether the row goes on."""
+        self.made += 1
+        self.last = token
+        is_end = token in ends
+        text = "" if is_end else self.text.add(token)
+        is_last = is_end or self.text.is_stopped or self.made >= self.request.max_tokens
+        if is_last:
+            text += self.text.end()
+        if text or entry:
+            self.deliver(Piece(text, entry))
+        if is_last:
+            self.end(Finished("stop" if is_end or self.text.is_stopped else "length", self.made))
+        return not is_last
+
+
+class Flight:
+    """Rows in flight and their cache. Used by one thread alone, inside the steering's block."""
+
+    def __init__(self, subject: Subject, steering: Steering, table: SlotTable) -> None:
+        self._subject, self._steering, self._table = subject, steering, table
+        self._ends = stop_tokens(subject)
+        self._pad = pad_id(subject)
+        self._cache = empty_cache()
+        self.rows: list[Row] = []
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every layer's cache has the rows in flight; false after an error halfway through a change."""
+        return not self.rows or row_counts(self._cache) == {len(self.rows)}
+
+    def join(self, new: Sequence[Row]) -> None:
+        """Pass the prompts of new rows and let them join the others (1, 2).
+
+        Raises:
+            Exception: whatever the model raises; the rows that were in flight before are as they were.
+        """
+        cache = empty_cache()
+        self._steer([*new, *self.rows], new)
+        echoing = any(row.request.echo for row in new)
+        logits = self._pass(
+            padded([row.request.tokens for row in new], self._pad, "left"),
+            [len(row.request.tokens) for row in new],
+            cache,
+            keep=0 if echoing else 1,
+        )
+        for row, own in zip(new, logits, strict=True):
+            if row.request.echo:
+                row.deliver(Piece("", _prompt_scores(own, row.request)))
+        staying = self._advance(new, logits[:, -1])
+        if not staying:
+            return
+        rows = [new[place] for place in staying]
+        cache = kept(cache, staying, max(row.length for row in rows)) if len(staying) < len(new) else cache
+        self._cache = joined(self._cache, cache) if self.rows else cache
+        self.rows += rows
+
+    def step(self) -> None:
+        """Give every row its next token (3, 4).
+
+        Raises:
+            Exception: whatever the model raises; the rows are then lost.
+        """
+        self._steer(self.rows, self.rows)
+        tokens = torch.tensor([[row.last] for row in self.rows])
+        for row in self.rows:
+            row.length += 1
+        logits = self._pass(tokens, [row.length for row in self.rows], self._cache, keep=1)
+        self._keep(self._advance(self.rows, logits[:, -1]))
+
+    def drop(self, gone: Sequence[Row]) -> None:
+        """Take rows out, whether they ended or not (4)."""
+        self._keep([place for place, row in enumerate(self.rows) if row not in gone])
+
+    def clear(self) -> None:
+        """Forget all rows."""
+        self.rows, self._cache = [], empty_cache()
+
+    def _keep(self, places: list[int]) -> None:
+        if len(places) == len(self.rows):
+            return
+        self.rows = [self.rows[place] for place in places]
+        if not self.rows:
+            self.clear()
+            return
+        self._cache = kept(self._cache, places, max(row.length for row in self.rows))
+
+    def _steer(self, wanted: Sequence[Row], acting: Sequence[Row]) -> None:
+        self._table.hold([row.request.dials for row in wanted], self._steering)
+        self._steering.assign(self._table.slots([row.request.dials for row in acting]))
+
+    def _pass(
+        self, tokens: Int[Tensor, "row token"], lengths: Sequence[int], cache: Any, *, keep: int
+    ) -> Float[Tensor, "row kept vocab"]:
+        """One pass of rows whose lengths, these tokens included, are given."""
+        device = self._subject.device
+        width = max(lengths)
+        length = torch.tensor(list(lengths))[:, None]
+        mask = (torch.arange(width) >= width - length).long()
+        places = (torch.arange(width - tokens.shape[1], width) - (width - length)).clamp(min=0)
+        output: Any = self._subject.model(
+            input_ids=tokens.to(device),
+            attention_mask=mask.to(device),
+            position_ids=places.to(device),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=keep,
+        )
+        logits: Tensor = output.logits
+        return logits
+
+    def _advance(self, rows: Sequence[Row], logits: Float[Tensor, "row vocab"]) -> list[int]:
+        """Choose and hand on a token for each row; the places of those that go on."""
+        usable = torch.isfinite(logits.amax(dim=-1)).tolist()  # the largest of a row is NaN where any is
+        tokens = next_tokens(logits.nan_to_num(), [row.request for row in rows], [row.generator for row in rows])
+        going = []
+        for place, row in enumerate(rows):
+            if not usable[place]:
+                row.end(Failed(NOT_FINITE))
+            elif row.request.max_tokens == 0:
+                row.end(Finished("length", 0))
+            else:
+                top = row.request.top
+                entry = () if top is None else scored(logits[place : place + 1], [tokens[place]], top)
+                if row.take(tokens[place], entry, self._ends):
+                    going.append(place)
+        return going
+
+
+def _prompt_scores(logits: Float[Tensor, "token vocab"], request: Request) -> tuple[Scored, ...]:
+    """Log-probabilities of the prompt's own tokens; the first has none."""
+    tokens = request.tokens
+    first = Scored(tokens[0], None, ())
+    if len(tokens) == 1:
+        return (first,)
+    before = logits[len(logits) - len(tokens) : -1]
+    return (first, *scored(before, tokens[1:], request.top or 0))

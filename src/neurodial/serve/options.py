@@ -1,0 +1,85 @@
+"""How the engine and the server run. Torch-free: the command line reads this too."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from neurodial.errors import OptionError
+
+MAX_DIAL = 100.0
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How requests share the model.
+
+    Attributes:
+        max_batch: rows of one pass.
+        max_queue: requests that may wait beyond those that run.
+        prompt_budget: tokens of prompts, padding included, that pass together while the other rows wait.
+        force: take circuits of another model, if the shape allows.
+
+    Raises:
+        OptionError: a number is too small.
+
+    Example:
+        >>> EngineOptions(max_batch=4).max_queue
+        64
+    """
+
+    max_batch: int = 16
+    max_queue: int = 64
+    prompt_budget: int = 4096
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if self.max_batch < 1 or self.max_queue < 0 or self.prompt_budget < 1:
+            raise OptionError(
+                f"max_batch is {self.max_batch}, max_queue {self.max_queue}, prompt_budget {self.prompt_budget}.",
+                wanted="at least 1, 0 and 1",
+            )
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """What the server takes.
+
+    Attributes:
+        max_dial: the largest size of a circuit's dial, all that a request adds up included.
+        max_tokens: the longest answer where a chat request names no length.
+        timeout: seconds that a request may take, waiting included.
+        max_body: bytes of a request's body.
+        api_key: what `Authorization: Bearer …` must carry; None lets everyone in.
+        hosts: names that `Host` may carry beside localhost and plain addresses.
+        origins: web origins that may call, such as https://example.org; `*` for all.
+        grace: seconds that running requests have to end at a shutdown.
+
+    Raises:
+        OptionError: a number makes no sense, or the key is empty.
+
+    Example:
+        >>> ServerOptions(max_dial=2.0).timeout
+        300.0
+    """
+
+    max_dial: float = 8.0
+    max_tokens: int = 1024
+    timeout: float = 300.0
+    max_body: int = 1 << 20
+    api_key: str | None = None
+    hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    grace: float = 30.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.max_dial <= MAX_DIAL:
+            raise OptionError(f"The largest dial is {self.max_dial}.", wanted=f"a number above 0, at most {MAX_DIAL:g}")
+        numbers = (self.max_tokens, self.timeout, self.max_body)
+        if not all(math.isfinite(value) and value > 0 for value in numbers) or not 0 <= self.grace < math.inf:
+            raise OptionError(
+                f"max_tokens is {self.max_tokens}, timeout {self.timeout}, max_body {self.max_body}, grace {self.grace}.",
+                wanted="numbers above 0 (a grace of 0 is allowed)",
+            )
+        if self.api_key is not None and not self.api_key.strip():
+            raise OptionError("The API key is empty.", wanted="a secret text, or none")
