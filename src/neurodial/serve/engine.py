@@ -58,16 +58,16 @@ class Engine:
         circuits: Mapping[str, Circuit],
         options: EngineOptions | None = None,
         *,
-        on_pass: Callable[[int], None] = lambda rows: None,
+        on_pass: Callable[[int], None] | None = None,
     ) -> None:
         self.subject, self.circuits = subject, dict(circuits)
         self.options = options or EngineOptions()
         self._on_pass = on_pass
         everything = list(self.circuits.values())
-        plan_of(subject, everything, (1.0,) * len(everything), force=self.options.force)  # refused now, not at a request
-        self._table = SlotTable(
-            subject, everything, size=2 * self.options.max_batch + 1, force=self.options.force
-        )
+        plan_of(
+            subject, everything, (1.0,) * len(everything), force=self.options.force
+        )  # refused now, not at a request
+        self._table = SlotTable(subject, everything, size=2 * self.options.max_batch + 1, force=self.options.force)
         self._change = threading.Condition()
         self._waiting: deque[Row] = deque()
         self._running: tuple[Row, ...] = ()
@@ -177,7 +177,8 @@ class Engine:
         if new:
             self._guarded(flight, lambda: flight.join(new), [*new], "a prompt")
         if flight.rows:
-            self._on_pass(len(flight.rows))
+            if self._on_pass is not None:
+                self._on_pass(len(flight.rows))
             self._guarded(flight, flight.step, [], "the batch")
         with self._change:
             self._running = tuple(flight.rows)

@@ -15,10 +15,10 @@ class EngineOptions:
     """How requests share the model.
 
     Attributes:
-        max_batch: rows of one pass.
-        max_queue: requests that may wait beyond those that run.
-        prompt_budget: tokens of prompts, padding included, that pass together while the other rows wait.
-        force: take circuits of another model, if the shape allows.
+        max_batch: requests that share one pass.
+        max_queue: requests that may wait beyond those; more are told to come again later (429).
+        prompt_budget: tokens of prompts, padding included, that pass together while running answers wait.
+        force: take circuits that were made on another model, if the shape allows.
 
     Raises:
         OptionError: a number is too small.
@@ -50,9 +50,9 @@ class ServerOptions:
         max_tokens: the longest answer where a chat request names no length.
         timeout: seconds that a request may take, waiting included.
         max_body: bytes of a request's body.
-        api_key: what `Authorization: Bearer …` must carry; None lets everyone in.
-        hosts: names that `Host` may carry beside localhost and plain addresses.
-        origins: web origins that may call, such as https://example.org; `*` for all.
+        api_key: ask for this bearer token; the command line reads NEURODIAL_API_KEY too, which process lists don't show.
+        allow_host: names that requests may be addressed to, beside localhost and plain addresses.
+        allow_origin: web origins whose pages may call, such as https://example.org; * for all.
         grace: seconds that running requests have to end at a shutdown.
 
     Raises:
@@ -68,8 +68,8 @@ class ServerOptions:
     timeout: float = 300.0
     max_body: int = 1 << 20
     api_key: str | None = None
-    hosts: tuple[str, ...] = ()
-    origins: tuple[str, ...] = ()
+    allow_host: tuple[str, ...] = ()
+    allow_origin: tuple[str, ...] = ()
     grace: float = 30.0
 
     def __post_init__(self) -> None:
@@ -78,7 +78,8 @@ class ServerOptions:
         numbers = (self.max_tokens, self.timeout, self.max_body)
         if not all(math.isfinite(value) and value > 0 for value in numbers) or not 0 <= self.grace < math.inf:
             raise OptionError(
-                f"max_tokens is {self.max_tokens}, timeout {self.timeout}, max_body {self.max_body}, grace {self.grace}.",
+                f"max_tokens is {self.max_tokens}, timeout {self.timeout}, max_body {self.max_body}, "
+                f"grace {self.grace}.",
                 wanted="numbers above 0 (a grace of 0 is allowed)",
             )
         if self.api_key is not None and not self.api_key.strip():

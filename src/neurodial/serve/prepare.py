@@ -1,0 +1,132 @@
+"""From a request's body to what the engine takes: names to dials, texts to tokens, lengths against the context."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from neurodial.errors import NeurodialError
+from neurodial.model.subject import Subject
+from neurodial.prompts.pairs import Message
+from neurodial.prompts.render import render
+from neurodial.serve.failure import ApiError
+from neurodial.serve.names import Catalogue
+from neurodial.serve.request import Request
+from neurodial.serve.schema import ChatBody, CompletionBody
+
+COMPLETION_TOKENS = 16
+"""The longest completion where a request names no length, as OpenAI's API has it."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What one body asks of the engine: a request for each prompt, and the prompts' texts where they are echoed."""
+
+    requests: tuple[Request, ...]
+    echoed: tuple[str, ...] = ()
+
+
+class Preparer:
+    """Prepares bodies. Several threads may use it; the tokenizer serves one at a time."""
+
+    def __init__(self, subject: Subject, catalogue: Catalogue, *, max_tokens: int) -> None:
+        self._subject, self._catalogue, self._max_tokens = subject, catalogue, max_tokens
+        self._lock = threading.Lock()
+        self._vocabulary = int(subject.model.get_input_embeddings().weight.shape[0])
+
+    def chat(self, body: ChatBody) -> Prepared:
+        """A chat as one request.
+
+        Raises:
+            ApiError: an unknown model, a dial out of range, a chat that the template refuses, or one that is too long.
+        """
+        dials = self._dials(body)
+        messages = tuple(Message(_role(message.role), message.text) for message in body.messages)
+        try:
+            with self._lock:
+                [tokens] = render(self._subject.tokenizer, [messages])
+        except NeurodialError as error:
+            raise ApiError(400, str(error), param="messages") from error
+        longest = body.max_completion_tokens or body.max_tokens
+        length = self._length(tokens, longest, self._max_tokens, "messages", least=1)
+        return Prepared((self._request(body, tokens, dials, length, top=body.top),))
+
+    def completion(self, body: CompletionBody) -> Prepared:
+        """Prompts as a request each.
+
+        Raises:
+            ApiError: an unknown model, a dial out of range, or a prompt that is empty, too long or of unknown tokens.
+        """
+        dials = self._dials(body)
+        echo = bool(body.echo)
+        requests, texts = [], []
+        for prompt in body.prompts:
+            tokens = self._tokens(prompt)
+            length = self._length(tokens, body.max_tokens, COMPLETION_TOKENS, "prompt", least=0 if echo else 1)
+            scored_prompt = echo and body.logprobs is not None
+            requests.append(self._request(body, tokens, dials, length, top=body.logprobs, echo=scored_prompt))
+            texts.append(prompt if isinstance(prompt, str) else self._decode(tokens))
+        return Prepared(tuple(requests), tuple(texts) if echo else ())
+
+    def _dials(self, body: ChatBody | CompletionBody) -> tuple[float, ...]:
+        return self._catalogue.dials(body.model, [(circuit.name, circuit.dial) for circuit in body.circuits])
+
+    def _tokens(self, prompt: str | list[int]) -> tuple[int, ...]:
+        if isinstance(prompt, str):
+            with self._lock:
+                tokens = tuple(self._subject.tokenizer(prompt)["input_ids"])
+        else:
+            tokens = tuple(prompt)
+        if not tokens:
+            raise ApiError(400, "The prompt has no tokens. Wanted: some text.", param="prompt")
+        if max(tokens) >= self._vocabulary:
+            message = f"The prompt has the token {max(tokens)}. Wanted: ids below {self._vocabulary}."
+            raise ApiError(400, message, param="prompt")
+        return tokens
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        with self._lock:
+            text: str = self._subject.tokenizer.decode(list(tokens), skip_special_tokens=True)
+        return text
+
+    def _length(self, tokens: Sequence[int], asked: int | None, default: int, param: str, *, least: int) -> int:
+        """The longest answer, checked against the context."""
+        context = self._subject.context_length
+        room = None if context is None else context - len(tokens)
+        if asked is not None and asked < least:
+            raise ApiError(400, f"max_tokens is {asked}. Wanted: at least {least}.", param="max_tokens")
+        length = asked if asked is not None else default if room is None else max(least, min(default, room))
+        if room is not None and length > room:
+            raise ApiError(
+                400,
+                f"The prompt has {len(tokens)} tokens and the answer may have {length}. Wanted: at most {context} "
+                "together, the model's context. Shorten the prompt or ask for fewer tokens.",
+                param=param,
+                code="context_length_exceeded",
+            )
+        return length
+
+    @staticmethod
+    def _request(
+        body: ChatBody | CompletionBody,
+        tokens: tuple[int, ...],
+        dials: tuple[float, ...],
+        length: int,
+        **more: Any,
+    ) -> Request:
+        return Request(
+            tokens=tokens,
+            dials=dials,
+            max_tokens=length,
+            temperature=1.0 if body.temperature is None else body.temperature,
+            top_p=1.0 if body.top_p is None else body.top_p,
+            seed=body.seed,
+            stop=body.stops,
+            **more,
+        )
+
+
+def _role(role: str) -> str:
+    return "system" if role == "developer" else role
