@@ -168,8 +168,10 @@ def _validation(error: RequestValidationError) -> ApiError:
     places = [str(place) for place in found["loc"] if place != "body"]
     if found["type"] == "json_invalid":
         return ApiError(400, f"The body is not JSON: {found.get('ctx', {}).get('error', found['msg'])}.")
-    field = ".".join(places) or "the body"
-    return ApiError(400, f"{field}: {found['msg']}.", param=places[0] if places else None)
+    field = ".".join(places) or "The body"
+    words = {"extra_forbidden": "this server knows no such field", "missing": "this field is missing"}
+    message = words.get(found["type"], found["msg"].removeprefix("Value error, "))
+    return ApiError(400, f"{field}: {message}.", param=places[0] if places else None)
 
 
 async def _first(events: AsyncIterator[Any]) -> Any:

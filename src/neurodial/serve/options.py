@@ -50,7 +50,7 @@ class ServerOptions:
         max_tokens: the longest answer where a chat request names no length.
         timeout: seconds that a request may take, waiting included.
         max_body: bytes of a request's body.
-        api_key: ask for this bearer token; the command line reads NEURODIAL_API_KEY too, which process lists don't show.
+        api_key: ask for this bearer token; better set NEURODIAL_API_KEY, which process lists don't show.
         allow_host: names that requests may be addressed to, beside localhost and plain addresses.
         allow_origin: web origins whose pages may call, such as https://example.org; * for all.
         grace: seconds that running requests have to end at a shutdown.
