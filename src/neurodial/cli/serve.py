@@ -109,7 +109,8 @@ def _show(address: tuple[str, int], subject: Subject, catalogue: Catalogue, *, h
     example = next((f"{name}@0.5" for name in catalogue.circuits), catalogue.base)
     key = ' -H "Authorization: Bearer $NEURODIAL_API_KEY"' if has_key else ""
     body = f'{{"model": "{example}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
-    err.print(Text(f"try: curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' -d '{body}'"), soft_wrap=True)
+    command = f"curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' -d '{body}'"
+    err.print(Text(f"try: {command}"), soft_wrap=True)
 
 
 def _warn(host: str, *, has_key: bool) -> None:

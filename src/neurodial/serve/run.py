@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import math
 import socket
 
 import uvicorn
@@ -12,7 +13,7 @@ from starlette.types import ASGIApp
 from neurodial.errors import ServingError
 from neurodial.serve.engine import Engine
 
-FINAL_SECONDS = 5
+FINAL_SECONDS = 5.0
 """For the last words to reach the clients, after the grace."""
 
 
@@ -27,7 +28,7 @@ class Server(uvicorn.Server):
             lifespan="off",
             ws="none",
             server_header=False,
-            timeout_graceful_shutdown=int(grace) + FINAL_SECONDS,
+            timeout_graceful_shutdown=math.ceil(grace + FINAL_SECONDS),
         )
         super().__init__(config)
         self._engine, self._grace = engine, grace
@@ -46,6 +47,8 @@ def listen(host: str, port: int) -> socket.socket:
         ServingError: the address is taken or not this machine's.
     """
     try:
+        if not 0 <= port <= 65535:
+            raise OverflowError("ports go from 0 to 65535")
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listening = socket.socket(family, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
