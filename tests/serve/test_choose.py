@@ -8,7 +8,7 @@ from neurodial.serve.choose import generator_of, next_tokens, sampled, scored
 from neurodial.serve.request import Request
 
 LOGITS = torch.tensor([1.0, 3.0, -2.0, 2.0, 0.5])
-DRAWS = 4000
+DRAWS = 1500
 
 
 def drawn(temperature=1.0, top_p=1.0, seed=0):

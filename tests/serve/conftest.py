@@ -1,5 +1,0 @@
-"""Every test of the server gives the shared models back as they were."""
-
-from tests.subjects import shared_subjects_are_given_back
-
-__all__ = ["shared_subjects_are_given_back"]
