@@ -113,7 +113,7 @@ class Engine:
         ]
         with self._change:
             if not self.is_alive:
-                raise ServerClosedError(CLOSING if self._is_closing else "The engine has stopped.")
+                raise ServerClosedError(CLOSING if self._is_closing else "The engine is not running.")
             room = self.options.max_batch + self.options.max_queue
             if len(self._waiting) + len(self._running) + len(rows) > room:
                 raise QueueFullError(
