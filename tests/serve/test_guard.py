@@ -3,9 +3,10 @@
 import pytest
 
 from neurodial.errors import OptionError
+from neurodial.intervention import base
 from neurodial.serve.failure import ApiError
 from neurodial.serve.guard import check_host, check_origin, check_token
-from neurodial.serve.options import ServerOptions
+from neurodial.serve.options import MAX_DIAL, ServerOptions
 
 GOOD_HOSTS = [
     "localhost",
@@ -85,3 +86,8 @@ def test_the_right_token_passes():
 def test_options_that_make_no_sense(options):
     with pytest.raises(OptionError):
         ServerOptions(**options)
+
+
+def test_the_largest_dial_of_all_is_that_of_interventions():
+    """The command line reads the options without torch, so the number stands twice."""
+    assert MAX_DIAL == base.MAX_DIAL

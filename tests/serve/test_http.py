@@ -15,6 +15,7 @@ from tests.subjects import fresh
 
 import neurodial as nd
 from neurodial.serve.options import EngineOptions, ServerOptions
+from neurodial.serve.prepare import Preparer
 
 CHAT = [{"role": "user", "content": "Hello there"}]
 GREEDY = {"temperature": 0, "max_tokens": 12}
@@ -435,6 +436,15 @@ def test_an_error_of_the_model_is_a_500_with_words(subject, server, client, capl
     assert "Traceback" not in caplog.text + "".join(capfd.readouterr())
 
 
+def test_what_nobody_foresaw_is_a_500_with_words_too(server, monkeypatch):
+    def fail(self, body):
+        raise KeyError("no")
+
+    monkeypatch.setattr(Preparer, "chat", fail)
+    status, body, _ = raw(server, body={"model": "tiny", "messages": CHAT})
+    assert (status, body["error"]["message"]) == (500, "The server failed: KeyError.")
+
+
 def test_an_error_in_the_middle_of_a_stream_is_its_last_event(subject, client):
     chunks = endless(client)
 
@@ -477,10 +487,12 @@ def test_the_metrics_count(subject):
         usage = chat(client, "polite").usage
         with pytest.raises(openai.NotFoundError):
             chat(client, "nobody")
+        assert raw(server, "GET", "/v1/models", Host="evil.example")[0] == 403
         page = raw(server, "GET", "/metrics")[1]
     lines = dict(line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#"))
     assert float(lines['neurodial_requests_total{path="/v1/chat/completions",status="200"}']) == 1
     assert float(lines['neurodial_requests_total{path="/v1/chat/completions",status="404"}']) == 1
+    assert float(lines['neurodial_requests_total{path="refused",status="403"}']) == 1
     assert float(lines["neurodial_prompt_tokens_total"]) == usage.prompt_tokens
     assert float(lines["neurodial_generated_tokens_total"]) == usage.completion_tokens
     assert (

@@ -167,12 +167,13 @@ class CompletionForm(Form):
             return None
         texts = [self.text_of(entry.token) for entry in scored]
         values = [None if entry.log_prob is None else max(entry.log_prob, LOWEST) for entry in scored]
-        top = [
-            None if entry.log_prob is None else {self.text_of(token): max(value, LOWEST) for token, value in entry.top}
-            for entry in scored
-        ]
+        top = [None if entry.log_prob is None else self._likeliest(entry) for entry in scored]
         offsets = list(accumulate((len(text) for text in texts), initial=0))[:-1]
         return {"tokens": texts, "token_logprobs": values, "top_logprobs": top, "text_offset": offsets}
+
+    def _likeliest(self, entry: Scored) -> dict[str, float]:
+        """By text; of several tokens with one text, such as incomplete characters, the likeliest."""
+        return {self.text_of(token): max(value, LOWEST) for token, value in reversed(entry.top)}
 
 
 def usage(answers: Sequence[Collected], prompt_tokens: int) -> dict[str, int]:

@@ -82,7 +82,7 @@ def application(engine: Engine, catalogue: Catalogue, options: ServerOptions, me
         )
         return await server.answer(http, body, prepared, form)
 
-    guarded: ASGIApp = Guard(app, options)
+    guarded: ASGIApp = Guard(app, options, lambda status: metrics.answered("refused", status))
     if options.allow_origin:
         guarded = CORSMiddleware(guarded, allow_origins=options.allow_origin, allow_methods=["*"], allow_headers=["*"])
     return guarded
@@ -157,7 +157,11 @@ def _answer_errors(app: FastAPI, metrics: Metrics) -> None:
         body = error_body(error.status, error.message, code=error.code, param=error.param)
         return JSONResponse(body, status_code=error.status, headers=error.headers)
 
+    async def unforeseen(http: HttpRequest, error: Exception) -> Response:
+        return _failure(http, ApiError(500, f"The server failed: {type(error).__name__}.", code="internal"))
+
     app.add_exception_handler(ApiError, refused)
+    app.add_exception_handler(Exception, unforeseen)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http_error)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
@@ -96,7 +97,7 @@ class Flow:
 
     def _receiver(self, loop: asyncio.AbstractEventLoop, place: int) -> Deliver:
         def receive(event: Event) -> None:
-            if not loop.is_closed():
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
                 loop.call_soon_threadsafe(self._queue.put_nowait, (place, event))
 
         return receive

@@ -12,6 +12,7 @@ import asyncio
 import hmac
 import ipaddress
 import json
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,8 +27,8 @@ OPEN_PATHS = ("/health",)
 class Guard:
     """An ASGI application around another one."""
 
-    def __init__(self, app: ASGIApp, options: ServerOptions) -> None:
-        self._app, self._options = app, options
+    def __init__(self, app: ASGIApp, options: ServerOptions, on_refusal: Callable[[int], None]) -> None:
+        self._app, self._options, self._on_refusal = app, options, on_refusal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check a request and pass it on, or answer it."""
@@ -42,6 +43,7 @@ class Guard:
                 check_token(headers.get("authorization", ""), self._options.api_key)
             body = await self._body(headers.get("content-length"), receive) if scope["method"] == "POST" else b""
         except ApiError as error:
+            self._on_refusal(error.status)
             await answer(send, error)
             return
         await self._app(scope, _replay(body, receive) if scope["method"] == "POST" else receive, send)

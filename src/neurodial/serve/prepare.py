@@ -34,6 +34,7 @@ class Preparer:
     def __init__(self, subject: Subject, catalogue: Catalogue, *, max_tokens: int) -> None:
         self._subject, self._catalogue, self._max_tokens = subject, catalogue, max_tokens
         self._lock = threading.Lock()
+        subject.tokenizer("x")  # the first call may change a tokenizer's settings; later ones only read them
         self._vocabulary = int(subject.model.get_input_embeddings().weight.shape[0])
 
     def chat(self, body: ChatBody) -> Prepared:
