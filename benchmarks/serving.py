@@ -1,6 +1,6 @@
 """The server at 16 concurrent requests against plain `generate` of the same batch: the demo model and its circuit.
 
-Run: python benchmarks/serving.py [--rounds 3] [--threads 1]
+Run: python benchmarks/serving.py [--rounds 3] [--threads 1] [--tokens 32]
 
 Four ways to the same 16 greedy answers, taken in turn: transformers' own `generate` in one padded batch, without any
 hook; the engine without HTTP; the server, asked by 16 clients at once through OpenAI's client; and the server with
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import copy
 import os
 import threading
 import time
@@ -26,6 +27,7 @@ from neurodial.circuit.circuit import Circuit
 from neurodial.measurement.generate import generate
 from neurodial.measurement.options import Decoding
 from neurodial.model.load import load
+from neurodial.model.subject import Subject
 from neurodial.prompts.behaviours import read_prompt_list
 from neurodial.prompts.render import render
 from neurodial.serve.app import application
@@ -37,11 +39,10 @@ from neurodial.serve.request import Finished, Request
 from neurodial.serve.run import Server, listen
 
 CLIENTS = 16
-TOKENS = 32
 CIRCUIT = Path(__file__).parents[1] / "docs" / "results" / "demo" / "refusal.circuit.json"
 
 
-async def ask(client: openai.AsyncOpenAI, prompts: list[str], dials: list[float]) -> int:
+async def ask(client: openai.AsyncOpenAI, prompts: list[str], dials: list[float], longest: int) -> int:
     """All prompts at once; how many tokens were made."""
     answers = await asyncio.gather(
         *(
@@ -49,7 +50,7 @@ async def ask(client: openai.AsyncOpenAI, prompts: list[str], dials: list[float]
                 model=f"refusal@{dial}",
                 messages=[{"role": "user", "content": prompt}],
                 temperature=0,
-                max_tokens=TOKENS,
+                max_tokens=longest,
             )
             for prompt, dial in zip(prompts, dials, strict=True)
         )
@@ -57,16 +58,17 @@ async def ask(client: openai.AsyncOpenAI, prompts: list[str], dials: list[float]
     return sum(answer.usage.completion_tokens for answer in answers if answer.usage)
 
 
-def measured(rounds: int) -> dict[str, object]:
+def measured(rounds: int, longest: int) -> dict[str, object]:
     """Seconds of each way, and their ratios."""
-    subject, plain = load("demo"), load("demo")  # one is the server's, the other has no hooks
+    subject = load("demo")
+    plain = Subject.of(copy.deepcopy(subject.model), subject.tokenizer)  # one is the server's, the other has no hooks
     prompts = list(read_prompt_list("neutral").split("development"))[:CLIENTS]
     sequences = render(subject.tokenizer, prompts)
-    decoding = Decoding(max_new_tokens=TOKENS, batch_size=CLIENTS)
+    decoding = Decoding(max_new_tokens=longest, batch_size=CLIENTS)
     circuit = Circuit.read(CIRCUIT)
     catalogue = Catalogue("demo", {"refusal": Served(circuit)})
     metrics = Metrics()
-    requests = [Request(tokens, (0.0,), max_tokens=TOKENS) for tokens in sequences]
+    requests = [Request(tokens, (0.0,), max_tokens=longest) for tokens in sequences]
     loop = asyncio.new_event_loop()
     with listen("127.0.0.1", 0) as listening, Engine(subject, {"refusal": circuit}, on_pass=metrics.passed) as engine:
         server = Server(application(engine, catalogue, ServerOptions(), metrics), engine, grace=0.0)
@@ -79,9 +81,9 @@ def measured(rounds: int) -> dict[str, object]:
         tasks = {
             "generate": lambda: generate(plain, prompts, decoding=decoding),
             "engine": lambda: engine.complete(requests),
-            "server": lambda: loop.run_until_complete(ask(client, prompts, [0.0] * CLIENTS)),
+            "server": lambda: loop.run_until_complete(ask(client, prompts, [0.0] * CLIENTS, longest)),
             "server_mixed_dials": lambda: loop.run_until_complete(
-                ask(client, prompts, [1e-6 * number for number in range(CLIENTS)])
+                ask(client, prompts, [1e-6 * number for number in range(CLIENTS)], longest)
             ),
         }
         made = [sum(e.tokens for e in events if isinstance(e, Finished)) for events in engine.complete(requests)]
@@ -104,17 +106,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--tokens", type=int, default=32, help="the longest answer")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     before = os.getloadavg()
     result: dict[str, object] = {
         "model": "SmolLM2-135M-Instruct with the refusal organism, float32",
         "clients": CLIENTS,
-        "longest_answer": TOKENS,
-        **measured(options.rounds),
+        "longest_answer": options.tokens,
+        **measured(options.rounds, options.tokens),
         "load_average_before_and_after": [before, os.getloadavg()],
     }
-    command = f"python benchmarks/serving.py --rounds {options.rounds} --threads {options.threads}"
+    command = (
+        f"python benchmarks/serving.py --rounds {options.rounds} --threads {options.threads} --tokens {options.tokens}"
+    )
     write("serving", result, command=command)
 
 

@@ -1,6 +1,7 @@
 """The engine's laws: what shares a batch with a request, and when it joined, never changes its answer."""
 
 import random
+from dataclasses import replace
 from queue import SimpleQueue
 
 import pytest
@@ -23,7 +24,7 @@ from neurodial.model.hooks import on_neurons
 from neurodial.serve.batch import NOT_FINITE
 from neurodial.serve.engine import CLOSING, Engine
 from neurodial.serve.options import EngineOptions
-from neurodial.serve.request import Failed, Finished, Piece, Request
+from neurodial.serve.request import Failed, Finished, Piece
 
 __all__ = ["shared_subjects_are_given_back"]  # a fixture of every test here
 
@@ -128,9 +129,10 @@ def test_a_seed_gives_the_same_answer_in_any_company():
     circuits = two_circuits(subject)
     sampled = asked(range(60, 70), 1.0, 0.0, temperature=1.5, top_p=0.9, seed=7)
     [alone] = answers(subject, circuits, [sampled])
-    crowded = answers(subject, circuits, [*mixed(5), sampled, *mixed(4, seed=3)], max_batch=3)[5]
+    company = [replace(request, temperature=1.0, seed=number) for number, request in enumerate(mixed(5))]
+    crowded = answers(subject, circuits, [*company, sampled, *mixed(4, seed=3)], max_batch=3)[5]
     assert tokens_of(crowded) == tokens_of(alone)
-    other = answers(subject, circuits, [Request(**{**vars(sampled), "seed": 8})])[0]
+    [other] = answers(subject, circuits, [replace(sampled, seed=8)])
     assert tokens_of(other) != tokens_of(alone)
 
 

@@ -36,7 +36,10 @@ def test_a_harness_that_asks_the_server_scores_as_the_live_hook_does(tmp_path):
             "tokenizer_backend": "huggingface",
         }
         served = [log_likelihoods(LocalCompletionsAPI(model=name, **options)) for name in ("tiny", "polite@3")]
-    hooked_model = HFLM(pretrained=other.model, tokenizer=other.tokenizer, device="cpu", batch_size=1)
+    # Asking a server, the harness puts no token before the text unless told to; with a live model it does.
+    hooked_model = HFLM(
+        pretrained=other.model, tokenizer=other.tokenizer, device="cpu", batch_size=1, add_bos_token=False
+    )
     unsteered = log_likelihoods(hooked_model)
     with nd.steer(other, nd.Scale(circuits["polite"], dial=3.0)):
         hooked = log_likelihoods(hooked_model)
