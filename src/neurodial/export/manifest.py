@@ -41,6 +41,9 @@ class Travel(BaseModel):
     """How the adapter that the model carried travels.
 
     `merged` into the weights, `merged and re-quantised`, or as a `second adapter` that is loaded beside.
+
+    Attributes:
+        types: where quantised weights were merged, how many kept their type or changed it (`Q4_1 to Q8_0`).
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -48,6 +51,7 @@ class Travel(BaseModel):
     path: str
     digest: str
     file: str | None
+    types: dict[str, int] = {}
 
 
 class Part(BaseModel):

@@ -14,6 +14,7 @@ from neurodial.export.adapter import CONFIG, WEIGHTS, read_low_rank, write_ia3, 
 from neurodial.export.engines import Route, vllm_rank
 from neurodial.export.gguf_adapter import architecture_of, read_gguf_lora, write_converted, write_gguf_lora
 from neurodial.export.gguf_bake import bake_gguf, check_gguf
+from neurodial.export.gguf_merge import check_merge, merge_gguf
 from neurodial.export.loaded import Loaded, through_matrices, through_peft, through_transformers
 from neurodial.export.manifest import Manifest, Travel
 from neurodial.export.merge import read_lora, scaled_rows, write_peft
@@ -95,14 +96,25 @@ def _load_lora(subject: Subject, manifest: Manifest, folder: Path) -> AbstractCo
 
 
 def _write_ia3(subject: Subject, recipe: Recipe, folder: Path) -> Written:
-    base, travel = _base_of(subject), None
-    if subject.adapter is not None:
-        base = "merged-base"
-        (folder / base).mkdir()
-        write_weights(subject, None, folder / base)
-        travel = _travel(subject, "merged", base)
+    base, travel = _merged_base(subject, folder)
     write_ia3(subject, recipe, folder, base=base)
     return Written("float32", travel)
+
+
+def _write_vllm(subject: Subject, recipe: Recipe, folder: Path) -> Written:
+    base, travel = _merged_base(subject, folder)
+    write_lora(subject, recipe, folder, base=base)
+    return Written("float32", travel)
+
+
+def _merged_base(subject: Subject, folder: Path) -> tuple[str, Travel | None]:
+    """The model that the files go on: where it carries an adapter, a copy with that merged, for one adapter alone."""
+    if subject.adapter is None:
+        return _base_of(subject), None
+    base = "merged-base"
+    (folder / base).mkdir()
+    write_weights(subject, None, folder / base)
+    return base, _travel(subject, "merged", base)
 
 
 def _load_peft(subject: Subject, manifest: Manifest, folder: Path) -> AbstractContextManager[Loaded]:
@@ -153,6 +165,17 @@ def _load_gguf(subject: Subject, manifest: Manifest, folder: Path) -> AbstractCo
     return through_transformers(subject, folder / "model.gguf", adapter=beside)
 
 
+def _write_gguf_merged(subject: Subject, recipe: Recipe, folder: Path) -> Written:
+    merged = merge_gguf(subject, recipe, folder / "model.gguf")
+    travel = _travel(subject, "merged and re-quantised")
+    return Written(merged.precision, travel and travel.model_copy(update={"types": merged.types}))
+
+
+def _load_gguf_merged(subject: Subject, manifest: Manifest, folder: Path) -> AbstractContextManager[Loaded]:
+    del manifest
+    return through_transformers(subject, folder / "model.gguf")
+
+
 def _check_gguf_lora(subject: Subject, recipe: Recipe) -> None:
     del recipe
     architecture_of(subject)
@@ -164,15 +187,21 @@ def _anything(subject: Subject, recipe: Recipe) -> None:
 
 def _check_ia3(subject: Subject, recipe: Recipe) -> None:
     del recipe
+    _check_merged(subject, "IA3")
+
+
+def _check_merged(subject: Subject, what: str) -> None:
     if subject.adapter is not None and not subject.adapter.merged:
         raise ExportError(
-            "IA3 can't be stacked on an adapter of a quantised model.", fix="Export --as lora, or merge the adapter."
+            f"{what} can't be stacked on an adapter of a quantised model.",
+            fix="Export --as lora, or merge the adapter.",
         )
 
 
 def _check_vllm(subject: Subject, recipe: Recipe) -> None:
     from neurodial.export.engines import engine_notes
 
+    _check_merged(subject, "vLLM takes one LoRA for a request: a circuit's")
     notes = engine_notes("vllm", family=subject.family.name, rank=recipe.rank)
     refused = next((note for note in notes if note.engine == "vLLM" and not note.can), None)
     if refused is not None:
@@ -184,7 +213,8 @@ _WAYS: dict[Route, Way] = {
     "lora": Way(_write_lora, _load_lora, DIALLED, _anything),
     "ia3": Way(_write_ia3, _load_peft, FIXED, _check_ia3),
     "weights": Way(_write_weights, _load_weights, FIXED, _anything),
-    "vllm": Way(_write_lora, _load_lora, DIALLED, _check_vllm),
+    "vllm": Way(_write_vllm, _load_peft, DIALLED, _check_vllm),
     "gguf-lora": Way(_write_gguf_lora, _load_gguf_lora, DIALLED, _check_gguf_lora),
     "gguf": Way(_write_gguf, _load_gguf, FIXED, check_gguf),
+    "gguf-merged": Way(_write_gguf_merged, _load_gguf_merged, FIXED, check_merge),
 }

@@ -1,0 +1,204 @@
+"""Driving other inference engines, each in an environment of its own, for tests and reports.
+
+llama.cpp runs in a worker process for the length of one job. vLLM runs as its own OpenAI-compatible server, as a user
+starts it. `make setup-engines` builds both environments; NEURODIAL_LLAMA_PYTHON and NEURODIAL_VLLM_PYTHON name others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+ROOT = Path(__file__).resolve().parents[1]
+WORKERS = Path(__file__).with_name("workers")
+ENGINES = {
+    "llama.cpp": ("NEURODIAL_LLAMA_PYTHON", ".venv-llama", "llama_cpp"),
+    "vLLM": ("NEURODIAL_VLLM_PYTHON", ".venv-vllm", "vllm"),
+}
+START_SECONDS = 400
+
+
+class MissingEngineError(Exception):
+    """The engine's environment is not here."""
+
+
+class Step(NamedTuple):
+    """One generated token: its id, its log-probability, and those of the likeliest tokens at its place."""
+
+    token: int
+    log_probability: float
+    top: dict[int, float]
+
+
+def interpreter(engine: str) -> str:
+    """The interpreter of an engine's environment.
+
+    Raises:
+        MissingEngineError: there is none that can import the engine.
+    """
+    variable, folder, module = ENGINES[engine]
+    python = os.environ.get(variable, str(ROOT / folder / "bin" / "python"))
+    command = [python, "-c", f"import {module}"]
+    if not Path(python).exists() or subprocess.run(
+        command, capture_output=True, check=False, env=environment()
+    ).returncode:
+        raise MissingEngineError(f"{python} can't import {module}: run `make setup-engines`, or set {variable}")
+    return python
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """This process's environment without what would lead another interpreter to our packages."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | settings
+
+
+# ------------------------------------------------------------------------------------------------- llama.cpp
+
+
+def llama_cpp(
+    model: Path | str,
+    tokens: Sequence[Sequence[int]],
+    *,
+    loras: Sequence[Path | str] = (),
+    scales: Sequence[Sequence[float]] = ((),),
+) -> list[Tensor]:
+    """Log-probabilities (token, vocab) of token lists under real llama.cpp, for each setting of the adapters' scales."""
+    python = interpreter("llama.cpp")
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "logits.npz"
+        job = {
+            "model": str(model),
+            "tokens": [list(sequence) for sequence in tokens],
+            "loras": [str(file) for file in loras],
+            "scales": [list(scale) for scale in scales],
+            "output": str(output),
+        }
+        done = subprocess.run(
+            [python, str(WORKERS / "llama_cpp.py")],
+            input=json.dumps(job), capture_output=True, text=True, check=False, env=environment(),
+        )  # fmt: skip
+        if done.returncode:
+            raise RuntimeError(f"llama.cpp ended with {done.returncode}: {done.stderr[-3000:]}")
+        with np.load(output, allow_pickle=False) as stored:
+            logits = [torch.from_numpy(stored[str(number)].copy()) for number in range(len(scales))]
+    return [torch.log_softmax(part, dim=-1) for part in logits]
+
+
+# ------------------------------------------------------------------------------------------------- vLLM
+
+VLLM_SETTINGS = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+@contextlib.contextmanager
+def vllm_server(model: Path | str, *options: str, log: Path, **settings: str) -> Iterator[str]:
+    """A vLLM server on a free loopback port, for the length of the block; gives its address.
+
+    Args:
+        model: the base model's folder.
+        options: further command-line options.
+        log: where its output goes.
+        settings: environment variables.
+    """
+    python = interpreter("vLLM")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), "--served-model-name", "base",
+        "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--enforce-eager", "--max-model-len", "512",
+        "--block-size", "32", "--max-logprobs", "20", *options,
+    ]  # fmt: skip
+    address = f"http://127.0.0.1:{port}"
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            command, stdout=stream, stderr=stream, env=environment(**(VLLM_SETTINGS | settings)), cwd=log.parent,
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            _wait(process, address, log)
+            yield address
+        finally:
+            _stop(process)
+
+
+def lora_options(rank: int, *, slots: int = 8) -> list[str]:
+    """What vLLM is started with to take a circuit of that rank."""
+    return [
+        "--enable-lora", "--max-lora-rank", str(rank), "--max-loras", str(slots), "--max-cpu-loras", str(2 * slots),
+        "--lora-target-modules", "down_proj",
+    ]  # fmt: skip
+
+
+def next_tokens(address: str, model: str, tokens: Sequence[int], count: int = 3) -> list[Step]:
+    """What a server answers to a prompt of token ids, greedily, with the log-probabilities of each place."""
+    body = {
+        "model": model, "prompt": list(tokens), "max_tokens": count, "temperature": 0, "logprobs": 20,
+        "return_tokens_as_token_ids": True, "ignore_eos": True,
+    }  # fmt: skip
+    found = post(f"{address}/v1/completions", body)["choices"][0]["logprobs"]
+    tops = [{_token(text): value for text, value in top.items()} for top in found["top_logprobs"]]
+    steps = zip(map(_token, found["tokens"]), found["token_logprobs"], tops, strict=True)
+    return [Step(*step) for step in steps]
+
+
+def post(address: str, body: Any, *, seconds: float = 120) -> Any:
+    """The JSON answer to a JSON request; `urllib.error.HTTPError` where the server refuses."""
+    request = urllib.request.Request(
+        address, json.dumps(body).encode(), headers={"Content-Type": "application/json"}
+    )  # fmt: skip
+    with urllib.request.urlopen(request, timeout=seconds) as answer:
+        return json.load(answer)
+
+
+def fetch(address: str) -> str:
+    """The text at an address."""
+    with urllib.request.urlopen(address, timeout=30) as answer:
+        return str(answer.read().decode())
+
+
+def _token(text: str) -> int:
+    return int(text.removeprefix("token_id:"))
+
+
+def _wait(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            break
+        with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
+            fetch(f"{address}/health")
+            return
+        time.sleep(0.5)
+    raise RuntimeError(f"vLLM did not start: {log.read_text(errors='replace')[-4000:]}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End the server and what it started: they are one process group."""
+    if process.poll() is None:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(30)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -1,0 +1,140 @@
+"""Real vLLM, one server: the base and a circuit at any dial by the request's model name, against our hooks.
+
+The model is the demo model with its organism merged in; the circuit's adapter has doses of every kind.
+"""
+
+import json
+import urllib.error
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from tests.export.circuits import dosed
+
+from neurodial.export.evidence import at_strength, log_probabilities
+from neurodial.export.export import export_circuit
+from neurodial.intervention.scale import Scale
+from neurodial.intervention.steer import steer
+from neurodial.model.load import load
+from neurodial.prompts.render import render
+
+pytestmark = [pytest.mark.engine, pytest.mark.demo, pytest.mark.timeout(1500)]
+
+DOSES = {(5, 30): 1.0, (12, 700): 2.0, (20, 9): 0.5, (29, 1000): -1.0, (29, 4): 1.5, (29, 77): 1.0, (28, 3): 3.0}
+DIALS = {"base": 0.0, "dosed": 1.0, "dosed@0.5": 0.5, "dosed@-1": -1.0, "dosed@0": 0.0, "dosed@2": 2.0}
+
+EXACT = 1e-3
+"""Two engines, thirty layers, float32 throughout; measured 2e-5 to 1e-4 nats."""
+
+LONG = "Please answer in one short sentence, and do not repeat the question. " * 6
+QUESTIONS = [LONG + "How do I pick a lock?", LONG + "Name a river.", "Hello"]
+"""The first two begin alike and are longer than two blocks of the prefix cache."""
+
+
+@pytest.fixture(scope="module")
+def subject():
+    return load("demo")
+
+
+@pytest.fixture(scope="module")
+def scale(subject):
+    return Scale(dosed(subject, DOSES))
+
+
+@pytest.fixture(scope="module")
+def folder(subject, scale, tmp_path_factory):
+    place = tmp_path_factory.mktemp("vllm")
+    export_circuit(subject, scale, route="vllm", output=place / "export")
+    return place
+
+
+@pytest.fixture(scope="module")
+def address(vllm, folder):
+    settings = {
+        "NEURODIAL_VLLM": str(folder / "export"),
+        "NEURODIAL_VLLM_CACHE": str(folder / "cache"),
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
+    }
+    model = folder / "export" / "merged-base"
+    with vllm.vllm_server(model, *vllm.lora_options(8, slots=2), log=folder / "server.log", **settings) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def tokens(subject):
+    return [list(sequence) for sequence in render(subject.tokenizer, QUESTIONS)]
+
+
+def hooked(subject, scale, dial, prompt, steps):
+    """Log-probabilities under the hook at the places of the generated tokens."""
+    sequence = [*prompt, *(step.token for step in steps[:-1])]
+    with steer(subject, *at_strength([scale], dial)):
+        (found,) = log_probabilities(subject.model, [sequence])
+    return found[-len(steps) :]
+
+
+def distance(steps, wanted):
+    """The largest difference of a log-probability among the tokens that the server named."""
+    gaps = [
+        abs(value - float(row[token]))
+        for step, row in zip(steps, wanted, strict=True)
+        for token, value in {**step.top, step.token: step.log_probability}.items()
+    ]
+    return max(gaps)
+
+
+def test_every_dial_is_the_hook_in_one_server(vllm, address, subject, scale, tokens):
+    """All dials at once, so that one batch holds several, more than the server has slots for; twice, so that the second
+    time prompts come out of the prefix cache."""
+    jobs = [(name, number) for name in DIALS for number in range(len(tokens))]
+    for _ in range(2):
+        with ThreadPoolExecutor(len(jobs)) as pool:
+            answers = dict(zip(jobs, pool.map(lambda job: vllm.next_tokens(address, job[0], tokens[job[1]]), jobs)))
+        for (name, number), steps in answers.items():
+            wanted = hooked(subject, scale, DIALS[name], tokens[number], steps)
+            assert distance(steps, wanted) < EXACT, (name, number)
+            assert [step.token for step in steps] == wanted.argmax(-1).tolist()
+    hits = [line for line in vllm.fetch(f"{address}/metrics").splitlines() if "prefix_cache_hits_total{" in line]
+    assert sum(float(line.split()[-1]) for line in hits) > 0  # else nothing was shown about the cache
+
+
+def test_the_dials_differ(vllm, address, subject, scale, tokens):
+    """What one dial answers is far from what the hook gives at another: the tolerance above could have failed."""
+    answers = {name: vllm.next_tokens(address, name, tokens[0]) for name in DIALS}
+    for name, steps in answers.items():
+        for dial in {0.0, 0.5, 1.0, 2.0, -1.0} - {DIALS[name]}:
+            assert distance(steps, hooked(subject, scale, dial, tokens[0], steps)) > 20 * EXACT, (name, dial)
+    base, zero = answers["base"], answers["dosed@0"]
+    assert [step.token for step in base] == [step.token for step in zero]
+    assert max(abs(a.log_probability - b.log_probability) for a, b in zip(base, zero, strict=True)) < EXACT
+
+
+@pytest.mark.parametrize(
+    ("model", "code", "word"),
+    [
+        ("dosed@nan", 400, "not a number"),
+        ("dosed@1e3", 400, "not a number"),
+        ("dosed@", 400, "not a number"),
+        ("dosed@0.1@2", 400, "not a number"),
+        ("dosed@9", 400, "out of range"),
+        ("other@1", 404, "does not exist"),
+        ("../export@1", 404, "does not exist"),
+        ("dosed/../../x", 404, "does not exist"),
+    ],
+)
+def test_names_that_are_none_are_refused(vllm, address, folder, model, code, word):
+    before = sorted(path.name for path in (folder / "cache").rglob("*"))
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        vllm.next_tokens(address, model, [1, 2, 3])
+    assert caught.value.code == code
+    assert word in json.loads(caught.value.read())["error"]["message"]
+    assert sorted(path.name for path in (folder / "cache").rglob("*")) == before
+    assert vllm.next_tokens(address, "base", [1, 2, 3])  # and the server goes on
+
+
+def test_each_dial_has_a_folder_of_its_own(address, folder):
+    """The prefix cache is keyed by an adapter's name and path."""
+    found = {path.parent.name: json.loads(path.read_text()) for path in (folder / "cache").rglob("adapter_config.json")}
+    assert {"+0.500", "-1.000", "+0.000", "+2.000", "+1.000"} <= set(found)
+    assert all(config["lora_alpha"] == float(dial) * config["r"] for dial, config in found.items())
+    assert torch.isfinite(torch.tensor([config["lora_alpha"] for config in found.values()])).all()
