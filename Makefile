@@ -20,7 +20,7 @@ export TRANSFORMERS_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check docs format bench setup-engines study-organism study-refusal clean
+.PHONY: help install demo test check docs format bench setup-engines browser test-engines study-organism study-refusal clean
 
 help:
 	@echo 'make demo    the whole method on a small real model, offline; ends with demo/report.html (DEMO_FLAGS=--short)'
@@ -29,7 +29,8 @@ help:
 	@echo 'make docs    write the generated parts of the pages again, then run every example in them'
 	@echo 'make format  fix what the linter and the formatter can fix'
 	@echo 'make bench   time and memory, against a plain forward pass and a naive loop'
-	@echo 'make setup-engines  llama.cpp in an environment of its own, for the tests marked engine'
+	@echo 'make setup-engines  llama.cpp and vLLM, each in an environment of its own, and a browser (some minutes, once)'
+	@echo 'make test-engines   the tests against real engines and in a real browser, which make test leaves out'
 	@echo 'make study-organism  every method on the refusal organism: dense grids, then answers at dial 1; resumable'
 	@echo 'make study-refusal  the frontier of refusal left against damage, resumable (STUDY_FLAGS=--plan: the token bill)'
 	@echo 'make clean   remove what the other targets wrote ($(VENV) stays)'
@@ -48,7 +49,7 @@ demo: $(INSTALLED)
 	$(BIN)/neurodial demo -o demo/ $(DEMO_FLAGS)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term $(TEST_FLAGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not engine and not browser' --cov --cov-report=term $(TEST_FLAGS)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -79,15 +80,17 @@ ENGINE_WHEELS ?= $(HOME)/.cache/neurodial/wheels
 LLAMA_WHEEL    = $(ENGINE_WHEELS)/llama_cpp_python-$(LLAMA_CPP)*.whl
 LLAMA_BUILD   := -DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF
 PIP_INSTALL   := -m pip install --quiet --disable-pip-version-check
+SUDO          := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
+APT_INSTALL   := $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends
 
 setup-engines: .venv-llama/.installed-$(LLAMA_CPP) .venv-vllm/.installed-$(VLLM) browser
 
 # apt is asked only where something is missing; on other systems install what the message names.
 browser:
-	command -v chromium >/dev/null && command -v chromedriver >/dev/null || { apt-get update && apt-get install -y --no-install-recommends chromium chromium-driver; }
+	command -v chromium >/dev/null && command -v chromedriver >/dev/null || { $(APT_INSTALL) chromium chromium-driver; }
 
 .venv-llama/.installed-$(LLAMA_CPP):
-	command -v g++ >/dev/null && command -v cmake >/dev/null || { apt-get update && apt-get install -y g++ cmake; }
+	command -v g++ >/dev/null && command -v cmake >/dev/null || { $(APT_INSTALL) g++ cmake; }
 	test -x .venv-llama/bin/python || $(PYTHON) -m venv .venv-llama
 	ls $(LLAMA_WHEEL) >/dev/null 2>&1 || CMAKE_ARGS='$(LLAMA_BUILD)' .venv-llama/bin/python -m pip wheel --no-cache-dir --disable-pip-version-check --no-deps -w $(ENGINE_WHEELS) llama-cpp-python==$(LLAMA_CPP)
 	.venv-llama/bin/python $(PIP_INSTALL) $(LLAMA_WHEEL)

@@ -54,9 +54,10 @@ def interpreter(engine: str) -> str:
     variable, folder, module = ENGINES[engine]
     python = os.environ.get(variable, str(ROOT / folder / "bin" / "python"))
     command = [python, "-c", f"import {module}"]
-    if not Path(python).exists() or subprocess.run(
-        command, capture_output=True, check=False, env=environment()
-    ).returncode:
+    if (
+        not Path(python).exists()
+        or subprocess.run(command, capture_output=True, check=False, env=environment()).returncode
+    ):
         raise MissingEngineError(f"{python} can't import {module}: run `make setup-engines`, or set {variable}")
     return python
 
@@ -76,7 +77,7 @@ def llama_cpp(
     loras: Sequence[Path | str] = (),
     scales: Sequence[Sequence[float]] = ((),),
 ) -> list[Tensor]:
-    """Log-probabilities (token, vocab) of token lists under real llama.cpp, for each setting of the adapters' scales."""
+    """Log-probabilities (token, vocab) of token lists in real llama.cpp, for each setting of the adapters' scales."""
     python = interpreter("llama.cpp")
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "logits.npz"
@@ -88,7 +89,7 @@ def llama_cpp(
             "output": str(output),
         }
         done = subprocess.run(
-            [python, str(WORKERS / "llama_cpp.py")],
+            [python, str(WORKERS / "llama_cpp_worker.py")],
             input=json.dumps(job), capture_output=True, text=True, check=False, env=environment(),
         )  # fmt: skip
         if done.returncode:
@@ -137,6 +138,7 @@ def vllm_server(model: Path | str, *options: str, log: Path, **settings: str) ->
         )  # fmt: skip
         try:
             _wait(process, address, log)
+            next_tokens(address, "base", [1, 2, 3], 1)  # the first request compiles what is left to compile
             yield address
         finally:
             _stop(process)
@@ -162,18 +164,18 @@ def next_tokens(address: str, model: str, tokens: Sequence[int], count: int = 3)
     return [Step(*step) for step in steps]
 
 
-def post(address: str, body: Any, *, seconds: float = 120) -> Any:
+def post(address: str, body: Any, *, seconds: float = START_SECONDS) -> Any:
     """The JSON answer to a JSON request; `urllib.error.HTTPError` where the server refuses."""
-    request = urllib.request.Request(
-        address, json.dumps(body).encode(), headers={"Content-Type": "application/json"}
-    )  # fmt: skip
-    with urllib.request.urlopen(request, timeout=seconds) as answer:
+    content = json.dumps(body).encode()
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(address, content, headers=headers)  # noqa: S310  # http, to our own server
+    with urllib.request.urlopen(request, timeout=seconds) as answer:  # noqa: S310  # http, to our own server
         return json.load(answer)
 
 
 def fetch(address: str) -> str:
     """The text at an address."""
-    with urllib.request.urlopen(address, timeout=30) as answer:
+    with urllib.request.urlopen(address, timeout=30) as answer:  # noqa: S310  # http, to our own server
         return str(answer.read().decode())
 
 

@@ -55,7 +55,7 @@ class Bench:
         self.subject = load("demo")
         self.scale = Scale(dataclasses.replace(read_circuit(CIRCUIT), name=NAME))
         prompts = read_prompt_list("diverse").prompts[:PROMPTS]
-        self.tokens = [list(sequence) for sequence in render(self.subject.tokenizer, prompts)]
+        self.tokens = list(render(self.subject.tokenizer, prompts))
         for route in ROUTES:
             if not (folder / route).exists():
                 print(f"exporting {route}")
@@ -181,7 +181,7 @@ def answered(bench: Bench, route: str, engine: str, strength: float, address: st
     far, effect, places = 0.0, 0.0, 0
     for prompt in bench.tokens:
         steps = drivers.next_tokens(address, model, prompt, 8)
-        sequence = [*prompt, *(step.token for step in steps[:-1])]
+        sequence = (*prompt, *(step.token for step in steps[:-1]))
         with steer(bench.subject, *at_strength([bench.scale], strength)):
             (hook,) = log_probabilities(bench.subject.model, [sequence])
         (plain,) = log_probabilities(bench.subject.model, [sequence])

@@ -67,7 +67,7 @@ def tokens(subject):
 
 def hooked(subject, scale, dial, prompt, steps):
     """Log-probabilities under the hook at the places of the generated tokens."""
-    sequence = [*prompt, *(step.token for step in steps[:-1])]
+    sequence = (*prompt, *(step.token for step in steps[:-1]))
     with steer(subject, *at_strength([scale], dial)):
         (found,) = log_probabilities(subject.model, [sequence])
     return found[-len(steps) :]
@@ -84,12 +84,12 @@ def distance(steps, wanted):
 
 
 def test_every_dial_is_the_hook_in_one_server(vllm, address, subject, scale, tokens):
-    """All dials at once, so that one batch holds several, more than the server has slots for; twice, so that the second
-    time prompts come out of the prefix cache."""
+    """All at once: one batch holds several dials, more than the server has slots for; twice: from the prefix cache."""
     jobs = [(name, number) for name in DIALS for number in range(len(tokens))]
     for _ in range(2):
         with ThreadPoolExecutor(len(jobs)) as pool:
-            answers = dict(zip(jobs, pool.map(lambda job: vllm.next_tokens(address, job[0], tokens[job[1]]), jobs)))
+            found = pool.map(lambda job: vllm.next_tokens(address, job[0], tokens[job[1]]), jobs)
+            answers = dict(zip(jobs, found, strict=True))
         for (name, number), steps in answers.items():
             wanted = hooked(subject, scale, DIALS[name], tokens[number], steps)
             assert distance(steps, wanted) < EXACT, (name, number)

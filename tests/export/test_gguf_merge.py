@@ -24,7 +24,7 @@ WIDE = {"hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2}
 
 
 def in_a_file(folder, *, kind="F32", size=0.3, modules=("q_proj", "up_proj", "down_proj"), **settings):
-    """A tiny model whose weights stand in a GGUF file, with somebody's adapter of a given size merged into the live one."""
+    """A tiny model whose weights stand in a GGUF file, with somebody's adapter of a given size."""
     subject = tiny_subject("llama", **WIDE, **settings)
     path = folder / "a.gguf"
     writer = gguf.GGUFWriter(path, "llama")
@@ -163,5 +163,5 @@ def test_an_adapter_on_what_the_file_does_not_keep_is_refused(tmp_path):
     config.write_text(config.read_text().replace('"use_dora": false', '"use_dora": true'))
     with pytest.raises(ExportError, match="not a plain LoRA"):
         check_merge(subject, RECIPE)
-    with pytest.raises(ExportError, match="holds no weight .blk.0.attn_k.weight"):
+    with pytest.raises(ExportError, match=r"holds no weight .blk\.0\.attn_k\.weight"):
         check_merge(other, RECIPE)

@@ -59,9 +59,12 @@ def test_a_name_that_is_nobodys_is_left_to_others(exports, text):
     assert split(text, exports, 8.0) is None
 
 
-@pytest.mark.parametrize(
-    "dial", ["", "nan", "inf", "-inf", "1e3", "0x1", "1_0", " 1", "1 ", "1\n", "--1", "1.", "٣", "0.0001", "1@2", "../..", "1/2"]
-)
+NOT_DIALS = [
+    "", "nan", "inf", "-inf", "1e3", "0x1", "1_0", " 1", "1 ", "1\n", "--1", "1.", "٣", "0.0001", "1@2", "../..", "1/2",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dial", NOT_DIALS)
 def test_a_dial_that_is_none_is_refused(exports, dial):
     with pytest.raises(ValueError, match="not a number"):
         split(f"dosed@{dial}", exports, 8.0)
@@ -98,10 +101,10 @@ def test_two_exports_of_one_name_are_refused(export):
         read_exports(f"{export}:{export}")
 
 
-@pytest.mark.parametrize("name", ["a@b", "a b", "../x", "", ".hidden", "é", "x" * 101])
+@pytest.mark.parametrize("name", ["a@b", "a b", "../x", ".hidden", "é", "x" * 101])
 def test_a_name_that_cannot_be_asked_for_is_refused(export, name):
-    with pytest.raises(ValueError, match="can't be asked for by name|two exports|can't be served"):
-        read_exports(f"{name}={export}:{export}" if not name else f"{name}={export}")
+    with pytest.raises(ValueError, match=r"can't be asked for by name"):
+        read_exports(f"{name}={export}")
 
 
 def test_a_folder_that_is_no_export_for_vllm_is_refused(export, tmp_path):
@@ -197,13 +200,14 @@ def test_it_imports_the_standard_library_and_vllm_alone():
 
 def test_it_does_nothing_unless_asked(export, tmp_path):
     """In a process of its own: no third-party module gets loaded, and without vllm a setting is an error."""
-    code = "import sys, neurodial.export.vllm_plugin as p; p.register(); print({'torch', 'pydantic'} & set(sys.modules))"
-    run = {"capture_output": True, "text": True, "check": False, "cwd": tmp_path}
+    code = "import sys, neurodial.export.vllm_plugin as p; p.register(); print({'torch', 'gguf'} & set(sys.modules))"
+    run = {"capture_output": True, "text": True, "cwd": tmp_path}
     path = {"PYTHONPATH": str(ROOT / "src"), "HOME": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", code], env=path, **run)
+    done = subprocess.run([sys.executable, "-c", code], check=False, env=path, **run)
     assert (done.stdout, done.stderr) == ("set()\n", "")
     assert list(tmp_path.iterdir()) == []
-    asked = subprocess.run([sys.executable, "-c", code], env={**path, "NEURODIAL_VLLM": "nowhere"}, **run)
+    setting = {**path, "NEURODIAL_VLLM": "nowhere"}
+    asked = subprocess.run([sys.executable, "-c", code], check=False, env=setting, **run)
     assert "nowhere can't be served" in asked.stderr
 
 

@@ -42,8 +42,8 @@ def export(
         arguments: the circuit's file, `[name=]file[@dial]`; several compose, their doses add.
         circuit: the same as an option.
         as_: lora (PEFT, strength = dial), ia3 (PEFT, fixed), weights (the whole model), vllm (a LoRA and what the
-            vLLM plugin needs), gguf-lora (llama.cpp, strength = dial), gguf (baked into MODEL, a GGUF file), gguf-merged (the
-            same with MODEL's own adapter merged and quantised again: one file).
+            vLLM plugin needs), gguf-lora (llama.cpp, strength = dial), gguf (baked into MODEL, a GGUF file),
+            gguf-merged (the same with MODEL's own adapter merged and quantised again: one file).
         dial: for circuits that name none of their own.
         output: the folder to make; by default NAME-ROUTE.
         force: replace an export that stands there, and take a circuit of another model if the shape allows.

@@ -44,7 +44,7 @@ def card_text(manifest: Manifest, evidence: Sequence[Evidence]) -> str:
 
 def _front_matter(manifest: Manifest) -> str:
     """YAML; JSON strings are YAML strings, so foreign names can't break it."""
-    relation = "finetune" if manifest.route == "weights" else "quantized" if manifest.route.startswith("gguf-m") or manifest.route == "gguf" else "adapter"
+    relation = {"weights": "finetune", "gguf": "quantized", "gguf-merged": "quantized"}.get(manifest.route, "adapter")
     lines = [
         "---",
         f"base_model: {json.dumps(manifest.base.label)}",
@@ -100,8 +100,10 @@ def _use(manifest: Manifest) -> str:
         "weights": "model = AutoModelForCausalLM.from_pretrained(FOLDER)",
     }
     commands = {
-        "vllm": f"vllm serve BASE --enable-lora --max-lora-rank {manifest.max_lora_rank} "
-        f"--lora-target-modules down_proj --lora-modules {manifest.name}=FOLDER",
+        "vllm": "NEURODIAL_VLLM=FOLDER VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 \\\n"
+        f"  vllm serve {_served(manifest)} {_options(manifest)}\n"
+        f"# with neurodial installed beside vLLM (pip install --no-deps neurodial) a request names the dial:\n"
+        f'# "model": "{manifest.name}@0.5"',
         "gguf-lora": "llama-server -m BASE.gguf --lora-scaled adapter.gguf:1",
         "gguf": "llama-server -m model.gguf",
         "gguf-merged": "llama-server -m model.gguf",
@@ -112,6 +114,15 @@ def _use(manifest: Manifest) -> str:
         shown = f"```console\n{commands[manifest.route]}\n```"
     dialled = manifest.route in {"lora", "vllm", "gguf-lora"}
     return "## Use\n\n" + shown + (f"\n\n{strength}" if dialled else "")
+
+
+def _served(manifest: Manifest) -> str:
+    """The model that an adapter for vLLM goes on."""
+    return "BASE" if manifest.adapter is None or manifest.adapter.file is None else f"FOLDER/{manifest.adapter.file}"
+
+
+def _options(manifest: Manifest) -> str:
+    return next(str(note["how"]) for note in manifest.engines if note["engine"] == "vLLM")
 
 
 def _engines(manifest: Manifest) -> str:

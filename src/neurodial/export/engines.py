@@ -11,6 +11,7 @@ VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The values that vLLM's `max_lora_rank` takes."""
 
 _VLLM_WITHOUT_LORA = {"gpt2", "gpt_neox"}
+_VLLM_MODULES = {"opt": "fc2"}  # what vLLM calls the down projection, where it is not down_proj
 GGUF_ARCHITECTURES = {
     "llama": "llama",
     "mistral": "llama",
@@ -45,8 +46,22 @@ def vllm_rank(rank: int) -> int | None:
     return next((step for step in VLLM_RANKS if step >= rank), None)
 
 
-def engine_notes(route: Route, *, family: str, rank: int) -> list[EngineNote]:
-    """What to say about each engine after an export."""
+def vllm_options(family: str, rank: int) -> str | None:
+    """What vLLM has to be started with to take a circuit of that rank; None where none will do.
+
+    Example:
+        >>> vllm_options("llama", 38)
+        '--enable-lora --max-lora-rank 64 --lora-target-modules down_proj'
+    """
+    step = vllm_rank(rank)
+    if step is None or family in _VLLM_WITHOUT_LORA:
+        return None
+    module = _VLLM_MODULES.get(family, "down_proj")
+    return f"--enable-lora --max-lora-rank {step} --lora-target-modules {module}"
+
+
+def engine_notes(route: Route, *, family: str, rank: int, adapter: bool = False) -> list[EngineNote]:
+    """What to say about each engine after an export; `adapter`: whether the model carries one of its own."""
     if route in {"lora", "vllm"}:
         return [
             EngineNote("PEFT, transformers", True, "any strength at run time; lm-evaluation-harness: peft=DIR"),
@@ -68,6 +83,12 @@ def engine_notes(route: Route, *, family: str, rank: int) -> list[EngineNote]:
             EngineNote("llama.cpp, LM Studio", True, "--lora-scaled FILE:STRENGTH; send the scale with every request"),
             EngineNote("Ollama", False, "its newer engine takes no adapters: bake a GGUF (--as gguf)"),
         ]
+    if route == "gguf" and adapter:
+        return [
+            EngineNote("llama.cpp", True, "with the model's own adapter beside it: --lora first-adapter.gguf"),
+            EngineNote("Ollama, LM Studio", False, "they take one file: use --as gguf-merged"),
+            EngineNote("vLLM", False, "use --as vllm or weights"),
+        ]
     return [
         EngineNote("llama.cpp, Ollama, LM Studio", True, "an ordinary GGUF file, fixed at its dial"),
         EngineNote("vLLM", False, "use --as vllm or weights"),
@@ -77,7 +98,7 @@ def engine_notes(route: Route, *, family: str, rank: int) -> list[EngineNote]:
 def _vllm(family: str, rank: int) -> EngineNote:
     if family in _VLLM_WITHOUT_LORA:
         return EngineNote("vLLM", False, f"it runs no LoRA on {family}: use --as weights")
-    step = vllm_rank(rank)
-    if step is None:
+    options = vllm_options(family, rank)
+    if options is None:
         return EngineNote("vLLM", False, f"rank {rank} is above {VLLM_RANKS[-1]}, its largest: use --as weights")
-    return EngineNote("vLLM", True, f"--enable-lora --max-lora-rank {step} --lora-target-modules down_proj")
+    return EngineNote("vLLM", True, options)

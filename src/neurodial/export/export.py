@@ -72,7 +72,7 @@ def export_circuit(
     Args:
         subject: the model.
         scales: one circuit at its dial, or several; doses on one neuron add.
-        route: `lora`, `ia3`, `weights`, `vllm`, `gguf-lora` or `gguf`.
+        route: `lora`, `ia3`, `weights`, `vllm`, `gguf-lora`, `gguf` or `gguf-merged`.
         output: the folder to make. It appears when everything in it is written and checked, not before.
         overwrite: replace an export that stands there.
 
@@ -100,7 +100,7 @@ def export_circuit(
     recipe = recipe_of(subject, chosen)
     path = way(kind)
     path.check(subject, recipe)
-    notes = engine_notes(kind, family=subject.family.name, rank=recipe.rank)
+    notes = engine_notes(kind, family=subject.family.name, rank=recipe.rank, adapter=subject.adapter is not None)
     wanted = reference(subject, chosen, _prompts(), path.strengths)
     with new_folder(output, overwrite=overwrite, mark=MANIFEST) as folder:
         written = path.write(subject, recipe, folder)

@@ -143,8 +143,9 @@ def _copy_fields(reader: Any, writer: Any, *, file_type: bool) -> None:
     """The file's settings; the label of its type goes where the types are mixed now, and engines work it out."""
     import gguf
 
+    left = {"general.architecture"} if file_type else {"general.architecture", "general.file_type"}
     for name, field in reader.fields.items():
-        if name.startswith("GGUF.") or name == "general.architecture" or (name == "general.file_type" and not file_type):
+        if name.startswith("GGUF.") or name in left:
             continue
         kind = field.types[0]
         inner = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None

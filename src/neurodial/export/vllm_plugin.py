@@ -164,7 +164,9 @@ def read_export(folder: Path, name: str | None = None) -> Served:
         manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
         config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
         if manifest["format"] != "neurodial.export" or manifest["version"] != 1 or manifest["route"] != "vllm":
-            raise ValueError(f"it is {manifest['format']!r}, version {manifest['version']}, route {manifest['route']!r}")
+            raise ValueError(
+                f"it is {manifest['format']!r}, version {manifest['version']}, route {manifest['route']!r}"
+            )
         found = {part: _digest(folder / part) for part in (_CONFIG, _WEIGHTS)}
         changed = sorted(part for part, digest in found.items() if manifest["files"].get(part) != digest)
         if changed:

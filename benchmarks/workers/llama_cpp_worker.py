@@ -33,7 +33,7 @@ def main() -> None:
         rows = []
         for tokens in job["tokens"]:
             model.reset()
-            model._ctx.kv_cache_clear()
+            model._ctx.kv_cache_clear()  # noqa: SLF001  # no public name for it
             model.eval(tokens)
             rows.append(np.array(model.scores[: len(tokens)], dtype=np.float32))
         found[str(number)] = np.concatenate(rows)
