@@ -49,7 +49,7 @@ demo: $(INSTALLED)
 	$(BIN)/neurodial demo -o demo/ $(DEMO_FLAGS)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not engine and not browser' --cov --cov-report=term $(TEST_FLAGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term $(TEST_FLAGS)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 from hypothesis import settings
 
 # Before anything imports a library that reads them.
@@ -25,3 +26,16 @@ if os.environ.get("NEURODIAL_TEST_SHAPES", "1") != "0":
 # A busy machine is no failure: property tests have no time limit of their own (each test has pytest's).
 settings.register_profile("neurodial", deadline=None)
 settings.load_profile("neurodial")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Tests that need another engine or a browser take minutes: they run when asked for (`make test-engines`)."""
+    if os.environ.get("NEURODIAL_REQUIRE_ENGINES") == "1":
+        return
+    asked = config.getoption("markexpr")
+    for mark in ("engine", "browser"):
+        if mark not in asked:
+            skip = pytest.mark.skip(reason=f"takes minutes: make test-engines, or pytest -m {mark}")
+            for item in items:
+                if item.get_closest_marker(mark) is not None:
+                    item.add_marker(skip)

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from pathlib import Path
 
 import gguf
 import numpy as np
@@ -10,8 +11,11 @@ import pytest
 import torch
 from tests.export.circuits import PROMPTS, dosed
 
+from neurodial.circuit.file import read_circuit
 from neurodial.export.evidence import at_strength, log_probabilities
 from neurodial.export.export import export_circuit
+from neurodial.export.gguf_bake import bake_gguf
+from neurodial.export.recipe import recipe_of
 from neurodial.intervention.scale import Scale
 from neurodial.intervention.steer import steer
 from neurodial.model.load import load
@@ -25,6 +29,8 @@ EXACT = 2e-3
 """Two engines, thirty layers, float32 throughout: their plain models differ by as much (checked beside)."""
 
 PLACES = 24
+
+CIRCUIT = Path(__file__).resolve().parents[2] / "docs" / "results" / "demo" / "refusal.circuit.json"
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +54,7 @@ def unquantised(subject, tmp_path_factory):
     return dequantised(subject.source, tmp_path_factory.mktemp("f32") / "model.gguf")
 
 
-def dequantised(source, target):
+def dequantised(source, target, dtype=np.float32):
     reader = gguf.GGUFReader(source)
     writer = gguf.GGUFWriter(target, str(reader.fields["general.architecture"].contents()))
     for name, field in reader.fields.items():
@@ -58,7 +64,8 @@ def dequantised(source, target):
         inner = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
         writer.add_key_value(name, field.contents(), kind, sub_type=inner)
     for tensor in reader.tensors:
-        writer.add_tensor(tensor.name, gguf.dequantize(tensor.data, tensor.tensor_type).astype(np.float32))
+        values = gguf.dequantize(tensor.data, tensor.tensor_type)
+        writer.add_tensor(tensor.name, values.astype(dtype if values.ndim > 1 else np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -97,23 +104,54 @@ def test_the_default_scale_is_the_dial(subject, scale, tokens, unquantised, llam
     assert gap(found, ours(subject, tokens, replace(scale, dial=-0.5))) < EXACT
 
 
-def test_a_baked_quantised_file_is_the_hook(subject, scale, tokens, llama_cpp, tmp_path):
-    """All multipliers here are exact in fp16, so the file's weights are the hook's; dequantised they say so exactly.
-
-    Run as it is, llama.cpp also rounds activations to eight bits: then baked is as far from the hook as plain from
-    plain, and far from plain.
-    """
+def test_a_baked_file_is_the_hook(subject, scale, tokens, llama_cpp, tmp_path):
+    """All multipliers here are exact in fp16, so the file's weights are the hook's; dequantised they say so exactly."""
     export_circuit(subject, scale, route="gguf", output=tmp_path / "out")
-    baked = tmp_path / "out" / "model.gguf"
+    (exact,) = llama_cpp(dequantised(tmp_path / "out" / "model.gguf", tmp_path / "f32.gguf"), tokens)
+    assert gap(exact, ours(subject, tokens, scale)) < EXACT
+    assert gap(exact, ours(subject, tokens)) > 0.1
+
+
+def test_a_baked_quantised_file_is_the_hook_as_it_runs(subject, tokens, llama_cpp, tmp_path):
+    """On a quantised file llama.cpp rounds activations to eight bits too, so it is off without any circuit.
+
+    Baked it is as far from the hook as plain from plain. So that this shows something, the circuit is a discovered one,
+    whose effect is far above that floor.
+    """
+    scale = Scale(read_circuit(CIRCUIT), force=True)
+    export_circuit(subject, scale, route="gguf", output=tmp_path / "out")
     plain, hook = ours(subject, tokens), ours(subject, tokens, scale)
-    (exact,) = llama_cpp(dequantised(baked, tmp_path / "f32.gguf"), tokens)
-    assert gap(exact, hook) < EXACT
-    assert gap(exact, plain) > 0.1
-    (as_it_is,) = llama_cpp(baked, tokens)
+    (found,) = llama_cpp(tmp_path / "out" / "model.gguf", tokens)
     (unsteered,) = llama_cpp(subject.source, tokens)
-    floor = divergence(plain, unsteered)
-    assert divergence(hook, as_it_is) < 2 * floor
-    assert divergence(hook, as_it_is) < 0.25 * divergence(hook, plain)
+    assert divergence(hook, found) < 2 * divergence(plain, unsteered)
+    assert divergence(hook, found) < 0.25 * divergence(hook, plain)
+
+
+@pytest.mark.parametrize("kind", ["F32", "F16"])
+def test_a_baked_plain_file_is_the_hook(kind, subject, scale, tokens, unquantised, llama_cpp, tmp_path):
+    source = unquantised if kind == "F32" else dequantised(subject.source, tmp_path / "f16.gguf", np.float16)
+    plain = replace(subject, source=str(source))
+    recipe = recipe_of(plain, [scale])
+    assert bake_gguf(plain, recipe, tmp_path / "baked.gguf") == {"F32": "float32", "F16": "float16"}[kind]
+    found, (unsteered,) = llama_cpp(tmp_path / "baked.gguf", tokens), llama_cpp(source, tokens)
+    hook = ours(subject, tokens, scale)
+    # In F16 llama.cpp rounds activations to half precision as well: measured 1e-2 without any circuit.
+    assert gap(found[0], hook) < (EXACT if kind == "F32" else 3 * gap(unsteered, ours(subject, tokens)))
+    assert gap(found[0], unsteered) > 0.1
+
+
+def test_the_models_own_adapter_and_the_circuit_travel_in_one_file(tokens, llama_cpp, tmp_path):
+    """The organism on every projection, merged and quantised again, against adapter and hook in float32."""
+    tuned = load("demo")
+    scale = Scale(read_circuit(CIRCUIT))
+    done = export_circuit(tuned, scale, route="gguf-merged", output=tmp_path / "out")
+    travel = done.manifest.adapter
+    assert travel.how == "merged and re-quantised"
+    assert sum(travel.types.values()) == 210
+    (found,) = llama_cpp(tmp_path / "out" / "model.gguf", tokens)
+    hook, plain, bare = ours(tuned, tokens, scale), ours(tuned, tokens), ours(load("demo-base"), tokens)
+    assert divergence(hook, found) < 0.25 * divergence(hook, plain)  # the circuit is in it
+    assert divergence(plain, bare) > 4 * divergence(hook, found)  # and so is the adapter
 
 
 def test_the_models_own_adapter_travels_beside_both(subject, scale, tokens, unquantised, llama_cpp, tmp_path):
