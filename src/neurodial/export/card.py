@@ -94,35 +94,34 @@ def _use(manifest: Manifest) -> str:
         if manifest.is_one_dial
         else "Strength 1 is the mixture of the circuits at their dials, 0 the unsteered model."
     )
-    blocks = {
+    python = {
         "lora": "model = PeftModel.from_pretrained(base, FOLDER)",
         "ia3": "model = PeftModel.from_pretrained(base, FOLDER)",
         "weights": "model = AutoModelForCausalLM.from_pretrained(FOLDER)",
     }
     commands = {
-        "vllm": "NEURODIAL_VLLM=FOLDER VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 \\\n"
-        f"  vllm serve {_served(manifest)} {_options(manifest)}\n"
-        f"# with neurodial installed beside vLLM (pip install --no-deps neurodial) a request names the dial:\n"
-        f'# "model": "{manifest.name}@0.5"',
         "gguf-lora": "llama-server -m BASE.gguf --lora-scaled adapter.gguf:1",
         "gguf": "llama-server -m model.gguf",
         "gguf-merged": "llama-server -m model.gguf",
     }
-    if manifest.route in blocks:
-        shown = f"```python\n{blocks[manifest.route]}\n```"
+    if manifest.route in python:
+        shown = f"```python\n{python[manifest.route]}\n```"
     else:
-        shown = f"```console\n{commands[manifest.route]}\n```"
+        shown = f"```console\n{commands.get(manifest.route) or _vllm_command(manifest)}\n```"
     dialled = manifest.route in {"lora", "vllm", "gguf-lora"}
     return "## Use\n\n" + shown + (f"\n\n{strength}" if dialled else "")
 
 
-def _served(manifest: Manifest) -> str:
-    """The model that an adapter for vLLM goes on."""
-    return "BASE" if manifest.adapter is None or manifest.adapter.file is None else f"FOLDER/{manifest.adapter.file}"
-
-
-def _options(manifest: Manifest) -> str:
-    return next(str(note["how"]) for note in manifest.engines if note["engine"] == "vLLM")
+def _vllm_command(manifest: Manifest) -> str:
+    """How vLLM is started with the plugin, and what a request says then."""
+    beside = None if manifest.adapter is None else manifest.adapter.file
+    options = next(str(note["how"]) for note in manifest.engines if note["engine"] == "vLLM")
+    return (
+        "NEURODIAL_VLLM=FOLDER VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 \\\n"
+        f"  vllm serve {f'FOLDER/{beside}' if beside else 'BASE'} {options}\n"
+        "# with neurodial installed beside vLLM (pip install --no-deps neurodial) a request names the dial:\n"
+        f'# "model": "{manifest.name}@0.5"'
+    )
 
 
 def _engines(manifest: Manifest) -> str:

@@ -77,7 +77,14 @@ def register() -> None:
     limit = read_limit(os.environ.get(LIMIT, ""))
     cache = cache_folder(os.environ)
     from vllm.lora.resolver import LoRAResolverRegistry
+    from vllm.platforms import current_platform
 
+    if current_platform.is_cpu():
+        # Its index -1, "no adapter", counts from the end there; the kernels for GPUs leave such rows out.
+        logger.warning(
+            "On processors vLLM applies an adapter to unsteered requests too where they share a batch with steered "
+            "ones: ask for NAME@0 in place of the base model."
+        )
     if os.environ.get(RUNTIME, "0").lower() not in {"1", "true"}:
         logger.warning("%s is set, but vLLM asks for no dials until %s=1 is set too.", FOLDERS, RUNTIME)
     LoRAResolverRegistry.register_resolver("neurodial", resolver(exports, cache, limit))
