@@ -219,7 +219,7 @@ def log_likelihoods(subject: Subject, model: Any) -> torch.Tensor:
 
     del subject
     prompts = read_prompt_list("diverse").prompts[:PROMPTS]
-    pairs = [(str(prompt.text), answer) for prompt in prompts for answer in (" I can't help with that.", " Sure.")]
+    pairs = [(str(prompt), answer) for prompt in prompts for answer in (" I can't help with that.", " Sure.")]
     requests = [Instance("loglikelihood", {}, pair, number) for number, pair in enumerate(pairs)]
     return torch.tensor([value for value, _ in model.loglikelihood(requests, disable_tqdm=True)])
 
@@ -234,7 +234,13 @@ def version(engine: str, package: str) -> str:
     return done.stdout.strip()
 
 
-def report(rows: Sequence[Row], bench: Bench) -> None:
+PARTS = {"proofs": proofs, "harness": in_harness, "llama.cpp": in_llama_cpp, "vLLM": in_vllm}
+
+
+def report(part: str, rows: Sequence[Row], bench: Bench) -> None:
+    """Write one part's rows; those of the other parts stay."""
+    kept = json.loads(REPORT.read_text(encoding="utf-8"))["rows"] if REPORT.exists() else []
+    fresh = [row for row in kept if row["part"] != part] + [{"part": part, **row} for row in rows]
     value = {
         "command": "python -m scripts.engines",
         "created": now(),
@@ -242,7 +248,7 @@ def report(rows: Sequence[Row], bench: Bench) -> None:
         "model": "demo (SmolLM2-135M-Instruct with the refusal organism), float32",
         "circuit": {"file": CIRCUIT.relative_to(drivers.ROOT).as_posix(), "neurons": len(bench.scale.circuit)},
         "unit": "nats; difference: largest of a log-probability, files against hook; effect: hook against unsteered",
-        "rows": rows,
+        "rows": sorted(fresh, key=lambda row: list(PARTS).index(row["part"])),
     }
     write_atomic(REPORT, json.dumps(value, indent=1) + "\n", overwrite=True)
 
@@ -250,14 +256,15 @@ def report(rows: Sequence[Row], bench: Bench) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Engine by route: the measured difference from the hook.")
     parser.add_argument("--work", type=Path, help="keep the exports in this folder")
-    work = parser.parse_args().work
+    parser.add_argument("--part", choices=PARTS, action="append", help="measure this part only; may be repeated")
+    arguments = parser.parse_args()
     for engine in drivers.ENGINES:
         drivers.interpreter(engine)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
-        bench = Bench(work or Path(temporary))
-        rows = [row for part in (proofs, in_harness, in_llama_cpp, in_vllm) for row in part(bench)]
-        report(rows, bench)
+        bench = Bench(arguments.work or Path(temporary))
+        for name in arguments.part or PARTS:
+            report(name, list(PARTS[name](bench)), bench)
 
 
 if __name__ == "__main__":
