@@ -50,8 +50,8 @@ class Profile:
     """
 
     cna: CNA = field(default_factory=CNA)
-    dose: Dose = field(default_factory=lambda: Dose(budget=0.1, folds=0))
-    dials: tuple[float, ...] = (-1.0, 0.5, 1.0)
+    dose: Dose = field(default_factory=lambda: Dose(budget=0.1, folds=0, draws=1, answer_tokens=24))
+    dials: tuple[float, ...] = (-1.0, 1.0)
     options: Evaluation = field(
         default_factory=lambda: Evaluation(
             prompts=52,
@@ -70,7 +70,8 @@ class Profile:
 
 
 SHORT = Profile(
-    dose=Dose(budget=0.1, folds=0, draws=1, answer_tokens=16),
+    dose=Dose(budget=0.1, folds=0, draws=1, answer_tokens=12),
+    dials=(1.0,),
     options=Evaluation(
         prompts=16,
         neutral=4,
