@@ -211,7 +211,7 @@ def in_harness(bench: Bench) -> Iterator[Row]:
     adapted = HFLM(pretrained=base, peft=adapter, device="cpu", batch_size=1, dtype="float32")
     found = log_likelihoods(bench.subject, adapted)
     numbers = {"difference": gap(hook, found), "effect": gap(hook, plain), "places": len(hook), "of": "whole answers"}
-    yield bench.row("lora", f"lm-evaluation-harness {lm_eval.__version__}", 1.0, **numbers)
+    yield bench.row("vllm", f"lm-evaluation-harness {lm_eval.__version__}", 1.0, **numbers)
 
 
 def log_likelihoods(subject: Subject, model: Any) -> torch.Tensor:

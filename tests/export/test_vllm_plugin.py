@@ -164,6 +164,22 @@ def test_many_requests_at_once_make_one_whole_folder(exports, tmp_path):
     assert [path.name for path in folder.parent.iterdir()] == ["+0.500"]
 
 
+def test_another_process_that_was_first_is_left_alone(exports, tmp_path, monkeypatch):
+    """Between our look and our rename the other's folder appears; a server may be reading it."""
+    link, made = vllm_plugin._link, []
+
+    def late(source, target):
+        link(source, target)
+        if not made:
+            made.append(None)
+            made.append(folder_at(exports["dosed"], 0.5, tmp_path).stat().st_ino)
+
+    monkeypatch.setattr(vllm_plugin, "_link", late)
+    folder = folder_at(exports["dosed"], 0.5, tmp_path)
+    assert folder.stat().st_ino == made[1]
+    assert [path.name for path in folder.parent.iterdir()] == ["+0.500"]
+
+
 def test_an_export_made_anew_gets_other_folders(copy, tmp_path):
     """The prefix cache of a running server knows an adapter by its path."""
     first = folder_at(read_export(copy), 0.5, tmp_path / "cache")

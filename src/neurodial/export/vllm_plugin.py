@@ -232,19 +232,24 @@ def folder_at(served: Served, dial: float, cache: Path) -> Path:
     text = json.dumps({**config, "lora_alpha": dial * served.rank}, indent=1) + "\n"
     digest = hashlib.sha256(served.digest.encode() + text.encode()).hexdigest()[:16]
     target = cache / f"{served.name}-{digest}" / f"{dial:+.3f}"
-    if (target / _CONFIG).is_file() and (target / _WEIGHTS).exists():
+    if _is_whole(target):
         return target
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=target.parent))
     try:
         (temporary / _CONFIG).write_text(text, encoding="utf-8")
         _link(served.folder / _WEIGHTS, temporary / _WEIGHTS)
-        shutil.rmtree(target, ignore_errors=True)  # a torn one, whose matrices are gone
+        if not _is_whole(target):
+            shutil.rmtree(target, ignore_errors=True)  # a torn one, whose matrices are gone
         with contextlib.suppress(FileExistsError):  # another process was first; its folder is the same
             _rename(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
+
+
+def _is_whole(folder: Path) -> bool:
+    return (folder / _CONFIG).is_file() and (folder / _WEIGHTS).exists()
 
 
 def _link(source: Path, target: Path) -> None:
