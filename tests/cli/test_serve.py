@@ -86,7 +86,7 @@ def test_http_command_line_and_python_give_the_same_text(model, circuit, capsys)
         running.send_signal(signal.SIGINT)
         running.wait(30)
         rest = running.stderr.read()
-    assert running.returncode == 130
+    assert running.returncode in {0, 130}  # 0 where whoever started the tests has it ignore SIGINT
     words = "".join(said) + rest
     assert "warning: others on the network can reach 0.0.0.0; the token goes over it in the clear." in words
     assert "Traceback" not in words
