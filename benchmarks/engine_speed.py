@@ -1,6 +1,6 @@
 """What a circuit costs once exported: the weights against the unsteered model, vLLM with the adapter and without.
 
-1. transformers: the baked weights and the model itself generate the same number of tokens from the same prompts.
+1. transformers: the baked weights and the model itself read the same tokens.
 2. vLLM: a server without LoRA, and one with a circuit's adapter, asked for the base model and for the circuit at a
    dial. Both run throughout; the requests take turns.
 
@@ -18,11 +18,10 @@ import drivers
 from measure import interleaved, ratios, write
 
 from neurodial.circuit.file import read_circuit
+from neurodial.export.evidence import log_probabilities
 from neurodial.export.export import export_circuit
 from neurodial.export.manifest import read_manifest
 from neurodial.intervention.scale import Scale
-from neurodial.measurement.generate import generate
-from neurodial.measurement.options import Decoding
 from neurodial.model.load import load
 from neurodial.prompts.behaviours import read_prompt_list
 from neurodial.prompts.render import render
@@ -33,7 +32,7 @@ AT_ONCE = 4
 
 
 def main() -> None:
-    result: dict[str, object] = {"model": "demo, float32", "new_tokens": TOKENS}
+    result: dict[str, object] = {"model": "demo, float32", "new_tokens_in_vllm": TOKENS}
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         subject = load("demo")
@@ -41,12 +40,11 @@ def main() -> None:
         prompts = list(read_prompt_list("neutral").split("development"))[:AT_ONCE]
         export_circuit(subject, scale, route="weights", output=place / "weights")
         baked = load(place / "weights")
-        decoding = Decoding(max_new_tokens=TOKENS, batch_size=1)
-        # Dial 0 and the circuit's dial answer differently, and an answer may end early: only the first tokens count.
+        tokens = render(subject.tokenizer, prompts)
         seconds = interleaved(
             {
-                "exported": lambda: generate(baked, prompts[:1], decoding=decoding),
-                "plain": lambda: generate(subject, prompts[:1], decoding=decoding),
+                "exported": lambda: log_probabilities(baked.model, tokens),
+                "plain": lambda: log_probabilities(subject.model, tokens),
             },
             rounds=9,
         )
@@ -57,9 +55,7 @@ def main() -> None:
             result["vllm"] = str(error)
         else:
             export_circuit(subject, scale, route="vllm", output=place / "vllm")
-            tokens = [list(sequence) for sequence in render(subject.tokenizer, prompts)]
-            del subject, baked
-            result["vllm"] = in_vllm(place, tokens)
+            result["vllm"] = in_vllm(place, [list(sequence) for sequence in tokens])
     write("engine_speed", result, command="python benchmarks/engine_speed.py")
 
 
