@@ -20,7 +20,7 @@ export TRANSFORMERS_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check docs format bench setup-engines browser test-engines study-organism study-refusal clean
+.PHONY: help install demo test check docs format bench setup-engines browser test-engines study-organism study-organism-float32 study-refusal clean
 
 help:
 	@echo 'make demo    the whole method on a small real model, offline; ends with demo/report.html (DEMO_FLAGS=--short)'
@@ -96,6 +96,10 @@ browser:
 	.venv-llama/bin/python $(PIP_INSTALL) $(LLAMA_WHEEL)
 	.venv-llama/bin/python -c 'import llama_cpp'
 	touch $@
+
+study-organism-float32: $(INSTALLED)
+	$(BIN)/neurodial evaluate demo dose-float32=docs/results/demo/dose.circuit.json --force --dials 1 --dtype bfloat16 \
+	  --neutral 16 --over-refusal 20 --perplexity 8 --questions 60 --max-new-tokens 64 --batch-size 52 -o $(ORGANISM)/dose-float32
 
 # Our package goes in without its dependencies: the plugin imports the standard library and vllm alone.
 # The torchvision, torchaudio and torchcodec that vLLM asks for don't fit every build of torch, and text needs none.
