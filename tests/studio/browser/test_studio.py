@@ -118,7 +118,7 @@ def test_a_chat_goes_on_and_a_reload_and_a_second_tab_lose_nothing(open_page):
     ask(page)
     page.locator("#prompt").fill("And a safe?")
     page.keyboard.press("Enter")
-    expect(page.locator(".turn")).to_have_count(2)
+    expect(page.locator(".turn").nth(1).locator(".token").first).to_be_visible()
     page.reload()  # in the middle of an answer
     expect(page.locator(".turn")).to_have_count(2)
     over(page)
