@@ -10,7 +10,7 @@ from neurodial.attribution.methods import CNA, Dose
 from neurodial.circuit.select import Count
 from neurodial.errors import FileError, MarginError, OptionError
 from neurodial.evaluation import demonstration
-from neurodial.evaluation.demonstration import SHORT, Profile, demonstrate, findings, start
+from neurodial.evaluation.demonstration import SHORT, Profile, claim, demonstrate, findings
 from neurodial.evaluation.options import Evaluation
 from neurodial.evaluation.store import read_rows
 from neurodial.intervention.scale import Scale
@@ -107,13 +107,13 @@ def test_a_finished_demo_is_done_again_and_an_unfinished_one_gone_on_with(made, 
     again = demonstrate(shared(), pairs, PROFILE, tmp_path / "x")
     assert (tmp_path / "x" / "rows" / "generations.jsonl").read_text() == before
     assert again.report.arms[0].metrics["rate:refusal"] == shown.report.arms[0].metrics["rate:refusal"]
-    start(tmp_path / "x")
+    claim(tmp_path / "x", {})
     assert not (tmp_path / "x" / "rows" / "generations.jsonl").exists()
 
 
 def test_an_unfinished_demo_of_another_profile_is_begun_anew(tmp_path):
     folder = tmp_path / "x"
-    start(folder)
+    claim(folder, {})
     (folder / "rows").mkdir()
     (folder / "rows" / "run.json").write_text("{}")
     shown = demonstrate(shared(), PairSet.read("refusal"), PROFILE, folder)
@@ -123,9 +123,9 @@ def test_an_unfinished_demo_of_another_profile_is_begun_anew(tmp_path):
 def test_other_files_are_never_overwritten(tmp_path):
     (tmp_path / "mine.txt").write_text("precious")
     with pytest.raises(FileError, match="holds other files"):
-        start(tmp_path)
+        claim(tmp_path, {})
     with pytest.raises(FileError, match="is a file"):
-        start(tmp_path / "mine.txt")
+        claim(tmp_path / "mine.txt", {})
     assert (tmp_path / "mine.txt").read_text() == "precious"
 
 

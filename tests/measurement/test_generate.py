@@ -207,3 +207,15 @@ def test_one_pass_for_each_new_token():
         handle.remove()
     assert shapes[1:] == [(2, 1)] * (len(shapes) - 1)
     assert torch.tensor(shapes[0])[0] == 2
+
+
+def test_the_output_head_gets_contiguous_rows_and_keeps_no_hook():
+    subject = fresh()
+    head = subject.model.get_output_embeddings()
+    seen = []
+    watching = head.register_forward_hook(lambda _module, args, _output: seen.append(args[0].is_contiguous()))
+    nd.generate(subject, ["one", "two"], decoding=nd.Decoding(max_new_tokens=2, batch_size=2))
+    watching.remove()
+    assert seen
+    assert all(seen)
+    assert not head._forward_pre_hooks

@@ -15,13 +15,14 @@ from tests.subjects import circuit_of
 import neurodial as nd
 from neurodial.measurement.generate import stop_tokens
 from neurodial.model.subject import Subject
+from neurodial.serve.address import listen
 from neurodial.serve.app import application
 from neurodial.serve.engine import Engine
 from neurodial.serve.metrics import Metrics
 from neurodial.serve.names import Catalogue, Served
 from neurodial.serve.options import EngineOptions, ServerOptions
 from neurodial.serve.request import Event, Finished, Piece, Request
-from neurodial.serve.run import Server, listen
+from neurodial.serve.run import Server
 
 TIE = 1e-4
 """Logits (float32, of size 10) of a batched and a single pass differ by less than a tenth of this."""

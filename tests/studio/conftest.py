@@ -7,8 +7,8 @@ from neurodial.circuit.circuit import Circuit, Origin, Row, Stability
 from neurodial.circuit.site import Neuron
 from neurodial.model.tiny import tiny_subject
 from neurodial.studio.app import create_app
+from neurodial.studio.collection import Collection
 from neurodial.studio.jobs import Desk
-from neurodial.studio.library import Library
 from neurodial.studio.workshop import Workshop
 
 ADDRESS = "http://127.0.0.1:8421"
@@ -35,7 +35,7 @@ def small_circuit(subject=None, *, name="polite", scale=1.0):
 def workshop(tmp_path):
     subject = tiny_subject()
     desk = Desk()
-    yield Workshop(subject, Library(tmp_path / "studio", {"polite": small_circuit(subject)}), desk)
+    yield Workshop(subject, Collection(tmp_path / "studio", {"polite": small_circuit(subject)}), desk)
     desk.close()
 
 

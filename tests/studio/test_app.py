@@ -6,7 +6,7 @@ import pytest
 from tests.studio.conftest import ADDRESS, finished, small_circuit
 
 from neurodial.studio.app import static_folder
-from neurodial.studio.library import Library
+from neurodial.studio.collection import Collection
 from neurodial.studio.requests import Measurement
 from neurodial.studio.safety import BODY_LIMIT, is_own_host
 from neurodial.studio.tasks_measure import measurement_place
@@ -128,7 +128,7 @@ def test_discovery_from_pasted_prompts_to_a_saved_circuit(client, workshop):
     assert saved == "banks"
     assert client.get("/api/circuits/banks").json()["scores"] == found["scores"]
     assert "banks" in [one["id"] for one in client.get("/api/prompt-sets").json()]
-    again = Library(workshop.library.folder, {})
+    again = Collection(workshop.collection.folder, {})
     assert [shelf.id for shelf in again.circuits()] == ["banks"], "a new studio on the same folder finds it"
     [shelf] = again.circuits()
     assert min(abs(row.score) for row in shelf.circuit) == pytest.approx(found["scores"]["cutoff"])
@@ -283,7 +283,7 @@ def test_an_export_with_its_proof(client, workshop):
 
 
 @pytest.mark.parametrize(
-    "origin", ["http://evil.example", "null", "http://127.0.0.1:9999", "https://127.0.0.1.evil.example"]
+    "origin", ["http://evil.example", "null", "http://127.0.0.1:9999", "https://127.0.0.1.evil.example", "http://["]
 )
 def test_a_foreign_origin_is_refused(client, origin):
     assert client.get("/api/model", headers={"origin": ADDRESS}).status_code == 200
@@ -333,7 +333,7 @@ def test_large_bodies_are_refused_with_and_without_their_length(client):
     ["/api/circuits/{}", "/api/reports/{}/report/page", "/api/exports/{}", "/api/exports/{}/files/0", "/{}", "/js/{}"],
 )
 def test_no_path_leads_out(client, workshop, place, name):
-    (workshop.library.folder.parent / "polite").write_text("secret")
+    (workshop.collection.folder.parent / "polite").write_text("secret")
     response = client.get(place.format(name))
     assert response.status_code in {404, 405} or response.text == client.get("/").text
     assert "secret" not in response.text
@@ -350,12 +350,12 @@ def test_ids_in_requests_are_no_paths_either(client):
 def test_names_become_ids_that_stay_in_the_folder(client, workshop):
     saved = client.post("/api/circuits", json={"circuit": "polite", "name": "../../../evil"}).json()["id"]
     assert saved == "evil"
-    assert (workshop.library.folder / "circuits" / "evil.circuit.json").is_file()
+    assert (workshop.collection.folder / "circuits" / "evil.circuit.json").is_file()
 
 
 def test_a_damaged_circuit_file_hides_nothing_else(client, workshop):
     client.post("/api/circuits", json={"circuit": "polite", "name": "good"})
-    (workshop.library.folder / "circuits" / "bad.circuit.json").write_text("{")
+    (workshop.collection.folder / "circuits" / "bad.circuit.json").write_text("{")
     assert [one["id"] for one in client.get("/api/circuits").json()] == ["polite", "good"]
     assert client.get("/api/circuits/bad").status_code == 400
 

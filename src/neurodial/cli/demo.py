@@ -39,15 +39,14 @@ def demo(
         show_harmful: put the answers to harmful prompts into report.html too.
         json: print the report as JSON instead of tables.
     """
-    from neurodial.evaluation.demonstration import SHORT, Profile, demonstrate, start
+    from neurodial.evaluation.demonstration import ROWS, SHORT, Profile, demonstrate, refuse_foreign
     from neurodial.prompts.pairs import PairSet
 
-    start(output)
+    refuse_foreign(output)
     pairs = PairSet.read("refusal")
     subject = ModelOptions().load(model)
 
     from neurodial.cli.evaluate import show_report
-    from neurodial.evaluation.demonstration import ROWS
     from neurodial.evaluation.report.evaluation import write_report
     from neurodial.evaluation.store import read_rows
 

@@ -53,8 +53,8 @@ def serve(
     if options.api_key is None:
         options = replace(options, api_key=os.environ.get(KEY_VARIABLE) or None)
     _check_packages()
+    from neurodial.serve.address import is_loopback, listen
     from neurodial.serve.names import Catalogue, Served
-    from neurodial.serve.run import is_loopback, listen
 
     named = {found: (read, dial) for found, read, dial in read_circuits([*arguments, *(circuit or [])], 1.0)}
     served = {found: Served(read, dial) for found, (read, dial) in named.items()}

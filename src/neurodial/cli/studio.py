@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,9 +12,11 @@ from cyclopts import Parameter
 
 from neurodial.cli.console import err
 from neurodial.cli.options import ModelOptions, read_circuits
-from neurodial.errors import MissingPackageError, OptionError
+from neurodial.errors import MissingPackageError
 
 if TYPE_CHECKING:
+    import socket
+
     from fastapi import FastAPI
 
 
@@ -48,40 +49,25 @@ def studio(
                 f"The studio needs the package {package}.", fix="Run `pip install 'neurodial[studio]'`."
             )
     circuits = {name: found for name, found, _ in read_circuits(circuit or [], default_dial=1.0)}
-    listening = _listen(host, port)
+    from neurodial.serve.address import listen
+
+    listening = listen(host, port)
     subject = (loading or ModelOptions()).load(model)
 
     from neurodial.intervention.scale import check_fits
     from neurodial.studio.app import create_app
+    from neurodial.studio.collection import Collection
     from neurodial.studio.jobs import Desk
-    from neurodial.studio.library import Library
     from neurodial.studio.workshop import Workshop
 
     for found in circuits.values():
         check_fits(found, subject, force=force)
     desk = Desk()
-    workshop = Workshop(subject, Library(folder, circuits), desk, force=force)
+    workshop = Workshop(subject, Collection(folder, circuits), desk, force=force)
     try:
         _serve(create_app(workshop, host=host), listening, open_page=open)
     finally:
         desk.close()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """A socket that listens, taken before the model is loaded."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-    except (OSError, OverflowError) as error:
-        listening.close()
-        raise OptionError(
-            f"The address {host}:{port} can't be used: {error}.",
-            wanted="a free port of this machine",
-            fix="Is a studio open already? Take another --port; 0 finds a free one.",
-        ) from error
-    return listening
 
 
 def _serve(app: FastAPI, listening: socket.socket, *, open_page: bool) -> None:
@@ -90,7 +76,6 @@ def _serve(app: FastAPI, listening: socket.socket, *, open_page: bool) -> None:
 
     import uvicorn
 
-    listening.listen(128)  # who comes while the server starts waits, and is not turned away
     host, port = listening.getsockname()[:2]
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(host, host)  # noqa: S104  # shown, not bound
     address = f"http://{shown}:{port}/"

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from neurodial.attribution.methods import CNA, Dose
 from neurodial.circuit.circuit import Circuit
@@ -115,49 +117,62 @@ def demonstrate(
     Raises:
         FileError: the folder holds something else than a demo.
     """
-    start(folder)
+    identity = {"profile": describe(profile), "model": describe(subject.identity)}
+    claim(folder, identity)
     circuits, missing = _circuits(subject, pairs, profile, progress)
     control = replace(random_control(circuits[0], seed=profile.control_seed), name=f"{len(circuits[0])} random neurons")
     interventions = [Scale(circuits[0], dial) for dial in profile.dials]
     interventions += [Scale(circuit, 1.0) for circuit in (*circuits[1:], control)]
     rows = folder / ROWS
-    try:
-        report = evaluate(subject, interventions, pairs, options=profile.options, folder=rows, progress=progress)
-    except FileError:  # an unfinished demo of another model or profile
-        shutil.rmtree(rows)
-        report = evaluate(subject, interventions, pairs, options=profile.options, folder=rows, progress=progress)
+    report = evaluate(subject, interventions, pairs, options=profile.options, folder=rows, progress=progress)
     shown = Demonstration(circuits, control, report)
     said = (*missing, *findings(shown, rows))
     shown = replace(shown, report=replace(report, notes=(*said, *report.notes)))
     for circuit in circuits:
         circuit.write(folder / f"{circuit.name}.circuit.json", overwrite=True)
-    record = {"format": FORMAT, "version": 2, "finished": True, "profile": describe(profile), "findings": list(said)}
-    write_atomic(folder / MARKER, json.dumps(record, ensure_ascii=False, indent=1) + "\n", overwrite=True)
+    _mark(folder, {"finished": True, **identity, "findings": list(said)})
     return shown
 
 
-def start(folder: Path) -> None:
-    """Claim a folder for a demo, before any work.
+def refuse_foreign(folder: Path) -> None:
+    """Refuse a folder that is not for a demo, before any work.
 
     Raises:
         FileError: it is a file, or holds something else than a demo.
     """
     if folder.exists() and not folder.is_dir():
         raise FileError(f"{folder} is a file.", wanted="a folder for the demo's files")
-    marker = folder / MARKER
-    if folder.exists() and any(folder.iterdir()):
-        try:
-            before = json.loads(marker.read_text(encoding="utf-8"))
-            is_ours, is_finished = before["format"] == FORMAT, before["finished"]
-        except (OSError, ValueError, KeyError, TypeError):
-            is_ours, is_finished = False, False
-        if not is_ours:
-            raise FileError(f"The folder {folder} holds other files.", wanted="a new folder, or an earlier demo's")
-        if not is_finished:
-            return
-        shutil.rmtree(folder / ROWS, ignore_errors=True)
+    if folder.exists() and any(folder.iterdir()) and _marker(folder) is None:
+        raise FileError(f"The folder {folder} holds other files.", wanted="a new folder, or an earlier demo's")
+
+
+def claim(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Mark a folder as this demo's; rows of a finished demo, and of another one, are thrown away."""
+    refuse_foreign(folder)
+    if folder.exists() and _marker(folder) == _record({"finished": False, **identity}):
+        return
+    shutil.rmtree(folder / ROWS, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(marker, json.dumps({"format": FORMAT, "version": 2, "finished": False}) + "\n", overwrite=True)
+    _mark(folder, {"finished": False, **identity})
+
+
+def _mark(folder: Path, values: Mapping[str, Any]) -> None:
+    text = json.dumps(_record(values), ensure_ascii=False, indent=1) + "\n"
+    write_atomic(folder / MARKER, text, overwrite=True)
+
+
+def _marker(folder: Path) -> dict[str, Any] | None:
+    """What a demo wrote about itself; None where none did."""
+    try:
+        found = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and found.get("format") == FORMAT else None
+
+
+def _record(values: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(json.dumps({"format": FORMAT, "version": 2, **values}))
+    return found
 
 
 def _circuits(

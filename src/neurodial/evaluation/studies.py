@@ -287,19 +287,24 @@ def _study(
     grid: Grid,
     progress: Progress,
 ) -> Study:
-    def run(dials: tuple[float, ...], options: Evaluation, name: str, **known: Any) -> Report:
-        arms = [Scale(circuit, dial=dial) for circuit in circuits for dial in dials]
-        folder = grid.part(name)
+    def run(dials: tuple[float, ...], options: Evaluation, name: str, known: Mapping[str, Mapping[str, Any]]) -> Report:
         return evaluate(
-            subject, arms, pairs, against=against, options=options, folder=folder, progress=progress, **known
+            subject,
+            [Scale(circuit, dial=dial) for circuit in circuits for dial in dials],
+            pairs,
+            against=against,
+            options=options,
+            folder=grid.part(name),
+            known=known,
+            progress=progress,
         )
 
-    dense = run(grid.dense, grid.teacher_forced(), "dense")
+    dense = run(grid.dense, grid.teacher_forced(), "dense", {})
     if not grid.points:
         return Study(dense, None)
     kept = [arm for arm in dense.arms if arm.method in against and not arm.method.startswith("random")]
     tuned = {arm.method: arm.details for arm in kept}
-    return Study(dense, run(grid.points, grid.options, "answers", known=tuned))
+    return Study(dense, run(grid.points, grid.options, "answers", tuned))
 
 
 def _steps(points: Sequence[tuple[float, float]], cap: float) -> list[tuple[float, float, float]]:

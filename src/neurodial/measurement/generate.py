@@ -18,7 +18,7 @@ from neurodial.activations.batches import Batch, padded
 from neurodial.activations.collect import pad_id
 from neurodial.measurement.options import Decoding
 from neurodial.measurement.slots import Under, one_each, row_slots
-from neurodial.model.hooks import installed, on_head
+from neurodial.model.hooks import contiguous_head
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Prompt
@@ -89,7 +89,7 @@ def generate(
     with (
         _fork_seed(subject, decoding.seed),
         row_slots(subject, each) as (steering, slots),
-        installed(lambda handles: handles.append(on_head(subject))),
+        contiguous_head(subject),
         progress("generating", len(prompts)) as advance,
     ):
         for batch in _by_size(sequences, decoding.batch_size, pad_id(subject)):

@@ -103,17 +103,22 @@ def on_block_output(subject: Subject, layer: int, edit: Edit) -> Handle:
     return subject.blocks[layer].register_forward_hook(_output_hook(edit))
 
 
-def on_head(subject: Subject) -> Handle:
-    """Give the output head contiguous rows.
+@contextmanager
+def contiguous_head(subject: Subject) -> Iterator[None]:
+    """Give the output head contiguous rows, wherever logits of the last position alone are asked for.
 
     Generation asks for the last position's logits only: a slice. For a slice, torch's linear layer repeats the head's
     whole weight once for every row, which in bfloat16 on a CPU can take longer than everything else.
     """
     if any(_is_compiled(module) for module in (subject.model, subject.decoder)):
-        return Handles([])  # compiled code copies nothing, and a new hook would compile it again
+        yield  # compiled code copies nothing, and a new hook would compile it again
+        return
     head = subject.model.get_output_embeddings()
     handle: Handle = head.register_forward_pre_hook(lambda _module, args: (args[0].contiguous(), *args[1:]))
-    return handle
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def on_embedding(subject: Subject, edit: Edit) -> Handle:

@@ -21,6 +21,7 @@ import torch
 from neurodial.circuit.circuit import Circuit
 from neurodial.errors import QueueFullError, ServerClosedError
 from neurodial.intervention.steer import steered
+from neurodial.model.hooks import contiguous_head
 from neurodial.model.subject import Subject
 from neurodial.serve.batch import Flight, Row
 from neurodial.serve.options import EngineOptions
@@ -155,7 +156,11 @@ class Engine:
 
     def _run(self) -> None:
         try:
-            with torch.inference_mode(), steered(self.subject, self._table.plan) as steering:
+            with (
+                torch.inference_mode(),
+                contiguous_head(self.subject),
+                steered(self.subject, self._table.plan) as steering,
+            ):
                 flight = Flight(self.subject, steering, self._table)
                 while self._turn(flight):
                     pass

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import ipaddress
 import json
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from neurodial.serve.address import host_name, is_numeric, is_own_origin
 from neurodial.serve.failure import ApiError
 from neurodial.serve.options import ServerOptions
 
@@ -74,8 +73,8 @@ def check_host(host: str, allowed: tuple[str, ...]) -> None:
     Raises:
         ApiError: 403.
     """
-    name = (_parts(f"//{host}") or ("", None))[0]
-    if name == "localhost" or name.endswith(".localhost") or _is_address(name) or name in allowed or "*" in allowed:
+    name = host_name(host)
+    if name == "localhost" or name.endswith(".localhost") or is_numeric(name) or name in allowed or "*" in allowed:
         return
     raise ApiError(
         403,
@@ -90,10 +89,7 @@ def check_origin(origin: str | None, host: str, allowed: tuple[str, ...]) -> Non
     Raises:
         ApiError: 403.
     """
-    if origin is None or "*" in allowed or origin in allowed:
-        return
-    own = _parts(f"//{host}")
-    if own is not None and origin.startswith(("http://", "https://")) and _parts(origin) == own:
+    if origin is None or "*" in allowed or origin in allowed or is_own_origin(origin, host):
         return
     raise ApiError(
         403,
@@ -151,22 +147,6 @@ def _replay(body: bytes, receive: Receive) -> Receive:
         return messages.pop() if messages else await receive()
 
     return replayed
-
-
-def _parts(address: str) -> tuple[str, int | None] | None:
-    try:
-        split = urlsplit(address)
-        return (split.hostname or "", split.port)
-    except ValueError:
-        return None
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def _too_large(limit: int) -> ApiError:

@@ -35,9 +35,9 @@ def create_app(workshop: Workshop, *, host: str = "127.0.0.1") -> FastAPI:
         >>> import tempfile
         >>> from neurodial.model.tiny import tiny_subject
         >>> from neurodial.studio.jobs import Desk
-        >>> from neurodial.studio.library import Library
+        >>> from neurodial.studio.collection import Collection
         >>> desk = Desk()
-        >>> workshop = Workshop(tiny_subject(), Library(Path(tempfile.mkdtemp()), {}), desk)
+        >>> workshop = Workshop(tiny_subject(), Collection(Path(tempfile.mkdtemp()), {}), desk)
         >>> create_app(workshop).title
         'neurodial studio'
         >>> desk.close()

@@ -26,6 +26,7 @@ from neurodial.intervention.steer import Steering, steer_each
 from neurodial.measurement.generate import stop_tokens
 from neurodial.measurement.options import Decoding
 from neurodial.model.head import at_least_float32
+from neurodial.model.hooks import contiguous_head
 from neurodial.model.subject import Subject
 from neurodial.prompts.pairs import Prompt
 from neurodial.prompts.render import Tokens, check_context, render
@@ -153,7 +154,7 @@ def duet(
     lanes = _lanes(subject, rendered)
     draw = _Draw(decoding, subject.tokenizer, stop_tokens(subject))
     first = torch.tensor(sorted({opener[0] for opener in openers if opener}), dtype=torch.long)
-    with steer_each(subject, [Together(()), intervention]) as steering:
+    with contiguous_head(subject), steer_each(subject, [Together(()), intervention]) as steering:
         for step in range(decoding.max_new_tokens):
             lanes = [lane for lane in lanes if lane.pairs]
             noise = draw.noise(subject)

@@ -15,7 +15,7 @@ from neurodial.model.subject import Subject
 from neurodial.prompts.pairs import SPLITS, PairSet, Prompt, prompt_text
 from neurodial.prompts.read import read_pair_file
 from neurodial.prompts.render import Tokens, check_context, post_instruction_length, render
-from neurodial.studio.library import Library
+from neurodial.studio.collection import Collection
 from neurodial.studio.requests import Check, Prompts
 
 SHOWN = 2
@@ -50,7 +50,7 @@ class Spelling:
         return [str(self._tokenizer.decode([token])) for token in tokens]
 
 
-def read_prompts(library: Library, asked: Prompts) -> PairSet:
+def read_prompts(collection: Collection, asked: Prompts) -> PairSet:
     """The contrast that a request means.
 
     Raises:
@@ -59,7 +59,7 @@ def read_prompts(library: Library, asked: Prompts) -> PairSet:
         OverlapError: a prompt stands on both sides.
     """
     if asked.set:
-        return library.pairs(asked.set)
+        return collection.pairs(asked.set)
     if asked.lines.strip():
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "pasted.jsonl"
@@ -77,14 +77,14 @@ def as_lines(asked: Prompts) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def check_view(library: Library, spelling: Spelling, asked: Check) -> dict[str, Any]:
+def check_view(collection: Collection, spelling: Spelling, asked: Check) -> dict[str, Any]:
     """What a contrast holds, and its first prompts as the model sees them.
 
     Raises:
         PromptError: there is something wrong with the prompts.
         ContextLengthError: one is longer than the context.
     """
-    pairs = read_prompts(library, asked.prompts)
+    pairs = read_prompts(collection, asked.prompts)
     position = parse_position(asked.position)
     counts = {
         name: None if split is None else [len(split.positive), len(split.negative)]

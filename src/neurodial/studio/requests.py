@@ -48,7 +48,7 @@ class Answer(_Request):
 
 
 class Prompts(_Request):
-    """A contrast: one of the library's sets, or two lists, or the lines of a JSONL file."""
+    """A contrast: one of the collection's sets, or two lists, or the lines of a JSONL file."""
 
     set: Annotated[str, Field(max_length=80)] = ""
     positive: Annotated[list[Text], Field(max_length=2000)] = []
@@ -91,7 +91,7 @@ class Openers(_Request):
 
 
 class Save(_Request):
-    """A circuit to keep: one that a job found, or one of the library less some neurons."""
+    """A circuit to keep: one that a job found, or one of the collection less some neurons."""
 
     name: Name
     job: int | None = None

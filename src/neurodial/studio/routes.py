@@ -69,7 +69,7 @@ def work_routes(app: FastAPI, workshop: Workshop) -> None:
 def library_routes(app: FastAPI, workshop: Workshop) -> None:
     """What is there to look at."""
     spelling = Spelling(workshop.subject)
-    library = workshop.library
+    collection = workshop.collection
 
     @app.get("/api/model")
     def model() -> Plain:
@@ -77,11 +77,11 @@ def library_routes(app: FastAPI, workshop: Workshop) -> None:
 
     @app.get("/api/prompt-sets")
     def prompt_sets() -> list[Plain]:
-        return library.prompt_sets()
+        return collection.prompt_sets()
 
     @app.post("/api/prompts/check")
     def check(asked: requests.Check) -> Plain:
-        return check_view(library, spelling, asked)
+        return check_view(collection, spelling, asked)
 
     @app.get("/api/openers")
     def openers() -> Plain:
@@ -97,12 +97,12 @@ def library_routes(app: FastAPI, workshop: Workshop) -> None:
                 "neurons": len(shelf.circuit),
                 "given": shelf.is_given,
             }
-            for shelf in library.circuits()
+            for shelf in collection.circuits()
         ]
 
     @app.get("/api/circuits/{name}")
     def circuit(name: str) -> Plain:
-        return {"circuit": circuit_view(name, library.circuit(name)), "scores": library.picture(name)}
+        return {"circuit": circuit_view(name, collection.circuit(name)), "scores": collection.picture(name)}
 
     @app.post("/api/circuits")
     def save(asked: requests.Save) -> Plain:
@@ -110,14 +110,14 @@ def library_routes(app: FastAPI, workshop: Workshop) -> None:
 
     @app.get("/api/overlap/{first}/{second}")
     def overlap(first: str, second: str) -> Plain:
-        return overlap_view(library.circuit(first), library.circuit(second))
+        return overlap_view(collection.circuit(first), collection.circuit(second))
 
     _report_routes(app, workshop)
     _export_routes(app, workshop)
 
 
 def _report_routes(app: FastAPI, workshop: Workshop) -> None:
-    library = workshop.library
+    collection = workshop.collection
 
     @app.get("/api/methods")
     def methods() -> list[str]:
@@ -125,34 +125,34 @@ def _report_routes(app: FastAPI, workshop: Workshop) -> None:
 
     @app.get("/api/reports")
     def reports() -> list[Plain]:
-        listed = [(name, library.report(name)) for name in library.reports()]
+        listed = [(name, collection.report(name)) for name in collection.reports()]
         return [{"id": name, "parts": tasks_measure.report_parts(folder)} for name, folder in listed]
 
     @app.get("/api/reports/{name}/{part}")
     def report(name: str, part: str) -> Plain:
-        return tasks_measure.report_view(name, library.report(name), part)
+        return tasks_measure.report_view(name, collection.report(name), part)
 
     @app.get("/api/reports/{name}/{part}/page")
     def page(name: str, part: str) -> Response:
-        folder = tasks_measure.part_folder(library.report(name), part)
+        folder = tasks_measure.part_folder(collection.report(name), part)
         headers = {"content-security-policy": REPORT_POLICY}
         return FileResponse(folder / "report.html", media_type="text/html", headers=headers)
 
 
 def _export_routes(app: FastAPI, workshop: Workshop) -> None:
-    library = workshop.library
+    collection = workshop.collection
 
     @app.get("/api/exports")
     def exports() -> list[str]:
-        return library.exports()
+        return collection.exports()
 
     @app.get("/api/exports/{name}")
     def export(name: str) -> Plain:
-        return tasks_measure.export_view(name, library.export(name))
+        return tasks_measure.export_view(name, collection.export(name))
 
     @app.get("/api/exports/{name}/files/{number}")
     def file(name: str, number: int) -> Response:
-        files = tasks_measure.export_files(library.export(name))
+        files = tasks_measure.export_files(collection.export(name))
         if not 0 <= number < len(files):
             raise UnknownNameError(f"There is no file {number}.", wanted=f"0 to {len(files) - 1}")
         return FileResponse(files[number], media_type="application/octet-stream", filename=files[number].name)
@@ -191,11 +191,13 @@ def save_circuit(workshop: Workshop, asked: requests.Save) -> str:
             raise OptionError(f"Job {asked.job} found no circuit.", wanted="a discovery")
         circuit, picture = found.circuit, found.picture
     else:
-        circuit, picture = workshop.library.circuit(asked.circuit), workshop.library.picture(asked.circuit)
+        circuit, picture = workshop.collection.circuit(asked.circuit), workshop.collection.picture(asked.circuit)
     kept = without(circuit, asked.off)
     if not len(kept):
         raise OptionError("Every neuron is switched off.", wanted="at least one to keep")
-    return workshop.library.save_circuit(dataclasses.replace(kept, name=asked.name), picture if not asked.off else None)
+    return workshop.collection.save_circuit(
+        dataclasses.replace(kept, name=asked.name), picture if not asked.off else None
+    )
 
 
 def job_values(job: Job) -> dict[str, Any]:

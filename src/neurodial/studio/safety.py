@@ -10,11 +10,11 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
-from urllib.parse import urlsplit
+
+from neurodial.serve.address import host_name, is_numeric, is_own_origin
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -72,7 +72,7 @@ class Guard:
                 "fix": "Open the address that the terminal shows; start with --host to listen elsewhere.",
             }
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and not is_own_origin(origin, host):
             return 403, {
                 "problem": f"The request comes from {origin[:80]!r}.",
                 "wanted": "the studio's own page",
@@ -95,19 +95,10 @@ def is_own_host(header: str, bound: str) -> bool:
         >>> is_own_host("localhost:8421", "127.0.0.1"), is_own_host("evil.example:8421", "127.0.0.1")
         (True, False)
     """
-    try:
-        name = urlsplit(f"//{header}").hostname or ""
-    except ValueError:
-        return False
+    name = host_name(header)
     if name in LOCAL_NAMES or name == bound:
         return True
-    if bound not in {"0.0.0.0", "::"}:  # noqa: S104  # compared with, not bound to
-        return False
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
+    return bound in {"0.0.0.0", "::"} and is_numeric(name)  # noqa: S104  # compared with, not bound to
 
 
 class _TooLargeError(Exception):

@@ -70,19 +70,19 @@ def chosen_method(asked: requests.Discovery) -> CNA | Dose:
 
 
 def discover(workshop: Workshop, asked: requests.Discovery) -> Run:
-    """Find a circuit. Pasted prompts are kept in the library, so that they can be measured on later.
+    """Find a circuit. Pasted prompts are kept in the collection, so that they can be measured on later.
 
     Raises:
         PromptError: there is something wrong with the prompts.
         OptionError: an option makes no sense.
     """
     chosen = chosen_method(asked)
-    pairs = read_prompts(workshop.library, asked.prompts)
+    pairs = read_prompts(workshop.collection, asked.prompts)
     pairs.split("discovery")
     if isinstance(chosen, Dose):
         pairs.split("development")
     if not asked.prompts.set:
-        workshop.library.save_prompts(asked.prompts.name or "pasted", as_lines(asked.prompts))
+        workshop.collection.save_prompts(asked.prompts.name or "pasted", as_lines(asked.prompts))
 
     def run(reporter: Reporter) -> Discovered:
         subject = workshop.subject
@@ -101,7 +101,7 @@ def openers(workshop: Workshop, asked: requests.Openers) -> Run:
         UnknownNameError: there is no such set.
         PromptError: it has no discovery prompts.
     """
-    contrast = workshop.library.pairs(asked.prompts).discovery
+    contrast = workshop.collection.pairs(asked.prompts).discovery
 
     def run(reporter: Reporter) -> dict[str, Any]:
         with reporter.stoppable(workshop.subject):
@@ -121,7 +121,7 @@ def neuron(workshop: Workshop, asked: requests.NeuronPage) -> Run:
     """
     one = Neuron(asked.layer, None, asked.index)
     check_neurons(frozenset({one}), workshop.subject)
-    contrast = workshop.library.pairs(asked.prompts).discovery
+    contrast = workshop.collection.pairs(asked.prompts).discovery
 
     def run(reporter: Reporter) -> dict[str, Any]:
         subject = workshop.subject

@@ -37,8 +37,8 @@ def measure(workshop: Workshop, asked: requests.Measurement) -> Run:
         UnknownNameError: a circuit, prompt set or method is not there.
         OptionError: the dials make no sense.
     """
-    circuits = [dataclasses.replace(workshop.library.circuit(name), name=name) for name in asked.circuits]
-    pairs = workshop.library.pairs(asked.prompts)
+    circuits = [dataclasses.replace(workshop.collection.circuit(name), name=name) for name in asked.circuits]
+    pairs = workshop.collection.pairs(asked.prompts)
     dials = check_dials(asked.dials)
     against = check_names(asked.against)
     options = Evaluation(
@@ -82,10 +82,10 @@ def measure(workshop: Workshop, asked: requests.Measurement) -> Run:
 def measurement_place(workshop: Workshop, asked: requests.Measurement) -> tuple[str, Path]:
     """Id and folder of a measurement: the same request has the same, so it can go on."""
     told = [canonical_json(asked.model_dump()), canonical_json(dataclasses.asdict(workshop.subject.identity))]
-    told += [sha256(repr(workshop.library.circuit(name).rows)) for name in asked.circuits]
+    told += [sha256(repr(workshop.collection.circuit(name).rows)) for name in asked.circuits]
     label = "evaluation" if asked.kind == "evaluate" else "frontier"
     name = f"{label}-{asked.prompts}-{sha256(canonical_json(told))[:8]}"[:79]
-    return name, workshop.library.folder / "reports" / name
+    return name, workshop.collection.folder / "reports" / name
 
 
 def _write(report: Report, folder: Path) -> None:
@@ -156,7 +156,7 @@ def export(workshop: Workshop, asked: requests.Export) -> Run:
         scale.compile(workshop.subject)
 
     def run(reporter: Reporter) -> dict[str, Any]:
-        name, folder = workshop.library.new_export(f"{asked.name}-{asked.route}")
+        name, folder = workshop.collection.new_export(f"{asked.name}-{asked.route}")
         with reporter.stoppable(workshop.subject), reporter.progress("writing and checking", 1) as advance:
             export_circuit(workshop.subject, scales, route=asked.route, output=folder)
             advance(1)

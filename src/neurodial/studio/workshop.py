@@ -1,4 +1,4 @@
-"""The model, the library and the desk together: what every route and every job works with."""
+"""The model, the collection and the desk together: what every route and every job works with."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from neurodial.intervention.base import Together
 from neurodial.intervention.scale import Scale
 from neurodial.model.subject import Subject
 from neurodial.prompts.render import Tokens
+from neurodial.studio.collection import Collection
 from neurodial.studio.jobs import Desk
-from neurodial.studio.library import Library
 from neurodial.studio.requests import Turned
 
 
@@ -21,14 +21,14 @@ class Workshop:
 
     Attributes:
         subject: the model; only jobs may run it, one at a time.
-        library: circuits, prompt sets, reports, exports.
+        collection: circuits, prompt sets, reports, exports.
         desk: the queue of jobs.
         force: take circuits that were made on another model.
         found_openers: openers by the prompt set that they were found with.
     """
 
     subject: Subject
-    library: Library
+    collection: Collection
     desk: Desk
     force: bool = False
     found_openers: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class Workshop:
             UnknownNameError: there is no such circuit.
             OptionError: a neuron to switch off is not in it.
         """
-        circuit = without(self.library.circuit(turned.id), turned.off)
+        circuit = without(self.collection.circuit(turned.id), turned.off)
         return Scale(circuit, dial=turned.dial, force=self.force)
 
     def together(self, turned: list[Turned]) -> Together:
@@ -50,7 +50,7 @@ class Workshop:
     def openers(self) -> dict[str, tuple[str, ...]]:
         """Openers by their source: those found here, and those that circuits carry."""
         found = dict(self.found_openers)
-        for shelf in self.library.circuits():
+        for shelf in self.collection.circuits():
             carried = (shelf.circuit.origin.report or {}).get("openers")
             if carried:
                 found[f"circuit:{shelf.id}"] = tuple(str(text) for text in carried)

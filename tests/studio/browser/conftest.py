@@ -17,7 +17,7 @@ import pytest
 
 from neurodial.circuit.circuit import Circuit, Row
 from neurodial.circuit.site import Neuron
-from neurodial.studio.library import Library
+from neurodial.studio.collection import Collection
 from neurodial.studio.views import scores_view
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -80,7 +80,7 @@ def folder(tmp_path_factory):
     circuit = Circuit.of(
         [Row(Neuron(layer, None, i), float(scores[layer][i]), 1.0) for _, layer, i in flat[:50]], name="large"
     )
-    Library(place, {}).save_circuit(circuit, scores_view(scores, circuit))
+    Collection(place, {}).save_circuit(circuit, scores_view(scores, circuit))
     return place
 
 

@@ -27,7 +27,7 @@ _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")
 
 @dataclass(frozen=True)
 class Shelf:
-    """A circuit of the library.
+    """A circuit of the collection.
 
     Attributes:
         id: what it is asked for by.
@@ -40,15 +40,15 @@ class Shelf:
     is_given: bool
 
 
-class Library:
+class Collection:
     """The folder of a studio, and the circuits that came with the command.
 
     Example:
         >>> import tempfile
-        >>> library = Library(Path(tempfile.mkdtemp()), {})
-        >>> library.save_circuit(Circuit.of([], name="Very polite!"))
+        >>> collection = Collection(Path(tempfile.mkdtemp()), {})
+        >>> collection.save_circuit(Circuit.of([], name="Very polite!"))
         'very-polite'
-        >>> [shelf.id for shelf in library.circuits()]
+        >>> [shelf.id for shelf in collection.circuits()]
         ['very-polite']
     """
 
