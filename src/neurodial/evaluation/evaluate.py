@@ -29,7 +29,7 @@ from neurodial.evaluation.options import Evaluation, HarnessOptions
 from neurodial.evaluation.results import Agreement, ArmResult, Report
 from neurodial.evaluation.statistics import kappa
 from neurodial.evaluation.store import Store
-from neurodial.evaluation.task import Task, margin_of, task_of
+from neurodial.evaluation.task import Task, margin_of, margin_text, task_of
 from neurodial.intervention.base import Intervention
 from neurodial.measurement.divergence import own_answers
 from neurodial.measurement.margin import Margin
@@ -48,6 +48,7 @@ def evaluate(
     against: Sequence[str] = (),
     options: Evaluation | None = None,
     detectors: Sequence[Detector] = (),
+    margin: Margin | None = None,
     folder: Path | str | None = None,
     known: Mapping[str, Mapping[str, Any]] | None = None,
     progress: Progress = silent,
@@ -62,6 +63,7 @@ def evaluate(
         against: names of comparators, each measured at the same dials.
         options: what is measured, on how much, and how.
         detectors: further detectors, such as judges.
+        margin: the behaviour's margin where it is known, such as `find_openers` gave; found here by default.
         folder: where rows are kept as they finish; the same call goes on where an earlier one stopped.
         known: what tuning chose for comparators before, by name, as in `ArmResult.details`; they are not tuned again.
         progress: shown while it runs.
@@ -98,10 +100,15 @@ def evaluate(
     for intervention in interventions:
         intervention.compile(subject)  # says now, not after hours, that it does not fit the model
     refuse_seen(circuits_of(interventions), task.tested)
-    store = Store(None if folder is None else Path(folder), _identity(subject, interventions, task, against, options))
+    store = Store(
+        None if folder is None else Path(folder), _identity(subject, interventions, task, against, options, margin)
+    )
     tuned = {row["method"] for row in store.rows("tuning")}
     store.append("tuning", [{"method": n, "details": dict(d)} for n, d in (known or {}).items() if n not in tuned])
-    margin, margin_text = _margin(subject, task, options, against, progress)
+    if margin is None:
+        margin, margin_said = _margin(subject, task, options, against, progress)
+    else:
+        margin_said = margin_text(margin)
     bench = None if margin is None or not against else _bench(subject, task, margin, options, progress)
     arms = (UNSTEERED, *own, *_comparators(subject, task, own, against, options, bench, store, progress))
     if options.answers:
@@ -109,13 +116,20 @@ def evaluate(
         judge(task.detectors, options, store, progress)
     measure(Bill(subject, task, arms, options, margin), store, progress)
     _harness(subject, arms, options.harness, store, progress)
-    return _report(subject, task, arms, options, store, margin_text)
+    return _report(subject, task, arms, options, store, margin_said)
 
 
 def _identity(
-    subject: Subject, interventions: Sequence[Intervention], task: Task, against: Sequence[str], options: Evaluation
+    subject: Subject,
+    interventions: Sequence[Intervention],
+    task: Task,
+    against: Sequence[str],
+    options: Evaluation,
+    margin: Margin | None,
 ) -> dict[str, object]:
+    given = {} if margin is None else {"margin": describe(margin)}
     return {
+        **given,
         "model": describe(subject.identity),
         "behaviour": task.behaviour.name,
         "prompts": task.hash,

@@ -12,7 +12,8 @@ from neurodial.activations.batches import TOKEN_BUDGET, batches
 from neurodial.activations.collect import pad_id
 from neurodial.errors import PromptError
 from neurodial.measurement.slots import Under, one_each, row_slots
-from neurodial.model.head import hidden_states, log_probs, to_float64
+from neurodial.measurement.states import Rows, row_states
+from neurodial.model.head import log_probs, to_float64
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.passage import Passage
@@ -66,10 +67,9 @@ def log_likelihoods(
     found: dict[int, Likelihood] = {}
     with row_slots(subject, each) as (steering, slots), progress("scoring texts", len(passages)) as advance:
         for batch in batches(sequences, pad=pad_id(subject), budget=budget):
-            if steering is not None:
-                steering.assign([slots[row] for row in batch.rows])
-                steering.mark_prompts([passages[row].prompt_length for row in batch.rows])
-            hidden = hidden_states(subject, batch.tokens)
+            prompts = [passages[row].prompt_length for row in batch.rows]
+            chosen = [slots[row] for row in batch.rows] if steering is not None else []
+            hidden = row_states(subject, steering, Rows(batch.tokens, chosen, prompts))
             for place, row in enumerate(batch.rows):
                 passage = passages[row]
                 answer = torch.tensor(passage.tokens[passage.prompt_length :], device=hidden.device)

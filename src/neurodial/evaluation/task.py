@@ -10,7 +10,7 @@ from neurodial.evaluation.comparators.vectors import REFUSAL_ANSWERS
 from neurodial.evaluation.detectors.base import Detector
 from neurodial.evaluation.detectors.registry import detector, refusal_detectors
 from neurodial.evaluation.options import Evaluation
-from neurodial.measurement.margin import AnswerMargin, Margin
+from neurodial.measurement.margin import AnswerMargin, Margin, Openers
 from neurodial.measurement.openers import find_openers
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
@@ -108,9 +108,16 @@ def margin_of(
         if pairs.behaviour.name != "refusal":
             raise
         return AnswerMargin(per_token=True), f"log-likelihood per token of {REFUSAL_ANSWERS[0]!r} over a compliance"
-    listed = ", ".join(repr(text) for text in openers.texts)
-    share = "" if openers.positive is None else f", which begin {openers.positive:.0%} of the answers to P+"
-    return openers, f"log odds that the answer begins with one of {listed}{share}"
+    return openers, margin_text(openers)
+
+
+def margin_text(margin: Margin) -> str:
+    """How a margin is made, in words."""
+    if not isinstance(margin, Openers):
+        return f"{type(margin).__name__}, as given"
+    listed = ", ".join(repr(text) for text in margin.texts)
+    share = "" if margin.positive is None else f", which begin {margin.positive:.0%} of the answers to P+"
+    return f"log odds that the answer begins with one of {listed}{share}"
 
 
 def with_answers(examples: Sequence[Example], behaviour: Behaviour) -> tuple[Example, ...]:

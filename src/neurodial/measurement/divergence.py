@@ -16,14 +16,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neurodial.activations.batches import TOKEN_BUDGET, Batch, batches
+from neurodial.activations.batches import TOKEN_BUDGET, batches
 from neurodial.activations.collect import pad_id
 from neurodial.errors import PromptError
 from neurodial.intervention.base import Intervention
 from neurodial.measurement.generate import generate, stop_tokens
 from neurodial.measurement.options import Decoding
 from neurodial.measurement.slots import row_slots
-from neurodial.model.head import hidden_states, log_probs
+from neurodial.measurement.states import Rows, row_states
+from neurodial.model.head import log_probs
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Prompt
@@ -147,10 +148,9 @@ def measure_divergence(
             chosen = [passages[row] for row in batch.rows]
             states = []
             for slot in slots:
-                if steering is not None:
-                    steering.assign([slot] * len(chosen))
-                    steering.mark_prompts([passage.prompt_length for passage in chosen])
-                states.append(_scored(subject, batch, chosen))
+                prompts = [passage.prompt_length for passage in chosen]
+                rows = Rows(batch.tokens, [slot] * len(chosen) if steering is not None else [], prompts)
+                states.append(_scored(row_states(subject, steering, rows), chosen))
             sums[:, list(batch.rows)] = _kl_sums(subject, states, chosen)
             advance(len(batch.rows))
     scored = tuple(passage.scored for passage in passages)
@@ -158,9 +158,8 @@ def measure_divergence(
     return [Divergence(tuple(row), scored) for row in means.tolist()]
 
 
-def _scored(subject: Subject, batch: Batch, passages: Sequence[Passage]) -> Float[Tensor, "cell hidden"]:
+def _scored(hidden: Float[Tensor, "row token hidden"], passages: Sequence[Passage]) -> Float[Tensor, "cell hidden"]:
     """The decoder's outputs at the scored places of a batch, one passage after the other."""
-    hidden = hidden_states(subject, batch.tokens)
     return torch.cat([hidden[row, list(passage.places)] for row, passage in enumerate(passages)])
 
 

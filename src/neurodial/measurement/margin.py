@@ -25,7 +25,8 @@ from neurodial.activations.collect import pad_id
 from neurodial.activations.groups import group_batches
 from neurodial.errors import MarginError
 from neurodial.measurement.slots import Under, one_each, row_slots
-from neurodial.model.head import hidden_states, logits, to_float64
+from neurodial.measurement.states import Rows, row_states
+from neurodial.model.head import logits, to_float64
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Example, prompt_text
@@ -239,10 +240,9 @@ def measure_margins(
     with row_slots(subject, each) as (steering, slots), progress("measuring margins", len(groups)) as advance:
         for batch in group_batches(groups, pad=pad_id(subject), budget=budget):
             owners = [batch.groups[owner] for owner in batch.owners]
-            if steering is not None:
-                steering.assign([slots[number] for number in owners])
-                steering.mark_prompts([len(prompts[number]) for number in owners])
-            hidden = hidden_states(subject, batch.tokens)
+            chosen = [slots[number] for number in owners] if steering is not None else []
+            rows = Rows(batch.tokens, chosen, [len(prompts[number]) for number in owners])
+            hidden = row_states(subject, steering, rows)
             for place, number in enumerate(batch.groups):
                 states = [hidden[row, : batch.lengths[row]] for row in batch.rows_of(place)]
                 found[number] = float(margin.value(subject, groups[number], states, len(prompts[number])))

@@ -151,6 +151,11 @@ def on_forward(subject: Subject, look: Callable[[int, int, int], None]) -> Handl
     return subject.decoder.register_forward_pre_hook(hook, with_kwargs=True)
 
 
+def watchers(subject: Subject) -> int:
+    """How many `on_forward` hooks are on the model: one for every block that steers it."""
+    return len(subject.decoder._forward_pre_hooks)  # torch has no public way to ask
+
+
 Adjoint = Callable[[torch.Tensor], torch.Tensor]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from neurodial.errors import MissingPackageError, ModelError
 from neurodial.model.adapter import apply_adapter, check_adapter
 from neurodial.model.damage import DAMAGE, said
 from neurodial.model.families import family_of
+from neurodial.model.gguf_header import read_once
 from neurodial.model.subject import Subject
 
 
@@ -98,11 +100,21 @@ def _check_device(device: str | torch.device) -> None:
 
 
 def _from_name(path: Path, dtype: torch.dtype | str, options: dict[str, Any], tokenizer: Any) -> tuple[Any, Any]:
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
-
     is_gguf = path.suffix == ".gguf"
     if is_gguf and not path.is_file():
         raise ModelError(f"There is no GGUF file {path}.", wanted="the path of a GGUF file")
+    with read_once() if is_gguf else nullcontext():
+        model, tokenizer = _read(path, dtype, options, tokenizer, is_gguf=is_gguf)
+    if is_gguf:
+        _forget_gguf(model)
+    return model, tokenizer
+
+
+def _read(
+    path: Path, dtype: torch.dtype | str, options: dict[str, Any], tokenizer: Any, *, is_gguf: bool
+) -> tuple[Any, Any]:
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+
     name = str(path.parent) if is_gguf else str(path)
     shared: dict[str, Any] = {key: options[key] for key in ("revision", "trust_remote_code") if key in options}
     if is_gguf:
@@ -121,10 +133,7 @@ def _from_name(path: Path, dtype: torch.dtype | str, options: dict[str, Any], to
         raise _not_loaded(path, error) from error
     if info["missing_keys"]:
         raise _incomplete(path, sorted(info["missing_keys"]))
-    tokenizer = tokenizer or _tokenizer(name, path, shared)
-    if is_gguf:
-        _forget_gguf(model)
-    return model, tokenizer
+    return model, tokenizer or _tokenizer(name, path, shared)
 
 
 def _tokenizer(name: str, path: Path, options: dict[str, Any]) -> Any:

@@ -91,6 +91,15 @@ class Contrast:
         """The same prompts with the sides exchanged."""
         return Contrast(self.negative, self.positive)
 
+    def first(self, count: int) -> Contrast:
+        """At most so many prompts of each side.
+
+        Example:
+            >>> len(Contrast.of(["a", "b", "c"], ["x", "y"]).first(2))
+            4
+        """
+        return Contrast(self.positive[:count], self.negative[:count])
+
     def __len__(self) -> int:
         return len(self.positive) + len(self.negative)
 

@@ -36,7 +36,7 @@ from neurodial.prompts.pairs import Example, PairSet
 from neurodial.prompts.passage import Passage
 from neurodial.provenance import canonical_json, sha256
 from neurodial.tuning.material import Material, gather
-from neurodial.tuning.search import Goal, Trial, search
+from neurodial.tuning.search import Goal, Trial, crossing, search
 
 
 @dataclass(frozen=True)
@@ -83,14 +83,14 @@ def find_doses(
     measure = _measurer(subject, material, method, progress)
     trade = Trade.of(effects, costs.scores, skip_layers=method.skip_layers)
     path = _path(subject, material.costing, trade, method)
-    best, trials = search(path.low, path.high, measure(path), goal)
+    best, trials = _searched(path, trade, costs, goal, measure, before[0])
     for done in range(1, method.rounds):
         with steer(subject, Scale(Circuit.of(best.rows))):
             there = effect_scores(moments(), subject.sites, range(1 + max(folds)))
         effects = _mean(effects, there, weight=1 / (done + 1))
         trade = Trade.of(effects, costs.scores, skip_layers=method.skip_layers)
         path = _path(subject, material.costing, trade, method)
-        again, more = search(path.low, path.high, measure(path), goal)
+        again, more = _searched(path, trade, costs, goal, measure, before[0])
         trials = (*trials, *more)
         best = _better(best, again, goal)
     fisher = quadratic_cost(
@@ -129,6 +129,26 @@ def _path(subject: Subject, passages: Sequence[Passage], trade: Trade, method: D
     neurons = [trade.layout.neuron(place) for place in chosen]
     fisher = quadratic_cost(subject, passages, neurons, sampling=Sampling(method.draws, method.seed))
     return full_path(trade, chosen, fisher, bounds)
+
+
+def _searched(
+    path: DosePath,
+    trade: Trade,
+    costs: Cost,
+    goal: Goal,
+    measure: Callable[[DosePath], Callable[[Sequence[float]], list[Trial]]],
+    before: float,
+) -> tuple[Trial, tuple[Trial, ...]]:
+    """The search, begun where effect and cost predict that the goal is met."""
+
+    def falls_short(strength: float) -> bool:
+        change, divergence = _first_order(trade, costs, path.rows_at(strength))
+        if goal.target is None:
+            return goal.budget is None or divergence < goal.budget
+        sign = 1.0 if goal.direction == "remove" else -1.0
+        return sign * (before + change - goal.target) > 0
+
+    return search(path.low, path.high, measure(path), goal, guess=crossing(falls_short, path.low, path.high))
 
 
 def _goal(subject: Subject, material: Material, method: Dose) -> tuple[Goal, tuple[float, float]]:
@@ -183,15 +203,21 @@ def _better(first: Trial, second: Trial, goal: Goal) -> Trial:
     return min(first, second, key=goal.lack)
 
 
-def _predicted(trade: Trade, costs: Cost, best: Trial, fisher: torch.Tensor, before: float) -> dict[str, float]:
-    places = {row.neuron: _place(trade.layout, row.neuron) for row in best.rows}
-    doses = torch.tensor([row.dose for row in best.rows], dtype=torch.float64)
+def _first_order(trade: Trade, costs: Cost, rows: Sequence[Row]) -> tuple[float, float]:
+    """Change of the margin to first order, and divergence from each neuron's own curvature."""
+    places = {row.neuron: _place(trade.layout, row.neuron) for row in rows}
+    doses = torch.tensor([row.dose for row in rows], dtype=torch.float64)
     diagonal = torch.tensor([float(costs.scores[n.site][n.index]) for n in places], dtype=torch.float64)
-    change = predicted_change(trade, best.rows, places)
+    return predicted_change(trade, rows, places), float(diagonal @ doses.square()) / 2
+
+
+def _predicted(trade: Trade, costs: Cost, best: Trial, fisher: torch.Tensor, before: float) -> dict[str, float]:
+    doses = torch.tensor([row.dose for row in best.rows], dtype=torch.float64)
+    change, diagonal = _first_order(trade, costs, best.rows)
     return {
         "margin_change": change,
         "margin": before + change,
-        "divergence_diagonal": float(diagonal @ doses.square()) / 2,
+        "divergence_diagonal": diagonal,
         "divergence": float(doses @ fisher @ doses) / 2,
     }
 

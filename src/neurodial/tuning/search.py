@@ -1,10 +1,12 @@
 """Finding how far to go along a path of doses, by measuring damage and margin.
 
-1. Measure at strengths spread evenly in the logarithm.
-2. Narrow in, between the last strength that is allowed and the first that is not (a budget: interpolated in the
+1. Measure at strengths up to a guess, or spread evenly in the logarithm where there is none.
+2. Where all of them lie on one side of what is looked for, go on to that end of the path.
+3. Narrow in, between the last strength that is allowed and the first that is not (a budget: interpolated in the
    logarithms of strength and divergence), or between the last that falls short and the first that reaches the target
-   (interpolated in the margin). A second point on the safe side goes with each.
-3. Of everything measured, take the best margin within the budget; or the least damage that reaches the target.
+   (interpolated in the margin). A second point halfway to the safe side goes with each: interpolation alone may land
+   on the wrong side again and again.
+4. Of everything measured, take the best margin within the budget; or the least damage that reaches the target.
 
 Margins may turn back when neurons are pushed far, so no result is taken from between measurements.
 """
@@ -68,16 +70,34 @@ class Goal:
         return sign * (trial.margin - (self.target or 0.0))
 
 
-_CLOSE = 0.97  # of a budget, that counts as spent
+_CLOSE = 0.9  # of a budget, that counts as spent
+_ASIDE = 0.05  # of the way to the safe side, that interpolated points keep
+_STEP = 2.5  # ratio of the strengths up to a guess
 
 Measure = Callable[[Sequence[float]], list[Trial]]
 """Measures several strengths at once."""
 
 
 def search(
-    low: float, high: float, measure: Measure, goal: Goal, *, width: int = 6, rounds: int = 3
+    low: float,
+    high: float,
+    measure: Measure,
+    goal: Goal,
+    *,
+    guess: float | None = None,
+    width: int = 6,
+    rounds: int = 4,
 ) -> tuple[Trial, tuple[Trial, ...]]:
     """The best trial for the goal, and all trials in the order of their strength.
+
+    Args:
+        low: the least strength.
+        high: the greatest strength.
+        measure: measures several strengths at once.
+        goal: what is looked for.
+        guess: where it may lie; it and three strengths below it are measured first.
+        width: how many strengths are measured first without a guess.
+        rounds: of measuring, at most.
 
     Raises:
         BudgetError: the budget is exceeded even by the smallest doses, or a target is out of reach.
@@ -89,35 +109,61 @@ def search(
         >>> 0.45 < best.strength <= 0.5
         True
     """
-    trials = measure(_spread(low, high, width))
+    trials = measure(_spread(low, high, width) if guess is None else _up_to(guess, low, high))
     for _ in range(rounds - 1):
-        inner = _inner(trials, goal)
-        if not inner:
+        wanted = _next(trials, goal, low, high)
+        if not wanted:
             break
-        trials = sorted([*trials, *measure(inner)], key=lambda trial: trial.strength)
+        trials = sorted([*trials, *measure(wanted)], key=lambda trial: trial.strength)
     return _best(trials, goal), tuple(trials)
 
 
-def _inner(trials: Sequence[Trial], goal: Goal) -> list[float]:
+def crossing(falls_short: Callable[[float], bool], low: float, high: float, *, steps: int = 24) -> float:
+    """The strength from which on a prediction no longer falls short, by bisection in the logarithm.
+
+    Example:
+        >>> round(crossing(lambda strength: strength**2 < 0.25, 0.001, 3.0), 3)
+        0.5
+    """
+    for _ in range(steps):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if falls_short(middle) else (low, middle)
+    return math.sqrt(low * high)
+
+
+def _up_to(guess: float, low: float, high: float) -> list[float]:
+    """Four strengths up to a guess, within the ends: neurons together cost more than the sum of what each costs."""
+    inside = [min(max(guess * _STEP**step, low), high) for step in (-3, -2, -1, 0)]
+    return sorted(set(inside))
+
+
+def _next(trials: Sequence[Trial], goal: Goal, low: float, high: float) -> list[float]:
     """Where to measure next; nothing where the point looked for lies at an end or is met closely enough."""
     passes = goal.allows if goal.target is None else (lambda trial: not goal.reaches(trial))
     first = next((n for n, trial in enumerate(trials) if not passes(trial)), None)
-    if first is None or first == 0:
-        return []
+    if first is None:
+        return _towards(trials[-1].strength, high)
+    if first == 0:
+        return _towards(trials[0].strength, low)
     before, after = trials[first - 1], trials[first]
     if goal.target is not None:
         share = goal.lack(before) / (goal.lack(before) - goal.lack(after))
-        shares = (share, share + 0.1 * (1 - share))
+        shares = (share + _ASIDE * (1 - share), (share + 1) / 2)
     else:
         budget = goal.budget or 0.0  # only a budget can fail where there is no target
         if before.divergence > _CLOSE * budget:
             return []
         lowest = max(before.divergence, 1e-12)
         share = math.log(budget / lowest) / math.log(after.divergence / lowest)
-        shares = (0.9 * share, share)
+        shares = (share / 2, (1 - _ASIDE) * share)
     ends = math.log(before.strength), math.log(after.strength)
     points = [math.exp(ends[0] + (ends[1] - ends[0]) * part) for part in shares]
     return [point for point in points if before.strength < point < after.strength]
+
+
+def _towards(measured: float, end: float) -> list[float]:
+    """Halfway (in the logarithm) to an end of the path and the end itself; nothing where it was measured."""
+    return [] if math.isclose(measured, end) else sorted((math.sqrt(measured * end), end))
 
 
 def _best(trials: Sequence[Trial], goal: Goal) -> Trial:

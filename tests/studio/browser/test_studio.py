@@ -7,7 +7,8 @@ from playwright.sync_api import expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
-QUESTION = "How do I pick a lock?"
+# Unsteered and steered answers part at the second token, by half a logit on either side: on any machine.
+QUESTION = "How can I steal a car?"
 SHORT = "#/chat?length=24&c=refusal@1"
 
 

@@ -1,0 +1,46 @@
+"""Reading a GGUF file's header once.
+
+Transformers reads a GGUF file four times to load it (twice for the configuration, for the weights, for the tokenizer),
+and asks for the table of tensor names once for every module. The header holds the whole vocabulary, so this is most of
+the time that a small model takes to load. Here both are kept while one model is loaded, and forgotten after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from threading import RLock
+
+_LOCK = RLock()
+
+
+@contextmanager
+def read_once() -> Iterator[None]:
+    """Inside, what reads the same GGUF file again gets the reader that was made first.
+
+    Loads in other threads wait. Without the package `gguf` nothing happens: transformers says that it is missing.
+
+    Example:
+        >>> import gguf
+        >>> reader = gguf.GGUFReader
+        >>> with read_once():
+        ...     gguf.GGUFReader is reader
+        False
+        >>> gguf.GGUFReader is reader
+        True
+    """
+    try:
+        import gguf
+    except ImportError:
+        yield
+        return
+    with _LOCK:
+        kept = {name: getattr(gguf, name) for name in ("GGUFReader", "get_tensor_name_map")}
+        for name, found in kept.items():
+            setattr(gguf, name, cache(found))
+        try:
+            yield
+        finally:
+            for name, found in kept.items():
+                setattr(gguf, name, found)
