@@ -15,7 +15,7 @@ from neurodial.errors import OptionError, UnknownNameError, near_names
 Score = Literal["delta", "standardised", "auroc"]
 Sign = Literal["both", "positive", "negative"]
 Dosing = Literal["closed", "uniform", "full"]
-MarginKind = Literal["behaviour", "openers", "answer"]
+MarginKind = Literal["behaviour", "alternatives", "openers", "answer"]
 
 
 @dataclass(frozen=True)
@@ -112,8 +112,11 @@ class Dose:
         x_max: the largest dose; past 1 a neuron's sign is turned.
         dosing: `closed`, each neuron's dose from its own effect and cost; `uniform`, one dose for all; `full`, from
             the joint curvature of the chosen neurons.
-        margin: `behaviour`, as the prompt set says; `openers`; or `answer`.
+        margin: what is pushed. `alternatives`: towards how answers without the behaviour begin; `openers`: away from
+            (or to induce, towards) how the behaviour's answers begin; `answer`: whole answers given with the prompts.
+            `behaviour`: as the prompt set says, openers being taken to induce and alternatives to remove.
         neutral: name or path of the list of neutral prompts.
+        passages: how many of them are answered for the cost, and as many for the damage; None for all.
         answer_tokens: longest answer to a neutral prompt.
         draws: labels drawn for each token of the neutral answers.
         rounds: 1 takes the effect at the unsteered model; each further round adds the effect at the doses found, so
@@ -137,6 +140,7 @@ class Dose:
     dosing: Dosing = "closed"
     margin: MarginKind = "behaviour"
     neutral: str = "neutral"
+    passages: int | None = None
     answer_tokens: int = 48
     draws: int = 2
     rounds: int = 1
@@ -150,15 +154,21 @@ class Dose:
             value, allowed = getattr(self, name), get_args(kind)
             if value not in allowed:
                 raise UnknownNameError(f"The {name} is {value!r}.", fix=near_names(str(value), allowed))
+        if self.margin == "alternatives" and self.direction == "induce":
+            raise OptionError(
+                "The margin alternatives leads away from a behaviour; the direction is induce.",
+                wanted="margin openers or answer to induce",
+            )
         if self.budget is not None and not 0 < self.budget < math.inf:
             raise OptionError(f"The budget is {self.budget}.", wanted="nats per token above 0, such as 0.05, or none")
         if self.margin_target is not None and not math.isfinite(self.margin_target):
             raise OptionError(f"The margin target is {self.margin_target}.", wanted="a finite number")
         if not 0 < self.x_max <= 100:
             raise OptionError(f"The largest dose is {self.x_max}.", wanted="more than 0 and at most 100")
-        for name in ("answer_tokens", "draws", "rounds"):
-            if getattr(self, name) < 1:
-                raise OptionError(f"{name} is {getattr(self, name)}.", wanted="at least 1")
+        for name in ("answer_tokens", "draws", "rounds", "passages"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise OptionError(f"{name} is {value}.", wanted="at least 1")
         if self.folds < 0 or self.folds == 1:
             raise OptionError(f"The number of folds is {self.folds}.", wanted="0 for none, or 2 and more")
 

@@ -41,8 +41,9 @@ def discover(
     direction: Literal["remove", "induce"] | None = None,
     x_max: float | None = None,
     dosing: Literal["closed", "uniform", "full"] | None = None,
-    margin: Literal["behaviour", "openers", "answer"] | None = None,
+    margin: Literal["behaviour", "alternatives", "openers", "answer"] | None = None,
     neutral: str | None = None,
+    passages: int | None = None,
     rounds: int | None = None,
     seed: int | None = None,
     folds: int | None = None,
@@ -71,8 +72,10 @@ def discover(
         direction: dose: remove the behaviour (the default), or induce it where it is absent.
         x_max: dose: the largest dose, 3 by default; past 1 a neuron's sign is turned.
         dosing: dose: closed (each neuron its own), uniform (one for all), or full (from their joint curvature).
-        margin: dose: what shows the behaviour: as the prompt set says, openers, or whole answers.
+        margin: dose: what is pushed: alternatives (towards how answers without the behaviour begin), openers (away
+            from how the behaviour's answers begin), answer (whole answers), or as the prompt set says.
         neutral: dose: list of neutral prompts for the damage, a name or a file.
+        passages: dose: how many of those are answered for the cost, and as many for the damage; all by default.
         rounds: dose: more than 1 takes the effect again at the doses found.
         seed: dose: of the sampled labels.
         folds: prompt folds for the stability measure; 0 for none.
@@ -87,8 +90,8 @@ def discover(
     chosen = _method(method, fraction, count)
     given: dict[str, object] = {
         "score": score, "sign": sign, "budget": budget, "margin_target": margin_target, "direction": direction,
-        "x_max": x_max, "dosing": dosing, "margin": margin, "neutral": neutral, "rounds": rounds, "seed": seed,
-        "folds": folds, "system": system,
+        "x_max": x_max, "dosing": dosing, "margin": margin, "neutral": neutral, "passages": passages,
+        "rounds": rounds, "seed": seed, "folds": folds, "system": system,
     }  # fmt: skip
     changes = {name: value for name, value in given.items() if value is not None}
     chosen = _changed(chosen, method, changes | _parsed(position, skip_layers, universal))
@@ -194,6 +197,11 @@ def report_lines(report: dict[str, Any]) -> list[str]:
             f"{coverage[side]:.0%} of the {side} answers" for side in coverage if coverage[side] is not None
         )
         lines.append(f"openers: {', '.join(map(repr, report['openers']))} ({shares})")
+    if report.get("alternatives"):
+        share = report["alternatives_coverage"]["negative"]
+        lines.append(
+            f"pushed towards: {', '.join(map(repr, report['alternatives']))} ({share:.0%} of negative answers)"
+        )
     lines.append(
         f"at dial 1 on development prompts: margin {measured['margin_before']:+.2f} → {measured['margin']:+.2f} "
         f"(predicted {predicted['margin']:+.2f}); on the other side {measured['other_side_before']:+.2f} → "

@@ -29,7 +29,7 @@ from neurodial.evaluation.store import read_rows
 from neurodial.files import write_atomic
 from neurodial.intervention.scale import Scale
 from neurodial.measurement.margin import Margin
-from neurodial.measurement.openers import find_openers
+from neurodial.measurement.openers import find_alternatives
 from neurodial.measurement.options import Decoding
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
@@ -55,7 +55,7 @@ class Profile:
     """
 
     cna: CNA = field(default_factory=CNA)
-    dose: Dose = field(default_factory=lambda: Dose(budget=0.1, folds=0, draws=1, answer_tokens=24))
+    dose: Dose = field(default_factory=lambda: Dose(budget=0.03, folds=0, draws=1, passages=24, answer_tokens=24))
     dials: tuple[float, ...] = (-1.0, 1.0)
     options: Evaluation = field(
         default_factory=lambda: Evaluation(
@@ -77,7 +77,7 @@ class Profile:
 
 
 SHORT = Profile(
-    dose=Dose(budget=0.1, folds=0, draws=1, answer_tokens=12),
+    dose=Dose(budget=0.03, folds=0, draws=1, passages=12, answer_tokens=12),
     dials=(1.0,),
     options=Evaluation(
         prompts=16,
@@ -191,9 +191,9 @@ def _shortened(pairs: PairSet, count: int) -> PairSet:
 
 
 def _margin(subject: Subject, pairs: PairSet, progress: Progress) -> Margin | None:
-    """The margin that Dose and the report share; None where no opener tells the sides apart: each then says so."""
+    """The margin that Dose and the report share; None where nothing tells the sides apart: each then says so."""
     try:
-        return find_openers(subject, pairs.discovery, progress=progress)
+        return find_alternatives(subject, pairs.discovery, progress=progress)
     except MarginError:
         return None
 

@@ -29,7 +29,7 @@ from neurodial.evaluation.options import Evaluation, HarnessOptions
 from neurodial.evaluation.results import Agreement, ArmResult, Report
 from neurodial.evaluation.statistics import kappa
 from neurodial.evaluation.store import Store
-from neurodial.evaluation.task import Task, margin_of, margin_text, task_of
+from neurodial.evaluation.task import Margins, Task, margins_of, task_of
 from neurodial.intervention.base import Intervention
 from neurodial.measurement.divergence import own_answers
 from neurodial.measurement.margin import Margin
@@ -63,7 +63,7 @@ def evaluate(
         against: names of comparators, each measured at the same dials.
         options: what is measured, on how much, and how.
         detectors: further detectors, such as judges.
-        margin: the behaviour's margin where it is known, such as `find_openers` gave; found here by default.
+        margin: the behaviour's margin where it is known, such as `find_alternatives` gave; found here by default.
         folder: where rows are kept as they finish; the same call goes on where an earlier one stopped.
         known: what tuning chose for comparators before, by name, as in `ArmResult.details`; they are not tuned again.
         progress: shown while it runs.
@@ -103,20 +103,18 @@ def evaluate(
     store = Store(
         None if folder is None else Path(folder), _identity(subject, interventions, task, against, options, margin)
     )
-    tuned = {row["method"] for row in store.rows("tuning")}
-    store.append("tuning", [{"method": n, "details": dict(d)} for n, d in (known or {}).items() if n not in tuned])
-    if margin is None:
-        margin, margin_said = _margin(subject, task, options, against, progress)
-    else:
-        margin_said = margin_text(margin)
-    bench = None if margin is None or not against else _bench(subject, task, margin, options, progress)
+    have = {row["method"] for row in store.rows("tuning")}
+    store.append("tuning", [{"method": n, "details": dict(d)} for n, d in (known or {}).items() if n not in have])
+    margins = _margins(subject, task, options, against, progress) if margin is None else Margins.of(margin)
+    tuned = margins.tuned if against else None
+    bench = None if tuned is None else _bench(subject, task, tuned, options, progress)
     arms = (UNSTEERED, *own, *_comparators(subject, task, own, against, options, bench, store, progress))
     if options.answers:
         answer(subject, task, arms, options, store, progress)
         judge(task.detectors, options, store, progress)
-    measure(Bill(subject, task, arms, options, margin), store, progress)
+    measure(Bill(subject, task, arms, options, margins.reported), store, progress)
     _harness(subject, arms, options.harness, store, progress)
-    return _report(subject, task, arms, options, store, margin_said)
+    return _report(subject, task, arms, options, store, margins.text)
 
 
 def _identity(
@@ -140,18 +138,16 @@ def _identity(
     }
 
 
-def _margin(
-    subject: Subject, task: Task, options: Evaluation, against: Sequence[str], progress: Progress
-) -> tuple[Margin | None, str]:
+def _margins(subject: Subject, task: Task, options: Evaluation, against: Sequence[str], progress: Progress) -> Margins:
     tunes = any(not name.startswith(("random", "prompt")) for name in against)
     if task.pairs is None or not (options.margin or tunes):
-        return None, "not measured"
+        return Margins(None, None, "not measured")
     try:
-        return margin_of(subject, task.pairs, system=options.decoding.system, progress=progress)
+        return margins_of(subject, task.pairs, system=options.decoding.system, progress=progress)
     except MarginError:
         if tunes:
             raise
-        return None, "not measured: no opening tells the two sides apart on this model"
+        return Margins(None, None, "not measured: no opening tells the two sides apart on this model")
 
 
 def _bench(subject: Subject, task: Task, margin: Margin, options: Evaluation, progress: Progress) -> Bench:

@@ -10,8 +10,8 @@ from neurodial.evaluation.comparators.vectors import REFUSAL_ANSWERS
 from neurodial.evaluation.detectors.base import Detector
 from neurodial.evaluation.detectors.registry import detector, refusal_detectors
 from neurodial.evaluation.options import Evaluation
-from neurodial.measurement.margin import AnswerMargin, Margin, Openers
-from neurodial.measurement.openers import find_openers
+from neurodial.measurement.margin import Alternatives, AnswerMargin, Margin, Openers
+from neurodial.measurement.openers import alternatives_of, openers_of, opening_answers
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.behaviours import read_prompt_list
@@ -92,27 +92,57 @@ def task_of(prompts: PairSet | Contrast, options: Evaluation, detectors: Sequenc
     return Task(behaviour, tuple(asked), judges, pairs, contrast.hash)
 
 
-def margin_of(
-    subject: Subject, pairs: PairSet, *, system: str | None = None, progress: Progress = silent
-) -> tuple[Margin, str]:
-    """The behaviour's margin, and how it was made, in words. Openers are found on the discovery split.
+@dataclass(frozen=True)
+class Margins:
+    """The behaviour's margin, as it is reported and as comparators are tuned on it.
+
+    Attributes:
+        reported: measured for every arm; None where there is none.
+        tuned: lowered by tuning; None where there is none.
+        text: how both are made, in words.
+    """
+
+    reported: Margin | None
+    tuned: Margin | None
+    text: str
+
+    @classmethod
+    def of(cls, margin: Margin) -> Margins:
+        """One margin for both; from `Alternatives` the behaviour's openers are reported."""
+        if not isinstance(margin, Alternatives):
+            return cls(margin, margin, _in_words(margin))
+        listed = ", ".join(repr(text) for text in margin.openings.texts)
+        tuned = f"comparators are tuned towards answers that begin with one of {listed}"
+        if margin.behaviour is None:
+            return cls(None, margin, f"not measured: the behaviour's answers have no opening of their own; {tuned}")
+        return cls(margin.behaviour, margin, f"{_in_words(margin.behaviour)}; {tuned}")
+
+
+def margins_of(subject: Subject, pairs: PairSet, *, system: str | None = None, progress: Progress = silent) -> Margins:
+    """The behaviour's margins. Openers and openings are found on the discovery split.
 
     Raises:
         MarginError: no opener tells the sides apart and the prompts bring no answers to compare.
     """
     if pairs.behaviour.margin == "answer":
-        return AnswerMargin(per_token=True), "log-likelihood per token of the positive answer over the negative one"
+        return Margins.of(AnswerMargin(per_token=True))
+    positive, negative = opening_answers(subject, pairs.discovery, system=system, progress=progress)
     try:
-        openers = find_openers(subject, pairs.discovery, system=system, progress=progress)
+        return Margins.of(alternatives_of(subject, positive, negative))
+    except MarginError:
+        pass
+    try:
+        return Margins.of(openers_of(subject, positive, negative))
     except MarginError:
         if pairs.behaviour.name != "refusal":
             raise
-        return AnswerMargin(per_token=True), f"log-likelihood per token of {REFUSAL_ANSWERS[0]!r} over a compliance"
-    return openers, margin_text(openers)
+        margin = AnswerMargin(per_token=True)
+        return Margins(margin, margin, f"log-likelihood per token of {REFUSAL_ANSWERS[0]!r} over a compliance")
 
 
-def margin_text(margin: Margin) -> str:
-    """How a margin is made, in words."""
+def _in_words(margin: Margin) -> str:
+    if isinstance(margin, AnswerMargin):
+        return "log-likelihood per token of the positive answer over the negative one"
     if not isinstance(margin, Openers):
         return f"{type(margin).__name__}, as given"
     listed = ", ".join(repr(text) for text in margin.texts)

@@ -4,8 +4,11 @@
 2. `Openers`: the log odds that the answer begins as the behaviour's answers begin. Openers are prefix-free token
    sequences; `log p` is the logsumexp of their log-probabilities, `B = log p - log(1 - p)` with
    `log(1 - p) = log(-expm1(log p))`, all in float64. `openers.py` finds them in the model's own answers.
-3. `AnswerMargin`: the log-likelihood of an answer that shows the behaviour against one that does not.
-4. `Classifier`: any differentiable function of a prompt's hidden states.
+3. `Alternatives`: the log odds that the answer does not begin as answers without the behaviour begin. To take a
+   behaviour away, this is the margin to lower: `Openers` falls too when an answer begins with nonsense, or with a
+   paraphrase that is no opener, but only the answers that are wanted bring this one down.
+4. `AnswerMargin`: the log-likelihood of an answer that shows the behaviour against one that does not.
+5. `Classifier`: any differentiable function of a prompt's hidden states.
 
 Positive margins mean the behaviour. Margins are measured in nats, in batches, with an intervention per prompt.
 """
@@ -118,6 +121,34 @@ class Openers(Margin):
         log_prob = torch.stack(_log_probs(subject, rows, hidden, start, self.tokens)).logsumexp(dim=0)
         log_prob = log_prob.clamp(max=_LARGEST_LOG_PROB)
         return log_prob - torch.log(-torch.expm1(log_prob))
+
+
+@dataclass(frozen=True)
+class Alternatives(Margin):
+    """The log odds that the answer begins with none of the openings that answers without the behaviour have.
+
+    Attributes:
+        openings: how the answers to P- begin and those to P+ rarely do; their shares are those of `Openers`, of P-
+            first.
+        behaviour: the openers of P+, where any tell the sides apart.
+
+    Example:
+        >>> Alternatives(Openers.of(((40, 41), (50,)))).openings.tokens
+        ((40, 41), (50,))
+    """
+
+    openings: Openers
+    behaviour: Openers | None = None
+
+    def rows(self, subject: Subject, prompt: Tokens, example: Example) -> tuple[Tokens, ...]:
+        """The prompt with each opening but its last token."""
+        return self.openings.rows(subject, prompt, example)
+
+    def value(
+        self, subject: Subject, rows: Sequence[Tokens], hidden: Sequence[Float[Tensor, "_ hidden"]], start: int
+    ) -> Float[Tensor, ""]:
+        """`log(1 - p) - log p`, p the probability that the answer begins with one of the openings."""
+        return -self.openings.value(subject, rows, hidden, start)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,9 @@
    more than its continuations are worth together. So no opener begins another, and none is longer than it must be.
    Beginnings that few answers to P+ have, or that are too common among those to P-, are no openers.
 3. Keep the most frequent ones and report the share of answers on either side that begin with one.
+
+The same with the sides exchanged gives the openings of answers without the behaviour (`find_alternatives`). They are
+many and short: answers to different requests begin differently.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from dataclasses import dataclass
 
 from neurodial.errors import MarginError, OptionError
 from neurodial.measurement.generate import Answer, generate
-from neurodial.measurement.margin import Openers
+from neurodial.measurement.margin import Alternatives, Openers
 from neurodial.measurement.options import Decoding
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
@@ -58,6 +61,10 @@ class OpenerSearch:
             )
 
 
+ALTERNATIVES = OpenerSearch(length=2, count=64, share=0.0, price=0.0, coverage=0.2)
+"""What counts as an opening of answers without the behaviour."""
+
+
 def find_openers(
     subject: Subject,
     contrast: Contrast,
@@ -72,10 +79,57 @@ def find_openers(
         MarginError: no opener separates the sides; the message shows the first words of both and the other margins.
     """
     search = search or OpenerSearch()
-    decoding = Decoding(max_new_tokens=search.length, system=system)
+    answers = opening_answers(subject, contrast, length=search.length, system=system, progress=progress)
+    return openers_of(subject, *answers, search=search)
+
+
+def opening_answers(
+    subject: Subject,
+    contrast: Contrast,
+    *,
+    length: int = OpenerSearch.length,
+    system: str | None = None,
+    progress: Progress = silent,
+) -> tuple[list[Answer], list[Answer]]:
+    """The first tokens of the greedy answers to P+ and to P-."""
+    decoding = Decoding(max_new_tokens=length, system=system)
     sides = [[example.prompt for example in side] for side in (contrast.positive, contrast.negative)]
     answers = generate(subject, [*sides[0], *sides[1]], decoding=decoding, progress=progress)
-    return openers_of(subject, answers[: len(sides[0])], answers[len(sides[0]) :], search=search)
+    return answers[: len(sides[0])], answers[len(sides[0]) :]
+
+
+def find_alternatives(
+    subject: Subject, contrast: Contrast, *, system: str | None = None, progress: Progress = silent
+) -> Alternatives:
+    """The openings of answers to P- that are rare among those to P+, and the openers of P+ where there are any.
+
+    Raises:
+        MarginError: too few answers to P- begin in a way of their own.
+    """
+    return alternatives_of(subject, *opening_answers(subject, contrast, system=system, progress=progress))
+
+
+def alternatives_of(subject: Subject, positive: Sequence[Answer], negative: Sequence[Answer]) -> Alternatives:
+    """The openings of the one side's answers that are rare on the other, and the other's openers where there are any.
+
+    Raises:
+        MarginError: there are too few openings.
+    """
+    try:
+        openings = openers_of(subject, negative, positive, search=ALTERNATIVES)
+    except MarginError as error:
+        raise MarginError(
+            "Answers to the negative prompts don't begin in ways of their own: they begin "
+            f"{_top(negative)}; those to the positive prompts {_top(positive)}.",
+            wanted=f"openings of at least {ALTERNATIVES.coverage:.0%} of the answers to negative prompts, rare on the "
+            "others",
+            fix="Take margin openers or answer; or check that the two sides of the prompts differ in the behaviour.",
+        ) from error
+    try:
+        behaviour = openers_of(subject, positive, negative)
+    except MarginError:
+        behaviour = None
+    return Alternatives(openings, behaviour)
 
 
 def openers_of(

@@ -10,8 +10,8 @@ from neurodial.attribution.methods import Dose
 from neurodial.circuit.circuit import Direction
 from neurodial.errors import PromptError
 from neurodial.measurement.divergence import own_answers
-from neurodial.measurement.margin import AnswerMargin, Margin, Openers
-from neurodial.measurement.openers import find_openers
+from neurodial.measurement.margin import Alternatives, AnswerMargin, Margin, Openers
+from neurodial.measurement.openers import find_alternatives, find_openers
 from neurodial.measurement.options import Decoding
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress
@@ -52,9 +52,14 @@ class Material:
     def report(self) -> dict[str, Any]:
         """The margin and the neutral prompts as plain values."""
         found: dict[str, Any] = {"margin": type(self.margin).__name__}
-        if isinstance(self.margin, Openers):
-            found["openers"] = list(self.margin.texts)
-            found["coverage"] = {"positive": self.margin.positive, "negative": self.margin.negative}
+        behaviour = _behaviour(self.margin)
+        if behaviour is not None:
+            found["openers"] = list(behaviour.texts)
+            found["coverage"] = {"positive": behaviour.positive, "negative": behaviour.negative}
+        if isinstance(self.margin, Alternatives):
+            openings = self.margin.openings
+            found["alternatives"] = list(openings.texts)
+            found["alternatives_coverage"] = {"positive": openings.negative, "negative": openings.positive}
         return {**found, "neutral": {**self.neutral, "showing_the_behaviour": self.showing}}
 
 
@@ -62,7 +67,7 @@ def gather(subject: Subject, pairs: PairSet, method: Dose, *, margin: Margin | N
     """Find the margin and let the model answer the neutral prompts.
 
     Raises:
-        MarginError: no opener separates the sides, or prompts lack answers.
+        MarginError: no opener or opening separates the sides, or prompts lack answers.
         PromptError: a split is missing, or too many neutral answers show the behaviour.
         OverlapError: a neutral prompt is a test prompt of the behaviour, or stands in two splits.
     """
@@ -71,7 +76,7 @@ def gather(subject: Subject, pairs: PairSet, method: Dose, *, margin: Margin | N
     if method.direction == "induce":
         about, other = other, about
     neutral = read_prompt_list(method.neutral)
-    costing, damage = neutral_splits(neutral)
+    costing, damage = (prompts[: method.passages] for prompts in neutral_splits(neutral))
     _refuse_test_prompts(pairs, neutral)
     margin = margin or _margin(subject, pairs, method, progress)
     decoding = Decoding(max_new_tokens=method.answer_tokens, batch_size=32, system=method.system)
@@ -102,13 +107,23 @@ def _margin(subject: Subject, pairs: PairSet, method: Dose, progress: Progress) 
     kind = pairs.behaviour.margin if method.margin == "behaviour" else method.margin
     if kind == "answer":
         return AnswerMargin()
-    return find_openers(subject, pairs.discovery, system=method.system, progress=progress)
+    leads_away = method.direction == "remove" and method.margin != "openers"
+    find = find_alternatives if leads_away else find_openers
+    return find(subject, pairs.discovery, system=method.system, progress=progress)
+
+
+def _behaviour(margin: Margin) -> Openers | None:
+    """The openers of the behaviour that a margin knows."""
+    if isinstance(margin, Alternatives):
+        return margin.behaviour
+    return margin if isinstance(margin, Openers) else None
 
 
 def _showing(margin: Margin, passages: Sequence[Passage]) -> float | None:
-    if not isinstance(margin, Openers):
+    behaviour = _behaviour(margin)
+    if behaviour is None:
         return None
-    shown = [margin.matches(passage.tokens[passage.prompt_length :]) for passage in passages]
+    shown = [behaviour.matches(passage.tokens[passage.prompt_length :]) for passage in passages]
     return sum(shown) / len(shown)
 
 
