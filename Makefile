@@ -20,7 +20,7 @@ export TRANSFORMERS_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check docs format bench setup-engines browser test-engines study-organism study-organism-float32 study-refusal clean
+.PHONY: help install demo test check docs format bench setup-engines browser test-engines study-organism study-organism-float32 study-organism-alternatives study-refusal clean
 
 help:
 	@echo 'make demo    the whole method on a small real model, offline; ends with demo/report.html (DEMO_FLAGS=--short)'
@@ -32,6 +32,7 @@ help:
 	@echo 'make setup-engines  llama.cpp and vLLM, each in an environment of its own, and a browser (some minutes, once)'
 	@echo 'make test-engines   the tests against real engines and in a real browser, which make test leaves out'
 	@echo 'make study-organism  every method on the refusal organism: dense grids, then answers at dial 1; resumable'
+	@echo 'make study-organism-alternatives  Dose pushed towards the other side, against comparators tuned on the same'
 	@echo 'make study-refusal  the frontier of refusal left against damage, resumable (STUDY_FLAGS=--plan: the token bill)'
 	@echo 'make clean   remove what the other targets wrote ($(VENV) stays)'
 
@@ -116,7 +117,7 @@ ORGANISM  := docs/results/organism
 ORGANISMS := cna cna-reference dose
 DISCOVER_cna           := --method cna
 DISCOVER_cna-reference := --method cna-reference
-DISCOVER_dose          := --method dose --budget 0.1
+DISCOVER_dose          := --method dose --budget 0.1 --margin openers
 
 $(ORGANISM)/%.circuit.json: | $(INSTALLED)
 	$(BIN)/neurodial discover demo --behaviour refusal $(DISCOVER_$*) --dtype bfloat16 -o $@
@@ -129,8 +130,17 @@ study-organism: $(ORGANISMS:%=$(ORGANISM)/%.circuit.json)
 	$(BIN)/python studies/paired.py $(ORGANISM)/frontier/answers -o $(ORGANISM)/paired.json
 
 study-organism-float32: $(INSTALLED)
-	$(BIN)/neurodial evaluate demo dose-float32=docs/results/demo/dose.circuit.json --force --dials 1 --dtype bfloat16 \
+	$(BIN)/neurodial evaluate demo dose-float32=$(ORGANISM)/dose-openers.circuit.json --force --dials 1 --dtype bfloat16 \
 	  --neutral 16 --over-refusal 20 --perplexity 8 --questions 60 --max-new-tokens 64 --batch-size 52 -o $(ORGANISM)/dose-float32
+
+# Pushed towards the openings of answers without the behaviour; comparators tuned on the same. Circuits from float32.
+$(ORGANISM)/dose-alternatives.circuit.json: | $(INSTALLED)
+	$(BIN)/neurodial discover demo --behaviour refusal --method dose --budget 0.1 --folds 0 -o $@
+
+study-organism-alternatives: $(ORGANISM)/dose-alternatives.circuit.json
+	$(BIN)/neurodial evaluate demo dose-0.03=docs/results/demo/dose.circuit.json dose-0.1=$< --force --dials 1 \
+	  --against caa,direction --dtype bfloat16 --neutral 16 --over-refusal 20 --perplexity 8 --questions 60 \
+	  --max-new-tokens 64 --batch-size 52 -o $(ORGANISM)/alternatives
 
 study-refusal: $(INSTALLED)
 	$(BIN)/python studies/frontier.py demo --behaviour refusal -o docs/results/refusal $(STUDY_FLAGS)

@@ -11,8 +11,8 @@ from neurodial.errors import MarginError
 from neurodial.intervention.scale import Scale
 from neurodial.intervention.steer import steer
 from neurodial.measurement.generate import Answer
-from neurodial.measurement.margin import AnswerMargin, Classifier, Openers, measure_margins
-from neurodial.measurement.openers import OpenerSearch, find_openers, openers_of
+from neurodial.measurement.margin import Alternatives, AnswerMargin, Classifier, Openers, measure_margins
+from neurodial.measurement.openers import OpenerSearch, alternatives_of, find_openers, openers_of
 from neurodial.model.subject import Subject
 from neurodial.model.tiny import TINY_FAMILIES, tiny_subject, tiny_tokenizer
 from neurodial.prompts.pairs import Contrast, Example
@@ -168,6 +168,29 @@ def test_no_opener_separates_the_sides():
     few = answers(subject, ["No"] * 2 + ["Yes it is so"] * 38)
     with pytest.raises(MarginError, match="best openers begin 5%"):
         openers_of(subject, few, same)
+
+
+def test_alternatives_are_the_other_sides_openings():
+    subject = tiny_subject()
+    refusing = answers(subject, ["I can't", "I can't", "I won't", "To do", "To go"])
+    helping = answers(subject, ["To do", "To go", "The way", "The sea", "I see", "A map"])
+    found = alternatives_of(subject, refusing, helping)
+    openings = {subject.tokenizer.decode(list(opening)) for opening in found.openings.tokens}
+    assert openings == {"Th"}, "To begins an answer on the other side too, and A one answer only"
+    assert found.openings.positive == pytest.approx(2 / 6)
+    assert found.behaviour is not None
+    assert all(text.startswith("I") for text in found.behaviour.texts)
+    with pytest.raises(MarginError, match=r"in ways of their own.*openings of at least 20%"):
+        alternatives_of(subject, refusing, refusing)
+
+
+@pytest.mark.parametrize("family", TINY_FAMILIES)
+def test_the_margin_of_alternatives_is_the_odds_against_the_openings(family):
+    subject = tiny_subject(family)
+    openings = Openers.of([(70,), (71, 72)])
+    plain = measure_margins(subject, openings, EXAMPLES)
+    found = measure_margins(subject, Alternatives(openings, Openers.of([(73,)])), EXAMPLES)
+    assert found == pytest.approx([-value for value in plain])
 
 
 def test_openers_are_found_in_the_models_own_answers():

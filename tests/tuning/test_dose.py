@@ -12,11 +12,12 @@ from neurodial.discovery import find as find_all
 from neurodial.errors import BudgetError, MarginError, OptionError, PromptError
 from neurodial.intervention.scale import Scale
 from neurodial.measurement.divergence import measure_divergence, own_answers
-from neurodial.measurement.margin import Classifier, Openers, measure_margins
+from neurodial.measurement.margin import Alternatives, Classifier, Openers, measure_margins
 from neurodial.measurement.options import Decoding
 from neurodial.model.tiny import tiny_subject
 from neurodial.prompts.pairs import Example
 from neurodial.provenance import sha256
+from neurodial.tuning import material
 
 LOGIT = Classifier(lambda hidden: hidden[-1, 3] * 2 - hidden[-1, 5])
 PAIRS = nd.PairSet.of(
@@ -212,8 +213,37 @@ def test_neutral_prompts_that_show_the_behaviour(find):
 def test_no_opener_tells_the_sides_apart(neutral):
     silent = tiny_subject()
     silent.model.lm_head.weight.data.zero_()  # every answer is the same
-    with pytest.raises(MarginError, match="No beginning of an answer tells the two sides apart"):
+    with pytest.raises(MarginError, match=r"don't begin in ways of their own.*Take margin openers or answer"):
         nd.discover(silent, PAIRS, method=Dose(neutral=neutral, answer_tokens=4))
+    with pytest.raises(MarginError, match="No beginning of an answer tells the two sides apart"):
+        nd.discover(silent, PAIRS, method=Dose(neutral=neutral, answer_tokens=4, margin="openers"))
+
+
+def test_removing_pushes_towards_the_other_sides_openings_and_inducing_towards_the_behaviours(
+    monkeypatch, subject, neutral
+):
+    openings, openers = Openers.of([(70,), (71,)]), Openers.of([(72, 73)])
+    monkeypatch.setattr(material, "find_alternatives", lambda *_, **__: Alternatives(openings, openers))
+    monkeypatch.setattr(material, "find_openers", lambda *_, **__: openers)
+
+    def kind(**options):
+        chosen = Dose(select=nd.Count(5), neutral=neutral, answer_tokens=6, folds=0, budget=0.02, **options)
+        return nd.discover(subject, PAIRS, method=chosen).origin.report
+
+    removing = kind()
+    assert removing["margin"] == kind(margin="alternatives")["margin"] == "Alternatives"
+    assert removing["measured"]["margin_change"] < 0
+    assert {"openers", "alternatives", "coverage", "alternatives_coverage"} <= removing.keys()
+    assert kind(margin="openers")["margin"] == kind(direction="induce")["margin"] == "Openers"
+    with pytest.raises(OptionError, match=r"leads away.*margin openers or answer to induce"):
+        Dose(margin="alternatives", direction="induce")
+
+
+def test_fewer_neutral_passages_are_answered(find):
+    assert find(budget=0.02, passages=2).origin.report["measured"]["tokens"] <= 2 * 7
+    assert find(budget=0.02, passages=2).rows != find(budget=0.02).rows
+    with pytest.raises(OptionError, match="passages is 0"):
+        Dose(passages=0)
 
 
 def test_whole_answers_as_the_margin(subject, neutral):

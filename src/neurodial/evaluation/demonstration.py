@@ -60,9 +60,9 @@ class Profile:
     options: Evaluation = field(
         default_factory=lambda: Evaluation(
             prompts=40,
-            neutral=12,
+            neutral=8,
             over_refusal=0,
-            perplexity=8,
+            perplexity=4,
             divergence_tokens=32,
             speed=False,
             decoding=Decoding(max_new_tokens=32, batch_size=40),
