@@ -47,6 +47,13 @@ def test_a_dosed_circuit_says_what_it_does(files, capsys):
     assert saved["report"]["measured"]["divergence"] <= 0.02
 
 
+def test_fewer_passages_and_another_margin_reach_the_method(files):
+    run(files, budget=0.02, passages=2, folds=0)
+    saved = json.loads((files / "found.circuit.json").read_text())
+    assert (saved["method"]["passages"], saved["method"]["margin"]) == (2, "answer")
+    assert saved["report"]["measured"]["tokens"] <= 2 * 49  # an answer of 48 tokens and its end
+
+
 def test_no_limit_is_said_with_inf(files, capsys):
     run(files, budget=float("inf"), direction="induce", folds=0)
     assert "dial 1 means induce" in capsys.readouterr().out

@@ -58,17 +58,12 @@ def check(subject, found):
         torch.testing.assert_close(found[number, :length], alone(subject, number), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_row_is_as_if_run_by_itself(family):
-    subject = shared(family)
-    with row_slots(subject, EACH) as (steering, slots):
-        found = row_states(subject, steering, Rows(padded(), slots, PROMPTS))
-    check(subject, found)
-
-
-@pytest.mark.parametrize("family", SLIDING)
-def test_also_where_the_window_is_shorter_than_the_beginning(family):
-    subject = sliding(family)
+@pytest.mark.parametrize(
+    ("make", "family"), [*((shared, family) for family in FAMILIES), *((sliding, family) for family in SLIDING)]
+)
+def test_every_row_is_as_if_run_by_itself(make, family):
+    """Also where attention's window is shorter than the beginning."""
+    subject = make(family)
     with row_slots(subject, EACH) as (steering, slots):
         found = row_states(subject, steering, Rows(padded(), slots, PROMPTS))
     check(subject, found)
@@ -100,7 +95,7 @@ def test_steering_of_the_callers_sees_whole_rows():
     subject = shared()
     outer = Scale(CIRCUIT, 1.0, when="generated")
     with steer(subject, outer):
-        found = row_states(subject, None, Rows(padded(), (), PROMPTS))
+        found = row_states(subject, None, Rows(padded(), [0] * len(ENDS), PROMPTS))
         plain = hidden_states(subject, padded())
     torch.testing.assert_close(found, plain, rtol=0, atol=0)
 

@@ -68,8 +68,8 @@ def log_likelihoods(
     with row_slots(subject, each) as (steering, slots), progress("scoring texts", len(passages)) as advance:
         for batch in batches(sequences, pad=pad_id(subject), budget=budget):
             prompts = [passages[row].prompt_length for row in batch.rows]
-            chosen = [slots[row] for row in batch.rows] if steering is not None else []
-            hidden = row_states(subject, steering, Rows(batch.tokens, chosen, prompts))
+            rows = Rows(batch.tokens, [slots[row] for row in batch.rows], prompts)
+            hidden = row_states(subject, steering, rows)
             for place, row in enumerate(batch.rows):
                 passage = passages[row]
                 answer = torch.tensor(passage.tokens[passage.prompt_length :], device=hidden.device)

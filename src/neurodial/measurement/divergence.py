@@ -149,7 +149,7 @@ def measure_divergence(
             states = []
             for slot in slots:
                 prompts = [passage.prompt_length for passage in chosen]
-                rows = Rows(batch.tokens, [slot] * len(chosen) if steering is not None else [], prompts)
+                rows = Rows(batch.tokens, [slot] * len(chosen), prompts)
                 states.append(_scored(row_states(subject, steering, rows), chosen))
             sums[:, list(batch.rows)] = _kl_sums(subject, states, chosen)
             advance(len(batch.rows))

@@ -271,8 +271,7 @@ def measure_margins(
     with row_slots(subject, each) as (steering, slots), progress("measuring margins", len(groups)) as advance:
         for batch in group_batches(groups, pad=pad_id(subject), budget=budget):
             owners = [batch.groups[owner] for owner in batch.owners]
-            chosen = [slots[number] for number in owners] if steering is not None else []
-            rows = Rows(batch.tokens, chosen, [len(prompts[number]) for number in owners])
+            rows = Rows(batch.tokens, [slots[number] for number in owners], [len(prompts[number]) for number in owners])
             hidden = row_states(subject, steering, rows)
             for place, number in enumerate(batch.groups):
                 states = [hidden[row, : batch.lengths[row]] for row in batch.rows_of(place)]

@@ -28,9 +28,9 @@ def one_each(under: Under, count: int) -> list[Intervention | None]:
 
 @contextmanager
 def row_slots(subject: Subject, each: Sequence[Intervention | None]) -> Iterator[tuple[Steering | None, list[int]]]:
-    """One slot per different intervention, and the slot of each prompt; no steering where there is none."""
+    """One slot per different intervention, and the slot of each prompt; no steering and slot 0 where there is none."""
     if all(intervention is None for intervention in each):
-        yield None, []
+        yield None, [0] * len(each)
         return
     plain = Together(())
     found: list[Intervention] = []

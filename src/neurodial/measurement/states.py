@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from neurodial.activations.batches import common_prefix
 from neurodial.intervention.steer import Steering
 from neurodial.model.head import hidden_states
 from neurodial.model.hooks import watchers
@@ -29,7 +30,7 @@ class Rows:
 
     Attributes:
         tokens: token ids, padded on the right.
-        slots: the slot of each row; empty without steering.
+        slots: the slot of each row, as `row_slots` gave it.
         prompts: length of each row's prompt.
     """
 
@@ -50,11 +51,11 @@ def row_states(subject: Subject, steering: Steering | None, rows: Rows) -> Float
     Example:
         >>> from neurodial.model.tiny import tiny_subject
         >>> tokens = torch.tensor([[*range(9), 3], [*range(9), 4]])
-        >>> tuple(row_states(tiny_subject(), None, Rows(tokens, (), (10, 10))).shape)
+        >>> tuple(row_states(tiny_subject(), None, Rows(tokens, (0, 0), (10, 10))).shape)
         (2, 10, 16)
     """
-    distinct = sorted(set(rows.slots)) or [0]
-    shared = min(_shared(rows.tokens), *rows.prompts)
+    distinct = sorted(set(rows.slots))
+    shared = min(common_prefix(rows.tokens.tolist()), rows.tokens.shape[1] - 1, *rows.prompts)
     pays = shared >= SHORTEST_SHARED and len(rows.tokens) > len(distinct)
     if not pays or _is_steered_elsewhere(subject, steering):
         _say(steering, rows.slots, rows.prompts)
@@ -62,7 +63,7 @@ def row_states(subject: Subject, steering: Steering | None, rows: Rows) -> Float
     tokens = rows.tokens.to(subject.device)
     _say(steering, distinct, [shared] * len(distinct))
     begun: Any = subject.decoder(input_ids=tokens[:1, :shared].expand(len(distinct), -1), use_cache=True)
-    origin = torch.tensor([distinct.index(slot) for slot in rows.slots] or [0] * len(tokens), device=subject.device)
+    origin = torch.tensor([distinct.index(slot) for slot in rows.slots], device=subject.device)
     begun.past_key_values.batch_select_indices(origin)
     _say(steering, rows.slots, rows.prompts)
     ended: Any = subject.decoder(input_ids=tokens[:, shared:], past_key_values=begun.past_key_values, use_cache=True)
@@ -73,13 +74,6 @@ def _say(steering: Steering | None, slots: Sequence[int], prompts: Sequence[int]
     if steering is not None:
         steering.assign(slots)
         steering.mark_prompts(prompts)
-
-
-def _shared(tokens: Int[Tensor, "row token"]) -> int:
-    """How many tokens all rows begin with; at least one is left."""
-    same = (tokens == tokens[0]).all(dim=0)
-    differing = (~same).nonzero()
-    return min(int(differing[0]) if len(differing) else tokens.shape[1], tokens.shape[1] - 1)
 
 
 def _is_steered_elsewhere(subject: Subject, steering: Steering | None) -> bool:

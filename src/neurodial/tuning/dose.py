@@ -145,8 +145,7 @@ def _searched(
         change, divergence = _first_order(trade, costs, path.rows_at(strength))
         if goal.target is None:
             return goal.budget is None or divergence < goal.budget
-        sign = 1.0 if goal.direction == "remove" else -1.0
-        return sign * (before + change - goal.target) > 0
+        return goal.lack_at(before + change) > 0
 
     return search(path.low, path.high, measure(path), goal, guess=crossing(falls_short, path.low, path.high))
 

@@ -66,8 +66,12 @@ class Goal:
 
     def lack(self, trial: Trial) -> float:
         """How far the margin is from the target (from 0 where there is none); less is better."""
+        return self.lack_at(trial.margin)
+
+    def lack_at(self, margin: float) -> float:
+        """The same for a margin, such as a predicted one."""
         sign = 1.0 if self.direction == "remove" else -1.0
-        return sign * (trial.margin - (self.target or 0.0))
+        return sign * (margin - (self.target or 0.0))
 
 
 _CLOSE = 0.9  # of a budget, that counts as spent
