@@ -30,13 +30,14 @@ from neurodial.model.load import load
 from neurodial.model.subject import Subject
 from neurodial.prompts.behaviours import read_prompt_list
 from neurodial.prompts.render import render
+from neurodial.serve.address import listen
 from neurodial.serve.app import application
 from neurodial.serve.engine import Engine
 from neurodial.serve.metrics import Metrics
 from neurodial.serve.names import Catalogue, Served
 from neurodial.serve.options import ServerOptions
 from neurodial.serve.request import Finished, Request
-from neurodial.serve.run import Server, listen
+from neurodial.serve.run import Server
 
 CLIENTS = 16
 CIRCUIT = Path(__file__).parents[1] / "docs" / "results" / "demo" / "refusal.circuit.json"

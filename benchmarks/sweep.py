@@ -31,7 +31,7 @@ def main() -> None:
     def sweep(batch_size: int) -> object:
         return generate(subject, asked, under=under, decoding=Decoding(max_new_tokens=TOKENS, batch_size=batch_size))
 
-    seconds = interleaved({"shared_batches": lambda: sweep(len(asked)), "one_by_one": lambda: sweep(1)}, rounds=3)
+    seconds = interleaved({"shared_batches": lambda: sweep(len(asked)), "one_by_one": lambda: sweep(1)}, rounds=2)
     result: dict[str, object] = {
         "model": "SmolLM2-135M-Instruct, float32",
         "answers": len(asked),

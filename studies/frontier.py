@@ -1,13 +1,16 @@
-"""Behaviour left against damage: selections crossed with dosings, and the other ways to remove a behaviour.
+"""Behaviour left against damage: Dose, CNA, effect alone, random neurons, activation addition, directional ablation.
 
-1. Material from the discovery split (a seeded share of it): openers, effect, cost, CNA's scores.
-2. Each selection, number of neurons and dosing is dialled on the development split to each budget of damage.
-3. What was found is measured on the test split: divergence on neutral answers, margins, and at one budget the
-   behaviour's rate in generated answers, by the behaviour's own detector.
+1. Found in float32 from the discovery split, of which each seed takes its share: margin, effect, cost, scores, vectors.
+2. Each method goes as far as each budget of damage allows, by measuring on the development split: the same line search
+   for all. Methods of the residual stream also choose layer (and token) there, with the first seed; further seeds take
+   that place with vectors of their own.
+3. On the test split: divergence on neutral answers and margins for every row; at one budget also whole answers, by the
+   behaviour's own detector. Measured in the --dtype given, as models are served.
 
-Every finished row is in rows.jsonl and is not computed again. The token bill comes first; --plan prints only that.
+Every finished row is in rows.jsonl (its answers in answers.jsonl) and is not computed again. The token bill comes
+first; --plan prints only that.
 
-Run: python studies/frontier.py demo --behaviour refusal -o docs/results/refusal
+Run: python studies/frontier.py demo --behaviour refusal -o docs/results/behaviours/refusal
 """
 
 from __future__ import annotations
@@ -15,294 +18,308 @@ from __future__ import annotations
 import argparse
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
+from routes import DOSINGS, LARGEST_FULL, SELECTIONS, TOGETHER, VECTORS, Route, Source
 
-from neurodial.attribution.cna import attribute
-from neurodial.attribution.cost import Sampling, cost, quadratic_cost
-from neurodial.attribution.dose import Bounds, DosePath, Trade, closed_path, full_path, uniform_path
-from neurodial.attribution.effect import effect, effect_scores
-from neurodial.attribution.methods import CNA, Dose
-from neurodial.circuit.circuit import Circuit
-from neurodial.circuit.select import Count
-from neurodial.evaluation.comparators.methods import Comparison, comparators
-from neurodial.evaluation.comparators.tuning import Bench
-from neurodial.evaluation.detectors.base import Exchange
+from neurodial.attribution.cost import Cost, Sampling, cost
+from neurodial.attribution.methods import Dose
+from neurodial.errors import BudgetError
+from neurodial.evaluation.detectors.base import Exchange, tally
 from neurodial.evaluation.detectors.registry import detector
 from neurodial.evaluation.statistics import wilson
 from neurodial.files import write_atomic
 from neurodial.intervention.base import Intervention
-from neurodial.intervention.scale import Scale
 from neurodial.measurement.divergence import measure_divergence, own_answers
 from neurodial.measurement.generate import generate
 from neurodial.measurement.margin import measure_margins
 from neurodial.measurement.options import Decoding
+from neurodial.measurement.single import single_neuron
 from neurodial.model.load import load
+from neurodial.model.subject import Subject
 from neurodial.progress import silent
 from neurodial.prompts.behaviours import read_prompt_list
 from neurodial.prompts.pairs import Contrast, Example, PairSet, prompt_text
+from neurodial.prompts.passage import Passage
 from neurodial.provenance import versions
-from neurodial.tuning.material import gather
+from neurodial.tuning.material import Material, gather
 from neurodial.tuning.search import Goal, Trial, search
 
-SELECTIONS = ("cna", "cna-standardised", "effect", "ratio", "random")
-DOSINGS = ("zero", "uniform", "closed", "full")
-LARGEST_FULL = 200  # neurons; a joint curvature of more is not worth its time
+FINALISTS = 3  # places in the residual stream whose strength is searched
 
 
 @dataclass(frozen=True, order=True)
 class Key:
-    """Which row: how neurons are chosen, how they are dosed, how many, for which budget, from which prompts."""
+    """Which row: the method, how its neurons are dosed, how many, for which budget, from which prompts."""
 
-    selection: str
+    method: str
     dosing: str
     count: int
     budget: float
     seed: int
 
+    @property
+    def way(self) -> tuple[str, str, int]:
+        """What all budgets and seeds have in common."""
+        return self.method, self.dosing, self.count
 
-class Study:
-    """One behaviour on one model, with one seed of discovery prompts."""
 
-    def __init__(self, arguments: argparse.Namespace, subject: Any, seed: int) -> None:
-        self.arguments, self.subject, self.seed = arguments, subject, seed
-        whole = PairSet.read(arguments.behaviour)
+class Common:
+    """What all seeds share: the models, the neutral answers, the cost, and the places chosen in the residual stream."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.arguments = arguments
+        self.pairs = PairSet.read(arguments.behaviour)
+        self.exact = load(arguments.model, adapter=arguments.adapter)
+        self.served: Subject = (
+            self.exact
+            if arguments.dtype == "float32"
+            else load(arguments.model, adapter=arguments.adapter, dtype=arguments.dtype)
+        )
+        self.options = Dose(x_max=arguments.x_max, draws=arguments.draws, passages=arguments.passages)
+        self.places: dict[str, dict[str, Any]] = {}
+
+    @cached_property
+    def material(self) -> Material:
+        """Margin and neutral answers, from the whole discovery split."""
+        return gather(self.exact, self.pairs, self.options, margin=None, progress=silent)
+
+    @cached_property
+    def costs(self) -> Cost:
+        """Of every neuron; it knows nothing of the behaviour."""
+        return cost(self.exact, self.material.costing, sampling=Sampling(self.options.draws, 0))
+
+    @cached_property
+    def development(self) -> tuple[Example, ...]:
+        """The development prompts that strengths are searched on."""
+        return self.pairs.development.positive[: self.arguments.development]
+
+    @cached_property
+    def test(self) -> tuple[tuple[Passage, ...], list[Example]]:
+        """Neutral answers, and the prompts that show the behaviour."""
+        neutral = list(read_prompt_list(self.options.neutral).split("test"))[: self.arguments.neutral]
+        decoding = Decoding(max_new_tokens=self.options.answer_tokens, batch_size=32)
+        passages = own_answers(self.served, neutral, decoding=decoding)
+        return tuple(passages), list(self.pairs.test.positive[: self.arguments.prompts])
+
+    def trials(self, route: Route, strengths: Sequence[float]) -> list[Trial]:
+        """Strengths of a route, measured on the development split."""
+        built = [route.build(strength) for strength in strengths]
+        divergences = measure_divergence(self.served, self.material.damage, built)
+        under = [one for one in built for _ in self.development]
+        margins = measure_margins(self.served, self.material.margin, [*self.development] * len(built), under=under)
+        size = len(self.development)
+        return [
+            Trial(strength, (), divergence.mean, divergence.standard_error, fmean(margins[n * size : (n + 1) * size]))
+            for n, (strength, divergence) in enumerate(zip(strengths, divergences, strict=True))
+        ]
+
+
+class Seed:
+    """The study from one seed's share of the discovery prompts."""
+
+    def __init__(self, common: Common, seed: int) -> None:
+        self.common, self.seed = common, seed
         generator = random.Random(seed)
-        sides = [self._share(side, generator) for side in (whole.discovery.positive, whole.discovery.negative)]
-        tuning = whole.development
-        if arguments.development:
-            tuning = Contrast(tuning.positive[: arguments.development], tuning.negative[: arguments.development])
-        self.pairs = PairSet(whole.behaviour, (Contrast(*sides), tuning, whole.test))
-        self.known: dict[tuple[str, str, int], dict[float, Trial]] = {}
-        self.options = Dose(x_max=arguments.x_max, draws=arguments.draws, seed=seed)
+        whole = common.pairs.discovery
+        share = [
+            tuple(generator.sample(list(side), max(1, round(len(side) * common.arguments.share))))
+            for side in (whole.positive, whole.negative)
+        ]
+        pairs = replace(common.pairs, splits=(Contrast(*share), *common.pairs.splits[1:]))
+        margin, costing = common.material.margin, common.material.costing
+        self.source = Source(common.exact, pairs, margin, costing, common.costs, common.options.x_max, seed)
+        self.known: dict[tuple[object, ...], dict[float, Trial]] = {}
 
-    def _share(self, side: tuple[Example, ...], generator: random.Random) -> tuple[Example, ...]:
-        count = max(1, round(len(side) * self.arguments.share))
-        return tuple(generator.sample(list(side), count))
+    def routes(self, key: Key) -> list[Route]:
+        """The routes of a row: one, or the best places in the residual stream."""
+        if key.method not in VECTORS:
+            return [self.source.neurons(key.method, key.dosing, key.count)]
+        routes = self.source.vectors(key.method)
+        if key.method in self.common.places:
+            return [one for one in routes if one.details == self.common.places[key.method]]
+        margins: list[float] = []
+        development = self.common.development[: self.common.arguments.coarse]
+        for start in range(0, len(routes), TOGETHER):
+            under = [one.build(1.0) for one in routes[start : start + TOGETHER] for _ in development]
+            examples = [*development] * (len(under) // len(development))
+            margins += measure_margins(self.common.served, self.source.margin, examples, under=under)
+        size = len(development)
+        means = [fmean(margins[n * size : (n + 1) * size]) for n in range(len(routes))]
+        return [routes[n] for n in sorted(range(len(routes)), key=means.__getitem__)[:FINALISTS]]
 
-    @cached_property
-    def material(self) -> Any:
-        found = gather(self.subject, self.pairs, self.options, margin=None, progress=silent)
-        return replace(found, damage=found.damage[: self.arguments.development or None])
+    def find(self, key: Key) -> tuple[Intervention, dict[str, Any]]:
+        """What a row puts on the model, and what is worth keeping about it.
 
-    @cached_property
-    def trade(self) -> Trade:
-        moments = effect(self.subject, self.material.margin, self.pairs.discovery.positive)
-        costs = cost(self.subject, self.material.costing, sampling=Sampling(self.options.draws, self.seed))
-        return Trade.of(effect_scores(moments, self.subject.sites), costs.scores)
+        Raises:
+            BudgetError: even the smallest strength costs more than the budget.
+        """
+        if key.method == "single":
+            found = single_neuron(self.common.exact, self.source.pairs)
+            return found.best.pin, {"neuron": list(found.best.candidate.neuron), "value": found.best.value}
+        results = []
+        for route in self.cached(key):
+            goal = Goal(key.budget or None, None)
+            try:
+                best, _ = search(route.low, route.high, self.measurer(key, route), goal, rounds=3)
+            except BudgetError:
+                continue
+            results.append((best, route))
+        if not results:
+            raise BudgetError(f"{key} costs more than its budget.", wanted="a greater budget")
+        best, route = min(results, key=lambda pair: pair[0].margin)
+        if key.method in VECTORS and key.budget == self.common.arguments.generate:
+            self.common.places.setdefault(key.method, route.details)
+        details = {"strength": best.strength, "margin": best.margin, "divergence": best.divergence, **route.details}
+        return route.build(best.strength), {"development": details}
 
-    @cached_property
-    def contrastive(self) -> dict[str, torch.Tensor]:
-        found = {}
-        for name, score in (("cna", "delta"), ("cna-standardised", "standardised")):
-            method = CNA(score=score, folds=0)
-            result = attribute(self.subject, self.pairs.discovery, method)
-            kept = result.scores.flat().abs()
-            places = [self._place(neuron) for neuron in result.universal]
-            kept[places] = -1.0
-            found[name] = kept
-        return found
+    def cached(self, key: Key) -> list[Route]:
+        """The routes of all budgets of a row."""
+        found = self.__dict__.setdefault("_routes", {})
+        if key.way not in found:
+            found[key.way] = self.routes(key)
+        return list(found[key.way])
 
-    def _place(self, neuron: Any) -> int:
-        return sum(self.subject.widths[: neuron.layer]) + int(neuron.index)
+    def measurer(self, key: Key, route: Route) -> Callable[[Sequence[float]], list[Trial]]:
+        """Measures strengths; those of another budget are not measured again."""
+        known = self.known.setdefault((*key.way, *sorted(route.details.items())), {})
 
-    def places(self, selection: str, count: int) -> list[int]:
-        """Places of the neurons that a selection takes."""
-        if selection == "random":
-            return random.Random(self.seed).sample(range(self.subject.neurons), count)
-        values = {
-            "effect": lambda: self.trade.effect,
-            "ratio": lambda: self.trade.ratio,
-        }.get(selection, lambda: self.contrastive[selection])()
-        return [int(place) for place in values.sort(descending=True, stable=True).indices[:count]]
-
-    def path(self, key: Key) -> DosePath:
-        """The path of doses of a row."""
-        bounds = Bounds(self.options.x_max)
-        places = self.places(key.selection, key.count)
-        rows = [self.trade.row(place, 1.0) for place in places]
-        if key.dosing == "zero":
-            return DosePath(1.0, 1.0, lambda strength: tuple(row._replace(dose=strength) for row in rows))
-        if key.dosing == "uniform":
-            return uniform_path(rows, bounds)
-        if key.dosing == "closed":
-            among = None if key.selection == "ratio" else places
-            return closed_path(self.trade, Count(key.count), bounds, among=among)
-        neurons = [row.neuron for row in rows]
-        sampling = Sampling(4 * self.options.draws, self.seed)
-        fisher = quadratic_cost(self.subject, self.material.costing, neurons, sampling=sampling)
-        return full_path(self.trade, places, fisher, bounds)
-
-    def development(self, key: Key, path: DosePath) -> Callable[[Any], list[Trial]]:
-        """Measures strengths on the development split; those of another budget are not measured again."""
-        about, _ = self.material.development
-        known = self.known.setdefault((key.selection, key.dosing, key.count), {})
-
-        def measure(strengths: Any) -> list[Trial]:
+        def measure(strengths: Sequence[float]) -> list[Trial]:
             fresh = [strength for strength in strengths if strength not in known]
-            known.update((trial.strength, trial) for trial in measure_fresh(fresh))
+            if fresh:
+                known.update((trial.strength, trial) for trial in self.common.trials(route, fresh))
             return [known[strength] for strength in strengths]
-
-        def measure_fresh(strengths: Any) -> list[Trial]:
-            if not strengths:
-                return []
-            rows = [path.rows_at(strength) for strength in strengths]
-            scales = [Scale(Circuit.of(found)) for found in rows]
-            divergences = measure_divergence(self.subject, self.material.damage, scales)
-            under = [scale for scale in scales for _ in about]
-            margins = measure_margins(self.subject, self.material.margin, list(about) * len(scales), under=under)
-            means = [sum(margins[n * len(about) : (n + 1) * len(about)]) / len(about) for n in range(len(scales))]
-            return [
-                Trial(strength, found, divergence.mean, 0.0, mean)
-                for strength, found, divergence, mean in zip(strengths, rows, divergences, means, strict=True)
-            ]
 
         return measure
 
-    def comparator(self, key: Key) -> tuple[Intervention, dict[str, Any]]:
-        """Activation addition or directional ablation, chosen within the budget on the development split."""
-        bench = Bench(
-            self.subject,
-            self.material.margin,
-            self.material.development[0],
-            self.material.damage,
-            limit=key.budget,
-        )
-        comparison = Comparison(self.subject, self.pairs.discovery, self.pairs.behaviour, bench)
-        [found] = comparators(key.selection, comparison)
-        assert found.intervention is not None  # noqa: S101  # only a system prompt has none
-        return found.intervention, found.details
-
-    def find(self, key: Key) -> tuple[Intervention, dict[str, Any]]:
-        """What a row puts on the model, and what is worth keeping about it."""
-        if key.dosing == "-":
-            return self.comparator(key)
-        path = self.path(key)
-        goal = Goal(None if key.dosing == "zero" else key.budget, None)
-        best, trials = search(path.low, path.high, self.development(key, path), goal)
-        doses = sorted(abs(row.dose) for row in best.rows)
-        return Scale(Circuit.of(best.rows)), {
-            "development": {"divergence": best.divergence, "margin": best.margin},
-            "doses": {"mean": sum(doses) / len(doses), "largest": doses[-1]},
-            "trials": [[trial.strength, trial.divergence, trial.margin] for trial in trials],
-        }
-
-    @cached_property
-    def test(self) -> tuple[Any, list[Example], list[Example]]:
-        neutral = list(read_prompt_list(self.options.neutral).split("test"))[: self.arguments.neutral]
-        decoding = Decoding(max_new_tokens=self.options.answer_tokens, batch_size=32)
-        test = self.pairs.test
-        limit = self.arguments.prompts
-        passages = own_answers(self.subject, neutral, decoding=decoding)
-        return passages, list(test.positive[:limit]), list(test.negative[:limit])
-
     def measure(self, key: Key, intervention: Intervention | None) -> dict[str, Any]:
         """A row's numbers on the test split."""
-        passages, positive, negative = self.test
-        margins = [
-            measure_margins(self.subject, self.material.margin, side, under=intervention)
-            for side in (positive, negative)
-        ]
-        found: dict[str, Any] = {"margins": margins}
+        passages, examples = self.common.test
+        served, margin = self.common.served, self.source.margin
+        found: dict[str, Any] = {"margins": measure_margins(served, margin, examples, under=intervention)}
         if intervention is not None:
-            [divergence] = measure_divergence(self.subject, passages, [intervention])
-            found["divergence"] = divergence.mean
-            found["divergence_standard_error"] = divergence.standard_error
+            [divergence] = measure_divergence(served, passages, [intervention])
+            found |= {"divergence": divergence.mean, "standard_error": divergence.standard_error}
             found["tokens"] = divergence.tokens
-        if key.budget == self.arguments.generate:
-            found |= self.rates(intervention, positive, negative)
+        if key.budget in (0, self.common.arguments.generate) and key.dosing in self.common.arguments.answered:
+            found |= self.rates(intervention, examples)
         return found
 
-    def rates(
-        self, intervention: Intervention | None, positive: list[Example], negative: list[Example]
-    ) -> dict[str, Any]:
-        """How often generated answers show the behaviour."""
-        examples = [*positive, *negative]
-        decoding = Decoding(max_new_tokens=self.arguments.tokens, batch_size=32)
+    def rates(self, intervention: Intervention | None, examples: list[Example]) -> dict[str, Any]:
+        """How often generated answers show the behaviour, or are no answers."""
+        decoding = Decoding(max_new_tokens=self.common.arguments.tokens, batch_size=52)
         prompts = [example.prompt for example in examples]
-        answers = generate(self.subject, prompts, under=intervention, decoding=decoding)
-        judge = detector(self.pairs.behaviour.detector)
-        exchanges = [Exchange(prompt_text(answer.prompt), answer.text) for answer in answers]
-        shown = [verdict.label == "shown" for verdict in judge.judge(exchanges)]
-        sides = {"positive": shown[: len(positive)], "negative": shown[len(positive) :]}
-        return {
-            "shown": {side: [int(one) for one in each] for side, each in sides.items()},
-            "rates": {side: asdict(wilson(sum(each), len(each))) for side, each in sides.items()},
-            "answers": [answer.text for answer in answers],
-        }
+        answers = generate(self.common.served, prompts, under=intervention, decoding=decoding)
+        verdicts = detector(self.common.pairs.behaviour.detector).judge(
+            [Exchange(prompt_text(answer.prompt), answer.text) for answer in answers]
+        )
+        counts = tally(verdicts)
+        shown = wilson(counts["shown"], len(verdicts))
+        labels = [verdict.label for verdict in verdicts]
+        return {"shown": asdict(shown), "labels": labels, "answers": [answer.text for answer in answers]}
 
 
 def keys(arguments: argparse.Namespace) -> Iterator[Key]:
-    """Every row of the study, the unsteered model first."""
+    """Every row of the study, what matters most first."""
+    main, largest = arguments.count, arguments.generate
+    budgets = [largest, *(budget for budget in arguments.budgets if budget != largest)]
+    first = arguments.seeds[0]
+    yield Key("none", "-", 0, 0.0, first)
     for seed in arguments.seeds:
-        yield Key("none", "-", 0, arguments.generate, seed)
-        for budget in arguments.budgets:
-            for method in arguments.against:
+        for budget in budgets:
+            yield Key("dose", "closed", main, budget, seed)
+            yield Key("cna", "uniform", main, budget, seed)
+            if budget == largest:
+                yield Key("cna", "zero", main, 0.0, seed)
+            for method in VECTORS:
                 yield Key(method, "-", 0, budget, seed)
-            for count in arguments.counts:
-                for selection in arguments.selections:
-                    for dosing in arguments.dosings:
-                        once = dosing == "zero" and budget != arguments.generate
-                        if not once and not (dosing == "full" and count > LARGEST_FULL):
-                            yield Key(selection, dosing, count, budget, seed)
+            yield Key("effect", "uniform", main, budget, seed)
+            yield Key("random", "uniform", main, budget, seed)
+    yield Key("single", "-", 1, 0.0, first)
+    yield Key("cna-reference", "zero", 1600, 0.0, first)
+    for count in arguments.counts:  # sparsity
+        for method, dosing in (("dose", "closed"), ("cna", "uniform"), ("effect", "uniform")):
+            yield Key(method, dosing, count, largest, first)
+    for seed in arguments.seeds if arguments.credit else ():
+        for method in SELECTIONS:
+            for dosing in DOSINGS:
+                if not (dosing == "full" and main > LARGEST_FULL):
+                    yield Key(method, dosing, main, 0.0 if dosing == "zero" else largest, seed)
 
 
-def bill(arguments: argparse.Namespace, rows: list[Key]) -> str:
-    """What the study will cost in tokens, before anything is loaded. Assumed: prompts of 40 tokens, run twice each."""
+def bill(arguments: argparse.Namespace, rows: Sequence[Key]) -> str:
+    """What the study will cost in tokens, before anything is loaded. Assumed: prompts of 40 tokens, 9 trials a way."""
     prompt, answer = 40, Dose().answer_tokens
-    pairs = PairSet.read(arguments.behaviour)
-    neutral = read_prompt_list(Dose().neutral)
-    development = len(neutral.split("development")) * (prompt + answer) + 2 * len(pairs.development.positive) * prompt
-    test = arguments.neutral * (prompt + answer) + 2 * 2 * arguments.prompts * prompt
-    tuned = [key for key in rows if key.dosing in {"uniform", "closed", "full"}]
-    searched = 4 * len(tuned) + 6 * len({(key.selection, key.dosing, key.count, key.seed) for key in tuned})
-    generated = sum(2 * arguments.prompts * (prompt + arguments.tokens) for k in rows if k.budget == arguments.generate)
-    total = searched * development + len(rows) * test + generated
+    trial = arguments.passages * (prompt + answer) + 2 * arguments.development * prompt
+    test = arguments.neutral * (prompt + answer) + 2 * arguments.prompts * prompt
+    ways = len({(row.way, row.seed) for row in rows if row.budget})
+    answered = sum(row.budget in (0, arguments.generate) for row in rows)
+    generated = answered * arguments.prompts * (prompt + arguments.tokens)
+    total = 9 * ways * trial + len(rows) * test + generated
     return (
-        f"{len(rows)} rows: {searched} trials of {development} tokens, {len(rows)} tests of {test}, "
+        f"{len(rows)} rows: {9 * ways} trials of {trial} tokens, {len(rows)} tests of {test}, "
         f"{generated} tokens generated or read for it: about {total / 1e6:.1f} million tokens"
     )
 
 
 def main() -> None:
     arguments = parsed()
-    rows = list(keys(arguments))
+    rows = list(dict.fromkeys(keys(arguments)))
     print(bill(arguments, rows))
     if arguments.plan:
         return
     torch.set_num_threads(arguments.threads)
+    arguments.output.mkdir(parents=True, exist_ok=True)
     target = arguments.output / "rows.jsonl"
     lines = target.read_text(encoding="utf-8").splitlines() if target.exists() else []
-    done = {Key(**json.loads(line)["key"]) for line in lines}
-    subject = load(arguments.model, adapter=arguments.adapter)
-    studies: dict[int, Study] = {}
+    done = {Key(**row["key"]): row for row in map(json.loads, lines)}
+    common, seeds = Common(arguments), {}
+    for row in done.values():  # places chosen before an interruption
+        key = row["key"]
+        if key["method"] in VECTORS and key["budget"] == arguments.generate and "development" in row:
+            names = ("layer", "token")
+            place = {name: row["development"][name] for name in names if name in row["development"]}
+            common.places.setdefault(key["method"], place)
     for number, key in enumerate(rows, start=1):
         if key in done:
             continue
-        study = studies.setdefault(key.seed, Study(arguments, subject, key.seed))
-        intervention, details = (None, {}) if key.selection == "none" else study.find(key)
-        row = {"key": asdict(key), **details, "test": study.measure(key, intervention)}
+        study = seeds.setdefault(key.seed, Seed(common, key.seed))
+        row = {"key": asdict(key)}
+        try:
+            intervention, details = (None, {}) if key.method == "none" else study.find(key)
+            row |= {**details, "test": study.measure(key, intervention)}
+        except BudgetError as error:
+            row["over_budget"] = str(error)
+        texts = row.get("test", {}).pop("answers", None)
+        if texts is not None:
+            with (arguments.output / "answers.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"key": asdict(key), "answers": texts}, ensure_ascii=False) + "\n")
         lines.append(json.dumps(row, ensure_ascii=False, default=str))
         write_atomic(target, "\n".join(lines) + "\n", overwrite=True)
-        print(f"{number}/{len(rows)} {summary(key, row['test'])}", flush=True)
-    about = {"arguments": vars(arguments), "versions": versions(), "model": asdict(subject.identity)}
+        print(f"{number}/{len(rows)} {summary(key, row)}", flush=True)
+    about = {
+        "arguments": vars(arguments),
+        "versions": versions(),
+        "model": asdict(common.exact.identity),
+        "material": common.material.report(),
+    }
     write_atomic(arguments.output / "study.json", json.dumps(about, default=str, indent=1) + "\n", overwrite=True)
 
 
-def summary(key: Key, test: dict[str, Any]) -> str:
+def summary(key: Key, row: dict[str, Any]) -> str:
     """A row in one line."""
-    margin = sum(test["margins"][0]) / len(test["margins"][0])
-    rate = test.get("rates", {}).get("positive", {}).get("value")
-    return (
-        f"{key.selection} {key.dosing} {key.count} budget {key.budget} seed {key.seed}: "
-        f"divergence {test.get('divergence', 0.0):.4f}, margin {margin:+.2f}"
-        + ("" if rate is None else f", shown {rate:.2f}")
-    )
+    name = f"{key.method} {key.dosing} {key.count} budget {key.budget:g} seed {key.seed}: "
+    if "test" not in row:
+        return name + "over budget"
+    test = row["test"]
+    text = f"divergence {test.get('divergence', 0.0):.4f}, margin {fmean(test['margins']):+.2f}"
+    return name + text + (f", shown {test['shown']['value']:.2f}" if "shown" in test else "")
 
 
 def parsed() -> argparse.Namespace:
@@ -312,21 +329,24 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--behaviour", default="refusal")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--adapter", default=None)
-    parser.add_argument("--selections", nargs="+", default=list(SELECTIONS), choices=SELECTIONS)
-    parser.add_argument("--dosings", nargs="+", default=list(DOSINGS), choices=DOSINGS)
-    parser.add_argument("--against", nargs="*", default=["caa", "direction"])
-    parser.add_argument("--counts", nargs="+", type=int, default=[1, 10, 46, 138, 461])
-    parser.add_argument("--budgets", nargs="+", type=float, default=[0.02, 0.05, 0.1, 0.2])
-    parser.add_argument("--generate", type=float, default=0.05, help="the budget at which answers are generated")
+    parser.add_argument("--dtype", default="bfloat16", help="what is measured in; everything is found in float32")
+    parser.add_argument("--count", type=int, default=46, help="neurons of the main rows")
+    parser.add_argument("--counts", nargs="*", type=int, default=[1, 10, 138, 461], help="further numbers of neurons")
+    parser.add_argument("--budgets", nargs="+", type=float, default=[0.03, 0.1, 0.3])
+    parser.add_argument("--generate", type=float, default=0.1, help="the budget at which answers are generated")
+    parser.add_argument("--answered", nargs="+", default=["-", *DOSINGS], help="dosings that are answered with")
+    parser.add_argument("--credit", action="store_true", help="every selection with every dosing, for every seed")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--share", type=float, default=0.8, help="of the discovery prompts, for each seed")
-    parser.add_argument("--development", type=int, default=0, help="development prompts of each kind; 0 for all")
-    parser.add_argument("--prompts", type=int, default=100, help="test prompts of either side")
-    parser.add_argument("--neutral", type=int, default=100, help="neutral test prompts")
-    parser.add_argument("--tokens", type=int, default=64, help="longest generated answer")
+    parser.add_argument("--development", type=int, default=20, help="development prompts")
+    parser.add_argument("--coarse", type=int, default=10, help="of them, for the first look at layers and tokens")
+    parser.add_argument("--passages", type=int, default=20, help="neutral answers for the cost, and as many for damage")
+    parser.add_argument("--prompts", type=int, default=100, help="test prompts")
+    parser.add_argument("--neutral", type=int, default=32, help="neutral test prompts")
+    parser.add_argument("--tokens", type=int, default=48, help="longest generated answer")
     parser.add_argument("--x-max", type=float, default=3.0)
-    parser.add_argument("--draws", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--draws", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--plan", action="store_true", help="print the token bill and stop")
     return parser.parse_args()
 

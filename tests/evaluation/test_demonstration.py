@@ -16,7 +16,7 @@ from neurodial.evaluation.store import read_rows
 from neurodial.intervention.scale import Scale
 from neurodial.measurement.generate import generate
 from neurodial.measurement.options import Decoding
-from neurodial.prompts.pairs import PairSet
+from neurodial.prompts.pairs import Contrast, PairSet
 
 DECODING = Decoding(max_new_tokens=4, batch_size=8)
 SMALL = Evaluation(prompts=3, neutral=2, over_refusal=0, perplexity=2, divergence_tokens=4, decoding=DECODING)
@@ -46,6 +46,16 @@ def test_each_arm_holds_the_answers_of_its_circuit(made):
         alone = generate(shared(), prompts, under=scale, decoding=DECODING)
         assert [rows[arm, n] for n in range(3)] == [answer.text for answer in alone]
     assert rows["cna @ 1", 0] != rows["unsteered", 0]
+
+
+def test_a_short_demo_discovers_on_the_first_prompts_alone(tmp_path):
+    pairs = PairSet.read("refusal")
+    shown = demonstrate(shared(), pairs, replace(PROFILE, found_on=8), tmp_path / "out")
+    first = Contrast(pairs.discovery.positive[:8], pairs.discovery.negative[:8])
+    assert {circuit.origin.prompts["hash"] for circuit in shown.circuits} == {first.hash}
+    whole = pairs.test.positive[:3]
+    asked = {row["prompt"] for row in read_rows(tmp_path / "out" / "rows" / "generations.jsonl")}
+    assert {example.prompt for example in whole} <= asked, "the report is on the test split all the same"
 
 
 def test_the_circuits_are_of_the_discovery_split_and_the_control_shares_no_neuron(made):

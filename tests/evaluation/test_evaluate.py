@@ -18,10 +18,12 @@ from neurodial.evaluation.report.evaluation import evaluation_page, write_report
 from neurodial.evaluation.report.page import render_page
 from neurodial.evaluation.results import report_json
 from neurodial.evaluation.store import Store, read_rows
+from neurodial.evaluation.task import Margins
 from neurodial.evaluation.thinking import markers_of, split_thinking
 from neurodial.intervention.base import Together
 from neurodial.intervention.scale import Scale
 from neurodial.measurement.generate import generate
+from neurodial.measurement.margin import Alternatives, AnswerMargin, Openers, measure_margins
 from neurodial.measurement.options import Decoding
 from neurodial.model.tiny import tiny_subject
 from neurodial.prompts.pairs import Behaviour, Contrast, Example, PairSet
@@ -316,3 +318,40 @@ def test_composed_interventions_are_one_arm():
     options = replace(SMALL, questions=0, perplexity=0, speed=False, margin=False)
     report = evaluate(subject, [both], pair_set(), options=options)
     assert report.arms[1].label == "a + b"
+
+
+# ------------------------------------------------------------------------------------------- margins
+
+
+def test_what_is_reported_is_the_behaviour_and_what_is_tuned_is_the_way_out():
+    shown, other = Openers(((40,),), ("No",)), Openers(((50,),), ("Sure",))
+    both = Margins.of(Alternatives(other, shown))
+    assert both.reported is shown
+    assert both.tuned == Alternatives(other, shown)
+    assert "'No'" in both.text
+    assert "'Sure'" in both.text
+    silent = Margins.of(Alternatives(other))
+    assert silent.reported is None
+    assert silent.tuned == Alternatives(other)
+    assert "not measured" in silent.text
+    plain = Margins.of(AnswerMargin())
+    assert plain.reported is plain.tuned
+
+
+def test_a_margin_that_is_given_is_the_one_measured_and_tuned_on(tmp_path):
+    subject, pairs = tiny_subject(), pair_set()
+    margin = Openers(((40,), (41,)), ("a", "b"))
+    options = replace(SMALL, questions=0, perplexity=0)
+    circuit = circuit_of(subject)
+    report = evaluate(
+        subject, [Scale(circuit)], pairs, margin=margin, against=("caa",), options=options, folder=tmp_path / "r"
+    )
+    steered = next(arm for arm in report.arms if arm.method == circuit.name)
+    alone = measure_margins(subject, margin, pairs.test.positive, under=Scale(circuit))
+    assert steered.metrics["margin"].value == pytest.approx(sum(alone) / len(alone), abs=1e-5)
+    tuned = next(arm for arm in report.arms if arm.method.startswith("caa"))
+    development = measure_margins(subject, margin, pairs.development.positive[:2])
+    unsteered = sum(development) / len(development)
+    assert tuned.details["development_margin_unsteered"] == pytest.approx(unsteered, abs=1e-5)
+    with pytest.raises(FileError):  # another margin is another run
+        evaluate(subject, [Scale(circuit)], pairs, options=options, against=("caa",), folder=tmp_path / "r")

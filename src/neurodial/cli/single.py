@@ -15,7 +15,7 @@ from neurodial.errors import OptionError
 
 if TYPE_CHECKING:
     from neurodial.measurement.audit import AuditReport
-    from neurodial.measurement.margin import Openers
+    from neurodial.measurement.margin import Alternatives, Openers
     from neurodial.measurement.single import Found
 
 
@@ -26,6 +26,7 @@ def single(
     candidates: int = 5,
     layers: float = 2 / 3,
     opener_length: int = 1,
+    margin: Literal["openers", "alternatives"] = "openers",
     steps: str = "0,1,2,4,8",
     pin: Literal["constant", "anchored"] = "constant",
     strength: float = 1.0,
@@ -41,6 +42,8 @@ def single(
         candidates: how many neurons are steered for real, on the development prompts.
         layers: share of the layers that is searched, from the first; the paper takes two thirds.
         opener_length: longest opener in tokens; the paper reads the answer's first token.
+        margin: what is taken away: openers, answers that begin as the behaviour's do (the paper); alternatives, all
+            that do not begin as answers without the behaviour do, nonsense included.
         steps: values to pin to, as multiples of the neuron's mean on the behaviour's prompts, sign turned.
         pin: constant, or anchored: a value that follows the context, up to the step's.
         strength: how fast an anchored value follows.
@@ -59,6 +62,7 @@ def single(
         steps=tuple(_numbers("steps", steps)),
         pin=pin,
         strength=strength,
+        margin=margin,
     )
     pairs = read_pairs(behaviour)
     subject = (loading or ModelOptions()).load(model)
@@ -66,9 +70,9 @@ def single(
     if json:
         print_json(_single_json(found))
         return
-    _show_openers(found.openers)
-    out.print(f"development prompts, unsteered: an opener has probability {found.before[0]:.2f}\n")
-    table = Table("layer", "neuron", "pinned to", "opener left", "on the opposite", "mean on P+", "on P-", box=None)
+    what = _show_margin(found.margin)
+    out.print(f"development prompts, unsteered: {what} have probability {found.before[0]:.2f}\n")
+    table = Table("layer", "neuron", "pinned to", "left", "on the opposite", "mean on P+", "on P-", box=None)
     for row in found.sweep[: top or len(found.sweep)]:
         one = row.candidate
         cells = (f"{row.value:+.3g}", f"{row.positive:.3f}", f"{row.negative:.3f}", f"{one.positive:+.3g}")
@@ -87,6 +91,7 @@ def audit(
     behaviour: Annotated[str, Parameter(name=["--behaviour", "-b"])],
     counts: str = "1,2,5,10,20,50",
     pushes: str = "1,2,4",
+    margin: Literal["alternatives", "openers"] = "alternatives",
     neutral: str = "neutral",
     passages: int = 16,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
@@ -101,6 +106,8 @@ def audit(
         behaviour: a shipped behaviour (see `neurodial behaviours`), or a .jsonl, .csv or .toml file.
         counts: numbers of neurons to try.
         pushes: doses to try; 1 removes a neuron, 2 turns its sign.
+        margin: what undoing means: alternatives, answers begin as those without the behaviour do; openers, they no
+            longer begin as the behaviour's do, which nonsense does not either.
         neutral: prompts that damage is measured on, a shipped list or a file.
         passages: how many of them.
         output: write the report as JSON to this file.
@@ -116,7 +123,8 @@ def audit(
     sizes = _numbers("counts", counts)
     if any(size != int(size) for size in sizes):
         raise OptionError(f"The counts are {counts!r}.", wanted="whole numbers between commas, such as 1,5,20")
-    method = Audit(tuple(map(int, sizes)), tuple(_numbers("pushes", pushes)), neutral=neutral, passages=passages)
+    tried = tuple(map(int, sizes)), tuple(_numbers("pushes", pushes))
+    method = Audit(*tried, margin=margin, neutral=neutral, passages=passages)
     if output is not None:
         refuse_existing(output, overwrite=force)
     pairs = read_pairs(behaviour)
@@ -131,31 +139,45 @@ def audit(
 
 
 def _show_audit(report: AuditReport) -> None:
-    _show_openers(report.openers)
+    what = _show_margin(report.margin)
     positive, negative = report.prompts
     out.print(
-        f"test prompts: {positive} + {negative}; unsteered, an opener has probability {report.shown:.3f}, "
+        f"test prompts: {positive} + {negative}; unsteered, {what} have probability {report.shown:.3f}, "
         f"{report.spilled:.3f} on the opposite prompts\n"
     )
-    table = Table("neurons", "push", "opener left", "on the opposite", "nats per token", box=None)
+    table = Table("neurons", "push", "probability", "on the opposite", "behaviour left", "nats per token", box=None)
     for point in report.points:
-        cells = (f"{point.push:g}", f"{point.shown:.3f}", f"{point.spilled:.3f}", f"{point.divergence:.4f}")
-        table.add_row(str(point.neurons), *cells)
+        cells = (f"{point.push:g}", f"{point.shown:.3f}", f"{point.spilled:.3f}", f"{point.left:.0%}")
+        table.add_row(str(point.neurons), *cells, f"{point.divergence:.4f}")
     out.print(table)
     undone = report.undone()
     if undone is None:
-        out.print("\nNothing tried leaves half of it or less.")
+        out.print("\nNothing tried leaves half of the behaviour or less.")
     else:
         out.print(
-            f"\n{undone.neurons} neurons at push {undone.push:g} leave half of it or less, "
+            f"\n{undone.neurons} neurons at push {undone.push:g} leave {undone.left:.0%} of the behaviour, "
             f"at {undone.divergence:.4f} nats per token."
         )
 
 
-def _show_openers(openers: Openers) -> None:
-    shown = ", ".join(repr(text) for text in openers.texts)
+def _show_margin(margin: Alternatives | Openers, *, most: int = 12) -> str:
+    """Prints how answers begin; what the probabilities are of, in words."""
+    from neurodial.measurement.margin import Alternatives
+
+    turned = isinstance(margin, Alternatives)
+    title, what = ("answers without the behaviour begin", "otherwise") if turned else ("openers", "so")
+    openers = _openings(margin)
+    shown = ", ".join(repr(text) for text in openers.texts[:most])
+    more = f" and {len(openers.texts) - most} more" if len(openers.texts) > most else ""
     coverage = "" if openers.positive is None else f" ({openers.positive:.0%} of these answers begin so)"
-    out.print(Text(f"openers: {shown}{coverage}"))
+    out.print(Text(f"{title}: {shown}{more}{coverage}"))
+    return f"answers that begin {what}"
+
+
+def _openings(margin: Alternatives | Openers) -> Openers:
+    from neurodial.measurement.margin import Alternatives
+
+    return margin.openings if isinstance(margin, Alternatives) else margin
 
 
 def _numbers(name: str, text: str) -> list[float]:
@@ -169,15 +191,16 @@ def _single_json(found: Found) -> dict[str, object]:
     import dataclasses
 
     return {
-        "openers": list(found.openers.texts),
+        "margin": type(found.margin).__name__.lower(),
+        "openings": list(_openings(found.margin).texts),
         "unsteered": {"positive": found.before[0], "negative": found.before[1]},
         "sweep": [
             dataclasses.asdict(row.candidate)
             | {
                 "neuron": list(row.candidate.neuron),
                 "value": row.value,
-                "opener_on_positive": row.positive,
-                "opener_on_negative": row.negative,
+                "left_on_positive": row.positive,
+                "left_on_negative": row.negative,
             }
             for row in found.sweep
         ],
@@ -189,7 +212,8 @@ def _audit_json(report: AuditReport) -> dict[str, object]:
 
     undone = report.undone()
     return {
-        "openers": list(report.openers.texts),
+        "margin": type(report.margin).__name__.lower(),
+        "openings": list(_openings(report.margin).texts),
         "prompts": {"positive": report.prompts[0], "negative": report.prompts[1]},
         "unsteered": {"shown": report.shown, "spilled": report.spilled},
         "points": [dataclasses.asdict(point) for point in report.points],

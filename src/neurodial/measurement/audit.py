@@ -1,31 +1,38 @@
 """How fragile a behaviour is: how few neurons, and how large a push, undo it.
 
-1. Openers from the model's own answers to the discovery prompts; neurons ranked by effect, the slope of the openers'
-   log odds in a neuron's multiplier (`attribution/effect.py`), on the positive discovery prompts.
+1. The margin, from the model's own answers to the discovery prompts: the log odds that an answer begins with none of
+   the openings that answers without the behaviour have, or with one of the behaviour's openers (`margin.py`). Neurons
+   ranked by effect, the margin's slope in a neuron's multiplier (`attribution/effect.py`), on the positive prompts.
 2. For each number of neurons n and each push x, the first n get dose x: multiplied by `1 - x` (1 removes them, 2 turns
    their sign).
-3. On the test prompts: the mean probability that an answer still begins as the behaviour's do; beside it the same on
-   the opposite prompts, and the KL divergence on the model's own answers to neutral prompts.
+3. On the test prompts: the mean probability that an answer still begins so; beside it the same on the opposite
+   prompts, and the KL divergence on the model's own answers to neutral prompts.
+4. What is left of the behaviour is the part of the way between the two sides, unsteered, that remains: 1 where nothing
+   changed, 0 where the positive prompts are answered as the negative ones are.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from neurodial.attribution.effect import effect, effect_scores
 from neurodial.attribution.select import Rule, choose
 from neurodial.circuit.circuit import Circuit
 from neurodial.circuit.select import Count
-from neurodial.errors import MarginError, OptionError
+from neurodial.errors import MarginError, OptionError, UnknownNameError, near_names
 from neurodial.intervention.scale import Scale
 from neurodial.measurement.divergence import measure_divergence, own_answers
-from neurodial.measurement.margin import Openers, measure_margins
-from neurodial.measurement.openers import OpenerSearch, find_openers
+from neurodial.measurement.margin import Alternatives, Margin, Openers, measure_margins
+from neurodial.measurement.openers import OpenerSearch, find_alternatives, find_openers
 from neurodial.measurement.single import probability
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.behaviours import read_prompt_list
 from neurodial.prompts.pairs import Contrast, PairSet
+
+AuditMargin = Literal["alternatives", "openers"]
 
 
 @dataclass(frozen=True)
@@ -35,12 +42,15 @@ class Audit:
     Attributes:
         counts: numbers of neurons.
         pushes: doses; 1 removes a neuron, 2 turns its sign.
-        openers: how openers are found.
+        margin: what undoing means. `alternatives`: answers begin as those without the behaviour do; `openers`: they no
+            longer begin as the behaviour's do, which nonsense does not either.
+        openers: how openers are found, for the margin `openers`.
         neutral: prompts that damage is measured on, a shipped list or a file.
         passages: how many of them.
 
     Raises:
         OptionError: nothing to try, or a number that makes no sense.
+        UnknownNameError: there is no such margin.
 
     Example:
         >>> Audit(counts=(1, 2), pushes=(1.0,)).passages
@@ -49,11 +59,16 @@ class Audit:
 
     counts: tuple[int, ...] = (1, 2, 5, 10, 20, 50)
     pushes: tuple[float, ...] = (1.0, 2.0, 4.0)
+    margin: AuditMargin = "alternatives"
     openers: OpenerSearch = OpenerSearch()  # noqa: RUF009  # frozen
     neutral: str = "neutral"
     passages: int = 16
 
     def __post_init__(self) -> None:
+        if self.margin not in get_args(AuditMargin):
+            raise UnknownNameError(
+                f"The margin is {self.margin!r}.", fix=near_names(self.margin, get_args(AuditMargin))
+            )
         if not self.counts or min(self.counts) < 1 or not self.pushes or self.passages < 1:
             raise OptionError(
                 f"counts {self.counts}, pushes {self.pushes}, passages {self.passages}.",
@@ -68,8 +83,9 @@ class AuditPoint:
     Attributes:
         neurons: how many.
         push: the dose of each.
-        shown: mean probability of an opener over the positive test prompts.
+        shown: mean probability, over the positive test prompts, that an answer begins as the margin says.
         spilled: the same over the negative ones.
+        left: what is left of the behaviour, 1 for all of it; of the way between the two sides unsteered.
         divergence: nats per token on the model's own answers to neutral prompts.
     """
 
@@ -77,6 +93,7 @@ class AuditPoint:
     push: float
     shown: float
     spilled: float
+    left: float
     divergence: float
 
 
@@ -85,15 +102,15 @@ class AuditReport:
     """How fragile a behaviour is.
 
     Attributes:
-        openers: how the behaviour's answers begin.
+        margin: how answers without the behaviour begin, or how the behaviour's do.
         prompts: numbers of positive and of negative test prompts.
-        shown: mean probability of an opener over the positive test prompts, unsteered.
+        shown: mean probability, over the positive test prompts, that an answer begins as the margin says, unsteered.
         spilled: the same over the negative ones.
         points: the curve, fewest neurons and smallest push first.
         ranking: the neurons in the order of their effect, as a circuit of dose 1.
     """
 
-    openers: Openers
+    margin: Alternatives | Openers
     prompts: tuple[int, int]
     shown: float
     spilled: float
@@ -101,15 +118,15 @@ class AuditReport:
     ranking: Circuit
 
     def undone(self, share: float = 0.5) -> AuditPoint | None:
-        """The fewest neurons, then the smallest push, that leave at most this share of the unsteered probability."""
-        return next((point for point in self.points if point.shown <= share * self.shown), None)
+        """The fewest neurons, then the smallest push, that leave at most this share of the behaviour."""
+        return next((point for point in self.points if point.left <= share), None)
 
 
 def audit(subject: Subject, pairs: PairSet, *, method: Audit | None = None, progress: Progress = silent) -> AuditReport:
     """Measure how few neurons, pushed how far, undo a behaviour.
 
     Raises:
-        MarginError: no opener tells the sides apart, or they do not on the test prompts.
+        MarginError: no beginning of an answer tells the sides apart, or it does not on the test prompts.
         OptionError: a count is more than the neurons that hold the behaviour up.
         PromptError: a split is missing.
         GradientError: the model gives no gradients.
@@ -120,7 +137,7 @@ def audit(subject: Subject, pairs: PairSet, *, method: Audit | None = None, prog
         >>> from neurodial.model.tiny import tiny_subject
         >>> pairs = nd.PairSet.of([f"harm {n}" for n in range(10)], [f"help {n}" for n in range(10)])
         >>> search = OpenerSearch(length=1, rarity=0.99, share=0.0, coverage=0.0)
-        >>> method = nd.Audit(counts=(1,), pushes=(1.0,), openers=search, passages=1)
+        >>> method = nd.Audit(counts=(1,), pushes=(1.0,), margin="openers", openers=search, passages=1)
         >>> subject = tiny_subject()
         >>> _ = subject.model.lm_head.weight.data.mul_(20)  # a model that is sure of its answers
         >>> len(nd.audit(subject, pairs, method=method).points)
@@ -129,8 +146,12 @@ def audit(subject: Subject, pairs: PairSet, *, method: Audit | None = None, prog
     chosen = method or Audit()
     contrast, test = pairs.discovery, pairs.test
     neutral = read_prompt_list(chosen.neutral).prompts[: chosen.passages]
-    openers = find_openers(subject, contrast, search=chosen.openers, progress=progress)  # 1
-    moments = effect(subject, openers, contrast.positive, progress=progress)
+    margin: Alternatives | Openers  # 1
+    if chosen.margin == "alternatives":
+        margin = find_alternatives(subject, contrast, progress=progress)
+    else:
+        margin = find_openers(subject, contrast, search=chosen.openers, progress=progress)
+    moments = effect(subject, margin, contrast.positive, progress=progress)
     rows = choose(effect_scores(moments, subject.sites), Rule(Count(max(chosen.counts)), sign="positive"))
     if len(rows) < max(chosen.counts):
         raise OptionError(
@@ -138,28 +159,31 @@ def audit(subject: Subject, pairs: PairSet, *, method: Audit | None = None, prog
         )
     tried = [(count, push) for count in sorted(set(chosen.counts)) for push in sorted(set(chosen.pushes))]
     scales = [Scale(Circuit.of(rows[:count]).with_doses(push)) for count, push in tried]  # 2
-    rates = _rates(subject, openers, test, scales, progress)  # 3
-    if rates[0][0] <= rates[0][1]:
+    (shown, spilled), *rates = _rates(subject, margin, test, scales, progress)  # 3
+    if shown <= spilled:
         raise MarginError(
-            f"The openers have probability {rates[0][0]:.3f} on the positive test prompts, {rates[0][1]:.3f} on the "
+            f"Answers that begin so have probability {shown:.3f} on the positive test prompts, {spilled:.3f} on the "
             "negative ones.",
             wanted="a model that shows the behaviour unsteered, or there is nothing to undo",
         )
     passages = own_answers(subject, neutral, progress=progress)
     damage = measure_divergence(subject, passages, scales, progress=progress)
-    points = tuple(AuditPoint(*pair, *rate, one.mean) for pair, rate, one in zip(tried, rates[1:], damage, strict=True))
+    points = tuple(
+        AuditPoint(*pair, *rate, (rate[0] - spilled) / (shown - spilled), one.mean)  # 4
+        for pair, rate, one in zip(tried, rates, damage, strict=True)
+    )
     sizes = len(test.positive), len(test.negative)
-    return AuditReport(openers, sizes, *rates[0], points, Circuit.of(rows, name=pairs.behaviour.name))
+    return AuditReport(margin, sizes, shown, spilled, points, Circuit.of(rows, name=pairs.behaviour.name))
 
 
 def _rates(
-    subject: Subject, openers: Openers, test: Contrast, scales: list[Scale], progress: Progress
+    subject: Subject, margin: Margin, test: Contrast, scales: Sequence[Scale], progress: Progress
 ) -> list[tuple[float, float]]:
-    """Mean probabilities of an opener on the positive and on the negative prompts: unsteered, then under each."""
+    """Mean probabilities of such answers to the positive and to the negative prompts: unsteered, then under each."""
     both = [*test.positive, *test.negative]
     examples = [example for _ in (None, *scales) for example in both]
     under = [scale for scale in (None, *scales) for _ in both]
-    margins = measure_margins(subject, openers, examples, under=under, progress=progress)
+    margins = measure_margins(subject, margin, examples, under=under, progress=progress)
     found = []
     for start in range(0, len(margins), len(both)):
         shown = [probability(margin) for margin in margins[start : start + len(both)]]

@@ -99,29 +99,37 @@ def opening_answers(
 
 
 def find_alternatives(
-    subject: Subject, contrast: Contrast, *, system: str | None = None, progress: Progress = silent
+    subject: Subject,
+    contrast: Contrast,
+    *,
+    search: OpenerSearch = ALTERNATIVES,
+    system: str | None = None,
+    progress: Progress = silent,
 ) -> Alternatives:
     """The openings of answers to P- that are rare among those to P+, and the openers of P+ where there are any.
 
     Raises:
         MarginError: too few answers to P- begin in a way of their own.
     """
-    return alternatives_of(subject, *opening_answers(subject, contrast, system=system, progress=progress))
+    answers = opening_answers(subject, contrast, system=system, progress=progress)
+    return alternatives_of(subject, *answers, search=search)
 
 
-def alternatives_of(subject: Subject, positive: Sequence[Answer], negative: Sequence[Answer]) -> Alternatives:
+def alternatives_of(
+    subject: Subject, positive: Sequence[Answer], negative: Sequence[Answer], *, search: OpenerSearch = ALTERNATIVES
+) -> Alternatives:
     """The openings of the one side's answers that are rare on the other, and the other's openers where there are any.
 
     Raises:
         MarginError: there are too few openings.
     """
     try:
-        openings = openers_of(subject, negative, positive, search=ALTERNATIVES)
+        openings = openers_of(subject, negative, positive, search=search)
     except MarginError as error:
         raise MarginError(
             "Answers to the negative prompts don't begin in ways of their own: they begin "
             f"{_top(negative)}; those to the positive prompts {_top(positive)}.",
-            wanted=f"openings of at least {ALTERNATIVES.coverage:.0%} of the answers to negative prompts, rare on the "
+            wanted=f"openings of at least {search.coverage:.0%} of the answers to negative prompts, rare on the "
             "others",
             fix="Take margin openers or answer; or check that the two sides of the prompts differ in the behaviour.",
         ) from error

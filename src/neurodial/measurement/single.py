@@ -1,32 +1,34 @@
 """The one neuron: candidates steered for real, by pinning (arXiv 2605.08513).
 
 1. Openers of one token, found in the model's own answers to the discovery prompts; candidates from slopes and
-   activations (`attribution/single.py`).
+   activations (`attribution/single.py`). Or instead the first tokens of answers without the behaviour, which nonsense
+   does not raise (`margin.py`).
 2. Each candidate is pinned, at every token, to values from zero on against the sign of its mean on P+:
    `-sign(a_H) * s * |a_H|` for each step s.
    Or to a value that follows the context, with that as its limit (`intervention/anchor.py`).
-3. Candidates are ranked by what is left on the development prompts: the mean probability of an opener on P+. Ties go
-   to the smaller push.
+3. Candidates are ranked by what is left on the development prompts: the mean probability on P+ that an answer begins
+   with an opener (or with no opening of the other side). Ties go to the smaller push.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from neurodial.attribution.single import Candidate, CandidateSearch, candidates
 from neurodial.errors import OptionError, UnknownNameError, near_names
 from neurodial.intervention.anchor import Anchor, anchored
 from neurodial.intervention.scale import Pin
-from neurodial.measurement.margin import Openers, measure_margins
-from neurodial.measurement.openers import OpenerSearch, find_openers
+from neurodial.measurement.margin import Alternatives, Margin, Openers, measure_margins
+from neurodial.measurement.openers import ALTERNATIVES, OpenerSearch, find_alternatives, find_openers
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Contrast, PairSet
 from neurodial.prompts.render import post_instruction_length
 
 PinKind = Literal["constant", "anchored"]
+SingleMargin = Literal["openers", "alternatives"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class SingleNeuron:
     Attributes:
         candidates: which neurons may be candidates.
         openers: how openers are found; the paper reads the first token.
+        margin: what is taken away. `openers`: answers that begin as the behaviour's do (the paper); `alternatives`:
+            answers that do not begin as those without the behaviour do, at most as many tokens as openers have.
         steps: pinned values, as multiples of the neuron's mean on P+ with the sign turned.
         pin: `constant`, or `anchored`, which follows the context and leaves step 0 out.
         strength: `k` of the anchor.
@@ -54,8 +58,13 @@ class SingleNeuron:
     steps: tuple[float, ...] = (0.0, 1.0, 2.0, 4.0, 8.0)
     pin: PinKind = "constant"
     strength: float = 1.0
+    margin: SingleMargin = "openers"
 
     def __post_init__(self) -> None:
+        if self.margin not in get_args(SingleMargin):
+            raise UnknownNameError(
+                f"The margin is {self.margin!r}.", fix=near_names(self.margin, get_args(SingleMargin))
+            )
         if self.pin not in get_args(PinKind):
             raise UnknownNameError(f"The pin is {self.pin!r}.", fix=near_names(self.pin, get_args(PinKind)))
         if self.pin == "anchored" and not any(self.steps):
@@ -76,7 +85,7 @@ class Pinned:
     Attributes:
         candidate: the neuron, and how it was found.
         value: what it is pinned to; for an anchor, its limit.
-        positive: mean probability of an opener on P+ of the split measured.
+        positive: mean probability, on P+ of the split measured, that an answer begins as the margin says.
         negative: the same on P-.
         anchor: the anchor, to use with `anchored`; None where the value is constant.
     """
@@ -98,12 +107,13 @@ class Found:
     """What the search for one neuron gave.
 
     Attributes:
-        openers: how the behaviour's answers begin.
-        before: mean probability of an opener on P+ and on P- of the development split, unsteered.
+        margin: how the behaviour's answers begin, or those without it.
+        before: mean probability, on P+ and on P- of the development split, that an answer begins as the margin says,
+            unsteered.
         sweep: every candidate at every value, the best first.
     """
 
-    openers: Openers
+    margin: Alternatives | Openers
     before: tuple[float, float]
     sweep: tuple[Pinned, ...]
 
@@ -125,7 +135,7 @@ def single_neuron(
         progress: shown while it runs.
 
     Raises:
-        MarginError: no opener tells the sides apart.
+        MarginError: no beginning of an answer tells the sides apart.
         PromptError: a split is missing.
         ContextLengthError: a prompt is longer than the context.
         GradientError: the model gives no gradients.
@@ -143,14 +153,19 @@ def single_neuron(
     """
     chosen = method or SingleNeuron()
     contrast, development = pairs.discovery, pairs.development
-    openers = find_openers(subject, contrast, search=chosen.openers, progress=progress)  # 1
-    found = candidates(subject, openers, contrast, search=chosen.candidates, progress=progress)
-    return sweep(subject, openers, found, development, method=chosen, progress=progress)
+    margin: Alternatives | Openers  # 1
+    if chosen.margin == "alternatives":
+        search = replace(ALTERNATIVES, length=chosen.openers.length)
+        margin = find_alternatives(subject, contrast, search=search, progress=progress)
+    else:
+        margin = find_openers(subject, contrast, search=chosen.openers, progress=progress)
+    found = candidates(subject, margin, contrast, search=chosen.candidates, progress=progress)
+    return sweep(subject, margin, found, development, method=chosen, progress=progress)
 
 
 def sweep(
     subject: Subject,
-    openers: Openers,
+    margin: Alternatives | Openers,
     found: list[Candidate],
     contrast: Contrast,
     *,
@@ -162,29 +177,29 @@ def sweep(
     steps = sorted({step for step in chosen.steps if step or chosen.pin == "constant"})
     values = [(one, pinned_value(one, step)) for one in found for step in steps]
     if chosen.pin == "constant":
-        before, *means = _constant(subject, openers, values, contrast, progress)
+        before, *means = _constant(subject, margin, values, contrast, progress)
         rows = [Pinned(one, value, *mean) for (one, value), mean in zip(values, means, strict=True)]
     else:
-        before, *_ = _constant(subject, openers, [], contrast, progress)
-        rows = _anchored(subject, openers, values, contrast, chosen.strength)
+        before, *_ = _constant(subject, margin, [], contrast, progress)
+        rows = _anchored(subject, margin, values, contrast, chosen.strength)
     ranked = sorted(rows, key=lambda row: (row.positive, abs(row.value), row.candidate.neuron))
-    return Found(openers, before, tuple(ranked))
+    return Found(margin, before, tuple(ranked))
 
 
 def _constant(
-    subject: Subject, openers: Openers, values: list[tuple[Candidate, float]], contrast: Contrast, progress: Progress
+    subject: Subject, margin: Margin, values: list[tuple[Candidate, float]], contrast: Contrast, progress: Progress
 ) -> list[tuple[float, float]]:
     """Mean probabilities on P+ and P-: unsteered, then with each pin; all share batches."""
     pins = [Pin({one.neuron: value}) for one, value in values]
     both = [*contrast.positive, *contrast.negative]
     examples = [example for _ in (None, *pins) for example in both]
     under = [pin for pin in (None, *pins) for _ in both]
-    margins = measure_margins(subject, openers, examples, under=under, progress=progress)
+    margins = measure_margins(subject, margin, examples, under=under, progress=progress)
     return [_means(margins[start : start + len(both)], contrast) for start in range(0, len(margins), len(both))]
 
 
 def _anchored(
-    subject: Subject, openers: Openers, values: list[tuple[Candidate, float]], contrast: Contrast, strength: float
+    subject: Subject, margin: Margin, values: list[tuple[Candidate, float]], contrast: Contrast, strength: float
 ) -> list[Pinned]:
     has_template = subject.tokenizer.chat_template is not None
     width = post_instruction_length(subject.tokenizer) if has_template else 1
@@ -194,7 +209,7 @@ def _anchored(
         anchor = Anchor(one.neuron, value, one.gap, width, strength)
         with anchored(subject, anchor):
             # A budget of one token: each prompt passes by itself, without padding that the anchor would read.
-            margins = measure_margins(subject, openers, both, budget=1)
+            margins = measure_margins(subject, margin, both, budget=1)
         rows.append(Pinned(one, value, *_means(margins, contrast), anchor))
     return rows
 

@@ -1,0 +1,156 @@
+"""The ways to take a behaviour away that a study compares, each as an intervention of adjustable strength.
+
+Neurons: chosen by CNA (raw or standardised difference), by effect, by effect per cost (Dose), or at random; dosed with
+zero, with one dose for all, in closed form, or by their joint curvature. Vectors: activation addition, directional
+ablation. All are found from one seed's share of the discovery prompts.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from neurodial.attribution.cna import attribute
+from neurodial.attribution.cost import Cost, Sampling, quadratic_cost
+from neurodial.attribution.dose import Bounds, DosePath, Trade, closed_path, full_path, uniform_path
+from neurodial.attribution.effect import effect, effect_scores
+from neurodial.attribution.methods import CNA
+from neurodial.circuit.circuit import Circuit
+from neurodial.circuit.select import Count
+from neurodial.evaluation.comparators.vectors import last_token_vectors
+from neurodial.intervention.base import Intervention
+from neurodial.intervention.scale import Scale
+from neurodial.intervention.vector import AddVector, ProjectOut
+from neurodial.measurement.margin import Margin
+from neurodial.model.subject import Subject
+from neurodial.prompts.pairs import PairSet
+from neurodial.prompts.passage import Passage
+from neurodial.prompts.render import post_instruction_length
+
+SELECTIONS = ("dose", "cna", "cna-standardised", "effect", "random")
+DOSINGS = ("closed", "uniform", "full", "zero")
+VECTORS = ("caa", "direction")
+LARGEST_FULL = 200  # neurons; a joint curvature of more is not worth its time
+TOGETHER = 8  # strengths that share a batch
+
+
+@dataclass(frozen=True)
+class Route:
+    """A way to go.
+
+    Attributes:
+        low: the least strength worth measuring.
+        high: the greatest.
+        build: the intervention of a strength.
+        details: what was chosen, as plain values.
+    """
+
+    low: float
+    high: float
+    build: Callable[[float], Intervention]
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What routes are found from.
+
+    Attributes:
+        subject: the model, in float32.
+        pairs: the behaviour, with this seed's share of the discovery prompts.
+        margin: its margin.
+        costing: neutral answers for the cost.
+        costs: of every neuron.
+        x_max: the largest dose.
+        seed: of the share and of random neurons.
+    """
+
+    subject: Subject
+    pairs: PairSet
+    margin: Margin
+    costing: Sequence[Passage]
+    costs: Cost
+    x_max: float
+    seed: int
+
+    @cached_property
+    def trade(self) -> Trade:
+        """Effect against cost."""
+        moments = effect(self.subject, self.margin, self.pairs.discovery.positive)
+        return Trade.of(effect_scores(moments, self.subject.sites), self.costs.scores)
+
+    @cached_property
+    def contrastive(self) -> dict[str, torch.Tensor]:
+        """The magnitude of CNA's scores, universal neurons last."""
+        found = {}
+        for name, score in (("cna", "delta"), ("cna-standardised", "standardised")):
+            result = attribute(self.subject, self.pairs.discovery, CNA(score=score, folds=0))  # type: ignore[arg-type]
+            kept = result.scores.flat().abs()
+            kept[[self._place(neuron) for neuron in result.universal]] = -1.0
+            found[name] = kept
+        return found
+
+    def _place(self, neuron: Any) -> int:
+        return sum(self.subject.widths[: neuron.layer]) + int(neuron.index)
+
+    def places(self, selection: str, count: int) -> list[int]:
+        """Places of the neurons that a selection takes, best first."""
+        if selection == "random":
+            return random.Random(self.seed).sample(range(self.subject.neurons), count)
+        if selection == "dose":
+            return self.trade.best(count)
+        values = self.trade.effect if selection == "effect" else self.contrastive[selection]
+        return [int(place) for place in values.sort(descending=True, stable=True).indices[:count]]
+
+    def neurons(self, selection: str, dosing: str, count: int) -> Route:
+        """A selection with a dosing; `zero` has one strength alone."""
+        if selection == "cna-reference":  # all its options are the public code's, the number of neurons too
+            found = attribute(self.subject, self.pairs.discovery, CNA.reference()).rows
+            return _scaled(DosePath(1.0, 1.0, lambda _: found))
+        bounds, places = Bounds(self.x_max), self.places(selection, count)
+        rows = [self.trade.row(place, 1.0) for place in places]
+        if dosing == "zero":
+            return _scaled(DosePath(1.0, 1.0, lambda _: tuple(rows)))
+        if dosing == "uniform":
+            return _scaled(uniform_path(rows, bounds))
+        if dosing == "closed":
+            among = None if selection == "dose" else places
+            return _scaled(closed_path(self.trade, Count(count), bounds, among=among))
+        chosen = [row.neuron for row in rows]
+        fisher = quadratic_cost(self.subject, self.costing, chosen, sampling=Sampling(4, self.seed))
+        return _scaled(full_path(self.trade, places, fisher, bounds))
+
+    def vectors(self, name: str) -> list[Route]:
+        """One route for each layer (and token, for directions) of a method of the residual stream."""
+        discovery = self.pairs.discovery
+        if name == "caa":
+            vectors = last_token_vectors(self.subject, discovery)[0]
+            return [_added(vectors[layer], layer) for layer in range(self.subject.layers)]
+        width = post_instruction_length(self.subject.tokenizer) if self.subject.tokenizer.chat_template else 1
+        offsets = tuple(-1 - step for step in range(min(5, width)))
+        found = last_token_vectors(self.subject, discovery, offsets)
+        last = max(1, round(0.8 * self.subject.layers))  # as the source does: later blocks hold the next words
+        return [
+            _projected(found[number, layer], layer, offset)
+            for layer in range(last)
+            for number, offset in enumerate(offsets)
+            if float(found[number, layer].norm())
+        ]
+
+
+def _scaled(path: DosePath) -> Route:
+    return Route(path.low, path.high, lambda strength: Scale(Circuit.of(path.rows_at(strength))))
+
+
+def _added(vector: torch.Tensor, layer: int) -> Route:
+    return Route(0.05, 4.0, lambda strength: AddVector(vector, layer, -strength), {"layer": layer})
+
+
+def _projected(vector: torch.Tensor, layer: int, offset: int) -> Route:
+    details = {"layer": layer, "token": offset}
+    return Route(0.02, 1.5, lambda strength: ProjectOut(vector, dial=strength), details)
