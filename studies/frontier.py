@@ -30,7 +30,7 @@ from routes import DOSINGS, LARGEST_FULL, SELECTIONS, TOGETHER, VECTORS, Route, 
 
 from neurodial.attribution.cost import Cost, Sampling, cost
 from neurodial.attribution.methods import Dose
-from neurodial.errors import BudgetError
+from neurodial.errors import BudgetError, MarginError
 from neurodial.evaluation.detectors.base import Exchange, tally
 from neurodial.evaluation.detectors.registry import detector
 from neurodial.evaluation.statistics import wilson
@@ -40,7 +40,7 @@ from neurodial.measurement.divergence import measure_divergence, own_answers
 from neurodial.measurement.generate import generate
 from neurodial.measurement.margin import measure_margins
 from neurodial.measurement.options import Decoding
-from neurodial.measurement.single import single_neuron
+from neurodial.measurement.single import SingleNeuron, single_neuron
 from neurodial.model.load import load
 from neurodial.model.subject import Subject
 from neurodial.progress import silent
@@ -51,7 +51,13 @@ from neurodial.provenance import versions
 from neurodial.tuning.material import Material, gather
 from neurodial.tuning.search import Goal, Trial, search
 
-FINALISTS = 3  # places in the residual stream whose strength is searched
+FINALISTS = 2  # places in the residual stream whose strength is searched
+ANSWERED = {
+    *((method, "-") for method in ("none", "single", *VECTORS)),
+    *((method, "uniform") for method in ("cna", "effect", "random")),
+    *((method, "zero") for method in ("cna", "cna-reference")),
+    ("dose", "closed"),
+}
 
 
 @dataclass(frozen=True, order=True)
@@ -140,9 +146,9 @@ class Seed:
     def routes(self, key: Key) -> list[Route]:
         """The routes of a row: one, or the best places in the residual stream."""
         if key.method not in VECTORS:
-            return [self.source.neurons(key.method, key.dosing, key.count)]
+            return self.source.neurons(key.method, key.dosing, key.count)
         routes = self.source.vectors(key.method)
-        if key.method in self.common.places:
+        if self.common.places.get(key.method):
             return [one for one in routes if one.details == self.common.places[key.method]]
         margins: list[float] = []
         development = self.common.development[: self.common.arguments.coarse]
@@ -159,9 +165,10 @@ class Seed:
 
         Raises:
             BudgetError: even the smallest strength costs more than the budget.
+            MarginError: no neuron can be looked for by how answers begin.
         """
         if key.method == "single":
-            found = single_neuron(self.common.exact, self.source.pairs)
+            found = single_neuron(self.common.exact, self.source.pairs, method=SingleNeuron(margin="alternatives"))
             return found.best.pin, {"neuron": list(found.best.candidate.neuron), "value": found.best.value}
         results = []
         for route in self.cached(key):
@@ -207,9 +214,14 @@ class Seed:
             [divergence] = measure_divergence(served, passages, [intervention])
             found |= {"divergence": divergence.mean, "standard_error": divergence.standard_error}
             found["tokens"] = divergence.tokens
-        if key.budget in (0, self.common.arguments.generate) and key.dosing in self.common.arguments.answered:
+        if self.answers(key):
             found |= self.rates(intervention, examples)
         return found
+
+    def answers(self, key: Key) -> bool:
+        """Whether a row is answered with: at one budget, and of the credit table nothing."""
+        chosen = self.common.arguments
+        return key.budget in (0, chosen.generate) and (key.method, key.dosing) in ANSWERED
 
     def rates(self, intervention: Intervention | None, examples: list[Example]) -> dict[str, Any]:
         """How often generated answers show the behaviour, or are no answers."""
@@ -232,7 +244,7 @@ def keys(arguments: argparse.Namespace) -> Iterator[Key]:
     first = arguments.seeds[0]
     yield Key("none", "-", 0, 0.0, first)
     for seed in arguments.seeds:
-        for budget in budgets:
+        for budget in budgets if seed == first else [largest]:
             yield Key("dose", "closed", main, budget, seed)
             yield Key("cna", "uniform", main, budget, seed)
             if budget == largest:
@@ -240,17 +252,23 @@ def keys(arguments: argparse.Namespace) -> Iterator[Key]:
             for method in VECTORS:
                 yield Key(method, "-", 0, budget, seed)
             yield Key("effect", "uniform", main, budget, seed)
-            yield Key("random", "uniform", main, budget, seed)
-    yield Key("single", "-", 1, 0.0, first)
-    yield Key("cna-reference", "zero", 1600, 0.0, first)
-    for count in arguments.counts:  # sparsity
-        for method, dosing in (("dose", "closed"), ("cna", "uniform"), ("effect", "uniform")):
-            yield Key(method, dosing, count, largest, first)
+        yield Key("random", "uniform", main, largest, seed)
+        if seed == first:
+            yield from _once(arguments, first)
     for seed in arguments.seeds if arguments.credit else ():
         for method in SELECTIONS:
             for dosing in DOSINGS:
                 if not (dosing == "full" and main > LARGEST_FULL):
                     yield Key(method, dosing, main, 0.0 if dosing == "zero" else largest, seed)
+
+
+def _once(arguments: argparse.Namespace, seed: int) -> Iterator[Key]:
+    """Rows of one seed alone: sparsity, the single neuron, the public code's options."""
+    for count in arguments.counts:
+        for method, dosing in (("dose", "closed"), ("cna", "uniform")):
+            yield Key(method, dosing, count, arguments.generate, seed)
+    yield Key("single", "-", 1, 0.0, seed)
+    yield Key("cna-reference", "zero", 1600, 0.0, seed)
 
 
 def bill(arguments: argparse.Namespace, rows: Sequence[Key]) -> str:
@@ -294,8 +312,8 @@ def main() -> None:
         try:
             intervention, details = (None, {}) if key.method == "none" else study.find(key)
             row |= {**details, "test": study.measure(key, intervention)}
-        except BudgetError as error:
-            row["over_budget"] = str(error)
+        except (BudgetError, MarginError) as error:
+            row["failed"] = str(error)
         texts = row.get("test", {}).pop("answers", None)
         if texts is not None:
             with (arguments.output / "answers.jsonl").open("a", encoding="utf-8") as file:
@@ -316,7 +334,7 @@ def summary(key: Key, row: dict[str, Any]) -> str:
     """A row in one line."""
     name = f"{key.method} {key.dosing} {key.count} budget {key.budget:g} seed {key.seed}: "
     if "test" not in row:
-        return name + "over budget"
+        return name + row["failed"][:80]
     test = row["test"]
     text = f"divergence {test.get('divergence', 0.0):.4f}, margin {fmean(test['margins']):+.2f}"
     return name + text + (f", shown {test['shown']['value']:.2f}" if "shown" in test else "")
@@ -334,16 +352,15 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--counts", nargs="*", type=int, default=[1, 10, 138, 461], help="further numbers of neurons")
     parser.add_argument("--budgets", nargs="+", type=float, default=[0.03, 0.1, 0.3])
     parser.add_argument("--generate", type=float, default=0.1, help="the budget at which answers are generated")
-    parser.add_argument("--answered", nargs="+", default=["-", *DOSINGS], help="dosings that are answered with")
     parser.add_argument("--credit", action="store_true", help="every selection with every dosing, for every seed")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--share", type=float, default=0.8, help="of the discovery prompts, for each seed")
-    parser.add_argument("--development", type=int, default=20, help="development prompts")
-    parser.add_argument("--coarse", type=int, default=10, help="of them, for the first look at layers and tokens")
-    parser.add_argument("--passages", type=int, default=20, help="neutral answers for the cost, and as many for damage")
+    parser.add_argument("--development", type=int, default=16, help="development prompts")
+    parser.add_argument("--coarse", type=int, default=6, help="of them, for the first look at layers and tokens")
+    parser.add_argument("--passages", type=int, default=16, help="neutral answers for the cost, and as many for damage")
     parser.add_argument("--prompts", type=int, default=100, help="test prompts")
     parser.add_argument("--neutral", type=int, default=32, help="neutral test prompts")
-    parser.add_argument("--tokens", type=int, default=48, help="longest generated answer")
+    parser.add_argument("--tokens", type=int, default=40, help="longest generated answer")
     parser.add_argument("--x-max", type=float, default=3.0)
     parser.add_argument("--draws", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)

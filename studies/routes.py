@@ -107,23 +107,24 @@ class Source:
         values = self.trade.effect if selection == "effect" else self.contrastive[selection]
         return [int(place) for place in values.sort(descending=True, stable=True).indices[:count]]
 
-    def neurons(self, selection: str, dosing: str, count: int) -> Route:
-        """A selection with a dosing; `zero` has one strength alone."""
+    def neurons(self, selection: str, dosing: str, count: int) -> list[Route]:
+        """A selection with a dosing: `zero` has one strength alone, `uniform` neurons of either sign two directions."""
         if selection == "cna-reference":  # all its options are the public code's, the number of neurons too
             found = attribute(self.subject, self.pairs.discovery, CNA.reference()).rows
-            return _scaled(DosePath(1.0, 1.0, lambda _: found))
+            return [_scaled(DosePath(1.0, 1.0, lambda _: found))]
         bounds, places = Bounds(self.x_max), self.places(selection, count)
         rows = [self.trade.row(place, 1.0) for place in places]
         if dosing == "zero":
-            return _scaled(DosePath(1.0, 1.0, lambda _: tuple(rows)))
+            return [_scaled(DosePath(1.0, 1.0, lambda _: tuple(rows)))]
         if dosing == "uniform":
-            return _scaled(uniform_path(rows, bounds))
+            turned = () if selection in {"dose", "effect"} else (Bounds(self.x_max, "induce"),)  # multiplied by up to 4
+            return [_scaled(uniform_path(rows, each), {"direction": each.direction}) for each in (bounds, *turned)]
         if dosing == "closed":
             among = None if selection == "dose" else places
-            return _scaled(closed_path(self.trade, Count(count), bounds, among=among))
+            return [_scaled(closed_path(self.trade, Count(count), bounds, among=among))]
         chosen = [row.neuron for row in rows]
         fisher = quadratic_cost(self.subject, self.costing, chosen, sampling=Sampling(4, self.seed))
-        return _scaled(full_path(self.trade, places, fisher, bounds))
+        return [_scaled(full_path(self.trade, places, fisher, bounds))]
 
     def vectors(self, name: str) -> list[Route]:
         """One route for each layer (and token, for directions) of a method of the residual stream."""
@@ -143,8 +144,8 @@ class Source:
         ]
 
 
-def _scaled(path: DosePath) -> Route:
-    return Route(path.low, path.high, lambda strength: Scale(Circuit.of(path.rows_at(strength))))
+def _scaled(path: DosePath, details: dict[str, Any] | None = None) -> Route:
+    return Route(path.low, path.high, lambda strength: Scale(Circuit.of(path.rows_at(strength))), details or {})
 
 
 def _added(vector: torch.Tensor, layer: int) -> Route:
