@@ -251,8 +251,8 @@ def keys(arguments: argparse.Namespace) -> Iterator[Key]:
                 yield Key("cna", "zero", main, 0.0, seed)
             for method in VECTORS:
                 yield Key(method, "-", 0, budget, seed)
-            yield Key("effect", "uniform", main, budget, seed)
-        yield Key("random", "uniform", main, largest, seed)
+            if seed == first:
+                yield Key("effect", "uniform", main, budget, seed)
         if seed == first:
             yield from _once(arguments, first)
     for seed in arguments.seeds if arguments.credit else ():
@@ -267,6 +267,7 @@ def _once(arguments: argparse.Namespace, seed: int) -> Iterator[Key]:
     for count in arguments.counts:
         for method, dosing in (("dose", "closed"), ("cna", "uniform")):
             yield Key(method, dosing, count, arguments.generate, seed)
+    yield Key("random", "uniform", arguments.count, arguments.generate, seed)
     yield Key("single", "-", 1, 0.0, seed)
     yield Key("cna-reference", "zero", 1600, 0.0, seed)
 

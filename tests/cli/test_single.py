@@ -1,6 +1,7 @@
 """`neurodial single` and `audit` as a user types them, on a tiny model with one planted neuron."""
 
 import json
+import re
 
 import pytest
 from tests.planting import PLANTED, holding, negative, positive
@@ -53,20 +54,21 @@ def test_every_option_of_single_changes_the_result(model, behaviour, capsys):
         sweep("--pin", "anchored", "--opener-length", "2")
     constant, followed = (sweep("--steps", "4", "--pin", kind) for kind in ("constant", "anchored"))
     faint = sweep("--steps", "4", "--pin", "anchored", "--strength", "1e-6")
-    rates = [{row["opener_on_positive"] for row in rows} for rows in (constant, followed, faint)]
+    rates = [{row["left_on_positive"] for row in rows} for rows in (constant, followed, faint)]
     assert rates[0] != rates[1] != rates[2]
 
 
 def test_audit_tells_how_little_undoes_it(model, behaviour, capsys):
-    text = run(capsys, "audit", model, "-b", behaviour, "--counts", "1,2", "--pushes", "1", "--passages", "2")
-    assert "1 neurons at push 1 leave half of it or less" in text
-    weak = run(capsys, "audit", model, "-b", behaviour, "--counts", "1", "--pushes", "0.01", "--passages", "1")
+    words = ("audit", model, "-b", behaviour, "--margin", "openers")
+    text = run(capsys, *words, "--counts", "1,2", "--pushes", "1", "--passages", "2")
+    assert re.search(r"1 neurons at push 1 leave \d+% of the behaviour", text)
+    weak = run(capsys, *words, "--counts", "1", "--pushes", "0.01", "--passages", "1")
     assert "Nothing tried" in weak
 
 
 def test_every_option_of_audit_changes_the_result(model, behaviour, capsys, tmp_path):
     def points(*options):
-        chosen = {"--counts": "1", "--pushes": "1", "--passages": "2"} | dict(
+        chosen = {"--counts": "1", "--pushes": "1", "--passages": "2", "--margin": "openers"} | dict(
             zip(options[::2], options[1::2], strict=True)
         )
         words = [word for option in chosen.items() for word in option if word]

@@ -11,9 +11,10 @@ from neurodial.attribution.single import CandidateSearch, candidates
 from neurodial.circuit.site import Neuron
 from neurodial.errors import ActivationError, MarginError, OptionError
 from neurodial.intervention.anchor import anchored
+from neurodial.intervention.scale import Scale
 from neurodial.intervention.steer import steer
 from neurodial.measurement.audit import Audit, audit
-from neurodial.measurement.margin import Openers, measure_margins
+from neurodial.measurement.margin import Alternatives, Openers, measure_margins
 from neurodial.measurement.openers import OpenerSearch
 from neurodial.measurement.single import SingleNeuron, probability, single_neuron, sweep
 from neurodial.model.tiny import tiny_subject
@@ -35,7 +36,7 @@ def test_the_planted_neuron_is_the_one(family):
     assert found.before[0] > 0.9
     assert found.best.positive < 0.1
     with steer(subject, found.best.pin):
-        margins = measure_margins(subject, found.openers, pairs().development.positive)
+        margins = measure_margins(subject, found.margin, pairs().development.positive)
     assert sum(map(probability, margins)) / len(margins) == pytest.approx(found.best.positive, abs=1e-5)
 
 
@@ -139,7 +140,7 @@ def test_anchored_pins_remove_the_behaviour_too_and_are_measured_as_they_act():
     assert found.before[0] > 0.9
     assert best.anchor.limit == best.value
     with anchored(subject, best.anchor):
-        [margin] = measure_margins(subject, found.openers, pairs().development.positive[:1])
+        [margin] = measure_margins(subject, found.margin, pairs().development.positive[:1])
     assert probability(margin) < 0.1
     far = dataclasses.replace(method, steps=(4.0,))
     weak = dataclasses.replace(far, strength=1e-9)
@@ -182,24 +183,70 @@ def test_sides_that_the_model_does_not_tell_apart_are_refused():
 
 
 def test_one_neuron_undoes_what_one_neuron_holds_up():
-    report = audit(holding("llama"), pairs(), method=Audit(counts=(1, 3), pushes=(0.01, 1.0), passages=2))
+    method = Audit(counts=(1, 3), pushes=(0.01, 1.0), margin="openers", passages=2)
+    report = audit(holding("llama"), pairs(), method=method)
     assert report.ranking.top(1).rows[0].neuron == PLANTED
     assert report.shown > 0.99
     assert report.spilled < 0.01
-    plain = measure_margins(holding("llama"), report.openers, pairs().test.positive)
+    plain = measure_margins(holding("llama"), report.margin, pairs().test.positive)
     assert report.shown == pytest.approx(sum(map(probability, plain)) / len(plain))
     assert [(point.neurons, point.push) for point in report.points] == [(1, 0.01), (1, 1.0), (3, 0.01), (3, 1.0)]
     small, full = report.points[:2]
     assert small.shown > 0.99
     assert full.shown < 0.1
     assert abs(small.divergence) < full.divergence  # a hundredth of one neuron: rounding may leave less than 0
+    assert small.left > 0.99
+    assert full.left == pytest.approx((full.shown - report.spilled) / (report.shown - report.spilled))
     assert report.undone() == full
+    assert report.undone(share=full.left / 2) is None
     assert report.prompts == (len(pairs().test.positive), len(pairs().test.negative))
 
 
 def test_an_audit_that_cannot_be_made_is_refused():
     search = OpenerSearch(length=1, rarity=0.99, share=0.0, coverage=0.0)
     with pytest.raises(OptionError, match="hold the behaviour up"):
-        audit(holding("llama"), pairs(), method=Audit(counts=(48,), passages=1))
+        audit(holding("llama"), pairs(), method=Audit(counts=(48,), margin="openers", passages=1))
     with pytest.raises(MarginError):
-        audit(tiny_subject(seed=3), pairs(), method=Audit(counts=(1,), openers=search, passages=1))
+        audit(tiny_subject(seed=3), pairs(), method=Audit(counts=(1,), margin="openers", openers=search, passages=1))
+    with pytest.raises(MarginError, match="nothing to undo"):
+        audit(tiny_subject(seed=3), pairs(), method=Audit(counts=(1,), passages=1))
+
+
+# ----------------------------------------------------------------------------------- towards the other side
+
+
+def turning():
+    """The planted neuron holds one answer up, and where it is silent all answers begin with another token."""
+    subject = holding("llama")
+    head = subject.model.get_output_embeddings().weight
+    with torch.no_grad():
+        head[33] = 8 * _common(subject)
+    return subject
+
+
+def _common(subject):
+    """The direction that the final states of all prompts without the behaviour share."""
+    rows = [torch.tensor([subject.tokenizer(text)["input_ids"]]) for text in negative()]
+    states = [subject.model(row, output_hidden_states=True).hidden_states[-1][0, -1] for row in rows]
+    mean = torch.stack(states).mean(dim=0)
+    return mean / mean.norm()
+
+
+@pytest.mark.parametrize("measure", ["audit", "single"])
+def test_a_behaviour_is_undone_where_answers_begin_as_those_without_it(measure):
+    subject = turning()
+    if measure == "audit":
+        report = audit(subject, pairs(), method=Audit(counts=(4,), pushes=(1.0,), passages=1))
+        assert isinstance(report.margin, Alternatives)
+        alone = measure_margins(subject, report.margin, pairs().test.positive)
+        assert report.shown == pytest.approx(sum(map(probability, alone)) / len(alone))
+        steered = measure_margins(subject, report.margin, pairs().test.positive, under=Scale(report.ranking))
+        left = sum(map(probability, steered)) / len(steered)
+        assert report.points[0].left == pytest.approx((left - report.spilled) / (report.shown - report.spilled))
+        assert report.points[0].left < 1
+    else:
+        found = single_neuron(subject, pairs(), method=SingleNeuron(margin="alternatives"))
+        assert isinstance(found.margin, Alternatives)
+        assert all(len(opening) == 1 for opening in found.margin.openings.tokens)
+        assert found.best.candidate.neuron == PLANTED
+        assert found.best.positive < 0.5 < found.before[0]

@@ -147,7 +147,7 @@ def _show_audit(report: AuditReport) -> None:
     )
     table = Table("neurons", "push", "probability", "on the opposite", "behaviour left", "nats per token", box=None)
     for point in report.points:
-        cells = (f"{point.push:g}", f"{point.shown:.3f}", f"{point.spilled:.3f}", f"{point.left:.0%}")
+        cells = (f"{point.push:g}", f"{point.shown:.3f}", f"{point.spilled:.3f}", _share(point.left))
         table.add_row(str(point.neurons), *cells, f"{point.divergence:.4f}")
     out.print(table)
     undone = report.undone()
@@ -155,9 +155,13 @@ def _show_audit(report: AuditReport) -> None:
         out.print("\nNothing tried leaves half of the behaviour or less.")
     else:
         out.print(
-            f"\n{undone.neurons} neurons at push {undone.push:g} leave {undone.left:.0%} of the behaviour, "
+            f"\n{undone.neurons} neurons at push {undone.push:g} leave {_share(undone.left)} of the behaviour, "
             f"at {undone.divergence:.4f} nats per token."
         )
+
+
+def _share(value: float) -> str:
+    return f"{value:.0%}".replace("-0%", "0%") if abs(value) < 0.01 else f"{value:.0%}"
 
 
 def _show_margin(margin: Alternatives | Openers, *, most: int = 12) -> str:

@@ -162,7 +162,7 @@ def audit(subject: Subject, pairs: PairSet, *, method: Audit | None = None, prog
     (shown, spilled), *rates = _rates(subject, margin, test, scales, progress)  # 3
     if shown <= spilled:
         raise MarginError(
-            f"Answers that begin so have probability {shown:.3f} on the positive test prompts, {spilled:.3f} on the "
+            f"Such answers have probability {shown:.3f} on the positive test prompts, {spilled:.3f} on the "
             "negative ones.",
             wanted="a model that shows the behaviour unsteered, or there is nothing to undo",
         )

@@ -129,8 +129,7 @@ def alternatives_of(
         raise MarginError(
             "Answers to the negative prompts don't begin in ways of their own: they begin "
             f"{_top(negative)}; those to the positive prompts {_top(positive)}.",
-            wanted=f"openings of at least {search.coverage:.0%} of the answers to negative prompts, rare on the "
-            "others",
+            wanted=f"openings of at least {search.coverage:.0%} of the answers to negative prompts, rare on the others",
             fix="Take margin openers or answer; or check that the two sides of the prompts differ in the behaviour.",
         ) from error
     try:
