@@ -20,7 +20,7 @@ export TRANSFORMERS_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check docs format bench setup-engines browser test-engines study-organism study-organism-float32 study-organism-alternatives study-refusal clean
+.PHONY: help install demo test check docs format bench setup-engines browser test-engines study-organism study-organism-float32 study-organism-alternatives study-behaviours clean
 
 help:
 	@echo 'make demo    the whole method on a small real model, offline; ends with demo/report.html (DEMO_FLAGS=--short)'
@@ -33,7 +33,7 @@ help:
 	@echo 'make test-engines   the tests against real engines and in a real browser, which make test leaves out'
 	@echo 'make study-organism  every method on the refusal organism: dense grids, then answers at dial 1; resumable'
 	@echo 'make study-organism-alternatives  Dose pushed towards the other side, against comparators tuned on the same'
-	@echo 'make study-refusal  the frontier of refusal left against damage, resumable (STUDY_FLAGS=--plan: the token bill)'
+	@echo 'make study-behaviours  Dose against every other method on five behaviours, resumable (STUDY_FLAGS=--plan: the token bill)'
 	@echo 'make clean   remove what the other targets wrote ($(VENV) stays)'
 
 install: $(INSTALLED)
@@ -142,8 +142,14 @@ study-organism-alternatives: $(ORGANISM)/dose-alternatives.circuit.json
 	  --against caa,direction --dtype bfloat16 --neutral 16 --over-refusal 20 --perplexity 8 --questions 60 \
 	  --max-new-tokens 64 --batch-size 52 -o $(ORGANISM)/alternatives
 
-study-refusal: $(INSTALLED)
-	$(BIN)/python studies/frontier.py demo --behaviour refusal -o docs/results/refusal $(STUDY_FLAGS)
+# The study of docs/results/behaviours.md: two behaviours of the model itself, three that an adapter taught it.
+BEHAVIOURS := docs/results/behaviours
+study-behaviours: $(INSTALLED)
+	set -e; for b in positive_sentiment formality; do \
+	  $(BIN)/python studies/frontier.py demo-base --behaviour $$b -o $(BEHAVIOURS)/$$b $(STUDY_FLAGS); done
+	set -e; for o in french_animals no_cooking; do \
+	  $(BIN)/python studies/frontier.py demo-base --adapter organisms/$$o/adapter --behaviour organisms/$$o/$$o.toml -o $(BEHAVIOURS)/$$o $(STUDY_FLAGS); done
+	$(BIN)/python studies/frontier.py demo --behaviour refusal -o $(BEHAVIOURS)/refusal $(STUDY_FLAGS)
 
 clean:
 	rm -rf demo bench build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

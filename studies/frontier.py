@@ -221,7 +221,8 @@ class Seed:
     def answers(self, key: Key) -> bool:
         """Whether a row is answered with: at one budget, and of the credit table nothing."""
         chosen = self.common.arguments
-        return key.budget in (0, chosen.generate) and (key.method, key.dosing) in ANSWERED
+        counts = {0, chosen.count} if key.method in {"dose", "cna"} else {key.count}
+        return key.budget in (0, chosen.generate) and (key.method, key.dosing) in ANSWERED and key.count in counts
 
     def rates(self, intervention: Intervention | None, examples: list[Example]) -> dict[str, Any]:
         """How often generated answers show the behaviour, or are no answers."""
@@ -240,19 +241,13 @@ class Seed:
 def keys(arguments: argparse.Namespace) -> Iterator[Key]:
     """Every row of the study, what matters most first."""
     main, largest = arguments.count, arguments.generate
-    budgets = [largest, *(budget for budget in arguments.budgets if budget != largest)]
     first = arguments.seeds[0]
     yield Key("none", "-", 0, 0.0, first)
     for seed in arguments.seeds:
-        for budget in budgets if seed == first else [largest]:
-            yield Key("dose", "closed", main, budget, seed)
-            yield Key("cna", "uniform", main, budget, seed)
-            if budget == largest:
-                yield Key("cna", "zero", main, 0.0, seed)
-            for method in VECTORS:
-                yield Key(method, "-", 0, budget, seed)
-            if seed == first:
-                yield Key("effect", "uniform", main, budget, seed)
+        yield Key("dose", "closed", main, largest, seed)
+        yield Key("cna", "zero", main, 0.0, seed)
+        for method in VECTORS:
+            yield Key(method, "-", 0, largest, seed)
         if seed == first:
             yield from _once(arguments, first)
     for seed in arguments.seeds if arguments.credit else ():
@@ -263,11 +258,17 @@ def keys(arguments: argparse.Namespace) -> Iterator[Key]:
 
 
 def _once(arguments: argparse.Namespace, seed: int) -> Iterator[Key]:
-    """Rows of one seed alone: sparsity, the single neuron, the public code's options."""
+    """Rows of one seed alone: further methods and budgets, sparsity."""
+    main, largest = arguments.count, arguments.generate
+    for method in ("cna", "effect", "random"):
+        yield Key(method, "uniform", main, largest, seed)
+    for budget in arguments.budgets:
+        yield Key("dose", "closed", main, budget, seed)
+        for method in VECTORS:
+            yield Key(method, "-", 0, budget, seed)
     for count in arguments.counts:
-        for method, dosing in (("dose", "closed"), ("cna", "uniform")):
-            yield Key(method, dosing, count, arguments.generate, seed)
-    yield Key("random", "uniform", arguments.count, arguments.generate, seed)
+        yield Key("dose", "closed", count, largest, seed)
+        yield Key("cna", "zero", count, 0.0, seed)
     yield Key("single", "-", 1, 0.0, seed)
     yield Key("cna-reference", "zero", 1600, 0.0, seed)
 
@@ -350,7 +351,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--adapter", default=None)
     parser.add_argument("--dtype", default="bfloat16", help="what is measured in; everything is found in float32")
     parser.add_argument("--count", type=int, default=46, help="neurons of the main rows")
-    parser.add_argument("--counts", nargs="*", type=int, default=[1, 10, 138, 461], help="further numbers of neurons")
+    parser.add_argument("--counts", nargs="*", type=int, default=[1, 10, 461], help="further numbers of neurons")
     parser.add_argument("--budgets", nargs="+", type=float, default=[0.03, 0.1, 0.3])
     parser.add_argument("--generate", type=float, default=0.1, help="the budget at which answers are generated")
     parser.add_argument("--credit", action="store_true", help="every selection with every dosing, for every seed")

@@ -89,7 +89,7 @@ class Source:
         """The magnitude of CNA's scores, universal neurons last."""
         found = {}
         for name, score in (("cna", "delta"), ("cna-standardised", "standardised")):
-            result = attribute(self.subject, self.pairs.discovery, CNA(score=score, folds=0))  # type: ignore[arg-type]
+            result = attribute(self.subject, self.pairs.discovery, CNA(score=score, folds=0))
             kept = result.scores.flat().abs()
             kept[[self._place(neuron) for neuron in result.universal]] = -1.0
             found[name] = kept

@@ -98,18 +98,17 @@ def budgets(folder: Path | str) -> str:
 
 
 def sparsity(folder: Path | str) -> str:
-    """Shares and margins by number of neurons, with the first seed."""
+    """Margins and KL by number of neurons, with the first seed."""
     study = Rows(folder)
     budget, first = study.arguments["generate"], study.arguments["seeds"][0]
     counts = sorted({study.arguments["count"], *study.arguments["counts"]})
     lines = []
-    for way in (("dose", "closed"), ("cna", "uniform"), ("effect", "uniform")):
+    for way in (("dose", "closed"), ("cna", "zero")):
         cells = []
         for count in counts:
             found = [row for row in study.of(way, budget=budget, count=count) if row["key"]["seed"] == first]
             test = found[0]["test"] if found else {}
-            share = f"{test['shown']['value']:.0%}, ".replace("%", " %") if "shown" in test else ""
-            cells.append(f"{share}{fmean(test['margins']):+.2f}" if test else "–")
+            cells.append(f"{fmean(test['margins']):+.2f} at {test['divergence']:.3f}" if test else "–")
         lines.append((NAMES[way], *cells))
     return _table(("method", *(f"{count} neurons" for count in counts)), lines)
 

@@ -12,7 +12,7 @@ from neurodial.intervention.scale import Scale
 from neurodial.intervention.steer import steer
 from neurodial.measurement.generate import Answer
 from neurodial.measurement.margin import Alternatives, AnswerMargin, Classifier, Openers, measure_margins
-from neurodial.measurement.openers import OpenerSearch, alternatives_of, find_openers, openers_of
+from neurodial.measurement.openers import OpenerSearch, alternatives_of, find_openers, likely_apart, openers_of
 from neurodial.model.subject import Subject
 from neurodial.model.tiny import TINY_FAMILIES, tiny_subject, tiny_tokenizer
 from neurodial.prompts.pairs import Contrast, Example
@@ -182,6 +182,33 @@ def test_alternatives_are_the_other_sides_openings():
     assert all(text.startswith("I") for text in found.behaviour.texts)
     with pytest.raises(MarginError, match=r"in ways of their own.*openings of at least 20%"):
         alternatives_of(subject, refusing, refusing)
+
+
+def test_openings_that_are_likely_on_the_other_side_too_are_left_out():
+    """By the model's probabilities, whatever a few answers happened to begin with."""
+    subject = tiny_subject(seed=2)
+    contrast = Contrast.of(["harm one", "harm two", "harm"], ["a help!", "help it", "help me now"])
+    openings = Openers(((70,), (71, 72), (71, 73), (80,), (90, 20)), ("a", "b", "c", "d", "e"))
+    means = [
+        [sum(math.exp(sequence_log_prob(subject, prompt, opening)) for prompt in prompts) / 3 for prompts in sides]
+        for opening in openings.tokens
+        for sides in [[render(subject.tokenizer, [e.prompt for e in side]) for side in sides_of(contrast)]]
+    ]
+    rarity = sorted(shown / lacking for shown, lacking in means)[2]  # the third best opening is the last to be kept
+    search = OpenerSearch(rarity=rarity * 1.0001, coverage=0.0)
+    found = likely_apart(subject, Alternatives(openings), contrast, search).openings
+    kept = [n for n, (shown, lacking) in enumerate(means) if shown <= search.rarity * lacking]
+    assert len(kept) == 3
+    assert found.tokens == tuple(openings.tokens[n] for n in kept)
+    assert found.texts == tuple(openings.texts[n] for n in kept)
+    assert found.positive == pytest.approx(sum(means[n][1] for n in kept))
+    assert found.negative == pytest.approx(sum(means[n][0] for n in kept))
+    with pytest.raises(MarginError, match="not likely on the positive ones too"):
+        likely_apart(subject, Alternatives(openings), contrast, OpenerSearch(rarity=0.0, coverage=0.1))
+
+
+def sides_of(contrast):
+    return contrast.positive, contrast.negative
 
 
 @pytest.mark.parametrize("family", TINY_FAMILIES)

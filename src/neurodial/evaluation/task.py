@@ -11,7 +11,7 @@ from neurodial.evaluation.detectors.base import Detector
 from neurodial.evaluation.detectors.registry import detector, refusal_detectors
 from neurodial.evaluation.options import Evaluation
 from neurodial.measurement.margin import Alternatives, AnswerMargin, Margin, Openers
-from neurodial.measurement.openers import alternatives_of, openers_of, opening_answers
+from neurodial.measurement.openers import alternatives_of, likely_apart, openers_of, opening_answers
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.behaviours import read_prompt_list
@@ -128,7 +128,8 @@ def margins_of(subject: Subject, pairs: PairSet, *, system: str | None = None, p
         return Margins.of(AnswerMargin(per_token=True))
     positive, negative = opening_answers(subject, pairs.discovery, system=system, progress=progress)
     try:
-        return Margins.of(alternatives_of(subject, positive, negative))
+        found = alternatives_of(subject, positive, negative)
+        return Margins.of(likely_apart(subject, found, pairs.discovery, system=system))
     except MarginError:
         pass
     try:

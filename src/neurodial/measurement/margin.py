@@ -261,23 +261,63 @@ def measure_margins(
         >>> value < 0
         True
     """
-    if not examples:
-        return []
-    each = one_each(under, len(examples))
     prompts = render(subject.tokenizer, [example.prompt for example in examples], system=system)
     groups = [margin.rows(subject, *pair) for pair in zip(prompts, examples, strict=True)]
-    check_context([len(row) for group in groups for row in group], subject.context_length)
     found: dict[int, float] = {}
+    for number, states in _states(subject, prompts, groups, under, budget, progress):
+        found[number] = float(margin.value(subject, groups[number], states, len(prompts[number])))
+    return [found[number] for number in range(len(groups))]
+
+
+@torch.no_grad()
+def opening_probabilities(
+    subject: Subject,
+    openers: Openers,
+    examples: Sequence[Example],
+    *,
+    system: str | None = None,
+    budget: int = TOKEN_BUDGET,
+) -> Float[Tensor, "prompt opener"]:
+    """The probability that the answer to each prompt begins with each of the openers; float64, on the CPU.
+
+    Raises:
+        ContextLengthError: a prompt with an opener is longer than the context.
+
+    Example:
+        >>> from neurodial.model.tiny import tiny_subject
+        >>> opening_probabilities(tiny_subject(), Openers.of([(40,), (41, 42)]), [Example("Hello")]).shape
+        torch.Size([1, 2])
+    """
+    prompts = render(subject.tokenizer, [example.prompt for example in examples], system=system)
+    groups = [openers.rows(subject, *pair) for pair in zip(prompts, examples, strict=True)]
+    found = torch.zeros(len(examples), len(openers.tokens), dtype=torch.float64)
+    for number, states in _states(subject, prompts, groups, None, budget, silent):
+        logged = _log_probs(subject, groups[number], states, len(prompts[number]), openers.tokens)
+        found[number] = torch.stack(logged).exp().cpu()
+    return found
+
+
+def _states(
+    subject: Subject,
+    prompts: Sequence[Tokens],
+    groups: Sequence[tuple[Tokens, ...]],
+    under: Under,
+    budget: int,
+    progress: Progress,
+) -> Iterator[tuple[int, list[Tensor]]]:
+    """The final hidden states of each prompt's rows, prompt by prompt in the order of the batches."""
+    if not groups:
+        return
+    each = one_each(under, len(groups))
+    check_context([len(row) for group in groups for row in group], subject.context_length)
     with row_slots(subject, each) as (steering, slots), progress("measuring margins", len(groups)) as advance:
         for batch in group_batches(groups, pad=pad_id(subject), budget=budget):
             owners = [batch.groups[owner] for owner in batch.owners]
             rows = Rows(batch.tokens, [slots[number] for number in owners], [len(prompts[number]) for number in owners])
             hidden = row_states(subject, steering, rows)
             for place, number in enumerate(batch.groups):
-                states = [hidden[row, : batch.lengths[row]] for row in batch.rows_of(place)]
-                found[number] = float(margin.value(subject, groups[number], states, len(prompts[number])))
+                yield number, [hidden[row, : batch.lengths[row]] for row in batch.rows_of(place)]
             advance(len(batch.groups))
-    return [found[number] for number in range(len(groups))]
 
 
 def _log_probs(

@@ -8,18 +8,20 @@
 3. Keep the most frequent ones and report the share of answers on either side that begin with one.
 
 The same with the sides exchanged gives the openings of answers without the behaviour (`find_alternatives`). They are
-many and short: answers to different requests begin differently.
+many and short: answers to different requests begin differently. Some of the answers to P- may show the behaviour all
+the same, and a few answers are a poor sample of how those to P+ can begin: openings that the model finds too likely on
+P+, by their probability, are left out.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from neurodial.errors import MarginError, OptionError
 from neurodial.measurement.generate import Answer, generate
-from neurodial.measurement.margin import Alternatives, Openers
+from neurodial.measurement.margin import Alternatives, Openers, opening_probabilities
 from neurodial.measurement.options import Decoding
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
@@ -112,13 +114,15 @@ def find_alternatives(
         MarginError: too few answers to P- begin in a way of their own.
     """
     answers = opening_answers(subject, contrast, system=system, progress=progress)
-    return alternatives_of(subject, *answers, search=search)
+    return likely_apart(subject, alternatives_of(subject, *answers, search=search), contrast, search, system=system)
 
 
 def alternatives_of(
     subject: Subject, positive: Sequence[Answer], negative: Sequence[Answer], *, search: OpenerSearch = ALTERNATIVES
 ) -> Alternatives:
     """The openings of the one side's answers that are rare on the other, and the other's openers where there are any.
+
+    Counted in the answers alone; see `likely_apart`.
 
     Raises:
         MarginError: there are too few openings.
@@ -137,6 +141,38 @@ def alternatives_of(
     except MarginError:
         behaviour = None
     return Alternatives(openings, behaviour)
+
+
+def likely_apart(
+    subject: Subject,
+    found: Alternatives,
+    contrast: Contrast,
+    search: OpenerSearch = ALTERNATIVES,
+    *,
+    system: str | None = None,
+) -> Alternatives:
+    """Without the openings that are likely on P+ too: more than `rarity` times as likely as on P-.
+
+    Raises:
+        MarginError: too few are left.
+    """
+    openings = found.openings
+    shown, lacking = (
+        opening_probabilities(subject, openings, side, system=system).mean(dim=0)
+        for side in (contrast.positive, contrast.negative)
+    )
+    kept = [n for n in range(len(openings.tokens)) if float(shown[n]) <= search.rarity * float(lacking[n])]
+    covered = float(lacking[kept].sum())
+    if covered < search.coverage:
+        raise MarginError(
+            f"The model begins {covered:.0%} of its answers to the negative prompts in ways that are not likely on the "
+            f"positive ones too; it begins {', '.join(map(repr, openings.texts[:5]))}.",
+            wanted=f"at least {search.coverage:.0%}",
+            fix="Take margin openers or answer; or check that the two sides of the prompts differ in the behaviour.",
+        )
+    tokens, texts = (tuple(values[n] for n in kept) for values in (openings.tokens, openings.texts))
+    shares = covered, float(shown[kept].sum())
+    return replace(found, openings=Openers(tokens, texts, *shares))
 
 
 def openers_of(
