@@ -147,8 +147,11 @@ BEHAVIOURS := docs/results/behaviours
 study-behaviours: $(INSTALLED)
 	set -e; for b in positive_sentiment formality; do \
 	  $(BIN)/python studies/frontier.py demo-base --behaviour $$b -o $(BEHAVIOURS)/$$b $(STUDY_FLAGS); done
-	set -e; for o in french_animals no_cooking; do \
-	  $(BIN)/python studies/frontier.py demo-base --adapter organisms/$$o/adapter --behaviour organisms/$$o/$$o.toml -o $(BEHAVIOURS)/$$o $(STUDY_FLAGS); done
+	$(BIN)/python studies/frontier.py demo-base --adapter organisms/french_animals/adapter \
+	  --behaviour organisms/french_animals/french_animals.toml -o $(BEHAVIOURS)/french_animals $(STUDY_FLAGS)
+	$(BIN)/python studies/frontier.py demo-base --adapter organisms/no_cooking/adapter \
+	  --behaviour organisms/no_cooking/no_cooking.toml --neutral-prompts organisms/no_cooking/neutral.jsonl \
+	  -o $(BEHAVIOURS)/no_cooking $(STUDY_FLAGS)
 	$(BIN)/python studies/frontier.py demo --behaviour refusal -o $(BEHAVIOURS)/refusal $(STUDY_FLAGS)
 
 clean:

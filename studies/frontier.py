@@ -88,7 +88,12 @@ class Common:
             if arguments.dtype == "float32"
             else load(arguments.model, adapter=arguments.adapter, dtype=arguments.dtype)
         )
-        self.options = Dose(x_max=arguments.x_max, draws=arguments.draws, passages=arguments.passages)
+        self.options = Dose(
+            x_max=arguments.x_max,
+            draws=arguments.draws,
+            passages=arguments.passages,
+            neutral=arguments.neutral_prompts,
+        )
         self.places: dict[str, dict[str, Any]] = {}
 
     @cached_property
@@ -362,6 +367,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--passages", type=int, default=16, help="neutral answers for the cost, and as many for damage")
     parser.add_argument("--prompts", type=int, default=100, help="test prompts")
     parser.add_argument("--neutral", type=int, default=32, help="neutral test prompts")
+    parser.add_argument("--neutral-prompts", default=Dose.neutral, help="a shipped list, or a file with splits")
     parser.add_argument("--tokens", type=int, default=40, help="longest generated answer")
     parser.add_argument("--x-max", type=float, default=3.0)
     parser.add_argument("--draws", type=int, default=1)

@@ -87,13 +87,12 @@ def budgets(folder: Path | str) -> str:
     study = Rows(folder)
     count, tried = study.arguments["count"], sorted(study.arguments["budgets"])
     lines = []
-    for way, name in NAMES.items():
+    for way in (("dose", "closed"), ("caa", "-"), ("direction", "-")):
         cells = []
         for budget in tried:
             found = [row for row in study.of(way, budget=budget, count=count) if row["key"]["budget"] == budget]
             cells.append(f"{_spread(study.margins(found), '{:+.2f}')} at {_damage(found)}" if found else "–")
-        if any(cell != "–" for cell in cells):
-            lines.append((name, *cells))
+        lines.append((NAMES[way], *cells))
     return _table(("method", *(f"budget {budget:g}" for budget in tried)), lines)
 
 
