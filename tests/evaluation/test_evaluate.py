@@ -11,6 +11,7 @@ from neurodial.circuit.site import Neuron
 from neurodial.discovery import discover
 from neurodial.errors import FileError, OptionError, OverlapError, PromptError, UnknownNameError
 from neurodial.evaluation import answering
+from neurodial.evaluation import evaluate as evaluation
 from neurodial.evaluation.detectors.base import Detector, Verdict
 from neurodial.evaluation.evaluate import evaluate
 from neurodial.evaluation.options import Evaluation, check_dials
@@ -133,6 +134,7 @@ def test_a_finished_run_repeats_nothing(run, monkeypatch):
         raise AssertionError("an answer was made again")
 
     monkeypatch.setattr(answering, "generate", forbidden)
+    monkeypatch.setattr(evaluation, "own_answers", forbidden)
     again = evaluate(subject, arms, pair_set(), against=against, options=SMALL, folder=folder)
     assert {path.name: path.read_text() for path in folder.glob("*.jsonl")} == before
     assert figures(again) == figures(report)
@@ -346,7 +348,7 @@ def test_a_margin_that_is_given_is_the_one_measured_and_tuned_on(tmp_path):
     report = evaluate(
         subject, [Scale(circuit)], pairs, margin=margin, against=("caa",), options=options, folder=tmp_path / "r"
     )
-    steered = next(arm for arm in report.arms if arm.method == circuit.name)
+    steered = next(arm for arm in report.arms if arm.method == "circuit")
     alone = measure_margins(subject, margin, pairs.test.positive, under=Scale(circuit))
     assert steered.metrics["margin"].value == pytest.approx(sum(alone) / len(alone), abs=1e-5)
     tuned = next(arm for arm in report.arms if arm.method.startswith("caa"))

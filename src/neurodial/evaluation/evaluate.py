@@ -106,8 +106,9 @@ def evaluate(
     have = {row["method"] for row in store.rows("tuning")}
     store.append("tuning", [{"method": n, "details": dict(d)} for n, d in (known or {}).items() if n not in have])
     margins = _margins(subject, task, options, against, progress) if margin is None else Margins.of(margin)
-    tuned = margins.tuned if against else None
-    bench = None if tuned is None else _bench(subject, task, tuned, options, progress)
+    tuned = {row["method"] for row in store.rows("tuning")}
+    is_tuned = all(name in tuned or name.startswith("random") for name in against)
+    bench = None if is_tuned or margins.tuned is None else _bench(subject, task, margins.tuned, options, progress)
     arms = (UNSTEERED, *own, *_comparators(subject, task, own, against, options, bench, store, progress))
     if options.answers:
         answer(subject, task, arms, options, store, progress)
