@@ -59,7 +59,7 @@ def discover(
         behaviour: a shipped behaviour (see `neurodial behaviours`), or a .jsonl, .csv or .toml file.
         output: the circuit's file; by default BEHAVIOUR.circuit.json.
         method: cna (the paper), cna-reference (every difference of the public code), or dose (effect and cost, with
-            a measured dose for each neuron).
+            a measured dose for each neuron: the one to take where the model gives gradients).
         fraction: share of all MLP neurons to take; the paper takes 0.001.
         count: number of neurons to take, instead of a share.
         score: what neurons are ranked by; the paper takes delta.
