@@ -170,9 +170,8 @@ def likely_apart(
             wanted=f"at least {search.coverage:.0%}",
             fix="Take margin openers or answer; or check that the two sides of the prompts differ in the behaviour.",
         )
-    tokens, texts = (tuple(values[n] for n in kept) for values in (openings.tokens, openings.texts))
-    shares = covered, float(shown[kept].sum())
-    return replace(found, openings=Openers(tokens, texts, *shares))
+    tokens, texts = tuple(openings.tokens[n] for n in kept), tuple(openings.texts[n] for n in kept)
+    return replace(found, openings=Openers(tokens, texts, covered, float(shown[kept].sum())))
 
 
 def openers_of(
