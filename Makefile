@@ -20,7 +20,7 @@ export TRANSFORMERS_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check docs format bench setup-engines browser test-engines study-organism study-organism-float32 study-organism-alternatives study-behaviours clean
+.PHONY: help install demo test check docs format bench setup-engines browser test-engines study-organism study-organism-float32 study-organism-alternatives study-organism-long study-behaviours clean
 
 help:
 	@echo 'make demo    the whole method on a small real model, offline; ends with demo/report.html (DEMO_FLAGS=--short)'
@@ -33,6 +33,7 @@ help:
 	@echo 'make test-engines   the tests against real engines and in a real browser, which make test leaves out'
 	@echo 'make study-organism  every method on the refusal organism: dense grids, then answers at dial 1; resumable'
 	@echo 'make study-organism-alternatives  Dose pushed towards the other side, against comparators tuned on the same'
+	@echo 'make study-organism-long  the headline again with answers of up to 512 tokens'
 	@echo 'make study-behaviours  Dose against every other method on five behaviours, resumable (STUDY_FLAGS=--plan: the token bill)'
 	@echo 'make clean   remove what the other targets wrote ($(VENV) stays)'
 
@@ -141,6 +142,11 @@ study-organism-alternatives: $(ORGANISM)/dose-alternatives.circuit.json
 	$(BIN)/neurodial evaluate demo dose-0.03=docs/results/demo/dose.circuit.json dose-0.1=$< --force --dials 1 \
 	  --against caa,direction --dtype bfloat16 --neutral 16 --over-refusal 20 --perplexity 8 --questions 60 \
 	  --max-new-tokens 64 --batch-size 52 -o $(ORGANISM)/alternatives
+
+# The headline with long answers: a refusal that comes late is seen, and so is text that decays.
+study-organism-long: $(ORGANISM)/cna.circuit.json
+	$(BIN)/neurodial evaluate demo dose-0.03=docs/results/demo/dose.circuit.json cna=$< --force --dials 1 --dtype bfloat16 \
+	  --neutral 0 --over-refusal 0 --perplexity 0 --questions 0 --max-new-tokens 512 --batch-size 104 -o $(ORGANISM)/long
 
 # The study of docs/results/behaviours.md: two behaviours of the model itself, three that an adapter taught it.
 BEHAVIOURS := docs/results/behaviours
