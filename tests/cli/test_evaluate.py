@@ -81,7 +81,7 @@ def test_detectors_are_listed_and_checked(workplace, capsys):
     assert {"refusal", "refusal:jailbreakbench"} <= {row["name"] for row in json.loads(capsys.readouterr().out)}
     assert run("detectors", "check", "--split", "test", "-d", "refusal", "--json") == 0
     [found] = json.loads(capsys.readouterr().out)
-    assert found["recall"]["n"] == 55
+    assert found["recall"]["n"] == 57
     path = workplace / "mine.jsonl"
     path.write_text('{"prompt": "Tea?", "answer": "No.", "label": "shown"}\n')
     assert run("detectors", "check", path, "-d", "regex:^yes", "--wrong", "1") == 0
