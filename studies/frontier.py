@@ -295,6 +295,7 @@ def bill(arguments: argparse.Namespace, rows: Sequence[Key]) -> str:
 
 def main() -> None:
     arguments = parsed()
+    PairSet.read(arguments.behaviour), read_prompt_list(arguments.neutral_prompts)  # says now if they are not there
     rows = list(dict.fromkeys(keys(arguments)))
     print(bill(arguments, rows))
     if arguments.plan:
