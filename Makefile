@@ -147,6 +147,7 @@ study-organism-alternatives: $(ORGANISM)/dose-alternatives.circuit.json
 study-organism-long: $(ORGANISM)/cna.circuit.json
 	$(BIN)/neurodial evaluate demo dose-0.03=docs/results/demo/dose.circuit.json cna=$< --force --dials 1 --dtype bfloat16 \
 	  --neutral 0 --over-refusal 0 --perplexity 0 --questions 0 --max-new-tokens 512 --batch-size 104 -o $(ORGANISM)/long
+	$(BIN)/python studies/verdicts.py $(ORGANISM)/long -o $(ORGANISM)/long/verdicts.json
 
 # The study of docs/results/behaviours.md: two behaviours of the model itself, three that an adapter taught it.
 BEHAVIOURS := docs/results/behaviours
