@@ -1,4 +1,4 @@
-"""How many answers of each arm and prompt set a detector calls shown, absent or degenerate, from an evaluation's folder.
+"""Counts the answers that a detector calls shown, absent or degenerate, for each arm and prompt set of an evaluation.
 
 Run: python studies/verdicts.py docs/results/organism/long -o docs/results/organism/long/verdicts.json
 """
