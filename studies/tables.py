@@ -1,4 +1,4 @@
-"""Tables and the plot of a study, from its rows.jsonl. For the pages in docs/results, which run these functions.
+"""Tables of a study, from its rows.jsonl. For the pages in docs/results, which run these functions.
 
 Shares are of all test prompts, with Wilson's 95 % interval; margins are means over them, with the mean's own; seeds are
 shown one by one where each gives a share, and as mean and range otherwise.
@@ -11,8 +11,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
-
-from neurodial.evaluation.report.plots import Series, scatter
 
 NAMES = {
     ("none", "-"): "unsteered",
@@ -126,24 +124,6 @@ def credit(folder: Path | str) -> str:
         lines.append((selection.replace("dose", "effect² / cost"), *cells))
     head = ("selection", "multiplied by 0", "one best dose", "closed form", "joint curvature")
     return _table(head, lines)
-
-
-def frontier(folder: Path | str) -> str:
-    """The plot: mean margin left against KL on the test split, over seeds, as SVG."""
-    study = Rows(folder)
-    count = study.arguments["count"]
-    series = []
-    for way, name in NAMES.items():
-        points = []
-        for budget in {row["key"]["budget"] for row in study.of(way)}:
-            found = [row for row in study.of(way, count=count) if row["key"]["budget"] == budget]
-            if found:
-                damage = fmean(row["test"].get("divergence", 0.0) for row in found)
-                points.append((damage, fmean(study.margins(found))))
-        if points:
-            x, y = zip(*sorted(points), strict=True)
-            series.append(Series(name, x, y))
-    return scatter(series, x_label="KL, nats per token", y_label="margin left, nats", logarithmic=True)
 
 
 def _damage(rows: Sequence[dict[str, Any]]) -> str:
