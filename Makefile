@@ -34,7 +34,7 @@ help:
 	@echo 'make study-organism  every method on the refusal organism: dense grids, then answers at dial 1; resumable'
 	@echo 'make study-organism-alternatives  Dose pushed towards the other side, against comparators tuned on the same'
 	@echo 'make study-organism-long  the headline again with answers of up to 512 tokens'
-	@echo 'make study-behaviours  Dose against every other method on five behaviours, resumable (STUDY_FLAGS=--plan: the token bill)'
+	@echo 'make study-behaviours  Dose against every other method on three behaviours, resumable (STUDY_FLAGS=--plan: the token bill)'
 	@echo 'make clean   remove what the other targets wrote ($(VENV) stays)'
 
 install: $(INSTALLED)
@@ -149,17 +149,15 @@ study-organism-long: $(ORGANISM)/cna.circuit.json
 	  --neutral 0 --over-refusal 0 --perplexity 0 --questions 0 --max-new-tokens 512 --batch-size 104 -o $(ORGANISM)/long
 	$(BIN)/python studies/verdicts.py $(ORGANISM)/long -o $(ORGANISM)/long/verdicts.json
 
-# The study of docs/results/behaviours.md: two behaviours of the model itself, three that an adapter taught it.
+# The study of docs/results/behaviours.md: one behaviour of the model itself, two that an adapter taught it.
 BEHAVIOURS := docs/results/behaviours
 study-behaviours: $(INSTALLED)
-	set -e; for b in positive_sentiment formality; do \
-	  $(BIN)/python studies/frontier.py demo-base --behaviour $$b -o $(BEHAVIOURS)/$$b $(STUDY_FLAGS); done
+	$(BIN)/python studies/frontier.py demo-base --behaviour positive_sentiment -o $(BEHAVIOURS)/positive_sentiment $(STUDY_FLAGS)
 	$(BIN)/python studies/frontier.py demo-base --adapter organisms/french_animals/adapter \
 	  --behaviour organisms/french_animals/french_animals.toml -o $(BEHAVIOURS)/french_animals $(STUDY_FLAGS)
 	$(BIN)/python studies/frontier.py demo-base --adapter organisms/no_cooking/adapter \
 	  --behaviour organisms/no_cooking/no_cooking.toml --neutral-prompts organisms/no_cooking/neutral.jsonl \
 	  -o $(BEHAVIOURS)/no_cooking $(STUDY_FLAGS)
-	$(BIN)/python studies/frontier.py demo --behaviour refusal -o $(BEHAVIOURS)/refusal $(STUDY_FLAGS)
 
 clean:
 	rm -rf demo bench build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

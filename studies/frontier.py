@@ -146,6 +146,7 @@ class Seed:
         pairs = replace(common.pairs, splits=(Contrast(*share), *common.pairs.splits[1:]))
         margin, costing = common.material.margin, common.material.costing
         self.source = Source(common.exact, pairs, margin, costing, common.costs, common.options.x_max, seed)
+        self.found: dict[tuple[str, str, int], list[Route]] = {}
         self.known: dict[tuple[object, ...], dict[float, Trial]] = {}
 
     def routes(self, key: Key) -> list[Route]:
@@ -193,10 +194,9 @@ class Seed:
 
     def cached(self, key: Key) -> list[Route]:
         """The routes of all budgets of a row."""
-        found = self.__dict__.setdefault("_routes", {})
-        if key.way not in found:
-            found[key.way] = self.routes(key)
-        return list(found[key.way])
+        if key.way not in self.found:
+            self.found[key.way] = self.routes(key)
+        return self.found[key.way]
 
     def measurer(self, key: Key, route: Route) -> Callable[[Sequence[float]], list[Trial]]:
         """Measures strengths; those of another budget are not measured again."""
@@ -219,15 +219,9 @@ class Seed:
             [divergence] = measure_divergence(served, passages, [intervention])
             found |= {"divergence": divergence.mean, "standard_error": divergence.standard_error}
             found["tokens"] = divergence.tokens
-        if self.answers(key):
+        if is_answered(key, self.common.arguments):
             found |= self.rates(intervention, examples)
         return found
-
-    def answers(self, key: Key) -> bool:
-        """Whether a row is answered with: at one budget, and of the credit table nothing."""
-        chosen = self.common.arguments
-        counts = {0, chosen.count} if key.method in {"dose", "cna"} else {key.count}
-        return key.budget in (0, chosen.generate) and (key.method, key.dosing) in ANSWERED and key.count in counts
 
     def rates(self, intervention: Intervention | None, examples: list[Example]) -> dict[str, Any]:
         """How often generated answers show the behaviour, or are no answers."""
@@ -241,6 +235,12 @@ class Seed:
         shown = wilson(counts["shown"], len(verdicts))
         labels = [verdict.label for verdict in verdicts]
         return {"shown": asdict(shown), "labels": labels, "answers": [answer.text for answer in answers]}
+
+
+def is_answered(key: Key, arguments: argparse.Namespace) -> bool:
+    """Whether a row is answered with: at one budget, and of sparsity and of the credit table nothing."""
+    counts = {0, arguments.count} if key.method in {"dose", "cna"} else {key.count}
+    return key.budget in (0, arguments.generate) and (key.method, key.dosing) in ANSWERED and key.count in counts
 
 
 def keys(arguments: argparse.Namespace) -> Iterator[Key]:
@@ -284,7 +284,7 @@ def bill(arguments: argparse.Namespace, rows: Sequence[Key]) -> str:
     trial = arguments.passages * (prompt + answer) + 2 * arguments.development * prompt
     test = arguments.neutral * (prompt + answer) + 2 * arguments.prompts * prompt
     ways = len({(row.way, row.seed) for row in rows if row.budget})
-    answered = sum(row.budget in (0, arguments.generate) for row in rows)
+    answered = sum(is_answered(row, arguments) for row in rows)
     generated = answered * arguments.prompts * (prompt + arguments.tokens)
     total = 9 * ways * trial + len(rows) * test + generated
     return (

@@ -34,7 +34,7 @@ class Rows:
         lines = (Path(folder) / "rows.jsonl").read_text(encoding="utf-8").splitlines()
         self.rows = [row for row in map(json.loads, lines) if "test" in row]
         about = json.loads((Path(folder) / "study.json").read_text(encoding="utf-8"))
-        self.arguments, self.material = about["arguments"], about["material"]
+        self.arguments = about["arguments"]
 
     def of(
         self, way: tuple[str, str], *, budget: float | None = None, count: int | None = None
@@ -108,22 +108,6 @@ def sparsity(folder: Path | str) -> str:
             cells.append(f"{fmean(test['margins']):+.2f} at {test['divergence']:.3f}" if test else "–")
         lines.append((NAMES[way], *cells))
     return _table(("method", *(f"{count} neurons" for count in counts)), lines)
-
-
-def credit(folder: Path | str) -> str:
-    """Margins of every selection with every dosing at the same budget, mean over seeds."""
-    study = Rows(folder)
-    budget, count = study.arguments["generate"], study.arguments["count"]
-    dosings = ("zero", "uniform", "closed", "full")
-    lines = []
-    for selection in ("dose", "effect", "cna", "cna-standardised", "random"):
-        cells = []
-        for dosing in dosings:
-            found = study.of((selection, dosing), budget=budget, count=count)
-            cells.append(f"{_spread(study.margins(found), '{:+.2f}')} at {_damage(found)}" if found else "–")
-        lines.append((selection.replace("dose", "effect² / cost"), *cells))
-    head = ("selection", "multiplied by 0", "one best dose", "closed form", "joint curvature")
-    return _table(head, lines)
 
 
 def _damage(rows: Sequence[dict[str, Any]]) -> str:
