@@ -81,11 +81,12 @@ VLLM          := 0.32.0
 ENGINE_WHEELS ?= $(HOME)/.cache/neurodial/wheels
 LLAMA_WHEEL    = $(ENGINE_WHEELS)/llama_cpp_python-$(LLAMA_CPP)*.whl
 LLAMA_BUILD   := -DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF
+SERVER_BUILD  := -DBUILD_SHARED_LIBS=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_USE_PREBUILT_UI=OFF
 PIP_INSTALL   := -m pip install --quiet --disable-pip-version-check
 SUDO          := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 APT_INSTALL   := $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends
 
-setup-engines: .venv-llama/.installed-$(LLAMA_CPP) .venv-vllm/.installed-$(VLLM) browser
+setup-engines: .venv-llama/.installed-$(LLAMA_CPP) .venv-llama/bin/llama-server .venv-vllm/.installed-$(VLLM) browser
 
 # apt is asked only where something is missing; on other systems install what the message names.
 browser:
@@ -98,6 +99,23 @@ browser:
 	.venv-llama/bin/python $(PIP_INSTALL) $(LLAMA_WHEEL)
 	.venv-llama/bin/python -c 'import llama_cpp'
 	touch $@
+
+# llama.cpp's own server, of the same sources (they come with llama-cpp-python's), in one file and without its web page.
+LLAMA_SERVER = $(ENGINE_WHEELS)/llama-server-$(LLAMA_CPP)
+$(LLAMA_SERVER):
+	command -v g++ >/dev/null && command -v cmake >/dev/null || { $(APT_INSTALL) g++ cmake; }
+	mkdir -p $(ENGINE_WHEELS)
+	set -e; work=$$(mktemp -d); trap 'rm -rf "$$work"' EXIT; \
+	  $(PYTHON) -m pip download --quiet --disable-pip-version-check --no-deps --no-binary llama-cpp-python -d "$$work" llama-cpp-python==$(LLAMA_CPP); \
+	  tar -xzf "$$work"/llama_cpp_python-*.tar.gz -C "$$work"; \
+	  cmake -S "$$work"/llama_cpp_python-*/vendor/llama.cpp -B "$$work/build" -DCMAKE_BUILD_TYPE=Release $(LLAMA_BUILD) $(SERVER_BUILD) >/dev/null; \
+	  cmake --build "$$work/build" --parallel $(WORKERS) --target llama-server >/dev/null; \
+	  install "$$work/build/bin/llama-server" $@.part
+	mv $@.part $@
+
+.venv-llama/bin/llama-server: $(LLAMA_SERVER) | .venv-llama/.installed-$(LLAMA_CPP)
+	install $< $@
+	$@ --version
 
 # Our package goes in without its dependencies: the plugin imports the standard library and vllm alone.
 # The torchvision, torchaudio and torchcodec that vLLM asks for don't fit every build of torch, and text needs none.
@@ -118,7 +136,7 @@ ORGANISM  := docs/results/organism
 ORGANISMS := cna cna-reference dose
 DISCOVER_cna           := --method cna
 DISCOVER_cna-reference := --method cna-reference
-DISCOVER_dose          := --method dose --budget 0.1 --margin openers
+DISCOVER_dose          := --method dose --budget 0.1 --margin openers --sign positive
 
 $(ORGANISM)/%.circuit.json: | $(INSTALLED)
 	$(BIN)/neurodial discover demo --behaviour refusal $(DISCOVER_$*) --dtype bfloat16 -o $@
@@ -136,7 +154,7 @@ study-organism-float32: $(INSTALLED)
 
 # Pushed towards the openings of answers without the behaviour; comparators tuned on the same. Circuits from float32.
 $(ORGANISM)/dose-alternatives.circuit.json: | $(INSTALLED)
-	$(BIN)/neurodial discover demo --behaviour refusal --method dose --budget 0.1 --folds 0 -o $@
+	$(BIN)/neurodial discover demo --behaviour refusal --method dose --budget 0.1 --sign positive --folds 0 -o $@
 
 study-organism-alternatives: $(ORGANISM)/dose-alternatives.circuit.json
 	$(BIN)/neurodial evaluate demo dose-0.03=docs/results/demo/dose.circuit.json dose-0.1=$< --force --dials 1 \

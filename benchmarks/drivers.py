@@ -1,7 +1,8 @@
 """Driving other inference engines, each in an environment of its own, for tests and reports.
 
-llama.cpp runs in a worker process for the length of one job. vLLM runs as its own OpenAI-compatible server, as a user
-starts it. `make setup-engines` builds both environments; NEURODIAL_LLAMA_PYTHON and NEURODIAL_VLLM_PYTHON name others.
+llama.cpp runs in a worker process for the length of one job, and as its own server; vLLM as its own OpenAI-compatible
+server; both as a user starts them. `make setup-engines` builds both environments; NEURODIAL_LLAMA_PYTHON and
+NEURODIAL_VLLM_PYTHON name others. llama-server lies beside the interpreter of its environment.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,6 +100,66 @@ def llama_cpp(
     return [torch.log_softmax(part, dim=-1) for part in logits]
 
 
+def dequantised(source: Path | str, target: Path, dtype: Any = np.float32) -> Path:
+    """A GGUF file with every matrix in that type and every vector in float32: what transformers computes with."""
+    import gguf
+
+    reader = gguf.GGUFReader(source)
+    writer = gguf.GGUFWriter(target, str(reader.fields["general.architecture"].contents()))
+    for name, field in reader.fields.items():
+        if not name.startswith("GGUF.") and name != "general.architecture":
+            inner = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
+            writer.add_key_value(name, field.contents(), field.types[0], sub_type=inner)
+    for tensor in reader.tensors:
+        values = gguf.dequantize(tensor.data, tensor.tensor_type)
+        writer.add_tensor(tensor.name, values.astype(dtype if values.ndim > 1 else np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return target
+
+
+def llama_server_program() -> str:
+    """The llama-server of llama.cpp's environment.
+
+    Raises:
+        MissingEngineError: it is not there.
+    """
+    program = Path(interpreter("llama.cpp")).with_name("llama-server")
+    if not program.exists():
+        raise MissingEngineError(f"There is no {program}: run `make setup-engines`")
+    return str(program)
+
+
+@contextlib.contextmanager
+def llama_server(model: Path | str, *options: str, log: Path) -> Iterator[str]:
+    """A llama-server on a free loopback port, for the length of the block; gives its address.
+
+    Args:
+        model: the GGUF file.
+        options: further command-line options.
+        log: where its output goes.
+    """
+    port = free_port()
+    command = [
+        llama_server_program(), "-m", str(model), "--host", "127.0.0.1", "--port", str(port), "--ctx-size", "1024",
+        "--parallel", "1", "--threads", "1", "--no-warmup", "--no-webui", *options,
+    ]  # fmt: skip
+    with served(command, f"http://127.0.0.1:{port}", log=log, settings={}) as address:
+        yield address
+
+
+def next_tokens_of_llama(address: str, tokens: Sequence[int], count: int = 3, **fields: Any) -> list[Step]:
+    """What llama-server answers to a prompt of token ids, greedily; `fields` go into the body, such as `lora`."""
+    body = {"prompt": list(tokens), "n_predict": count, "temperature": 0, "n_probs": 20, "ignore_eos": True, **fields}
+    found = post(f"{address}/completion", body)["completion_probabilities"]
+    return [
+        Step(place["id"], place["logprob"], {one["id"]: one["logprob"] for one in place["top_logprobs"]})
+        for place in found
+    ]
+
+
 # ------------------------------------------------------------------------------------------------- vLLM
 
 VLLM_SETTINGS = {
@@ -121,27 +182,15 @@ def vllm_server(model: Path | str, *options: str, log: Path, **settings: str) ->
         log: where its output goes.
         settings: environment variables.
     """
-    python = interpreter("vLLM")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    python, port = interpreter("vLLM"), free_port()
     command = [
         python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), "--served-model-name", "base",
         "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--enforce-eager", "--max-model-len", "512",
         "--block-size", "32", "--max-logprobs", "20", *options,
     ]  # fmt: skip
-    address = f"http://127.0.0.1:{port}"
-    with log.open("w") as stream:
-        process = subprocess.Popen(
-            command, stdout=stream, stderr=stream, env=environment(**(VLLM_SETTINGS | settings)), cwd=log.parent,
-            start_new_session=True,
-        )  # fmt: skip
-        try:
-            _wait(process, address, log)
-            next_tokens(address, "base", [1, 2, 3], 1)  # the first request compiles what is left to compile
-            yield address
-        finally:
-            _stop(process)
+    with served(command, f"http://127.0.0.1:{port}", log=log, settings=VLLM_SETTINGS | settings) as address:
+        next_tokens(address, "base", [1, 2, 3], 1)  # the first request compiles what is left to compile
+        yield address
 
 
 def lora_options(rank: int, *, slots: int = 8) -> list[str]:
@@ -183,6 +232,30 @@ def _token(text: str) -> int:
     return int(text.removeprefix("token_id:"))
 
 
+# ------------------------------------------------------------------------------------------------- servers
+
+
+def free_port() -> int:
+    """A loopback port that nothing listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@contextlib.contextmanager
+def served(command: Sequence[str], address: str, *, log: Path, settings: Mapping[str, str]) -> Iterator[str]:
+    """A server of that command until the block ends, from when it calls itself healthy; gives its address."""
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            command, stdout=stream, stderr=stream, env=environment(**settings), cwd=log.parent, start_new_session=True
+        )
+        try:
+            _wait(process, address, log)
+            yield address
+        finally:
+            _stop(process)
+
+
 def _wait(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until:
@@ -192,7 +265,7 @@ def _wait(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
             fetch(f"{address}/health")
             return
         time.sleep(0.5)
-    raise RuntimeError(f"vLLM did not start: {log.read_text(errors='replace')[-4000:]}")
+    raise RuntimeError(f"the server did not start: {log.read_text(errors='replace')[-4000:]}")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -19,7 +19,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import gguf
 import numpy as np
 import torch
 from benchmarks import drivers
@@ -102,34 +101,17 @@ def proofs(bench: Bench) -> Iterator[Row]:
 # ------------------------------------------------------------------------------------------- llama.cpp
 
 
-def dequantised(source: Path | str, target: Path) -> Path:
-    """A GGUF file with every weight in float32: what transformers computes with."""
-    reader = gguf.GGUFReader(source)
-    writer = gguf.GGUFWriter(target, str(reader.fields["general.architecture"].contents()))
-    for name, field in reader.fields.items():
-        if not name.startswith("GGUF.") and name != "general.architecture":
-            inner = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
-            writer.add_key_value(name, field.contents(), field.types[0], sub_type=inner)
-    for tensor in reader.tensors:
-        writer.add_tensor(tensor.name, gguf.dequantize(tensor.data, tensor.tensor_type).astype(np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return target
-
-
 def in_llama_cpp(bench: Bench) -> Iterator[Row]:
     engine = f"llama.cpp (llama-cpp-python {version('llama.cpp', 'llama-cpp-python')})"
     source = str(bench.subject.source)
-    base = dequantised(source, bench.folder / "base-f32.gguf")
+    base = drivers.dequantised(source, bench.folder / "base-f32.gguf")
     first = bench.folder / "gguf-lora" / "first-adapter.gguf"
     circuit = bench.folder / "gguf-lora" / "adapter.gguf"
     measured = run(bench, base, loras=[first, circuit], scales=[(1.0, strength) for strength in STRENGTHS])
     for strength, found in zip(STRENGTHS, measured, strict=True):
         yield bench.compared("gguf-lora", engine, strength, found, weights="F32")
     baked = bench.folder / "gguf"
-    for name, file in (("F32", dequantised(baked / "model.gguf", bench.folder / "baked-f32.gguf")),
+    for name, file in (("F32", drivers.dequantised(baked / "model.gguf", bench.folder / "baked-f32.gguf")),
                        ("as it is", baked / "model.gguf")):  # fmt: skip
         (found,) = run(bench, file, loras=[baked / "first-adapter.gguf"], scales=[(1.0,)])
         yield bench.compared("gguf", engine, 1.0, found, weights=name)

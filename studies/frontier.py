@@ -1,4 +1,4 @@
-"""Behaviour left against damage: Dose, CNA, effect alone, random neurons, activation addition, directional ablation.
+"""Behaviour left, or induced, against damage: Dose, CNA, effect alone, random neurons, CAA, directional ablation.
 
 1. Found in float32 from the discovery split, of which each seed takes its share: margin, effect, cost, scores, vectors.
 2. Each method goes as far as each budget of damage allows, by measuring on the development split: the same line search
@@ -26,7 +26,7 @@ from statistics import fmean
 from typing import Any
 
 import torch
-from routes import DOSINGS, LARGEST_FULL, SELECTIONS, TOGETHER, VECTORS, Route, Source
+from routes import BY_RATIO, DOSINGS, LARGEST_FULL, SELECTIONS, TOGETHER, VECTORS, Route, Source
 
 from neurodial.attribution.cost import Cost, Sampling, cost
 from neurodial.attribution.methods import Dose
@@ -56,7 +56,7 @@ ANSWERED = {
     *((method, "-") for method in ("none", "single", *VECTORS)),
     *((method, "uniform") for method in ("cna", "effect", "random")),
     *((method, "zero") for method in ("cna", "cna-reference")),
-    ("dose", "closed"),
+    *((method, "closed") for method in BY_RATIO),
 }
 
 
@@ -93,6 +93,7 @@ class Common:
             draws=arguments.draws,
             passages=arguments.passages,
             neutral=arguments.neutral_prompts,
+            direction=arguments.direction,
         )
         self.places: dict[str, dict[str, Any]] = {}
 
@@ -109,15 +110,23 @@ class Common:
     @cached_property
     def development(self) -> tuple[Example, ...]:
         """The development prompts that strengths are searched on."""
-        return self.pairs.development.positive[: self.arguments.development]
+        return self.about(self.pairs.development)[: self.arguments.development]
+
+    def about(self, contrast: Contrast) -> tuple[Example, ...]:
+        """The prompts that the change is about: those that show the behaviour, or to induce it, those that don't."""
+        return contrast.positive if self.options.direction == "remove" else contrast.negative
+
+    def goal(self, budget: float | None) -> Goal:
+        """As far as a budget allows, in the direction asked for."""
+        return Goal(budget, None, self.options.direction)
 
     @cached_property
     def test(self) -> tuple[tuple[Passage, ...], list[Example]]:
-        """Neutral answers, and the prompts that show the behaviour."""
+        """Neutral answers, and the prompts that the change is about."""
         neutral = list(read_prompt_list(self.options.neutral).split("test"))[: self.arguments.neutral]
         decoding = Decoding(max_new_tokens=self.options.answer_tokens, batch_size=32)
         passages = own_answers(self.served, neutral, decoding=decoding)
-        return tuple(passages), list(self.pairs.test.positive[: self.arguments.prompts])
+        return tuple(passages), list(self.about(self.pairs.test)[: self.arguments.prompts])
 
     def trials(self, route: Route, strengths: Sequence[float]) -> list[Trial]:
         """Strengths of a route, measured on the development split."""
@@ -145,7 +154,8 @@ class Seed:
         ]
         pairs = replace(common.pairs, splits=(Contrast(*share), *common.pairs.splits[1:]))
         margin, costing = common.material.margin, common.material.costing
-        self.source = Source(common.exact, pairs, margin, costing, common.costs, common.options.x_max, seed)
+        options = common.options
+        self.source = Source(common.exact, pairs, margin, costing, common.costs, options.x_max, seed, options.direction)
         self.found: dict[tuple[str, str, int], list[Route]] = {}
         self.known: dict[tuple[object, ...], dict[float, Trial]] = {}
 
@@ -163,8 +173,8 @@ class Seed:
             examples = [*development] * (len(under) // len(development))
             margins += measure_margins(self.common.served, self.source.margin, examples, under=under)
         size = len(development)
-        means = [fmean(margins[n * size : (n + 1) * size]) for n in range(len(routes))]
-        return [routes[n] for n in sorted(range(len(routes)), key=means.__getitem__)[:FINALISTS]]
+        lacks = [self.common.goal(None).lack_at(fmean(margins[n * size : (n + 1) * size])) for n in range(len(routes))]
+        return [routes[n] for n in sorted(range(len(routes)), key=lacks.__getitem__)[:FINALISTS]]
 
     def find(self, key: Key) -> tuple[Intervention, dict[str, Any]]:
         """What a row puts on the model, and what is worth keeping about it.
@@ -177,8 +187,8 @@ class Seed:
             found = single_neuron(self.common.exact, self.source.pairs, method=SingleNeuron(margin="alternatives"))
             return found.best.pin, {"neuron": list(found.best.candidate.neuron), "value": found.best.value}
         results = []
+        goal = self.common.goal(key.budget or None)
         for route in self.cached(key):
-            goal = Goal(key.budget or None, None)
             try:
                 best, _ = search(route.low, route.high, self.measurer(key, route), goal, rounds=3)
             except BudgetError:
@@ -186,7 +196,7 @@ class Seed:
             results.append((best, route))
         if not results:
             raise BudgetError(f"{key} costs more than its budget.", wanted="a greater budget")
-        best, route = min(results, key=lambda pair: pair[0].margin)
+        best, route = min(results, key=lambda pair: goal.lack(pair[0]))
         if key.method in VECTORS and key.budget == self.common.arguments.generate:
             self.common.places.setdefault(key.method, route.details)
         details = {"strength": best.strength, "margin": best.margin, "divergence": best.divergence, **route.details}
@@ -239,19 +249,20 @@ class Seed:
 
 def is_answered(key: Key, arguments: argparse.Namespace) -> bool:
     """Whether a row is answered with: at one budget, and of sparsity and of the credit table nothing."""
-    counts = {0, arguments.count} if key.method in {"dose", "cna"} else {key.count}
+    counts = {0, arguments.count} if key.method in {*BY_RATIO, "cna"} else {key.count}
     return key.budget in (0, arguments.generate) and (key.method, key.dosing) in ANSWERED and key.count in counts
 
 
 def keys(arguments: argparse.Namespace) -> Iterator[Key]:
     """Every row of the study, what matters most first."""
     main, largest = arguments.count, arguments.generate
-    first = arguments.seeds[0]
+    first, vectors = arguments.seeds[0], _vectors(arguments)
     yield Key("none", "-", 0, 0.0, first)
     for seed in arguments.seeds:
-        yield Key("dose", "closed", main, largest, seed)
+        for method in BY_RATIO:
+            yield Key(method, "closed", main, largest, seed)
         yield Key("cna", "zero", main, 0.0, seed)
-        for method in VECTORS:
+        for method in vectors:
             yield Key(method, "-", 0, largest, seed)
         if seed == first:
             yield from _once(arguments, first)
@@ -268,14 +279,22 @@ def _once(arguments: argparse.Namespace, seed: int) -> Iterator[Key]:
     for method in ("cna", "effect", "random"):
         yield Key(method, "uniform", main, largest, seed)
     for budget in arguments.budgets:
-        yield Key("dose", "closed", main, budget, seed)
-        for method in VECTORS:
+        for method in BY_RATIO:
+            yield Key(method, "closed", main, budget, seed)
+        for method in _vectors(arguments):
             yield Key(method, "-", 0, budget, seed)
     for count in arguments.counts:
-        yield Key("dose", "closed", count, largest, seed)
+        for method in BY_RATIO:
+            yield Key(method, "closed", count, largest, seed)
         yield Key("cna", "zero", count, 0.0, seed)
-    yield Key("single", "-", 1, 0.0, seed)
+    if arguments.direction == "remove":
+        yield Key("single", "-", 1, 0.0, seed)
     yield Key("cna-reference", "zero", 1600, 0.0, seed)
+
+
+def _vectors(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """Ablating a direction takes a behaviour away; it induces none."""
+    return VECTORS if arguments.direction == "remove" else ("caa",)
 
 
 def bill(arguments: argparse.Namespace, rows: Sequence[Key]) -> str:
@@ -355,6 +374,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--behaviour", default="refusal")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--adapter", default=None)
+    parser.add_argument("--direction", choices=("remove", "induce"), default="remove")
     parser.add_argument("--dtype", default="bfloat16", help="what is measured in; everything is found in float32")
     parser.add_argument("--count", type=int, default=46, help="neurons of the main rows")
     parser.add_argument("--counts", nargs="*", type=int, default=[1, 10, 461], help="further numbers of neurons")

@@ -1,8 +1,9 @@
-"""The ways to take a behaviour away that a study compares, each as an intervention of adjustable strength.
+"""The ways to remove or induce a behaviour that a study compares, each as an intervention of adjustable strength.
 
-Neurons: chosen by CNA (raw or standardised difference), by effect, by effect per cost (Dose), or at random; dosed with
-zero, with one dose for all, in closed form, or by their joint curvature. Vectors: activation addition, directional
-ablation. All are found from one seed's share of the discovery prompts.
+Neurons: chosen by CNA (raw or standardised difference), by effect, by effect per cost (Dose; with or without those that
+hold the behaviour down, which are turned up), or at random; dosed with zero, with one dose for all, in closed form, or
+by their joint curvature. Vectors: activation addition, directional ablation. All are found from one seed's share of the
+discovery prompts.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from neurodial.attribution.cost import Cost, Sampling, quadratic_cost
 from neurodial.attribution.dose import Bounds, DosePath, Trade, closed_path, full_path, uniform_path
 from neurodial.attribution.effect import effect, effect_scores
 from neurodial.attribution.methods import CNA
-from neurodial.circuit.circuit import Circuit
+from neurodial.circuit.circuit import Circuit, Direction
 from neurodial.circuit.select import Count
 from neurodial.evaluation.comparators.vectors import last_token_vectors
 from neurodial.intervention.base import Intervention
@@ -32,7 +33,8 @@ from neurodial.prompts.pairs import PairSet
 from neurodial.prompts.passage import Passage
 from neurodial.prompts.render import post_instruction_length
 
-SELECTIONS = ("dose", "cna", "cna-standardised", "effect", "random")
+SELECTIONS = ("dose", "dose-both", "cna", "cna-standardised", "effect", "random")
+BY_RATIO = {"dose": "positive", "dose-both": "both"}  # by effect against cost, of neurons with effects of that sign
 DOSINGS = ("closed", "uniform", "full", "zero")
 VECTORS = ("caa", "direction")
 LARGEST_FULL = 200  # neurons; a joint curvature of more is not worth its time
@@ -68,6 +70,7 @@ class Source:
         costs: of every neuron.
         x_max: the largest dose.
         seed: of the share and of random neurons.
+        direction: whether the behaviour is to go or to come.
     """
 
     subject: Subject
@@ -77,12 +80,19 @@ class Source:
     costs: Cost
     x_max: float
     seed: int
+    direction: Direction = "remove"
 
     @cached_property
-    def trade(self) -> Trade:
-        """Effect against cost."""
-        moments = effect(self.subject, self.margin, self.pairs.discovery.positive)
-        return Trade.of(effect_scores(moments, self.subject.sites), self.costs.scores)
+    def trades(self) -> dict[str, Trade]:
+        """Effect against cost, by selection: all but `dose-both` dose only what holds the behaviour up."""
+        discovery = self.pairs.discovery
+        about = discovery.positive if self.direction == "remove" else discovery.negative
+        moments = effect(self.subject, self.margin, about)
+        effects = effect_scores(moments, self.subject.sites)
+        return {
+            selection: Trade.of(effects, self.costs.scores, sign=BY_RATIO.get(selection, "positive"))
+            for selection in SELECTIONS
+        }
 
     @cached_property
     def contrastive(self) -> dict[str, torch.Tensor]:
@@ -102,36 +112,45 @@ class Source:
         """Places of the neurons that a selection takes, best first."""
         if selection == "random":
             return random.Random(self.seed).sample(range(self.subject.neurons), count)
-        if selection == "dose":
-            return self.trade.best(count)
-        values = self.trade.effect if selection == "effect" else self.contrastive[selection]
+        trade = self.trades[selection]
+        if selection in BY_RATIO:
+            return trade.best(count)
+        values = trade.effect if selection == "effect" else self.contrastive[selection]
         return [int(place) for place in values.sort(descending=True, stable=True).indices[:count]]
 
     def neurons(self, selection: str, dosing: str, count: int) -> list[Route]:
-        """A selection with a dosing: `zero` has one strength alone, `uniform` neurons of either sign two directions."""
+        """A selection with a dosing.
+
+        `zero` has one strength alone, multiplied by 0 (to induce, by 2); `uniform` neurons of either sign may have to
+        go the other way, so they have two routes.
+        """
+        bounds = Bounds(self.x_max, self.direction)
         if selection == "cna-reference":  # all its options are the public code's, the number of neurons too
-            found = attribute(self.subject, self.pairs.discovery, CNA.reference()).rows
-            return [_scaled(DosePath(1.0, 1.0, lambda _: found))]
-        bounds, places = Bounds(self.x_max), self.places(selection, count)
-        rows = [self.trade.row(place, 1.0) for place in places]
+            rows = list(attribute(self.subject, self.pairs.discovery, CNA.reference()).rows)
+        else:
+            places, trade = self.places(selection, count), self.trades[selection]
+            rows = [trade.row(place, 1.0) for place in places]
         if dosing == "zero":
-            return [_scaled(DosePath(1.0, 1.0, lambda _: tuple(rows)))]
+            return [_scaled(DosePath(1.0, 1.0, uniform_path(rows, bounds).rows_at))]
         if dosing == "uniform":
-            turned = () if selection in {"dose", "effect"} else (Bounds(self.x_max, "induce"),)  # multiplied by up to 4
+            turned = (
+                () if selection in {*BY_RATIO, "effect"} else (Bounds(self.x_max, "induce"),)
+            )  # multiplied by up to 4
             return [_scaled(uniform_path(rows, each), {"direction": each.direction}) for each in (bounds, *turned)]
         if dosing == "closed":
-            among = None if selection == "dose" else places
-            return [_scaled(closed_path(self.trade, Count(count), bounds, among=among))]
+            among = None if selection in BY_RATIO else places
+            return [_scaled(closed_path(trade, Count(count), bounds, among=among))]
         chosen = [row.neuron for row in rows]
         fisher = quadratic_cost(self.subject, self.costing, chosen, sampling=Sampling(4, self.seed))
-        return [_scaled(full_path(self.trade, places, fisher, bounds))]
+        return [_scaled(full_path(trade, places, fisher, bounds))]
 
     def vectors(self, name: str) -> list[Route]:
         """One route for each layer (and token, for directions) of a method of the residual stream."""
         discovery = self.pairs.discovery
         if name == "caa":
             vectors = last_token_vectors(self.subject, discovery)[0]
-            return [_added(vectors[layer], layer) for layer in range(self.subject.layers)]
+            away = -1.0 if self.direction == "remove" else 1.0
+            return [_added(away * vectors[layer], layer) for layer in range(self.subject.layers)]
         width = post_instruction_length(self.subject.tokenizer) if self.subject.tokenizer.chat_template else 1
         offsets = tuple(-1 - step for step in range(min(5, width)))
         found = last_token_vectors(self.subject, discovery, offsets)
@@ -149,7 +168,7 @@ def _scaled(path: DosePath, details: dict[str, Any] | None = None) -> Route:
 
 
 def _added(vector: torch.Tensor, layer: int) -> Route:
-    return Route(0.05, 4.0, lambda strength: AddVector(vector, layer, -strength), {"layer": layer})
+    return Route(0.05, 4.0, lambda strength: AddVector(vector, layer, strength), {"layer": layer})
 
 
 def _projected(vector: torch.Tensor, layer: int, offset: int) -> Route:

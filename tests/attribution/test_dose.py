@@ -5,7 +5,15 @@ import dataclasses
 import pytest
 import torch
 
-from neurodial.attribution.dose import Bounds, Trade, bounded_maximum, closed_path, full_path, uniform_path
+from neurodial.attribution.dose import (
+    Bounds,
+    Trade,
+    bounded_maximum,
+    closed_path,
+    full_path,
+    predicted_change,
+    uniform_path,
+)
 from neurodial.attribution.methods import METHODS, Dose, method
 from neurodial.attribution.scores import Scores
 from neurodial.circuit.select import Count
@@ -70,6 +78,36 @@ def test_skipped_layers_and_other_choices_hold_no_neuron():
     assert {4 * row.neuron.layer + row.neuron.index for row in among} == {3, 4}
 
 
+def test_neurons_that_hold_the_behaviour_down_take_part_where_they_may():
+    both, down = Trade.of(EFFECT, COST, sign="both"), Trade.of(EFFECT, COST, sign="negative")
+    assert both.effect.tolist() == pytest.approx(EFFECT.flat().abs().tolist())
+    assert both.best(6) == [1, 0, 2, 3, 5, 4]  # 125 first
+    assert down.best(6) == [1]
+    rows = closed_path(both, Count(3), Bounds(2.0)).rows_at(1e6)
+    assert {(row.neuron.layer, row.neuron.index): row.dose for row in rows} == {(0, 1): -2.0, (0, 0): 2.0, (1, 1): 2.0}
+    induced = closed_path(both, Count(3), Bounds(2.0, "induce")).rows_at(1e6)
+    assert [row.dose for row in induced] == [-row.dose for row in rows]
+    uniform = uniform_path([both.row(place, 1.0) for place in both.best(2)], Bounds(3.0)).rows_at(0.7)
+    assert [row.dose for row in uniform] == [-0.7, 0.7]
+
+
+def test_what_both_signs_are_predicted_to_do_is_the_sum_of_what_each_does():
+    found = Trade.of(EFFECT, COST, sign="both")
+    rows = [found.row(1, 0.1), found.row(0, 0.2)]
+    assert predicted_change(found, rows, {row.neuron: row.neuron.index for row in rows}) == pytest.approx(-0.5 - 0.4)
+
+
+def test_joint_doses_of_both_signs_know_who_undoes_whose_damage():
+    """Two neurons that write alike: turning one up and the other down costs little, turning both down twice as much."""
+    found = Trade.of(EFFECT, COST, sign="both")
+    alike = torch.tensor([[1.0, 0.9], [0.9, 1.0]], dtype=torch.float64)
+    opposed = full_path(found, [0, 1], alike, Bounds(9.0)).rows_at(0.1)
+    apart = full_path(found, [0, 1], torch.eye(2, dtype=torch.float64), Bounds(9.0)).rows_at(0.1)
+    assert (opposed[0].dose > 0, opposed[1].dose < 0) == (True, True)
+    assert abs(opposed[0].dose) > 2 * abs(apart[0].dose)
+    assert abs(opposed[1].dose) > 2 * abs(apart[1].dose)
+
+
 def test_one_dose_for_all():
     found = trade()
     path = uniform_path([found.row(place, 1.0) for place in found.best(2)], Bounds(3.0))
@@ -106,6 +144,8 @@ def test_joint_doses_know_that_two_neurons_do_the_same_damage():
 def test_nothing_to_choose_from_is_refused():
     with pytest.raises(OptionError, match="No neuron holds the behaviour up"):
         Trade.of(Scores({Site(0): torch.tensor([-1.0])}), Scores({Site(0): torch.tensor([1.0])}))
+    with pytest.raises(OptionError, match="holds the behaviour down: no effect is negative"):
+        Trade.of(Scores({Site(0): torch.tensor([1.0])}), Scores({Site(0): torch.tensor([1.0])}), sign="negative")
     with pytest.raises(OptionError, match="No neuron changes the neutral answers"):
         Trade.of(Scores({Site(0): torch.tensor([1.0])}), Scores({Site(0): torch.tensor([0.0])}))
 

@@ -8,11 +8,13 @@ import os
 import pytest
 from benchmarks import drivers
 
+from neurodial.model.load import load
 
-def required(engine):
+
+def required(find, *arguments):
     """Skip, or fail where engines are required, if the engine is not here."""
     try:
-        drivers.interpreter(engine)
+        find(*arguments)
     except drivers.MissingEngineError as error:
         if os.environ.get("NEURODIAL_REQUIRE_ENGINES") == "1":
             pytest.fail(str(error))
@@ -22,12 +24,25 @@ def required(engine):
 @pytest.fixture(scope="session")
 def llama_cpp():
     """Runs real llama.cpp: log-probabilities of token lists, for each of several adapter scales."""
-    required("llama.cpp")
+    required(drivers.interpreter, "llama.cpp")
     return drivers.llama_cpp
+
+
+@pytest.fixture(scope="session")
+def unquantised(tmp_path_factory):
+    """The demo model's file with every weight dequantised: what transformers computes with."""
+    return drivers.dequantised(load("demo-base").source, tmp_path_factory.mktemp("f32") / "model.gguf")
+
+
+@pytest.fixture(scope="session")
+def llama_server():
+    """The driver of real llama-server."""
+    required(drivers.llama_server_program)
+    return drivers
 
 
 @pytest.fixture(scope="session")
 def vllm():
     """The driver of real vLLM."""
-    required("vLLM")
+    required(drivers.interpreter, "vLLM")
     return drivers

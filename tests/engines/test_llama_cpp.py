@@ -4,11 +4,11 @@ import copy
 from dataclasses import replace
 from pathlib import Path
 
-import gguf
 import numpy as np
 import peft
 import pytest
 import torch
+from benchmarks.drivers import dequantised
 from tests.export.circuits import PROMPTS, dosed
 
 from neurodial.circuit.file import read_circuit
@@ -46,31 +46,6 @@ def scale(subject):
 @pytest.fixture(scope="module")
 def tokens(subject):
     return [sequence[:PLACES] for sequence in render(subject.tokenizer, PROMPTS)]
-
-
-@pytest.fixture(scope="module")
-def unquantised(subject, tmp_path_factory):
-    """The demo model's file with every weight dequantised: what transformers computes with."""
-    return dequantised(subject.source, tmp_path_factory.mktemp("f32") / "model.gguf")
-
-
-def dequantised(source, target, dtype=np.float32):
-    reader = gguf.GGUFReader(source)
-    writer = gguf.GGUFWriter(target, str(reader.fields["general.architecture"].contents()))
-    for name, field in reader.fields.items():
-        if name.startswith("GGUF.") or name == "general.architecture":
-            continue
-        kind = field.types[0]
-        inner = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
-        writer.add_key_value(name, field.contents(), kind, sub_type=inner)
-    for tensor in reader.tensors:
-        values = gguf.dequantize(tensor.data, tensor.tensor_type)
-        writer.add_tensor(tensor.name, values.astype(dtype if values.ndim > 1 else np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return target
 
 
 def ours(subject, tokens, *interventions):

@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from tests.engines.answers import distance, hooked
 from tests.export.circuits import dosed
 
-from neurodial.export.evidence import at_strength, log_probabilities
+from neurodial.export.evidence import at_strength
 from neurodial.export.export import export_circuit
 from neurodial.intervention.scale import Scale
-from neurodial.intervention.steer import steer
 from neurodial.model.load import load
 from neurodial.prompts.render import render
 
@@ -65,24 +65,6 @@ def tokens(subject):
     return [list(sequence) for sequence in render(subject.tokenizer, QUESTIONS)]
 
 
-def hooked(subject, scale, dial, prompt, steps):
-    """Log-probabilities under the hook at the places of the generated tokens."""
-    sequence = (*prompt, *(step.token for step in steps[:-1]))
-    with steer(subject, *at_strength([scale], dial)):
-        (found,) = log_probabilities(subject.model, [sequence])
-    return found[-len(steps) :]
-
-
-def distance(steps, wanted):
-    """The largest difference of a log-probability among the tokens that the server named."""
-    gaps = [
-        abs(value - float(row[token]))
-        for step, row in zip(steps, wanted, strict=True)
-        for token, value in {**step.top, step.token: step.log_probability}.items()
-    ]
-    return max(gaps)
-
-
 def test_every_dial_is_the_hook_in_one_server(vllm, address, subject, scale, tokens):
     """All at once: one batch holds several dials, more than the server has slots for; twice: from the prefix cache.
 
@@ -95,7 +77,7 @@ def test_every_dial_is_the_hook_in_one_server(vllm, address, subject, scale, tok
             found = pool.map(lambda job: vllm.next_tokens(address, job[0], tokens[job[1]]), jobs)
             answers = dict(zip(jobs, found, strict=True))
         for (name, number), steps in answers.items():
-            wanted = hooked(subject, scale, DIALS[name], tokens[number], steps)
+            wanted = hooked(subject, tokens[number], steps, *at_strength([scale], DIALS[name]))
             assert distance(steps, wanted) < EXACT, (name, number)
             assert [step.token for step in steps] == wanted.argmax(-1).tolist()
     hits = [line for line in vllm.fetch(f"{address}/metrics").splitlines() if "prefix_cache_hits_total{" in line]
@@ -107,7 +89,8 @@ def test_the_dials_differ(vllm, address, subject, scale, tokens):
     answers = {name: vllm.next_tokens(address, name, tokens[0]) for name in DIALS}
     for name, steps in answers.items():
         for dial in {0.0, 0.5, 1.0, 2.0, -1.0} - {DIALS[name]}:
-            assert distance(steps, hooked(subject, scale, dial, tokens[0], steps)) > 20 * EXACT, (name, dial)
+            wanted = hooked(subject, tokens[0], steps, *at_strength([scale], dial))
+            assert distance(steps, wanted) > 20 * EXACT, (name, dial)
     base, zero = answers["base"], answers["dosed@0"]
     assert [step.token for step in base] == [step.token for step in zero]
     assert max(abs(a.log_probability - b.log_probability) for a, b in zip(base, zero, strict=True)) < EXACT

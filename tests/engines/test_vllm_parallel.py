@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from tests.engines.answers import distance, hooked
 from tests.export.circuits import dosed
 
-from neurodial.export.evidence import at_strength, log_probabilities
+from neurodial.export.evidence import at_strength
 from neurodial.export.export import export_circuit
 from neurodial.intervention.scale import Scale
-from neurodial.intervention.steer import steer
 from neurodial.model.load import load
 from neurodial.model.tiny import tiny_subject
 
@@ -43,14 +43,7 @@ def test_every_dial_is_the_hook_on_two_processes(vllm, tmp_path):
     with vllm.vllm_server(tmp_path / "base", *options, log=tmp_path / "server.log", **settings) as address:
         answers = {name: vllm.next_tokens(address, name, prompt) for name in DIALS}
     for name, steps in answers.items():
-        sequence = (*prompt, *(step.token for step in steps[:-1]))
         for dial in set(DIALS.values()):
-            with steer(subject, *at_strength([scale], dial)):
-                (found,) = log_probabilities(subject.model, [sequence])
-            gaps = [
-                abs(value - float(row[token]))
-                for step, row in zip(steps, found[-len(steps) :], strict=True)
-                for token, value in step.top.items()
-            ]
-            assert (max(gaps) < EXACT) is (dial == DIALS[name]), (name, dial, max(gaps))
+            far = distance(steps, hooked(subject, prompt, steps, *at_strength([scale], dial)))
+            assert (far < EXACT) is (dial == DIALS[name]), (name, dial, far)
     assert torch.isfinite(torch.tensor([step.log_probability for steps in answers.values() for step in steps])).all()

@@ -11,13 +11,13 @@ from neurodial.circuit.file import circuit_json
 from neurodial.discovery import find as find_all
 from neurodial.errors import BudgetError, MarginError, OptionError, PromptError
 from neurodial.intervention.scale import Scale
+from neurodial.measurement import openers as openers_of_answers
 from neurodial.measurement.divergence import measure_divergence, own_answers
 from neurodial.measurement.margin import Alternatives, Classifier, Openers, measure_margins
 from neurodial.measurement.options import Decoding
 from neurodial.model.tiny import tiny_subject
 from neurodial.prompts.pairs import Example
 from neurodial.provenance import sha256
-from neurodial.tuning import material
 
 LOGIT = Classifier(lambda hidden: hidden[-1, 3] * 2 - hidden[-1, 5])
 PAIRS = nd.PairSet.of(
@@ -44,7 +44,14 @@ def find(subject, neutral):
     known: dict[str, nd.Circuit] = {}
 
     def discover(margin=LOGIT, prompts=PAIRS, *, afresh=False, **options):
-        chosen = {"select": nd.Count(5), "neutral": neutral, "answer_tokens": 6, "folds": 0, **options}
+        chosen = {
+            "select": nd.Count(5),
+            "neutral": neutral,
+            "answer_tokens": 6,
+            "folds": 0,
+            "sign": "positive",
+            **options,
+        }
         key = repr((margin, prompts.hash, chosen))
         if key not in known or afresh:
             known[key] = nd.discover(subject, prompts, method=Dose(**chosen), margin=margin)
@@ -61,6 +68,40 @@ def measured_again(subject, circuit, neutral):
     sides = (PAIRS.development.positive, PAIRS.development.negative)
     margins = [measure_margins(subject, LOGIT, side, under=Scale(circuit)) for side in sides]
     return divergence.mean, *(sum(values) / len(values) for values in margins)
+
+
+def test_the_better_of_one_sign_and_both_is_kept(find):
+    """By measured margin within the budget; by damage where a margin is asked for."""
+    apart = {sign: find(budget=0.02, sign=sign) for sign in ("positive", "both", "negative")}
+    assert all(row.dose > 0 for row in apart["positive"])
+    assert all(row.dose < 0 for row in apart["negative"])
+    assert len({row.dose > 0 for row in apart["both"]}) == 2
+    margins = {sign: circuit.origin.report["measured"]["margin"] for sign, circuit in apart.items()}
+    tuned = find(budget=0.02, sign="tuned")
+    report = tuned.origin.report
+    assert margins["both"] != margins["positive"]
+    assert report["sign"] == min(("positive", "both"), key=margins.__getitem__)
+    assert tuned.rows == apart[report["sign"]].rows
+    assert {sign: one["margin"] for sign, one in report["signs"].items()} == {
+        sign: margins[sign] for sign in ("positive", "both")
+    }
+    target = (margins["positive"] + report["measured"]["margin_before"]) / 2
+    aimed = {sign: find(margin_target=target, budget=None, sign=sign) for sign in ("positive", "both")}
+    costs = {sign: circuit.origin.report["measured"]["divergence"] for sign, circuit in aimed.items()}
+    chosen = find(margin_target=target, budget=None, sign="tuned").origin.report
+    assert chosen["sign"] == min(costs, key=costs.__getitem__)
+
+
+def test_where_one_sign_cannot_reach_the_target_the_other_is_taken(find):
+    furthest = {sign: find(budget=50.0, sign=sign).origin.report["measured"]["margin"] for sign in ("positive", "both")}
+    near, far = sorted(furthest, key=furthest.__getitem__, reverse=True)
+    between = (furthest[near] + furthest[far]) / 2
+    with pytest.raises(BudgetError, match="comes to"):
+        find(budget=None, margin_target=between, sign=near)
+    report = find(budget=None, margin_target=between, sign="tuned").origin.report
+    assert (report["sign"], set(report["signs"])) == (far, {far})
+    with pytest.raises(BudgetError, match="comes to"):
+        find(budget=None, margin_target=-1e3, sign="tuned")
 
 
 def test_the_budget_is_kept_and_the_report_is_true(subject, find, neutral):
@@ -223,8 +264,8 @@ def test_removing_pushes_towards_the_other_sides_openings_and_inducing_towards_t
     monkeypatch, subject, neutral
 ):
     openings, openers = Openers.of([(70,), (71,)]), Openers.of([(72, 73)])
-    monkeypatch.setattr(material, "find_alternatives", lambda *_, **__: Alternatives(openings, openers))
-    monkeypatch.setattr(material, "find_openers", lambda *_, **__: openers)
+    monkeypatch.setattr(openers_of_answers, "find_alternatives", lambda *_, **__: Alternatives(openings, openers))
+    monkeypatch.setattr(openers_of_answers, "find_openers", lambda *_, **__: openers)
 
     def kind(**options):
         chosen = Dose(select=nd.Count(5), neutral=neutral, answer_tokens=6, folds=0, budget=0.02, **options)

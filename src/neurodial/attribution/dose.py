@@ -8,6 +8,7 @@
 4. Two other dosings: one dose for all of the neurons of largest `e^2 / c`; and the maximum of
    `e.x - x (F_S + median f) x / (2 s)` within the same bounds, which knows how the chosen neurons act together.
 5. To induce a behaviour the doses are negative: neurons that hold it up are turned up.
+6. Neurons that hold the behaviour down (negative effect) may take part as well: theirs are the opposite doses.
 
 A dosing is a path: doses as a function of the strength. How far to go along it is found by measuring (`tuning`).
 """
@@ -21,6 +22,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from neurodial.attribution.methods import Sign
 from neurodial.attribution.scores import Scores
 from neurodial.circuit.circuit import Direction, Row
 from neurodial.circuit.select import Select
@@ -28,6 +30,8 @@ from neurodial.circuit.site import Neuron
 from neurodial.errors import OptionError
 
 SMALLEST_DOSE = 0.02  # a path begins where its largest dose is this
+_HELD = {"positive": "up", "negative": "down", "both": "up or down"}
+_EFFECTS = {"positive": "positive", "negative": "negative", "both": "other than zero"}
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,8 @@ class Bounds:
 
     Attributes:
         x_max: the largest dose; past 1 a neuron's sign is turned.
-        direction: `remove`: doses from 0 to x_max; `induce`: from -x_max to 0.
+        direction: `remove`: doses from 0 to x_max; `induce`: from -x_max to 0; for neurons that hold the behaviour
+            down the other way round.
     """
 
     x_max: float
@@ -67,23 +72,31 @@ class Trade:
     """What each neuron gains and costs, in the order (layer, expert, index).
 
     Attributes:
-        effect: e_j; 0 where a neuron is left out.
+        effect: the magnitude of e_j; 0 where a neuron is left out.
         cost: c_j, damped.
         damping: what was added to the cost, the median of f.
         layout: to find the neuron of a place.
+        turned: -1 for neurons that hold the behaviour down and take part, 1 for all others.
     """
 
     effect: Float[Tensor, "all"]
     cost: Float[Tensor, "all"]
     damping: float
     layout: Scores
+    turned: Float[Tensor, "all"]
 
     @classmethod
-    def of(cls, effect: Scores, cost: Scores, *, skip_layers: Sequence[int] = ()) -> Trade:
+    def of(cls, effect: Scores, cost: Scores, *, skip_layers: Sequence[int] = (), sign: Sign = "positive") -> Trade:
         """Effect against damped cost; layers to skip have no effect.
 
+        Args:
+            effect: e_j, positive where a neuron holds the behaviour up.
+            cost: f_j.
+            skip_layers: layers left out.
+            sign: which neurons take part: those that hold the behaviour up, those that hold it down, or both.
+
         Raises:
-            OptionError: no neuron outside the skipped layers holds the behaviour up, or nothing costs anything.
+            OptionError: no neuron outside the skipped layers has an effect of that sign, or nothing costs anything.
 
         Example:
             >>> from neurodial.circuit.site import Site
@@ -94,11 +107,13 @@ class Trade:
         damping = float(cost.flat().median())
         damped = cost.flat() + damping
         kept = torch.cat([torch.full((effect[site].numel(),), site.layer not in skip_layers) for site in effect])
-        held = torch.where(kept, effect.flat(), 0.0).clamp(min=0)
-        if not bool((held > 0).any()):
+        found = torch.where(kept, effect.flat(), 0.0)
+        bounds = {"positive": (0.0, None), "negative": (None, 0.0), "both": (None, None)}[sign]
+        held = found if sign == "both" else found.clamp(*bounds)
+        if not bool((held != 0).any()):
             raise OptionError(
-                "No neuron holds the behaviour up: every effect is zero or negative.",
-                wanted=f"a positive effect outside layers {list(skip_layers)}",
+                f"No neuron holds the behaviour {_HELD[sign]}: no effect is {_EFFECTS[sign]}.",
+                wanted=f"such an effect outside layers {list(skip_layers)}",
                 fix="Skip fewer layers, or check that the prompts show the behaviour.",
             )
         if damping <= 0:
@@ -107,11 +122,11 @@ class Trade:
                 raise OptionError("No neuron changes the neutral answers at all.", wanted="costs above zero")
             damping = float(positive.min())
             damped = cost.flat() + damping
-        return cls(held, damped, damping, effect)
+        return cls(held.abs(), damped, damping, effect, torch.where(held < 0, -1.0, 1.0).to(held))
 
     @property
     def ratio(self) -> Float[Tensor, "all"]:
-        """`e^2 / c`, what neurons are ranked by; 0 where the effect is not positive."""
+        """`e^2 / c`, what neurons are ranked by; 0 where a neuron is left out."""
         return self.effect.square() / self.cost
 
     @property
@@ -125,8 +140,8 @@ class Trade:
         return _largest(self.ratio, count)
 
     def row(self, place: int, dose: float) -> Row:
-        """The row of a place."""
-        return Row(self.layout.neuron(place), float(self.ratio[place]), dose)
+        """The row of a place; the dose is turned where the neuron holds the behaviour down."""
+        return Row(self.layout.neuron(place), float(self.ratio[place]), dose * float(self.turned[place]))
 
 
 def closed_path(trade: Trade, select: Select, bounds: Bounds, *, among: Sequence[int] | None = None) -> DosePath:
@@ -156,19 +171,20 @@ def closed_path(trade: Trade, select: Select, bounds: Bounds, *, among: Sequence
 
 
 def uniform_path(rows: Sequence[Row], bounds: Bounds) -> DosePath:
-    """One dose for all of the given neurons; the strength is the dose."""
+    """One dose for all of the given neurons, times the dose they have; the strength is the dose."""
 
     def rows_at(strength: float) -> tuple[Row, ...]:
         dose = bounds.signed(min(strength, bounds.x_max))
-        return tuple(row._replace(dose=dose) for row in rows)
+        return tuple(row._replace(dose=dose * row.dose) for row in rows)
 
     return DosePath(min(SMALLEST_DOSE, bounds.x_max), bounds.x_max, rows_at)
 
 
 def full_path(trade: Trade, chosen: Sequence[int], fisher: Float[Tensor, "chosen chosen"], bounds: Bounds) -> DosePath:
     """Doses of the chosen neurons that take their joint curvature into account."""
-    effect = trade.effect[torch.tensor(list(chosen))]
-    curvature = fisher + trade.damping * torch.eye(len(chosen), dtype=fisher.dtype)
+    places = torch.tensor(list(chosen))
+    effect, turned = trade.effect[places], trade.turned[places].to(fisher)
+    curvature = turned[:, None] * fisher * turned + trade.damping * torch.eye(len(chosen), dtype=fisher.dtype)
 
     def rows_at(strength: float) -> tuple[Row, ...]:
         doses = bounded_maximum(strength * effect, curvature, bounds.x_max)
@@ -210,7 +226,8 @@ def bounded_maximum(
 
 def predicted_change(trade: Trade, rows: Sequence[Row], places: dict[Neuron, int]) -> float:
     """First-order change of the mean margin: minus the sum of effect times dose."""
-    return -sum(float(trade.effect[places[row.neuron]]) * row.dose for row in rows)
+    slope = trade.effect * trade.turned
+    return -sum(float(slope[places[row.neuron]]) * row.dose for row in rows)
 
 
 def _largest(values: Float[Tensor, "all"], count: int) -> list[int]:

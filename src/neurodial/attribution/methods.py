@@ -14,6 +14,7 @@ from neurodial.errors import OptionError, UnknownNameError, near_names
 
 Score = Literal["delta", "standardised", "auroc"]
 Sign = Literal["both", "positive", "negative"]
+DoseSign = Literal["tuned", "positive", "negative", "both"]
 Dosing = Literal["closed", "uniform", "full"]
 MarginKind = Literal["behaviour", "alternatives", "openers", "answer"]
 
@@ -109,6 +110,9 @@ class Dose:
         margin_target: the mean margin wanted on the development prompts at dial 1; None for none.
         direction: `remove` the behaviour, or `induce` it where it is absent.
         select: how many neurons.
+        sign: `positive`: only neurons that hold the behaviour up take part, turned down; `negative`: only those that
+            hold it down, turned up; `both`; `tuned`: positive and both are both tried, and what goes further on the
+            development prompts is kept.
         x_max: the largest dose; past 1 a neuron's sign is turned.
         dosing: `closed`, each neuron's dose from its own effect and cost; `uniform`, one dose for all; `full`, from
             the joint curvature of the chosen neurons.
@@ -136,6 +140,7 @@ class Dose:
     margin_target: float | None = None
     direction: Direction = "remove"
     select: Select = field(default_factory=Fraction)
+    sign: DoseSign = "tuned"
     x_max: float = 3.0
     dosing: Dosing = "closed"
     margin: MarginKind = "behaviour"
@@ -150,7 +155,7 @@ class Dose:
     system: str | None = None
 
     def __post_init__(self) -> None:
-        for name, kind in (("direction", Direction), ("dosing", Dosing), ("margin", MarginKind)):
+        for name, kind in (("direction", Direction), ("sign", DoseSign), ("dosing", Dosing), ("margin", MarginKind)):
             value, allowed = getattr(self, name), get_args(kind)
             if value not in allowed:
                 raise UnknownNameError(f"The {name} is {value!r}.", fix=near_names(str(value), allowed))

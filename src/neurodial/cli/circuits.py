@@ -32,7 +32,7 @@ def discover(
     fraction: float | None = None,
     count: int | None = None,
     score: Literal["delta", "standardised", "auroc"] | None = None,
-    sign: Literal["both", "positive", "negative"] | None = None,
+    sign: Literal["both", "positive", "negative", "tuned"] | None = None,
     position: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     skip_layers: str | None = None,
     universal: Annotated[str | None, Parameter(name="--universal")] = None,
@@ -63,7 +63,8 @@ def discover(
         fraction: share of all MLP neurons to take; the paper takes 0.001.
         count: number of neurons to take, instead of a share.
         score: what neurons are ranked by; the paper takes delta.
-        sign: of the scores; the paper takes both.
+        sign: of the scores; the paper takes both. dose: positive (neurons that hold the behaviour up, turned down),
+            negative (those that hold it down, turned up), both, or tuned (the default: the better of positive or both).
         position: token that is read: last (the paper), post-instruction (the mean), or an index such as -2.
         skip_layers: layers to leave out, such as 0,1; none by default.
         universal: list of diverse prompts for the universal-neuron filter, a name or a file; `none` for no filter.

@@ -15,24 +15,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 from neurodial.attribution.effect import effect, effect_scores
 from neurodial.attribution.select import Rule, choose
 from neurodial.circuit.circuit import Circuit
 from neurodial.circuit.select import Count
-from neurodial.errors import MarginError, OptionError, UnknownNameError, near_names
+from neurodial.errors import MarginError, OptionError
 from neurodial.intervention.scale import Scale
 from neurodial.measurement.divergence import measure_divergence, own_answers
 from neurodial.measurement.margin import Alternatives, Margin, Openers, measure_margins
-from neurodial.measurement.openers import OpenerSearch, find_alternatives, find_openers
+from neurodial.measurement.openers import OpenerSearch, OpeningMargin, find_margin, refuse_unknown
 from neurodial.measurement.single import probability
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.behaviours import read_prompt_list
 from neurodial.prompts.pairs import Contrast, PairSet
-
-AuditMargin = Literal["alternatives", "openers"]
 
 
 @dataclass(frozen=True)
@@ -59,16 +56,13 @@ class Audit:
 
     counts: tuple[int, ...] = (1, 2, 5, 10, 20, 50)
     pushes: tuple[float, ...] = (1.0, 2.0, 4.0)
-    margin: AuditMargin = "alternatives"
+    margin: OpeningMargin = "alternatives"
     openers: OpenerSearch = OpenerSearch()  # noqa: RUF009  # frozen
     neutral: str = "neutral"
     passages: int = 16
 
     def __post_init__(self) -> None:
-        if self.margin not in get_args(AuditMargin):
-            raise UnknownNameError(
-                f"The margin is {self.margin!r}.", fix=near_names(self.margin, get_args(AuditMargin))
-            )
+        refuse_unknown(self.margin)
         if not self.counts or min(self.counts) < 1 or not self.pushes or self.passages < 1:
             raise OptionError(
                 f"counts {self.counts}, pushes {self.pushes}, passages {self.passages}.",
@@ -146,11 +140,7 @@ def audit(subject: Subject, pairs: PairSet, *, method: Audit | None = None, prog
     chosen = method or Audit()
     contrast, test = pairs.discovery, pairs.test
     neutral = read_prompt_list(chosen.neutral).prompts[: chosen.passages]
-    margin: Alternatives | Openers  # 1
-    if chosen.margin == "alternatives":
-        margin = find_alternatives(subject, contrast, progress=progress)
-    else:
-        margin = find_openers(subject, contrast, search=chosen.openers, progress=progress)
+    margin = find_margin(subject, contrast, chosen.margin, search=chosen.openers, progress=progress)  # 1
     moments = effect(subject, margin, contrast.positive, progress=progress)
     rows = choose(effect_scores(moments, subject.sites), Rule(Count(max(chosen.counts)), sign="positive"))
     if len(rows) < max(chosen.counts):

@@ -18,8 +18,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
-from neurodial.errors import MarginError, OptionError
+from neurodial.errors import MarginError, OptionError, UnknownNameError, near_names
 from neurodial.measurement.generate import Answer, generate
 from neurodial.measurement.margin import Alternatives, Openers, opening_probabilities
 from neurodial.measurement.options import Decoding
@@ -65,6 +66,51 @@ class OpenerSearch:
 
 ALTERNATIVES = OpenerSearch(length=2, count=64, share=0.0, price=0.0, coverage=0.2)
 """What counts as an opening of answers without the behaviour."""
+
+
+OpeningMargin = Literal["alternatives", "openers"]
+
+
+def find_margin(
+    subject: Subject,
+    contrast: Contrast,
+    kind: OpeningMargin,
+    *,
+    search: OpenerSearch | None = None,
+    system: str | None = None,
+    progress: Progress = silent,
+) -> Alternatives | Openers:
+    """The margin that openings of answers make.
+
+    Args:
+        subject: the model.
+        contrast: discovery prompts.
+        kind: `alternatives`: answers begin with none of the openings that answers without the behaviour have;
+            `openers`: they begin with one of the behaviour's.
+        search: of openers; alternatives are no longer than that allows.
+        system: a system message before every prompt.
+        progress: shown while it runs.
+
+    Raises:
+        MarginError: no beginning of an answer tells the sides apart.
+        UnknownNameError: there is no such margin.
+    """
+    refuse_unknown(kind)
+    if kind == "openers":
+        return find_openers(subject, contrast, search=search, system=system, progress=progress)
+    length = ALTERNATIVES.length if search is None else min(search.length, ALTERNATIVES.length)
+    wanted = replace(ALTERNATIVES, length=length)
+    return find_alternatives(subject, contrast, search=wanted, system=system, progress=progress)
+
+
+def refuse_unknown(kind: str) -> None:
+    """Refuse a margin of openings that there is not.
+
+    Raises:
+        UnknownNameError: offers near names.
+    """
+    if kind not in get_args(OpeningMargin):
+        raise UnknownNameError(f"The margin is {kind!r}.", fix=near_names(kind, get_args(OpeningMargin)))
 
 
 def find_openers(

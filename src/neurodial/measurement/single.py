@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from neurodial.attribution.single import Candidate, CandidateSearch, candidates
@@ -21,14 +21,13 @@ from neurodial.errors import OptionError, UnknownNameError, near_names
 from neurodial.intervention.anchor import Anchor, anchored
 from neurodial.intervention.scale import Pin
 from neurodial.measurement.margin import Alternatives, Margin, Openers, measure_margins
-from neurodial.measurement.openers import ALTERNATIVES, OpenerSearch, find_alternatives, find_openers
+from neurodial.measurement.openers import OpenerSearch, OpeningMargin, find_margin, refuse_unknown
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Contrast, PairSet
 from neurodial.prompts.render import post_instruction_length
 
 PinKind = Literal["constant", "anchored"]
-SingleMargin = Literal["openers", "alternatives"]
 
 
 @dataclass(frozen=True)
@@ -58,13 +57,10 @@ class SingleNeuron:
     steps: tuple[float, ...] = (0.0, 1.0, 2.0, 4.0, 8.0)
     pin: PinKind = "constant"
     strength: float = 1.0
-    margin: SingleMargin = "openers"
+    margin: OpeningMargin = "openers"
 
     def __post_init__(self) -> None:
-        if self.margin not in get_args(SingleMargin):
-            raise UnknownNameError(
-                f"The margin is {self.margin!r}.", fix=near_names(self.margin, get_args(SingleMargin))
-            )
+        refuse_unknown(self.margin)
         if self.pin not in get_args(PinKind):
             raise UnknownNameError(f"The pin is {self.pin!r}.", fix=near_names(self.pin, get_args(PinKind)))
         if self.pin == "anchored" and not any(self.steps):
@@ -153,12 +149,7 @@ def single_neuron(
     """
     chosen = method or SingleNeuron()
     contrast, development = pairs.discovery, pairs.development
-    margin: Alternatives | Openers  # 1
-    if chosen.margin == "alternatives":
-        search = replace(ALTERNATIVES, length=chosen.openers.length)
-        margin = find_alternatives(subject, contrast, search=search, progress=progress)
-    else:
-        margin = find_openers(subject, contrast, search=chosen.openers, progress=progress)
+    margin = find_margin(subject, contrast, chosen.margin, search=chosen.openers, progress=progress)  # 1
     found = candidates(subject, margin, contrast, search=chosen.candidates, progress=progress)
     return sweep(subject, margin, found, development, method=chosen, progress=progress)
 

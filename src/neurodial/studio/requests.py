@@ -74,7 +74,7 @@ class Discovery(_Request):
     fraction: Annotated[float, Field(gt=0, le=1)] | None = None
     count: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     score: Literal["delta", "standardised", "auroc"] | None = None
-    sign: Literal["both", "positive", "negative"] | None = None
+    sign: Literal["both", "positive", "negative", "tuned"] | None = None
     position: Annotated[str, Field(max_length=20)] | None = None
     universal: bool = True
     skip_layers: Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=500)] = []

@@ -7,7 +7,9 @@
 4. Cost of every neuron.
 5. A path of doses (`attribution.dose`), and how far to go along it, found by measuring on the development split.
 6. Again, as often as asked for, with the mean of the effects at the unsteered model and at the doses found.
-7. The report: what was predicted, what was measured. Stability: what is chosen again without each fold.
+7. Both once with the neurons that hold the behaviour up alone, once with those that hold it down as well, unless one is
+   asked for; what goes further on the development split is kept.
+8. The report: what was predicted, what was measured. Stability: what is chosen again without each fold.
 """
 
 from __future__ import annotations
@@ -22,10 +24,11 @@ from neurodial.activations.statistics import GroupedMoments
 from neurodial.attribution.cost import Cost, Sampling, cost, quadratic_cost
 from neurodial.attribution.dose import Bounds, DosePath, Trade, closed_path, full_path, predicted_change, uniform_path
 from neurodial.attribution.effect import effect, effect_scores
-from neurodial.attribution.methods import Dose
+from neurodial.attribution.methods import Dose, Sign
 from neurodial.attribution.scores import Scores
 from neurodial.circuit.circuit import Circuit, Row, Stability
 from neurodial.circuit.site import Neuron, Site
+from neurodial.errors import BudgetError
 from neurodial.intervention.scale import Scale
 from neurodial.intervention.steer import steer
 from neurodial.measurement.divergence import measure_divergence
@@ -78,21 +81,28 @@ def find_doses(
     sampling = Sampling(method.draws, method.seed)
     costs = cost(subject, material.costing, sampling=sampling, progress=progress)
     first = moments()
-    effects = effect_scores(first, subject.sites, range(1 + max(folds)))
     goal, before = _goal(subject, material, method)
     measure = _measurer(subject, material, method, progress)
-    trade = Trade.of(effects, costs.scores, skip_layers=method.skip_layers)
-    path = _path(subject, material.costing, trade, method)
-    best, trials = _searched(path, trade, costs, goal, measure, before[0])
-    for done in range(1, method.rounds):
-        with steer(subject, Scale(Circuit.of(best.rows))):
-            there = effect_scores(moments(), subject.sites, range(1 + max(folds)))
-        effects = _mean(effects, there, weight=1 / (done + 1))
-        trade = Trade.of(effects, costs.scores, skip_layers=method.skip_layers)
+
+    def along(sign: Sign) -> _Way:
+        effects = effect_scores(first, subject.sites, range(1 + max(folds)))
+        trade = Trade.of(effects, costs.scores, skip_layers=method.skip_layers, sign=sign)
         path = _path(subject, material.costing, trade, method)
-        again, more = _searched(path, trade, costs, goal, measure, before[0])
-        trials = (*trials, *more)
-        best = _better(best, again, goal)
+        best, trials = _searched(path, trade, costs, goal, measure, before[0])
+        for done in range(1, method.rounds):
+            with steer(subject, Scale(Circuit.of(best.rows))):
+                there = effect_scores(moments(), subject.sites, range(1 + max(folds)))
+            effects = _mean(effects, there, weight=1 / (done + 1))
+            trade = Trade.of(effects, costs.scores, skip_layers=method.skip_layers, sign=sign)
+            path = _path(subject, material.costing, trade, method)
+            again, more = _searched(path, trade, costs, goal, measure, before[0])
+            trials = (*trials, *more)
+            best = _better(best, again, goal)
+        return _Way(sign, trade, best, trials)
+
+    ways = _each(along, ("positive", "both") if method.sign == "tuned" else (method.sign,))
+    way = ways[0] if len(ways) == 1 or _better(ways[0].best, ways[1].best, goal) is ways[0].best else ways[1]
+    trade, best = way.trade, way.best
     fisher = quadratic_cost(
         subject, material.costing, [row.neuron for row in best.rows], sampling=sampling, progress=progress
     )
@@ -111,12 +121,40 @@ def find_doses(
         "goal": {"budget": goal.budget, "margin": goal.target, "reached": goal.target is None or goal.reaches(best)},
         "predicted": _predicted(trade, costs, best, fisher, before[0]),
         "measured": _measured(best, before, other, material),
-        "trials": [_trial_values(trial) for trial in trials],
+        "sign": way.sign,
+        "signs": {one.sign: {"margin": one.best.margin, "divergence": one.best.divergence} for one in ways},
+        "trials": [_trial_values(trial) for trial in way.trials],
     }
     stability = None
     if method.folds >= 2 and max(folds) >= 1:
-        stability = _stability(subject, first, costs, method, best, folds=1 + max(folds))
+        stability = _stability(subject, first, costs, method, way, folds=1 + max(folds))
     return Dosed(best.rows, trade.scores, stability, report)
+
+
+@dataclass(frozen=True)
+class _Way:
+    """What neurons of a sign were found to do: effect against cost, the best trial, and all trials."""
+
+    sign: Sign
+    trade: Trade
+    best: Trial
+    trials: tuple[Trial, ...]
+
+
+def _each(along: Callable[[Sign], _Way], signs: Sequence[Sign]) -> list[_Way]:
+    """The ways that meet the goal.
+
+    Raises:
+        BudgetError: none does.
+    """
+    ways: list[_Way] = []
+    for sign in signs:
+        try:
+            ways.append(along(sign))
+        except BudgetError:
+            if sign == signs[-1] and not ways:
+                raise
+    return ways
 
 
 def _path(subject: Subject, passages: Sequence[Passage], trade: Trade, method: Dose) -> DosePath:
@@ -246,16 +284,16 @@ def _trial_values(trial: Trial) -> dict[str, float]:
 
 
 def _stability(
-    subject: Subject, moments: GroupedMoments, costs: Cost, method: Dose, best: Trial, *, folds: int
+    subject: Subject, moments: GroupedMoments, costs: Cost, method: Dose, way: _Way, *, folds: int
 ) -> Stability:
     """What is chosen again at the same strength when the effect is taken without one fold of the prompts."""
-    chosen = {row.neuron for row in best.rows}
+    chosen = {row.neuron for row in way.best.rows}
     again = []
     for left_out in range(folds):
         scores = effect_scores(moments, subject.sites, [fold for fold in range(folds) if fold != left_out])
-        trade = Trade.of(scores, costs.scores, skip_layers=method.skip_layers)
+        trade = Trade.of(scores, costs.scores, skip_layers=method.skip_layers, sign=way.sign)
         if method.dosing == "closed":
-            rows = closed_path(trade, method.select, Bounds(method.x_max, method.direction)).rows_at(best.strength)
+            rows = closed_path(trade, method.select, Bounds(method.x_max, method.direction)).rows_at(way.best.strength)
         else:
             rows = tuple(trade.row(place, 1.0) for place in trade.best(len(chosen)))
         again.append(chosen & {row.neuron for row in rows})

@@ -11,7 +11,7 @@ from neurodial.circuit.circuit import Direction
 from neurodial.errors import PromptError
 from neurodial.measurement.divergence import own_answers
 from neurodial.measurement.margin import Alternatives, AnswerMargin, Margin, Openers
-from neurodial.measurement.openers import find_alternatives, find_openers
+from neurodial.measurement.openers import OpeningMargin, find_margin
 from neurodial.measurement.options import Decoding
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress
@@ -108,8 +108,8 @@ def _margin(subject: Subject, pairs: PairSet, method: Dose, progress: Progress) 
     if kind == "answer":
         return AnswerMargin()
     leads_away = method.direction == "remove" and method.margin != "openers"
-    find = find_alternatives if leads_away else find_openers
-    return find(subject, pairs.discovery, system=method.system, progress=progress)
+    openings: OpeningMargin = "alternatives" if leads_away else "openers"
+    return find_margin(subject, pairs.discovery, openings, system=method.system, progress=progress)
 
 
 def _behaviour(margin: Margin) -> Openers | None:

@@ -1,0 +1,22 @@
+"""A server's answer against the hook: the log-probabilities that it names, at the places of the tokens it generated."""
+
+from neurodial.export.evidence import log_probabilities
+from neurodial.intervention.steer import steer
+
+
+def hooked(subject, prompt, steps, *interventions):
+    """Log-probabilities (generated token, vocab) under the interventions at the places of the generated tokens."""
+    sequence = (*prompt, *(step.token for step in steps[:-1]))
+    with steer(subject, *interventions):
+        (found,) = log_probabilities(subject.model, [sequence])
+    return found[-len(steps) :]
+
+
+def distance(steps, wanted):
+    """The largest difference of a log-probability among the tokens that the server named, in nats."""
+    gaps = [
+        abs(value - float(row[token]))
+        for step, row in zip(steps, wanted, strict=True)
+        for token, value in {**step.top, step.token: step.log_probability}.items()
+    ]
+    return max(gaps)

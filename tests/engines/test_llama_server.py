@@ -1,0 +1,134 @@
+"""Real llama-server, as the documentation starts it: adapter scales by request, a baked file, a steering vector."""
+
+import urllib.error
+
+import pytest
+import torch
+from tests.engines.answers import distance, hooked
+from tests.export.circuits import PROMPTS, dosed
+
+from neurodial.export.evidence import at_strength
+from neurodial.export.export import export_circuit
+from neurodial.export.vectors import write_vectors
+from neurodial.intervention.scale import Scale
+from neurodial.intervention.vector import AddVector
+from neurodial.model.load import load
+from neurodial.prompts.render import render
+
+pytestmark = [pytest.mark.engine, pytest.mark.demo, pytest.mark.timeout(900)]
+
+DOSES = {(5, 30): 1.0, (12, 700): 2.0, (20, 9): 0.5, (29, 1000): -1.0, (29, 4): 1.5, (29, 77): 1.0, (28, 3): 3.0}
+SCALES = (0.0, 1.0, 0.5, -1.0, 2.0)
+
+EXACT = 2e-3
+"""Two engines, thirty layers, float32 weights; the server keeps keys and values in half precision
+and attends with its own kernels unless told (1e-2 nats)."""
+
+WHOLE = ("--cache-type-k", "f32", "--cache-type-v", "f32", "--flash-attn", "off")
+
+
+@pytest.fixture(scope="module")
+def subject():
+    return load("demo-base")
+
+
+@pytest.fixture(scope="module")
+def scale(subject):
+    return Scale(dosed(subject, DOSES))
+
+
+@pytest.fixture(scope="module")
+def tokens(subject):
+    return [list(sequence) for sequence in render(subject.tokenizer, PROMPTS)]
+
+
+@pytest.fixture(scope="module")
+def address(llama_server, subject, scale, unquantised, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("llama-server")
+    export_circuit(subject, scale, route="gguf-lora", output=folder / "export")
+    adapter = f"{folder / 'export' / 'adapter.gguf'}:0"
+    options = ("--lora-scaled", adapter, *WHOLE)
+    with llama_server.llama_server(unquantised, *options, log=folder / "log") as found:
+        yield found
+
+
+def asked(server, address, prompt, scale):
+    return server.next_tokens_of_llama(address, prompt, lora=[{"id": 0, "scale": scale}])
+
+
+def test_every_request_has_its_own_scale(llama_server, address, subject, scale, tokens):
+    """One prompt at five scales and back again: what the cache holds of one scale is never used for another."""
+    for strength in (*SCALES, *SCALES):
+        for prompt in tokens:
+            steps = asked(llama_server, address, prompt, strength)
+            wanted = hooked(subject, prompt, steps, *at_strength([scale], strength))
+            assert distance(steps, wanted) < EXACT, strength
+            for other in set(SCALES) - {strength}:
+                assert distance(steps, hooked(subject, prompt, steps, *at_strength([scale], other))) > 10 * EXACT
+
+
+def test_without_the_field_the_cache_of_another_scale_may_answer(llama_server, address, subject, scale, tokens):
+    """Why every request should name its scale: this one is read at scale 2 and answered at scale 0."""
+    prompt = [*tokens[0], *tokens[1]]
+    asked(llama_server, address, prompt, 2.0)
+    found = llama_server.next_tokens_of_llama(address, prompt)
+    mixed = distance(found, hooked(subject, prompt, found))
+    steps = asked(llama_server, address, prompt, 0.0)
+    assert distance(steps, hooked(subject, prompt, steps)) < EXACT < mixed
+
+
+def test_a_chat_names_its_scale_too(llama_server, address, subject, scale):
+    def chat(strength):
+        body = {"messages": [{"role": "user", "content": PROMPTS[0]}], "lora": [{"id": 0, "scale": strength}]}
+        body |= {"max_tokens": 8, "temperature": 0, "logprobs": True, "top_logprobs": 5}
+        found = llama_server.post(f"{address}/v1/chat/completions", body)["choices"][0]
+        return found["message"]["content"], [place["logprob"] for place in found["logprobs"]["content"]]
+
+    (prompt,) = render(subject.tokenizer, PROMPTS[:1])
+    for strength in (0.0, 2.0):
+        text, values = chat(strength)
+        steps = asked(llama_server, address, list(prompt), strength)
+        assert values[0] == pytest.approx(steps[0].log_probability, abs=EXACT)
+        assert text.startswith(subject.tokenizer.decode([steps[0].token]).strip())
+    assert chat(0.0)[1] != pytest.approx(chat(2.0)[1], abs=10 * EXACT)
+
+
+def test_an_adapter_that_starts_unapplied_answers_as_the_base(llama_server, subject, scale, unquantised, tmp_path):
+    """Documented: `--lora-scaled FILE:0` does nothing until a request asks; `--lora FILE` is at scale 1."""
+    prompt = list(render(subject.tokenizer, PROMPTS)[0])
+    export_circuit(subject, scale, route="gguf-lora", output=tmp_path / "export")
+    adapter = str(tmp_path / "export" / "adapter.gguf")
+    for options, strength in ((("--lora-scaled", f"{adapter}:0"), 0.0), (("--lora", adapter), 1.0)):
+        with llama_server.llama_server(unquantised, *options, *WHOLE, log=tmp_path / "log") as address:
+            steps = llama_server.next_tokens_of_llama(address, prompt)
+        assert distance(steps, hooked(subject, prompt, steps, *at_strength([scale], strength))) < EXACT
+
+
+def test_a_baked_file_needs_no_field(llama_server, subject, scale, tmp_path, tokens):
+    export_circuit(subject, scale, route="gguf", output=tmp_path / "out")
+    model = llama_server.dequantised(tmp_path / "out" / "model.gguf", tmp_path / "f32.gguf")
+    with llama_server.llama_server(model, *WHOLE, log=tmp_path / "log") as address:
+        for prompt in tokens:
+            steps = llama_server.next_tokens_of_llama(address, prompt)
+            assert distance(steps, hooked(subject, prompt, steps, scale)) < EXACT
+            assert distance(steps, hooked(subject, prompt, steps)) > 10 * EXACT
+
+
+@pytest.mark.parametrize("strength", [1.0, -0.5])
+def test_a_control_vector_is_the_vector_that_is_added(llama_server, subject, unquantised, tmp_path, tokens, strength):
+    generator = torch.Generator().manual_seed(4)
+    vectors = [AddVector(torch.randn(576, generator=generator), layer, alpha=0.7) for layer in (9, 20)]
+    file = write_vectors(vectors, tmp_path / "vector.gguf")
+    options = ("--control-vector-scaled", f"{file}:{strength}", *WHOLE)
+    with llama_server.llama_server(unquantised, *options, log=tmp_path / "log") as address:
+        for prompt in tokens:
+            steps = llama_server.next_tokens_of_llama(address, prompt)
+            put = [AddVector(one.vector, one.layer, alpha=one.alpha, dial=strength) for one in vectors]
+            assert distance(steps, hooked(subject, prompt, steps, *put)) < EXACT
+            assert distance(steps, hooked(subject, prompt, steps)) > 10 * EXACT
+
+
+def test_an_adapter_that_is_not_there_is_said(llama_server, address):
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        llama_server.next_tokens_of_llama(address, [1, 2, 3], lora=[{"id": 7, "scale": 1.0}])
+    assert caught.value.code == 400
