@@ -70,6 +70,9 @@ def environment(**settings: str) -> dict[str, str]:
 
 # ------------------------------------------------------------------------------------------------- llama.cpp
 
+LLAMA_WHOLE = ("--cache-type-k", "f32", "--cache-type-v", "f32", "--flash-attn", "off")
+"""What llama-server is told to keep keys, values and attention in single precision; else it is off by 1e-2 nats."""
+
 
 def llama_cpp(
     model: Path | str,
@@ -173,22 +176,33 @@ VLLM_SETTINGS = {
 
 
 @contextlib.contextmanager
-def vllm_server(model: Path | str, *options: str, log: Path, **settings: str) -> Iterator[str]:
+def vllm_server(model: Path | str, *options: str, log: Path, nodes: int = 1, **settings: str) -> Iterator[str]:
     """A vLLM server on a free loopback port, for the length of the block; gives its address.
 
     Args:
         model: the base model's folder.
         options: further command-line options.
         log: where its output goes.
+        nodes: as many machines as vLLM believes to run on; the further ones are started without settings.
         settings: environment variables.
     """
-    python, port = interpreter("vLLM"), free_port()
-    command = [
-        python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), "--served-model-name", "base",
-        "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--enforce-eager", "--max-model-len", "512",
-        "--block-size", "32", "--max-logprobs", "20", *options,
+    python, port, master = interpreter("vLLM"), free_port(), free_port()
+    shared = [
+        "--model", str(model), "--served-model-name", "base", "--dtype", "float32", "--enforce-eager",
+        "--max-model-len", "512", "--block-size", "32", "--max-logprobs", "20", *options,
     ]  # fmt: skip
-    with served(command, f"http://127.0.0.1:{port}", log=log, settings=VLLM_SETTINGS | settings) as address:
+    if nodes > 1:
+        shared += ["--nnodes", str(nodes), "--master-addr", "127.0.0.1", "--master-port", str(master)]
+    command = [
+        python, "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1", "--port", str(port), *shared,
+    ]  # fmt: skip
+    with contextlib.ExitStack() as further:
+        for node in range(1, nodes):
+            rank = ["--headless", "--node-rank", str(node)]
+            beside = started([python, str(WORKERS / "vllm_node.py"), *shared, *rank], log.with_suffix(f".{node}"))
+            further.enter_context(beside)
+        main = served(command, f"http://127.0.0.1:{port}", log=log, settings=VLLM_SETTINGS | settings)
+        address = further.enter_context(main)
         next_tokens(address, "base", [1, 2, 3], 1)  # the first request compiles what is left to compile
         yield address
 
@@ -245,13 +259,22 @@ def free_port() -> int:
 @contextlib.contextmanager
 def served(command: Sequence[str], address: str, *, log: Path, settings: Mapping[str, str]) -> Iterator[str]:
     """A server of that command until the block ends, from when it calls itself healthy; gives its address."""
+    with started(command, log, settings) as process:
+        _wait(process, address, log)
+        yield address
+
+
+@contextlib.contextmanager
+def started(
+    command: Sequence[str], log: Path, settings: Mapping[str, str] = VLLM_SETTINGS
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of that command until the block ends."""
     with log.open("w") as stream:
         process = subprocess.Popen(
             command, stdout=stream, stderr=stream, env=environment(**settings), cwd=log.parent, start_new_session=True
         )
         try:
-            _wait(process, address, log)
-            yield address
+            yield process
         finally:
             _stop(process)
 

@@ -15,7 +15,8 @@ import dataclasses
 import json
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,19 @@ def in_llama_cpp(bench: Bench) -> Iterator[Row]:
     yield bench.compared("gguf-lora", engine, 0.0, found, weights="as it is")
 
 
+def in_llama_server(bench: Bench) -> Iterator[Row]:
+    """Its own server, a scale in each request; keys, values and attention in single precision."""
+    engine = f"llama-server (of llama-cpp-python {version('llama.cpp', 'llama-cpp-python')}), F32"
+    base = drivers.dequantised(str(bench.subject.source), bench.folder / "base-f32.gguf")
+    files = [bench.folder / "gguf-lora" / name for name in ("first-adapter.gguf", "adapter.gguf")]
+    options = ("--lora-scaled", f"{files[0]}:1,{files[1]}:0", *drivers.LLAMA_WHOLE)
+    with drivers.llama_server(base, *options, log=bench.folder / "llama-server.log") as address:
+        for strength in STRENGTHS:
+            lora = [{"id": 0, "scale": 1.0}, {"id": 1, "scale": strength}]
+            ask = partial(drivers.next_tokens_of_llama, address, count=8, lora=lora)
+            yield answered(bench, "gguf-lora", engine, strength, ask)
+
+
 def run(bench: Bench, model: Path | str, **options: Any) -> list[torch.Tensor]:
     """llama.cpp's log-probabilities at the places that are compared."""
     ends = np.cumsum([len(sequence) for sequence in bench.tokens])
@@ -153,16 +167,19 @@ def in_vllm(bench: Bench) -> Iterator[Row]:
     log = bench.folder / "vllm.log"
     with drivers.vllm_server(folder / "merged-base", *options, log=log, **settings) as address:
         for strength in STRENGTHS:
-            yield answered(bench, "vllm", engine, strength, address, f"{NAME}@{strength:g}")
+            ask = partial(drivers.next_tokens, address, f"{NAME}@{strength:g}", count=8)
+            yield answered(bench, "vllm", engine, strength, ask)
     with drivers.vllm_server(bench.folder / "weights", log=log) as address:
-        yield answered(bench, "weights", engine, 1.0, address, "base")
+        yield answered(bench, "weights", engine, 1.0, partial(drivers.next_tokens, address, "base", count=8))
 
 
-def answered(bench: Bench, route: str, engine: str, strength: float, address: str, model: str) -> Row:
+def answered(
+    bench: Bench, route: str, engine: str, strength: float, ask: Callable[[Sequence[int]], list[drivers.Step]]
+) -> Row:
     """A server's answers against the hook: the tokens that it names at each generated place."""
     far, effect, places = 0.0, 0.0, 0
     for prompt in bench.tokens:
-        steps = drivers.next_tokens(address, model, prompt, 8)
+        steps = ask(prompt)
         sequence = (*prompt, *(step.token for step in steps[:-1]))
         with steer(bench.subject, *at_strength([bench.scale], strength)):
             (hook,) = log_probabilities(bench.subject.model, [sequence])
@@ -216,7 +233,13 @@ def version(engine: str, package: str) -> str:
     return done.stdout.strip()
 
 
-PARTS = {"proofs": proofs, "harness": in_harness, "llama.cpp": in_llama_cpp, "vLLM": in_vllm}
+PARTS = {
+    "proofs": proofs,
+    "harness": in_harness,
+    "llama.cpp": in_llama_cpp,
+    "llama-server": in_llama_server,
+    "vLLM": in_vllm,
+}
 
 
 def report(part: str, rows: Sequence[Row], bench: Bench) -> None:

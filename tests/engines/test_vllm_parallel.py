@@ -1,4 +1,7 @@
-"""Tensor parallel: two processes share each layer of a tiny model, and each holds its part of the circuit's adapter."""
+"""Tensor parallel: two processes share each layer of a tiny model, and each holds its part of the circuit's adapter.
+
+On one machine, and as two machines do it: a process of its own for each, which know each other by address alone.
+"""
 
 import pytest
 import torch
@@ -26,7 +29,8 @@ EXACT = 1e-4
 DIALS = {"base": 0.0, "dosed": 1.0, "dosed@0.5": 0.5, "dosed@-1": -1.0}
 
 
-def test_every_dial_is_the_hook_on_two_processes(vllm, tmp_path):
+@pytest.mark.parametrize("machines", [1, 2])
+def test_every_dial_is_the_hook_on_two_processes(vllm, tmp_path, machines):
     bare = tiny_subject("llama", **SHAPE)
     bare.model.save_pretrained(tmp_path / "base")
     bare.tokenizer.save_pretrained(tmp_path / "base")
@@ -40,7 +44,8 @@ def test_every_dial_is_the_hook_on_two_processes(vllm, tmp_path):
     }
     options = ["--tensor-parallel-size", "2", *vllm.lora_options(8)]
     prompt = [7, 90, 33, 201, 64, 5]
-    with vllm.vllm_server(tmp_path / "base", *options, log=tmp_path / "server.log", **settings) as address:
+    log = tmp_path / "server.log"
+    with vllm.vllm_server(tmp_path / "base", *options, log=log, nodes=machines, **settings) as address:
         answers = {name: vllm.next_tokens(address, name, prompt) for name in DIALS}
     for name, steps in answers.items():
         for dial in set(DIALS.values()):
