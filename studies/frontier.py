@@ -30,7 +30,7 @@ from routes import BY_RATIO, DOSINGS, LARGEST_FULL, SELECTIONS, TOGETHER, VECTOR
 
 from neurodial.attribution.cost import Cost, Sampling, cost
 from neurodial.attribution.methods import Dose
-from neurodial.errors import BudgetError, MarginError
+from neurodial.errors import BudgetError, MarginError, OptionError
 from neurodial.evaluation.detectors.base import Exchange, tally
 from neurodial.evaluation.detectors.registry import detector
 from neurodial.evaluation.statistics import wilson
@@ -182,6 +182,7 @@ class Seed:
         Raises:
             BudgetError: even the smallest strength costs more than the budget.
             MarginError: no neuron can be looked for by how answers begin.
+            OptionError: the model has too few layers or neurons for the public code's options.
         """
         if key.method == "single":
             found = single_neuron(self.common.exact, self.source.pairs, method=SingleNeuron(margin="alternatives"))
@@ -339,7 +340,7 @@ def main() -> None:
         try:
             intervention, details = (None, {}) if key.method == "none" else study.find(key)
             row |= {**details, "test": study.measure(key, intervention)}
-        except (BudgetError, MarginError) as error:
+        except (BudgetError, MarginError, OptionError) as error:
             row["failed"] = str(error)
         texts = row.get("test", {}).pop("answers", None)
         if texts is not None:

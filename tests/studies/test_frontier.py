@@ -1,0 +1,142 @@
+"""The study of a behaviour on a tiny model: every row is measured, the budget is kept, and a finished row stays."""
+
+import importlib
+import json
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+
+from neurodial.model.tiny import tiny_subject
+
+STUDIES = Path(__file__).resolve().parents[2] / "studies"
+SIZES = {"discovery": 8, "development": 5, "test": 6}
+OPTIONS = [
+    "--dtype", "float32", "--count", "6", "--counts", "2", "--budgets", "0.01", "0.05", "--generate", "0.05",
+    "--seeds", "0", "1", "--development", "4", "--coarse", "2", "--passages", "3", "--prompts", "5", "--neutral", "3",
+    "--tokens", "4", "--threads", "1",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a tiny model, a behaviour and neutral prompts."""
+    folder = tmp_path_factory.mktemp("study")
+    subject = tiny_subject()
+    subject.model.save_pretrained(folder / "model")
+    subject.tokenizer.save_pretrained(folder / "model")
+    rows = [
+        {"split": split, "positive": f"{split} harm {n}?", "negative": f"{split} help {n}!", "positive_answer": "no",
+         "negative_answer": "yes, so"}
+        for split, count in SIZES.items() for n in range(count)
+    ]  # fmt: skip
+    (folder / "answering.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    words = {"name": "answering", "title": "Answering no", "description": "", "margin": "answer", "detector": "refusal"}
+    (folder / "answering.toml").write_text("\n".join(f"{name} = {json.dumps(value)}" for name, value in words.items()))
+    neutral = [{"split": split, "prompt": f"{split} tell {n}"} for split in SIZES for n in range(5)]
+    (folder / "neutral.jsonl").write_text("\n".join(map(json.dumps, neutral)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def study(place):
+    """Runs the study's command and gives its rows by key."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(STUDIES))
+        frontier = importlib.import_module("frontier")
+
+        def run(name, *options):
+            command = [
+                "frontier.py", str(place / "model"), "--behaviour", str(place / "answering.toml"),
+                "--neutral-prompts", str(place / "neutral.jsonl"), "-o", str(place / name), *OPTIONS, *options,
+            ]  # fmt: skip
+            patch.setattr("sys.argv", command)
+            frontier.main()
+            lines = (place / name / "rows.jsonl").read_text().splitlines()
+            return {frontier.Key(**row["key"]): row for row in map(json.loads, lines)}
+
+        run.frontier = frontier
+        run.tables = importlib.import_module("tables")
+        yield run
+
+
+@pytest.fixture(scope="module")
+def removed(study):
+    return study("removed", "--credit")
+
+
+def test_every_row_is_there_and_within_its_budget(study, removed):
+    ways = {(key.method, key.dosing) for key in removed}
+    assert ways >= {(selection, dosing) for selection in study.tables.SELECTIONS for dosing in study.tables.DOSINGS}
+    for key, row in removed.items():
+        if "test" in row and key.budget:
+            assert row["development"]["divergence"] <= key.budget, key
+        if "test" in row:
+            assert len(row["test"]["margins"]) == 5
+    measured = [key for key, row in removed.items() if "test" in row]
+    assert (
+        len(measured) >= len(removed) - 2
+    )  # the public code's options ask for 1600 neurons, a single neuron for openers
+
+
+def test_dose_does_what_it_is_for(study, removed):
+    key = study.frontier.Key
+    unsteered = fmean(removed[key("none", "-", 0, 0.0, 0)]["test"]["margins"])
+    for method in ("dose", "dose-both", "caa"):
+        dosing, count = ("-", 0) if method == "caa" else ("closed", 6)
+        assert fmean(removed[key(method, dosing, count, 0.05, 0)]["test"]["margins"]) < unsteered
+
+
+def test_seeds_draw_their_own_prompts(study, removed):
+    key = study.frontier.Key
+    first, second = (removed[key("caa", "-", 0, 0.05, seed)]["test"]["margins"] for seed in (0, 1))
+    assert first != second
+
+
+def test_a_finished_row_is_not_computed_again_and_a_missing_one_comes_out_the_same(study, place, removed):
+    file = place / "removed" / "rows.jsonl"
+    before = file.read_text()
+    lines = before.splitlines()
+    marked = json.loads(lines[0]) | {"mark": "kept"}
+    file.write_text("\n".join([json.dumps(marked), *lines[1:4], *lines[5:]]) + "\n")
+    again = study("removed", "--credit")
+    assert again.keys() == removed.keys()
+    assert again[study.frontier.Key(**marked["key"])]["mark"] == "kept"
+    lost = study.frontier.Key(**json.loads(lines[4])["key"])
+    assert again[lost]["test"]["margins"] == pytest.approx(removed[lost]["test"]["margins"], abs=1e-4)
+    file.write_text(before)
+
+
+def test_inducing_goes_the_other_way_on_the_other_prompts(study, removed):
+    rows = study("induced", "--direction", "induce")
+    key = study.frontier.Key
+    assert {one.method for one in rows} >= {"dose", "cna", "caa"}
+    assert not {one.method for one in rows} & {"direction", "single"}
+    unsteered = fmean(rows[key("none", "-", 0, 0.0, 0)]["test"]["margins"])
+    for method in ("dose", "dose-both"):
+        assert fmean(rows[key(method, "closed", 6, 0.05, 0)]["test"]["margins"]) > unsteered
+    assert (
+        rows[key("none", "-", 0, 0.0, 0)]["test"]["margins"] != removed[key("none", "-", 0, 0.0, 0)]["test"]["margins"]
+    )
+
+
+def test_the_tables_hold_the_rows(study, place, removed):
+    folder, key = place / "removed", study.frontier.Key
+    rows = study.tables.Rows(folder)
+    [tuned] = [row for row in rows.of(study.tables.TUNED, budget=0.01, count=6) if row["key"]["seed"] == 0]
+    both = [removed[key(method, "closed", 6, 0.01, 0)] for method in ("dose", "dose-both")]
+    assert tuned["development"]["margin"] == min(row["development"]["margin"] for row in both)
+    cell = f"{fmean(removed[key('cna', 'zero', 2, 0.0, 0)]['test']['margins']):+.2f} at "
+    assert cell in study.tables.sparsity(folder)
+    assert study.tables.credit(folder).count("\n") == 1 + len(study.tables.SELECTIONS)
+    assert " – |" not in study.tables.credit(folder)
+    assert "| Dose |" in study.tables.headline(folder)
+    assert "multiplied by 2" in study.tables.headline(place / "induced")
+    assert study.tables.budgets(folder).splitlines()[0] == "| method | budget 0.01 | budget 0.05 |"
+
+
+def test_the_bill_comes_first_and_alone_where_asked(study, place, capsys):
+    with pytest.raises(FileNotFoundError):
+        study("planned", "--plan")
+    assert "tokens generated or read for it" in capsys.readouterr().out
+    assert not (place / "planned").exists()
