@@ -34,7 +34,7 @@ help:
 	@echo 'make study-organism  every method on the refusal organism: dense grids, then answers at dial 1; resumable'
 	@echo 'make study-organism-alternatives  Dose pushed towards the other side, against comparators tuned on the same'
 	@echo 'make study-organism-long  the headline again with answers of up to 512 tokens'
-	@echo 'make study-behaviours  Dose against every other method on three behaviours, resumable (STUDY_FLAGS=--plan: the token bill)'
+	@echo 'make study-behaviours  Dose against every other method on five behaviours, resumable (STUDY_FLAGS=--plan: the token bill)'
 	@echo 'make clean   remove what the other targets wrote ($(VENV) stays)'
 
 install: $(INSTALLED)
@@ -167,10 +167,14 @@ study-organism-long: $(ORGANISM)/cna.circuit.json
 	  --neutral 0 --over-refusal 0 --perplexity 0 --questions 0 --max-new-tokens 512 --batch-size 104 -o $(ORGANISM)/long
 	$(BIN)/python studies/verdicts.py $(ORGANISM)/long -o $(ORGANISM)/long/verdicts.json
 
-# The study of docs/results/behaviours.md: one behaviour of the model itself, two that an adapter taught it.
+# The study of docs/results/behaviours.md: two behaviours of the model itself, three that an adapter taught it. First
+# refusal with every selection and dosing, and refusal induced on harmless requests.
 BEHAVIOURS := docs/results/behaviours
 study-behaviours: $(INSTALLED)
+	$(BIN)/python studies/frontier.py demo --behaviour refusal --credit -o $(BEHAVIOURS)/refusal $(STUDY_FLAGS)
+	$(BIN)/python studies/frontier.py demo --behaviour refusal --direction induce -o $(BEHAVIOURS)/refusal_induced $(STUDY_FLAGS)
 	$(BIN)/python studies/frontier.py demo-base --behaviour positive_sentiment -o $(BEHAVIOURS)/positive_sentiment $(STUDY_FLAGS)
+	$(BIN)/python studies/frontier.py demo-base --behaviour formality -o $(BEHAVIOURS)/formality $(STUDY_FLAGS)
 	$(BIN)/python studies/frontier.py demo-base --adapter organisms/french_animals/adapter \
 	  --behaviour organisms/french_animals/french_animals.toml -o $(BEHAVIOURS)/french_animals $(STUDY_FLAGS)
 	$(BIN)/python studies/frontier.py demo-base --adapter organisms/no_cooking/adapter \

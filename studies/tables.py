@@ -119,6 +119,23 @@ def headline(folder: Path | str) -> str:
     return _table(head, lines)
 
 
+def overview(folders: Sequence[Path | str]) -> str:
+    """What is left of each behaviour, over seeds, and at what damage."""
+    ways = [TUNED, ("caa", "-"), ("direction", "-"), ("cna", "zero")]
+    lines = []
+    for folder in folders:
+        study = Rows(folder)
+        options = {"budget": study.arguments["generate"], "count": study.arguments["count"]}
+        [plain] = study.of(("none", "-"))
+        cells = [f"{plain['test']['shown']['value']:.0%}"]
+        for way in ways:
+            found = study.of(way, **options)
+            shares = sorted({f"{row['test']['shown']['value']:.0%}" for row in found}, key=lambda text: int(text[:-1]))
+            cells.append(f"{' to '.join(dict.fromkeys((shares[0], shares[-1])))} at {_damage(found)}")
+        lines.append((f"`{Path(folder).name}`", *(cell.replace("%", " %") for cell in cells)))
+    return _table(("behaviour", "unsteered", *(NAMES[way] for way in ways)), lines)
+
+
 def budgets(folder: Path | str) -> str:
     """The mean margin that each method leaves at each budget, over seeds."""
     study = Rows(folder)
