@@ -7,7 +7,8 @@
 3. On the test split: divergence on neutral answers and margins for every row; at one budget also whole answers, by the
    behaviour's own detector. Measured in the --dtype given, as models are served.
 
-Every finished row is in rows.jsonl (its answers in answers.jsonl) and is not computed again. The token bill comes
+Every finished row is in rows.jsonl (its answers in answers.jsonl) and is not computed again; study.json says what they
+come from. The token bill comes
 first; --plan prints only that.
 
 Run: python studies/frontier.py demo --behaviour refusal -o docs/results/behaviours/refusal
@@ -326,6 +327,8 @@ def main() -> None:
     lines = target.read_text(encoding="utf-8").splitlines() if target.exists() else []
     done = {Key(**row["key"]): row for row in map(json.loads, lines)}
     common, seeds = Common(arguments), {}
+    if len(done) < len(rows):
+        describe(arguments, common)
     for row in done.values():  # places chosen before an interruption
         key = row["key"]
         if key["method"] in VECTORS and key["budget"] == arguments.generate and "development" in row:
@@ -349,6 +352,10 @@ def main() -> None:
         lines.append(json.dumps(row, ensure_ascii=False, default=str))
         write_atomic(target, "\n".join(lines) + "\n", overwrite=True)
         print(f"{number}/{len(rows)} {summary(key, row)}", flush=True)
+
+
+def describe(arguments: argparse.Namespace, common: Common) -> None:
+    """What the rows come from, in study.json."""
     about = {
         "arguments": vars(arguments),
         "versions": versions(),
