@@ -70,8 +70,9 @@ def environment(**settings: str) -> dict[str, str]:
 
 # ------------------------------------------------------------------------------------------------- llama.cpp
 
-LLAMA_WHOLE = ("--cache-type-k", "f32", "--cache-type-v", "f32", "--flash-attn", "off")
-"""What llama-server is told to keep keys, values and attention in single precision; else it is off by 1e-2 nats."""
+LLAMA_EXACT = ("--cache-type-k", "f32", "--cache-type-v", "f32", "--flash-attn", "off", "--cache-ram", "0")
+"""What llama-server is told so that answers can be compared: keys, values and attention in single precision (else it is
+off by 1e-2 nats), and no store of earlier prompts, which forgets the adapters that they were read with."""
 
 
 def llama_cpp(

@@ -50,13 +50,13 @@ Row = dict[str, Any]
 class Bench:
     """What every measurement needs: model, circuit, prompts, and the exports by route."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, routes: Sequence[str]) -> None:
         self.folder = folder
         self.subject = load("demo")
         self.scale = Scale(dataclasses.replace(read_circuit(CIRCUIT), name=NAME))
         prompts = read_prompt_list("diverse").prompts[:PROMPTS]
         self.tokens = list(render(self.subject.tokenizer, prompts))
-        for route in ROUTES:
+        for route in routes:
             if not (folder / route).exists():
                 print(f"exporting {route}")
                 export_circuit(self.subject, self.scale, route=route, output=folder / route)
@@ -128,7 +128,7 @@ def in_llama_server(bench: Bench) -> Iterator[Row]:
     engine = f"llama-server (of llama-cpp-python {version('llama.cpp', 'llama-cpp-python')}), F32"
     base = drivers.dequantised(str(bench.subject.source), bench.folder / "base-f32.gguf")
     files = [bench.folder / "gguf-lora" / name for name in ("first-adapter.gguf", "adapter.gguf")]
-    options = ("--lora-scaled", f"{files[0]}:1,{files[1]}:0", *drivers.LLAMA_WHOLE)
+    options = ("--lora-scaled", f"{files[0]}:1,{files[1]}:0", *drivers.LLAMA_EXACT)
     with drivers.llama_server(base, *options, log=bench.folder / "llama-server.log") as address:
         for strength in STRENGTHS:
             lora = [{"id": 0, "scale": 1.0}, {"id": 1, "scale": strength}]
@@ -241,6 +241,13 @@ PARTS = {
     "vLLM": in_vllm,
 }
 
+NEEDED = {
+    "llama-server": ("gguf-lora",),
+    "llama.cpp": ("gguf-lora", "gguf", "gguf-merged"),
+    "vLLM": ("vllm", "weights"),
+}
+"""The routes whose exports a part reads; all of them where it is not named."""
+
 
 def report(part: str, rows: Sequence[Row], bench: Bench) -> None:
     """Write one part's rows; those of the other parts stay."""
@@ -265,10 +272,13 @@ def main() -> None:
     arguments = parser.parse_args()
     for engine in drivers.ENGINES:
         drivers.interpreter(engine)
+    drivers.llama_server_program()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
-        bench = Bench(arguments.work or Path(temporary))
-        for name in arguments.part or PARTS:
+        parts = arguments.part or list(PARTS)
+        needed = {route for part in parts for route in NEEDED.get(part, ROUTES)}
+        bench = Bench(arguments.work or Path(temporary), [route for route in ROUTES if route in needed])
+        for name in parts:
             report(name, list(PARTS[name](bench)), bench)
 
 

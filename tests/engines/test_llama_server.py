@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from benchmarks.drivers import LLAMA_WHOLE
+from benchmarks.drivers import LLAMA_EXACT
 from tests.engines.answers import distance, hooked
 from tests.export.circuits import PROMPTS, dosed
 
@@ -20,7 +20,7 @@ DOSES = {(5, 30): 1.0, (12, 700): 2.0, (20, 9): 0.5, (29, 1000): -1.0, (29, 4): 
 SCALES = (0.0, 1.0, 0.5, -1.0, 2.0)
 
 EXACT = 2e-3
-"""Two engines, thirty layers, float32 throughout, as the server is told (`LLAMA_WHOLE`)."""
+"""Two engines, thirty layers, float32 throughout, as the server is told (`LLAMA_EXACT`)."""
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def address(llama_server, subject, scale, unquantised, tmp_path_factory):
     folder = tmp_path_factory.mktemp("llama-server")
     export_circuit(subject, scale, route="gguf-lora", output=folder / "export")
     adapter = f"{folder / 'export' / 'adapter.gguf'}:0"
-    options = ("--lora-scaled", adapter, *LLAMA_WHOLE)
+    options = ("--lora-scaled", adapter, *LLAMA_EXACT)
     with llama_server.llama_server(unquantised, *options, log=folder / "log") as found:
         yield found
 
@@ -81,6 +81,25 @@ def test_a_request_without_the_field_may_be_answered_from_the_cache_of_another_s
     assert far(llama_server.next_tokens_of_llama(address, prompt, cache_prompt=False), 0.0) < EXACT
 
 
+def test_the_store_of_earlier_prompts_forgets_their_scale(llama_server, subject, scale, unquantised, tmp_path):
+    """Why the server is to be started with `--cache-ram 0`: a prompt comes back as it was read before."""
+    export_circuit(subject, scale, route="gguf-lora", output=tmp_path / "export")
+    adapter = f"{tmp_path / 'export' / 'adapter.gguf'}:0"
+    texts = ["Describe a river in winter. " * 12, "How do locks on a canal work, step by step? " * 12]
+    prompts = [list(tokens) for tokens in render(subject.tokenizer, texts)]
+    found = {}
+    for store in ("0", "64"):
+        options = ("--lora-scaled", adapter, *LLAMA_EXACT, "--cache-ram", store)
+        with llama_server.llama_server(unquantised, *options, log=tmp_path / "log") as address:
+            for strength in (2.0, -1.0):
+                for prompt in prompts:
+                    steps = asked(llama_server, address, prompt, strength)
+                    wanted = hooked(subject, prompt, steps, *at_strength([scale], strength))
+                    found.setdefault(store, []).append(distance(steps, wanted))
+    assert max(found["0"]) < EXACT
+    assert max(found["64"]) > 10 * EXACT
+
+
 def test_a_chat_names_its_scale_too(llama_server, address, subject, scale):
     def chat(strength):
         body = {"messages": [{"role": "user", "content": PROMPTS[0]}], "lora": [{"id": 0, "scale": strength}]}
@@ -103,7 +122,7 @@ def test_an_adapter_that_starts_unapplied_answers_as_the_base(llama_server, subj
     export_circuit(subject, scale, route="gguf-lora", output=tmp_path / "export")
     adapter = str(tmp_path / "export" / "adapter.gguf")
     for options, strength in ((("--lora-scaled", f"{adapter}:0"), 0.0), (("--lora", adapter), 1.0)):
-        with llama_server.llama_server(unquantised, *options, *LLAMA_WHOLE, log=tmp_path / "log") as address:
+        with llama_server.llama_server(unquantised, *options, *LLAMA_EXACT, log=tmp_path / "log") as address:
             steps = llama_server.next_tokens_of_llama(address, prompt)
         assert distance(steps, hooked(subject, prompt, steps, *at_strength([scale], strength))) < EXACT
 
@@ -111,7 +130,7 @@ def test_an_adapter_that_starts_unapplied_answers_as_the_base(llama_server, subj
 def test_a_baked_file_needs_no_field(llama_server, subject, scale, tmp_path, tokens):
     export_circuit(subject, scale, route="gguf", output=tmp_path / "out")
     model = llama_server.dequantised(tmp_path / "out" / "model.gguf", tmp_path / "f32.gguf")
-    with llama_server.llama_server(model, *LLAMA_WHOLE, log=tmp_path / "log") as address:
+    with llama_server.llama_server(model, *LLAMA_EXACT, log=tmp_path / "log") as address:
         for prompt in tokens:
             steps = llama_server.next_tokens_of_llama(address, prompt)
             assert distance(steps, hooked(subject, prompt, steps, scale)) < EXACT
@@ -123,7 +142,7 @@ def test_a_control_vector_is_the_vector_that_is_added(llama_server, subject, unq
     generator = torch.Generator().manual_seed(4)
     vectors = [AddVector(torch.randn(576, generator=generator), layer, alpha=0.7) for layer in (9, 20)]
     file = write_vectors(vectors, tmp_path / "vector.gguf")
-    options = ("--control-vector-scaled", f"{file}:{strength}", *LLAMA_WHOLE)
+    options = ("--control-vector-scaled", f"{file}:{strength}", *LLAMA_EXACT)
     with llama_server.llama_server(unquantised, *options, log=tmp_path / "log") as address:
         for prompt in tokens:
             steps = llama_server.next_tokens_of_llama(address, prompt)
