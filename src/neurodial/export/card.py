@@ -100,7 +100,7 @@ def _use(manifest: Manifest) -> str:
         "weights": "model = AutoModelForCausalLM.from_pretrained(FOLDER)",
     }
     commands = {
-        "gguf-lora": "llama-server -m BASE.gguf --lora-scaled adapter.gguf:1",
+        "gguf-lora": "llama-server -m BASE.gguf --lora-scaled adapter.gguf:1 --cache-ram 0",
         "gguf": "llama-server -m model.gguf",
         "gguf-merged": "llama-server -m model.gguf",
     }

@@ -80,7 +80,11 @@ def engine_notes(route: Route, *, family: str, rank: int, adapter: bool = False)
         ]
     if route == "gguf-lora":
         return [
-            EngineNote("llama.cpp, LM Studio", True, "--lora-scaled FILE:STRENGTH; send the scale with every request"),
+            EngineNote(
+                "llama.cpp, LM Studio",
+                True,
+                "--lora-scaled FILE:STRENGTH --cache-ram 0; a scale in every request",
+            ),
             EngineNote("Ollama", False, "its newer engine takes no adapters: bake a GGUF (--as gguf)"),
         ]
     if route == "gguf" and adapter:
