@@ -47,6 +47,18 @@ def test_a_dosed_circuit_says_what_it_does(files, capsys):
     assert saved["report"]["measured"]["divergence"] <= 0.02
 
 
+def test_what_either_sign_reached_is_said_and_one_can_be_asked_for(files, capsys):
+    run(files, budget=0.02, folds=0)
+    assert "tried: neurons that hold it up alone" in capsys.readouterr().out
+    saved = json.loads((files / "found.circuit.json").read_text())
+    assert (saved["method"]["sign"], set(saved["report"]["signs"])) == ("tuned", {"positive", "both"})
+    run(files, budget=0.02, folds=0, sign="negative")
+    assert "tried:" not in capsys.readouterr().out
+    saved = json.loads((files / "found.circuit.json").read_text())
+    assert (saved["method"]["sign"], saved["report"]["sign"]) == ("negative", "negative")
+    assert max(saved["neurons"]["dose"]) < 0
+
+
 def test_fewer_passages_and_another_margin_reach_the_method(files):
     run(files, budget=0.02, passages=2, folds=0)
     saved = json.loads((files / "found.circuit.json").read_text())

@@ -213,6 +213,12 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         f"per token over {measured['tokens']} tokens (predicted {predicted['divergence']:.3g}); split-half noise of "
         f"the costs {report['cost']['split_half_noise']:.0%}"
     )
+    if len(report.get("signs", {})) > 1:
+        words = {"positive": "neurons that hold it up alone", "both": "with those that hold it down"}
+        reached = (
+            f"{words[sign]} {one['margin']:+.2f} at {one['divergence']:.3g}" for sign, one in report["signs"].items()
+        )
+        lines.append(f"tried: {', '.join(reached)}; taken: {words[report['sign']]}")
     if not report["goal"]["reached"]:
         lines.append(f"the margin {report['goal']['margin']:+.2f} was out of reach; this is the nearest")
     return lines
