@@ -20,7 +20,7 @@ from neurodial.attribution.cna import attribute
 from neurodial.attribution.cost import Cost, Sampling, quadratic_cost
 from neurodial.attribution.dose import Bounds, DosePath, Trade, closed_path, full_path, uniform_path
 from neurodial.attribution.effect import effect, effect_scores
-from neurodial.attribution.methods import CNA
+from neurodial.attribution.methods import CNA, Sign
 from neurodial.circuit.circuit import Circuit, Direction
 from neurodial.circuit.select import Count
 from neurodial.evaluation.comparators.vectors import last_token_vectors
@@ -34,7 +34,7 @@ from neurodial.prompts.passage import Passage
 from neurodial.prompts.render import post_instruction_length
 
 SELECTIONS = ("dose", "dose-both", "cna", "cna-standardised", "effect", "random")
-BY_RATIO = {"dose": "positive", "dose-both": "both"}  # by effect against cost, of neurons with effects of that sign
+BY_RATIO = ("dose", "dose-both")  # by effect against cost
 DOSINGS = ("closed", "uniform", "full", "zero")
 VECTORS = ("caa", "direction")
 LARGEST_FULL = 200  # neurons; a joint curvature of more is not worth its time
@@ -82,17 +82,18 @@ class Source:
     seed: int
     direction: Direction = "remove"
 
+    def trade(self, selection: str) -> Trade:
+        """Effect against cost: all selections but `dose-both` dose only what holds the behaviour up."""
+        return self._trades["both" if selection == "dose-both" else "positive"]
+
     @cached_property
-    def trades(self) -> dict[str, Trade]:
-        """Effect against cost, by selection: all but `dose-both` dose only what holds the behaviour up."""
+    def _trades(self) -> dict[Sign, Trade]:
         discovery = self.pairs.discovery
         about = discovery.positive if self.direction == "remove" else discovery.negative
         moments = effect(self.subject, self.margin, about)
         effects = effect_scores(moments, self.subject.sites)
-        return {
-            selection: Trade.of(effects, self.costs.scores, sign=BY_RATIO.get(selection, "positive"))
-            for selection in SELECTIONS
-        }
+        signs: tuple[Sign, ...] = ("positive", "both")
+        return {sign: Trade.of(effects, self.costs.scores, sign=sign) for sign in signs}
 
     @cached_property
     def contrastive(self) -> dict[str, torch.Tensor]:
@@ -112,7 +113,7 @@ class Source:
         """Places of the neurons that a selection takes, best first."""
         if selection == "random":
             return random.Random(self.seed).sample(range(self.subject.neurons), count)
-        trade = self.trades[selection]
+        trade = self.trade(selection)
         if selection in BY_RATIO:
             return trade.best(count)
         values = trade.effect if selection == "effect" else self.contrastive[selection]
@@ -128,7 +129,7 @@ class Source:
         if selection == "cna-reference":  # all its options are the public code's, the number of neurons too
             rows = list(attribute(self.subject, self.pairs.discovery, CNA.reference()).rows)
         else:
-            places, trade = self.places(selection, count), self.trades[selection]
+            places, trade = self.places(selection, count), self.trade(selection)
             rows = [trade.row(place, 1.0) for place in places]
         if dosing == "zero":
             return [_scaled(DosePath(1.0, 1.0, uniform_path(rows, bounds).rows_at))]

@@ -108,9 +108,9 @@ class Trade:
         damped = cost.flat() + damping
         kept = torch.cat([torch.full((effect[site].numel(),), site.layer not in skip_layers) for site in effect])
         found = torch.where(kept, effect.flat(), 0.0)
-        bounds = {"positive": (0.0, None), "negative": (None, 0.0), "both": (None, None)}[sign]
-        held = found if sign == "both" else found.clamp(*bounds)
-        if not bool((held != 0).any()):
+        taking_part = {"positive": found > 0, "negative": found < 0, "both": found != 0}[sign]
+        held = torch.where(taking_part, found, 0.0)
+        if not bool(taking_part.any()):
             raise OptionError(
                 f"No neuron holds the behaviour {_HELD[sign]}: no effect is {_EFFECTS[sign]}.",
                 wanted=f"such an effect outside layers {list(skip_layers)}",
