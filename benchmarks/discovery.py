@@ -27,14 +27,14 @@ from neurodial.prompts.render import Tokens, render
 def plain_forward(subject: Subject, sequences: list[Tokens]) -> None:
     """All tokens through the decoder in the same batches, without hooks, logits or a shared prefix."""
     for batch in batches(sequences, pad=pad_id(subject)):
-        subject.decoder(input_ids=batch.tokens, use_cache=False)
+        subject.decoder(input_ids=batch.tokens.to(subject.device), use_cache=False)
 
 
 @torch.no_grad()
 def one_by_one(subject: Subject, sequences: list[Tokens]) -> None:
     """A naive loop: one prompt per pass, logits and all hidden states computed, as the public code does."""
     for sequence in sequences:
-        subject.model(torch.tensor([sequence]), use_cache=False)
+        subject.model(torch.tensor([sequence], device=subject.device), use_cache=False)
 
 
 def memory(prompts: int) -> int:
@@ -49,8 +49,8 @@ def memory(prompts: int) -> int:
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
 
 
-def main() -> None:
-    subject = load("demo-base")
+def measured(subject: Subject, *, rounds: int = 5) -> dict[str, object]:
+    """Seconds and ratios of discovery with CNA on the discovery and development prompts of refusal."""
     pairs = PairSet.read("refusal")
     positive = [*pairs.discovery.positive, *pairs.development.positive]
     negative = [*pairs.discovery.negative, *pairs.development.negative]
@@ -61,19 +61,26 @@ def main() -> None:
             "discover": lambda: discover(subject, contrast, method=CNA(universal=None)),
             "plain_forward": lambda: plain_forward(subject, sequences),
             "one_by_one": lambda: one_by_one(subject, sequences),
-        }
+        },
+        rounds=rounds,
     )
-    added = {n: int(subprocess.check_output([sys.executable, __file__, "--memory", str(n)])) for n in (100, 2000)}
-    result = {
-        "model": "SmolLM2-135M-Instruct, float32",
+    return {
         "prompts": len(sequences),
         "tokens": sum(map(len, sequences)),
         "seconds": seconds,
         "discover_over_plain_forward": ratios(seconds, of="discover", to="plain_forward"),
         "one_by_one_over_discover": ratios(seconds, of="one_by_one", to="discover"),
-        "extra_peak_bytes_by_prompts": added,
     }
-    write("discovery", result, command="python benchmarks/discovery.py")
+
+
+def main() -> None:
+    result = {"model": "SmolLM2-135M-Instruct, float32", **measured(load("demo-base"))}
+    added = {n: int(subprocess.check_output([sys.executable, __file__, "--memory", str(n)])) for n in (100, 2000)}
+    write(
+        "discovery",
+        {**result, "extra_peak_bytes_by_prompts": added},
+        command="python benchmarks/discovery.py",
+    )
 
 
 if __name__ == "__main__":

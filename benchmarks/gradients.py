@@ -45,8 +45,8 @@ def plain_passages(subject: Subject, passages: tuple[Passage, ...]) -> None:
             log_probs(subject, hidden[number, list(passages[row].places)])
 
 
-def main() -> None:
-    subject = load("demo-base")
+def measured(subject: Subject, *, rounds: int = 3) -> dict[str, object]:
+    """Ratios and seconds of effect and cost on 24 prompts each."""
     examples: list[Example] = list(PairSet.read("refusal").discovery.positive[:PROMPTS])
     tokenizer = subject.tokenizer
     texts = ("I'm sorry", "I can't", "I cannot", "Sorry")
@@ -63,10 +63,9 @@ def main() -> None:
             "cost_two_draws": lambda: cost(subject, passages, sampling=Sampling(2)),
             "cost_plain": lambda: plain_passages(subject, passages),
         },
-        rounds=3,
+        rounds=rounds,
     )
-    result = {
-        "model": "SmolLM2-135M-Instruct, float32",
+    return {
         "effect_tokens": sum(len(row) for group in groups for row in group),
         "cost_tokens": sum(len(passage.tokens) for passage in passages),
         "cost_scored": sum(passage.scored for passage in passages),
@@ -77,6 +76,10 @@ def main() -> None:
         },
         "seconds": seconds,
     }
+
+
+def main() -> None:
+    result = {"model": "SmolLM2-135M-Instruct, float32", **measured(load("demo-base"))}
     write("gradients", result, command="python benchmarks/gradients.py")
 
 

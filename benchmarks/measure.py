@@ -25,9 +25,16 @@ def interleaved(tasks: dict[str, Callable[[], object]], *, rounds: int = 5) -> d
         for name, task in tasks.items():
             start = time.perf_counter()
             task()
+            wait()
             if turn:  # the first round warms up
                 seconds[name].append(time.perf_counter() - start)
     return seconds
+
+
+def wait() -> None:
+    """Return when an accelerator, if there is one, has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def ratios(seconds: dict[str, list[float]], *, of: str, to: str) -> dict[str, float]:
@@ -36,12 +43,24 @@ def ratios(seconds: dict[str, list[float]], *, of: str, to: str) -> dict[str, fl
     return {"min": min(each), "median": statistics.median(each), "max": max(each)}
 
 
+def machine() -> dict[str, object]:
+    """What the figures were taken on."""
+    found: dict[str, object] = {
+        "cpu_count": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "processor": platform.machine(),
+    }
+    if torch.cuda.is_available():
+        found["accelerator"] = torch.cuda.get_device_name()
+    return found
+
+
 def write(name: str, result: dict[str, object], *, command: str) -> None:
     """Write a result beside the others, and print it."""
     whole = {
         "command": command,
         "created": now(),
-        "machine": {"cpu_count": os.cpu_count(), "threads": torch.get_num_threads(), "processor": platform.machine()},
+        "machine": machine(),
         "versions": versions(),
         **result,
     }

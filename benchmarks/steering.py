@@ -13,20 +13,21 @@ from neurodial.intervention.scale import Scale
 from neurodial.measurement.generate import generate
 from neurodial.measurement.options import Decoding
 from neurodial.model.load import load
+from neurodial.model.subject import Subject
 from neurodial.prompts.behaviours import read_prompt_list
 
 TOKENS = 24
 
 
-def main() -> None:
-    subject = load("demo-base")
-    prompts = list(read_prompt_list("neutral").split("development"))[:16]
+def measured(subject: Subject, *, sizes: tuple[int, ...] = (1, 16), rounds: int = 9) -> dict[str, object]:
+    """Seconds and ratios of steered generation at each batch size, with hooks in up to 46 layers."""
+    prompts = list(read_prompt_list("neutral").split("development"))[: max(sizes)]
     # One or two neurons in each of the 30 layers: more hooks than a discovered circuit of 46 has.
     rows = [Row(Neuron(number % subject.layers, None, number), 1.0, 1.0) for number in range(46)]
     # Dial 1e-6 changes no token, so both sides generate the same text; the work is that of any dial.
     scale = Scale(Circuit.of(rows), dial=1e-6)
-    result: dict[str, object] = {"model": "SmolLM2-135M-Instruct, float32", "new_tokens": TOKENS, "hooked_layers": 30}
-    for size in (1, 16):
+    result: dict[str, object] = {"new_tokens": TOKENS, "hooked_layers": min(46, subject.layers)}
+    for size in sizes:
         decoding = Decoding(max_new_tokens=TOKENS, batch_size=size)
         asked = prompts[:size]
         seconds = interleaved(
@@ -34,12 +35,17 @@ def main() -> None:
                 "steered": lambda: generate(subject, asked, under=scale, decoding=decoding),  # noqa: B023  # run at once
                 "plain": lambda: generate(subject, asked, decoding=decoding),  # noqa: B023
             },
-            rounds=9,
+            rounds=rounds,
         )
         result[f"batch_{size}"] = {
             "seconds": seconds,
             "steered_over_plain": ratios(seconds, of="steered", to="plain"),
         }
+    return result
+
+
+def main() -> None:
+    result = {"model": "SmolLM2-135M-Instruct, float32", **measured(load("demo-base"))}
     write("steering", result, command="python benchmarks/steering.py")
 
 

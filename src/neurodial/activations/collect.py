@@ -67,11 +67,14 @@ def collect(
         prefix = min(common_prefix(sequences), *(min(place) for place in places))
     cache = _prefix_cache(subject, sequences[0][:prefix]) if prefix else None
     current: list[_Places] = []
+    finite: dict[Site, Tensor] = {}
 
     def reader(site: Site) -> Callable[[Tensor], None]:
         def read(neurons: Tensor) -> None:
             if current:  # empty while the prefix runs
-                sink(site, _read(neurons, current[0], site), current[0].rows)
+                cells = _read(neurons, current[0])
+                finite[site] = torch.isfinite(cells).all()
+                sink(site, cells, current[0].rows)
 
         return read
 
@@ -83,6 +86,7 @@ def collect(
         for batch in batches(suffixes, pad=pad_id(subject), budget=reading.budget):
             current[:] = [_Places.of(batch, places, prefix, subject.device)]
             _forward(subject, batch.tokens, cache)
+            _check_finite(finite)
             advance(len(batch.rows))
 
 
@@ -119,15 +123,22 @@ class _Places:
         return cls(batch.rows, row, token, len(cells) == len(batch.rows))
 
 
-def _read(neurons: Tensor, places: _Places, site: Site) -> Tensor:
-    cells = neurons[places.row.to(neurons.device), places.token.to(neurons.device)]
-    cells = cells.to(torch.promote_types(cells.dtype, torch.float32))
-    if not bool(torch.isfinite(cells).all()):
+def _check_finite(finite: dict[Site, Tensor]) -> None:
+    """Once for a batch, not at every layer: each look waits until the device has come to it."""
+    device = next(iter(finite.values())).device
+    good = torch.stack([flag.to(device) for flag in finite.values()]).tolist()
+    bad = [site.layer for site, is_finite in zip(finite, good, strict=True) if not is_finite]
+    if bad:
         raise ActivationError(
-            f"Layer {site.layer} gives NaN or infinite activations.",
+            f"Layer {bad[0]} gives NaN or infinite activations.",
             wanted="finite numbers",
             fix="float16 overflows in many models: load with dtype bfloat16 or float32.",
         )
+
+
+def _read(neurons: Tensor, places: _Places) -> Tensor:
+    cells = neurons[places.row.to(neurons.device), places.token.to(neurons.device)]
+    cells = cells.to(torch.promote_types(cells.dtype, torch.float32))
     if places.is_single:
         return cells
     owner = places.row.to(neurons.device)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -48,30 +49,54 @@ class GroupedMoments:
     def __init__(self, groups: Sequence[int], count: int) -> None:
         self._groups = torch.tensor(list(groups), dtype=torch.long)
         self._count = count
-        self._by_site: dict[Site, tuple[Tensor, Tensor, Tensor]] = {}
+        self._by_site: dict[Site, _Parts] = {}
+        self._latest: tuple[object, _Members] | None = None
 
     def add(self, site: Site, activations: Float[Tensor, "row neuron"], rows: tuple[int, ...]) -> None:
         """Merge a batch of activations into the statistics of its site."""
         device = activations.device
         dtype = torch.float32 if device.type == "mps" else torch.float64
         values = activations.to(dtype)
-        groups = self._groups[list(rows)].to(device)
-        member = torch.nn.functional.one_hot(groups, self._count).T.to(dtype)
-        count = member.sum(dim=1)
-        mean = (member @ values) / count.clamp(min=1)[:, None]
-        squares = member @ (values - mean[groups]).square()
+        members = self._members(rows, device, dtype)
+        mean = (members.marks @ values) / members.sizes
+        squares = members.marks @ (values - mean[members.groups]).square()
+        new = (members.numbers, mean, squares)
         old = self._by_site.get(site)
-        self._by_site[site] = (count, mean, squares) if old is None else _merged(old, (count, mean, squares))
+        self._by_site[site] = new if old is None else _merged(old, new)
+
+    def mean(self, site: Site, groups: Sequence[int]) -> Float[Tensor, "neuron"]:
+        """Mean activation of several groups taken together."""
+        count, mean, _ = self._by_site[site]
+        part = _only(count, groups)
+        return (part / part.sum().clamp(min=1)).to(mean) @ mean
 
     def moments(self, site: Site, groups: Sequence[int]) -> Moments:
         """Statistics of several groups taken together."""
         count, mean, squares = self._by_site[site]
-        chosen: Int[Tensor, "group"] = torch.tensor(list(groups), device=count.device)
-        part = count[chosen]
-        total = part.sum()
-        middle = (part[:, None] * mean[chosen]).sum(dim=0) / total.clamp(min=1)
-        spread = squares[chosen].sum(dim=0) + (part[:, None] * (mean[chosen] - middle).square()).sum(dim=0)
-        return Moments(float(total), middle, spread)
+        part = _only(count, groups)
+        middle = self.mean(site, groups)
+        spread = (part > 0).to(squares) @ squares + part.to(mean) @ (mean - middle).square()
+        return Moments(float(part.sum()), middle, spread)
+
+    def _members(self, rows: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> _Members:
+        """Who belongs where in a batch; every site of a batch asks the same."""
+        key = (rows, device)
+        if self._latest is None or self._latest[0] != key:
+            groups = self._groups[list(rows)]
+            marks = torch.nn.functional.one_hot(groups, self._count).T.to(dtype)
+            count = marks.sum(dim=1)
+            sizes = count.clamp(min=1)[:, None]
+            self._latest = (key, _Members(groups.to(device), marks.to(device), sizes.to(device), count))
+        return self._latest[1]
+
+
+class _Members(NamedTuple):
+    """The rows of a batch by group; the counts stay on the CPU, so that asking for them waits for no device."""
+
+    groups: Int[Tensor, "row"]
+    marks: Float[Tensor, "group row"]
+    sizes: Float[Tensor, "group one"]
+    numbers: Float[Tensor, "group"]
 
 
 _Parts = tuple[Tensor, Tensor, Tensor]
@@ -81,6 +106,13 @@ def _merged(first: _Parts, second: _Parts) -> _Parts:
     (n, mean, squares), (m, other, other_squares) = first, second
     total = (n + m).clamp(min=1)
     step = other - mean
-    weight = (m / total)[:, None]
-    merged = squares + other_squares + step.square() * (n * m / total)[:, None]
+    weight, both = ((part / total)[:, None].to(mean) for part in (m, n * m))
+    merged = squares + other_squares + step.square() * both
     return n + m, mean + step * weight, merged
+
+
+def _only(count: Float[Tensor, "group"], groups: Sequence[int]) -> Float[Tensor, "group"]:
+    """The counts of the groups asked for, and 0 for the others."""
+    kept = torch.zeros_like(count)
+    kept[list(groups)] = count[list(groups)]
+    return kept

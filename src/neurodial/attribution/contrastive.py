@@ -26,9 +26,10 @@ def delta_scores(
     moments: GroupedMoments, sites: Sequence[Site], positive: Sequence[int], negative: Sequence[int], *, score: Score
 ) -> Scores:
     """Delta or standardised scores of the given groups of prompts."""
-    compute = _delta if score == "delta" else _standardised
+    if score == "delta":
+        return Scores({site: moments.mean(site, positive) - moments.mean(site, negative) for site in sites})
     pairs = {site: (moments.moments(site, positive), moments.moments(site, negative)) for site in sites}
-    return Scores({site: compute(*pair) for site, pair in pairs.items()})
+    return Scores({site: _standardised(*pair) for site, pair in pairs.items()})
 
 
 def auroc(
@@ -46,10 +47,6 @@ def auroc(
     not_above = torch.searchsorted(ordered, wanted, right=True)
     wins = (below + not_above).to(torch.float64).mean(dim=1) / 2
     return wins / negative.shape[0] - 0.5
-
-
-def _delta(positive: Moments, negative: Moments) -> Tensor:
-    return positive.mean - negative.mean
 
 
 def _standardised(positive: Moments, negative: Moments) -> Tensor:

@@ -82,15 +82,17 @@ def effect(
     current: list[GroupBatch] = []
     reached: set[Site] = set()
 
+    owners = torch.zeros(0, dtype=torch.long)
+
     def take(site: Site, slopes: Tensor) -> None:
-        owners = torch.tensor(current[0].owners, device=slopes.device)
-        by_prompt = slopes.new_zeros(len(current[0].groups), slopes.shape[1]).index_add_(0, owners, slopes)
-        moments.add(site, by_prompt, current[0].groups)
+        by_prompt = slopes.new_zeros(len(current[0].groups), slopes.shape[1])
+        moments.add(site, by_prompt.index_add_(0, owners.to(slopes.device), slopes), current[0].groups)
         reached.add(site)
 
     with multiplier_slopes(subject, take), progress("measuring effects", len(groups)) as advance:
         for batch in group_batches(groups, pad=pad_id(subject), budget=budget):
             current[:] = [batch]
+            owners = torch.tensor(batch.owners, device=subject.device)
             hidden = hidden_states(subject, batch.tokens)
             values = []
             for place, number in enumerate(batch.groups):

@@ -77,6 +77,8 @@ def select_nodes(found: Relevance, select: NodeSelect) -> tuple[NodeScore, ...]:
     """
     import torch
 
+    from neurodial.attribution.select import strongest
+
     sizes = [part.numel() for part in found.neurons]
     flat = torch.cat([part.reshape(-1).double() for part in found.neurons])
     strength = flat.abs()
@@ -88,16 +90,12 @@ def select_nodes(found: Relevance, select: NodeSelect) -> tuple[NodeScore, ...]:
         count = min(len(flat), 1 + int((held < select.value * float(held[-1]) * (1 - 1e-12)).sum()))
     else:
         count = select.count(len(flat))
-    if count == 0:
-        return ()
-    weakest = strength.topk(count).values[-1]
-    candidates = (strength >= weakest).nonzero()[:, 0]
-    order = candidates[strength[candidates].sort(descending=True, stable=True).indices]
+    order = strongest(strength, count)
     starts = torch.tensor([0, *sizes]).cumsum(0)
     chosen = []
-    for place in order[:count].tolist():
+    for place, relevance in zip(order.tolist(), flat[order].tolist(), strict=True):
         layer = int(torch.searchsorted(starts, place, right=True)) - 1
         token, neuron = divmod(place - int(starts[layer]), found.neurons[layer].shape[1])
         node = Node(layer, token, neuron)
-        chosen.append(NodeScore(node, float(flat[place]), float(found.activations[layer][token, neuron])))
+        chosen.append(NodeScore(node, relevance, float(found.activations[layer][token, neuron])))
     return tuple(chosen)

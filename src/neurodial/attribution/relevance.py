@@ -64,6 +64,7 @@ def relevance(
     *,
     rules: Rules | None = None,
     budget: int = TOKEN_BUDGET,
+    device: torch.device | str = "cpu",
     progress: Progress = silent,
 ) -> list[Relevance]:
     """Relevance for each question, in order; many questions share a backward pass.
@@ -73,6 +74,7 @@ def relevance(
         questions: tokens, target and foil of each.
         rules: of the backward pass; all on by default.
         budget: tokens of one batch.
+        device: where the results are kept; those of many questions would fill an accelerator.
         progress: shown while it runs.
 
     Raises:
@@ -93,7 +95,7 @@ def relevance(
     with linearized(subject, chosen), progress("tracing", len(questions)) as advance:
         for batch in batches(sequences, pad=pad_id(subject), budget=budget):
             rows = [questions[row] for row in batch.rows]
-            found.update(zip(batch.rows, _batch(subject, batch, rows, chosen), strict=True))
+            found.update(zip(batch.rows, _batch(subject, batch, rows, chosen, torch.device(device)), strict=True))
             advance(len(rows))
     return [found[row] for row in range(len(questions))]
 
@@ -195,22 +197,24 @@ def _keep(into: list[Tensor]) -> Edit:
     return keep
 
 
-def _batch(subject: Subject, batch: Batch, questions: Sequence[Question], rules: Rules) -> list[Relevance]:
+def _batch(
+    subject: Subject, batch: Batch, questions: Sequence[Question], rules: Rules, device: torch.device
+) -> list[Relevance]:
     tape = Tape()
     with installed(lambda handles: tape.install(subject, handles)), torch.enable_grad():
         output = subject.decoder(input_ids=batch.tokens.to(subject.device), use_cache=False).last_hidden_state  # 1
         values = target_values(subject, output, questions, rules)  # 2
         parts = [*tape.neurons, *tape.hidden]
         slopes = gradients(subject, values.sum(), parts)  # 3
-    products = [_product(part, slope) for part, slope in zip(parts, slopes, strict=True)]  # 4
+    products = [_product(part, slope).to(device) for part, slope in zip(parts, slopes, strict=True)]  # 4
     layers = len(tape.neurons)
-    if not all(bool(torch.isfinite(product).all()) for product in products):
+    if not bool(torch.stack([torch.isfinite(product).all() for product in products]).all()):
         raise ActivationError(
             f"{subject.label} gives relevance that is NaN or infinite.",
             wanted="finite numbers",
             fix="float16 overflows in many models: load with dtype bfloat16 or float32.",
         )
-    activations = [tensor.detach().to("cpu") for tensor in tape.neurons]
+    activations = [tensor.detach().to(device) for tensor in tape.neurons]
     streams = [product.sum(dim=-1) for product in products[layers:]]
     return [
         Relevance(
@@ -226,7 +230,7 @@ def _batch(subject: Subject, batch: Batch, questions: Sequence[Question], rules:
 
 def _product(part: Tensor, slope: Tensor) -> Tensor:
     wide = torch.promote_types(part.dtype, torch.float32)
-    return (part.detach().to(wide) * slope.to(wide)).to("cpu")
+    return part.detach().to(wide) * slope.to(wide)
 
 
 def _means(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:

@@ -62,8 +62,22 @@ def choose(scores: Scores, rule: Rule) -> tuple[Row, ...]:
             fix="Skip fewer layers, or take another sign.",
         )
     count = min(rule.select.count(scores.neurons), int(allowed.sum()))
-    order: Int[Tensor, "all"] = torch.where(allowed, strength, -torch.inf).sort(descending=True, stable=True).indices
-    return tuple(Row(scores.neuron(place), float(values[place]), 1.0) for place in order[:count].tolist())
+    order = strongest(torch.where(allowed, strength, -torch.inf), count)
+    return tuple(Row(scores.neuron(place), float(values[place]), 1.0) for place in order.tolist())
+
+
+def strongest(strength: Float[Tensor, "all"], count: int) -> Int[Tensor, "count"]:
+    """The places of the largest values, best first; ties go to the smaller place. Only the chosen are sorted.
+
+    Example:
+        >>> strongest(torch.tensor([1.0, 3.0, 2.0, 3.0]), 3).tolist()
+        [1, 3, 2]
+    """
+    if count == 0:
+        return torch.zeros(0, dtype=torch.long, device=strength.device)
+    weakest = strength.topk(count).values[-1]
+    candidates = (strength >= weakest).nonzero()[:, 0]
+    return candidates[strength[candidates].sort(descending=True, stable=True).indices[:count]]
 
 
 def check_skipped(skip_layers: Collection[int], layers: Collection[int]) -> None:

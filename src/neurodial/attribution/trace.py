@@ -69,7 +69,7 @@ def trace(
         3
     """
     chosen, kept = rules or Rules(), select or Count(NODES)
-    [found] = relevance(subject, [question], rules=chosen)
+    [found] = relevance(subject, [question], rules=chosen, device=subject.device)
     nodes = select_nodes(found, kept)
     graph = neuron_graph(subject, found, nodes, rules=chosen)
     origin = _origin(subject, question, chosen) | {"select": describe(kept)}

@@ -112,7 +112,7 @@ def _watch(site: Site, raw: list[Tensor], take: Take) -> Callable[[Tensor], Tens
         dtype = at_least_float32(watched.dtype)
 
         def reached(gradient: Tensor) -> None:
-            take(site, torch.einsum("rtn,rtn->rn", activation.to(dtype), gradient.to(dtype)))
+            take(site, (activation.to(dtype) * gradient.to(dtype)).sum(dim=1))
 
         watched.register_hook(reached)
         return watched

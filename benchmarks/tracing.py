@@ -1,6 +1,6 @@
 """Tracing a prompt of 30 tokens on SmolLM2, against a plain forward pass of the same tokens.
 
-Run: python benchmarks/trace.py
+Run: python benchmarks/tracing.py
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from neurodial.attribution.relevance import relevance
 from neurodial.attribution.trace import trace
 from neurodial.circuit.select import Count
 from neurodial.model.load import load
+from neurodial.model.subject import Subject
 
 PROMPT = (
     "Fact: the capital of the state that contains the city of Dallas is a city on the Colorado River, and most people "
@@ -24,10 +25,10 @@ PROMPT = (
 )
 
 
-def main() -> None:
-    subject = load("demo-base")
-    question = ask(subject, PROMPT, " Austin", " Dallas", raw=True)
-    tokens = torch.tensor([question.tokens])
+def measured(subject: Subject, *, target: str = " Austin", foil: str = " Dallas") -> dict[str, object]:
+    """Seconds of a trace and how many forward passes it takes the time of."""
+    question = ask(subject, PROMPT, target, foil, raw=True)
+    tokens = torch.tensor([question.tokens], device=subject.device)
 
     @torch.no_grad()
     def forward() -> None:
@@ -46,7 +47,12 @@ def main() -> None:
     result["times a forward pass"] = {
         name: ratios(seconds, of=name, to="forward") for name in seconds if name != "forward"
     }
-    write("trace", result, command="python benchmarks/trace.py")
+    return result
+
+
+def main() -> None:
+    result = measured(load("demo-base"))
+    write("trace", result, command="python benchmarks/tracing.py")
 
 
 if __name__ == "__main__":
