@@ -16,7 +16,7 @@ from neurodial.attribution.effect import effect
 from neurodial.measurement.divergence import own_answers
 from neurodial.measurement.margin import Openers
 from neurodial.measurement.options import Decoding
-from neurodial.model.gradients import GRADIENT_BUDGET
+from neurodial.model.gradients import gradient_room
 from neurodial.model.head import hidden_states, log_probs
 from neurodial.model.load import load
 from neurodial.model.subject import Subject
@@ -31,7 +31,7 @@ PROMPTS = 24
 @torch.no_grad()
 def plain_groups(subject: Subject, groups: list[tuple[Tokens, ...]]) -> None:
     """The rows that the effect runs, through the decoder, without logits."""
-    for batch in group_batches(groups, pad=pad_id(subject), budget=GRADIENT_BUDGET):
+    for batch in group_batches(groups, pad=pad_id(subject), budget=gradient_room(subject)):
         hidden_states(subject, batch.tokens)
 
 
@@ -39,7 +39,7 @@ def plain_groups(subject: Subject, groups: list[tuple[Tokens, ...]]) -> None:
 def plain_passages(subject: Subject, passages: tuple[Passage, ...]) -> None:
     """The neutral answers through the decoder, with log-probabilities of the scored predictions alone."""
     sequences = [passage.tokens for passage in passages]
-    for batch in batches(sequences, pad=pad_id(subject), budget=GRADIENT_BUDGET):
+    for batch in batches(sequences, pad=pad_id(subject), budget=gradient_room(subject)):
         hidden = hidden_states(subject, batch.tokens)
         for number, row in enumerate(batch.rows):
             log_probs(subject, hidden[number, list(passages[row].places)])

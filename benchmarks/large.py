@@ -17,6 +17,7 @@ import tracing
 from measure import wait, write
 from shapes import SHAPES, random_subject
 
+from neurodial.model.gradients import gradient_room
 from neurodial.model.subject import Subject
 
 SIZES = (1, 16, 64)
@@ -30,11 +31,12 @@ def measured(shape: str) -> dict[str, object]:
         "parameters": subject.model.num_parameters(),
         "neurons": subject.neurons,
         "weight_bytes": torch.cuda.memory_allocated() - before,
+        "tokens_of_a_backward_pass": gradient_room(subject),
     }
     parts: dict[str, Callable[[Subject], dict[str, object]]] = {
-        "discovery": lambda subject: discovery.measured(subject, rounds=3),
+        "discovery": lambda subject: discovery.measured(subject, rounds=3, loop=False),
         "gradients": lambda subject: gradients.measured(subject, rounds=3),
-        "steering": lambda subject: steering.measured(subject, sizes=SIZES, rounds=5),
+        "steering": lambda subject: steering.measured(subject, sizes=SIZES, rounds=3),
         "trace": lambda subject: tracing.measured(subject, target="A", foil="D"),
     }
     for name, part in parts.items():

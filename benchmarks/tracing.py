@@ -37,7 +37,7 @@ def measured(subject: Subject, *, target: str = " Austin", foil: str = " Dallas"
     seconds = interleaved(
         {
             "forward": forward,
-            "nodes": lambda: select_nodes(relevance(subject, [question])[0], Count(30)),
+            "nodes": lambda: select_nodes(relevance(subject, [question], device=subject.device)[0], Count(30)),
             "nodes and edges": lambda: trace(subject, question),
             "hidden states": lambda: hidden_graphs(subject, [question]),
         }

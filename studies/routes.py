@@ -130,7 +130,7 @@ class Source:
             rows = list(attribute(self.subject, self.pairs.discovery, CNA.reference()).rows)
         else:
             places, trade = self.places(selection, count), self.trade(selection)
-            rows = [trade.row(place, 1.0) for place in places]
+            rows = list(trade.rows(places, [1.0] * len(places)))
         if dosing == "zero":
             return [_scaled(DosePath(1.0, 1.0, uniform_path(rows, bounds).rows_at))]
         if dosing == "uniform":

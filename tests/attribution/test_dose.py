@@ -87,13 +87,13 @@ def test_neurons_that_hold_the_behaviour_down_take_part_where_they_may():
     assert {(row.neuron.layer, row.neuron.index): row.dose for row in rows} == {(0, 1): -2.0, (0, 0): 2.0, (1, 1): 2.0}
     induced = closed_path(both, Count(3), Bounds(2.0, "induce")).rows_at(1e6)
     assert [row.dose for row in induced] == [-row.dose for row in rows]
-    uniform = uniform_path([both.row(place, 1.0) for place in both.best(2)], Bounds(3.0)).rows_at(0.7)
+    uniform = uniform_path(both.rows(both.best(2), [1.0, 1.0]), Bounds(3.0)).rows_at(0.7)
     assert [row.dose for row in uniform] == [-0.7, 0.7]
 
 
 def test_what_both_signs_are_predicted_to_do_is_the_sum_of_what_each_does():
     found = Trade.of(EFFECT, COST, sign="both")
-    rows = [found.row(1, 0.1), found.row(0, 0.2)]
+    rows = found.rows([1, 0], [0.1, 0.2])
     assert predicted_change(found, rows, {row.neuron: row.neuron.index for row in rows}) == pytest.approx(-0.5 - 0.4)
 
 
@@ -110,7 +110,7 @@ def test_joint_doses_of_both_signs_know_who_undoes_whose_damage():
 
 def test_one_dose_for_all():
     found = trade()
-    path = uniform_path([found.row(place, 1.0) for place in found.best(2)], Bounds(3.0))
+    path = uniform_path(found.rows(found.best(2), [1.0, 1.0]), Bounds(3.0))
     assert [row.dose for row in path.rows_at(0.7)] == [0.7, 0.7]
     assert (path.high, path.rows_at(9.0)[0].dose) == (3.0, 3.0)
 

@@ -179,6 +179,31 @@ def test_stopping_by_hand_is_no_crash(monkeypatch, capsys):
     assert capsys.readouterr().err == "stopped\n"
 
 
+def test_a_full_device_is_said_in_words(monkeypatch, capsys):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore lines.")
+
+    monkeypatch.setattr(command_line, "app", full)
+    with pytest.raises(SystemExit) as stopped:
+        main([])
+    assert stopped.value.code == 1
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "error: The device is out of memory: CUDA out of memory. Tried to allocate 2.00 GiB. Wanted:"
+    )
+    assert "--batch-size" in said
+    assert "More lines" not in said
+
+
+def test_other_runtime_errors_are_not_hidden(monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(command_line, "app", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        main([])
+
+
 def test_a_reader_that_stops_early_is_no_crash():
     command = [sys.executable, "-m", "neurodial.cli.main", "behaviours", "refusal", "--count", "60", "--json"]
     read_end, write_end = os.pipe()

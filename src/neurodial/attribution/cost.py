@@ -25,7 +25,7 @@ from neurodial.attribution.effect import check_reached
 from neurodial.attribution.scores import Scores
 from neurodial.circuit.site import Neuron, Site
 from neurodial.errors import OptionError, PromptError
-from neurodial.model.gradients import GRADIENT_BUDGET, backward, multiplier_slopes
+from neurodial.model.gradients import backward, gradient_room, multiplier_slopes
 from neurodial.model.head import hidden_states, log_probs
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
@@ -43,7 +43,7 @@ class Sampling:
     Attributes:
         draws: labels drawn for each prediction.
         seed: of the labels; those of a passage depend on the seed, its number and the draw alone.
-        budget: tokens of one micro-batch.
+        budget: tokens of one micro-batch; by default what the device has room for.
 
     Example:
         >>> Sampling(draws=4).draws
@@ -52,7 +52,7 @@ class Sampling:
 
     draws: int = 2
     seed: int = 0
-    budget: int = GRADIENT_BUDGET
+    budget: int | None = None
 
     def __post_init__(self) -> None:
         if self.draws < 1:
@@ -164,7 +164,7 @@ def _label_slopes(
         take(site, found, *current[0])
 
     with multiplier_slopes(subject, slopes), progress("measuring costs", len(passages)) as advance:
-        for batch in batches(sequences, pad=pad_id(subject), budget=sampling.budget):
+        for batch in batches(sequences, pad=pad_id(subject), budget=sampling.budget or gradient_room(subject)):
             hidden = hidden_states(subject, batch.tokens)
             row, token = _scored_places(batch, passages)
             cells = hidden[row, token]

@@ -19,11 +19,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from neurodial.attribution.methods import Sign
 from neurodial.attribution.scores import Scores
+from neurodial.attribution.select import strongest
 from neurodial.circuit.circuit import Direction, Row
 from neurodial.circuit.select import Select
 from neurodial.circuit.site import Neuron
@@ -139,9 +140,12 @@ class Trade:
         """Places of the neurons of largest `e^2 / c`, best first, none without an effect."""
         return _largest(self.ratio, count)
 
-    def row(self, place: int, dose: float) -> Row:
-        """The row of a place; the dose is turned where the neuron holds the behaviour down."""
-        return Row(self.layout.neuron(place), float(self.ratio[place]), dose * float(self.turned[place]))
+    def rows(self, places: Sequence[int], doses: Sequence[float]) -> tuple[Row, ...]:
+        """The rows of some places; a dose is turned where the neuron holds the behaviour down."""
+        chosen = torch.tensor(list(places), dtype=torch.long)
+        ratio = self.effect[chosen].square() / self.cost[chosen]
+        turned = (torch.tensor(list(doses), dtype=torch.float64) * self.turned[chosen]).tolist()
+        return tuple(map(Row, self.layout.neurons_at(places), ratio.tolist(), turned))
 
 
 def closed_path(trade: Trade, select: Select, bounds: Bounds, *, among: Sequence[int] | None = None) -> DosePath:
@@ -161,7 +165,7 @@ def closed_path(trade: Trade, select: Select, bounds: Bounds, *, among: Sequence
         doses = (strength * effect / cost).clamp(max=bounds.x_max)
         gain = effect * doses - cost * doses.square() / (2 * strength)
         chosen = _largest(gain, count)
-        return tuple(trade.row(int(places[n]), bounds.signed(float(doses[n]))) for n in chosen)
+        return trade.rows(places[chosen].tolist(), [bounds.signed(dose) for dose in doses[chosen].tolist()])
 
     steepest = (effect / cost).max()
     strongest = effect.topk(count).indices
@@ -188,9 +192,7 @@ def full_path(trade: Trade, chosen: Sequence[int], fisher: Float[Tensor, "chosen
 
     def rows_at(strength: float) -> tuple[Row, ...]:
         doses = bounded_maximum(strength * effect, curvature, bounds.x_max)
-        return tuple(
-            trade.row(place, bounds.signed(float(dose))) for place, dose in zip(chosen, doses.tolist(), strict=True)
-        )
+        return trade.rows(chosen, [bounds.signed(dose) for dose in doses.tolist()])
 
     unbounded = torch.linalg.solve(curvature, effect).clamp(min=0).max()
     low = min(SMALLEST_DOSE, bounds.x_max) / max(float(unbounded), 1e-12)
@@ -231,5 +233,5 @@ def predicted_change(trade: Trade, rows: Sequence[Row], places: dict[Neuron, int
 
 
 def _largest(values: Float[Tensor, "all"], count: int) -> list[int]:
-    order: Int[Tensor, "all"] = values.sort(descending=True, stable=True).indices[:count]
-    return [place for place in order.tolist() if float(values[place]) > 0]
+    order = strongest(values, min(count, values.numel()))
+    return [int(place) for place in order[values[order] > 0].tolist()]

@@ -23,7 +23,7 @@ from neurodial.activations.statistics import GroupedMoments
 from neurodial.attribution.scores import Scores
 from neurodial.circuit.site import Site
 from neurodial.errors import PromptError
-from neurodial.model.gradients import GRADIENT_BUDGET, backward, multiplier_slopes, without_gradients
+from neurodial.model.gradients import backward, gradient_room, multiplier_slopes, without_gradients
 from neurodial.model.head import hidden_states
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
@@ -53,7 +53,7 @@ def effect(
     *,
     folds: Sequence[int] | None = None,
     system: str | None = None,
-    budget: int = GRADIENT_BUDGET,
+    budget: int | None = None,
     progress: Progress = silent,
 ) -> GroupedMoments:
     """Statistics over prompts of every neuron's effect, by fold.
@@ -64,7 +64,7 @@ def effect(
         examples: the prompts; their mean is the effect.
         folds: the fold of each prompt, from 0; all in fold 0 by default.
         system: a system message before every prompt.
-        budget: tokens of one micro-batch.
+        budget: tokens of one micro-batch; by default what the device has room for.
         progress: shown while it runs.
 
     Raises:
@@ -90,7 +90,7 @@ def effect(
         reached.add(site)
 
     with multiplier_slopes(subject, take), progress("measuring effects", len(groups)) as advance:
-        for batch in group_batches(groups, pad=pad_id(subject), budget=budget):
+        for batch in group_batches(groups, pad=pad_id(subject), budget=budget or gradient_room(subject)):
             current[:] = [batch]
             owners = torch.tensor(batch.owners, device=subject.device)
             hidden = hidden_states(subject, batch.tokens)

@@ -23,15 +23,12 @@ from neurodial.attribution.rules import Rules
 from neurodial.attribution.scores import Scores
 from neurodial.circuit.site import Site
 from neurodial.errors import ActivationError, PromptError
-from neurodial.model.gradients import without_gradients
+from neurodial.model.gradients import gradient_room, without_gradients
 from neurodial.model.hooks import Edit, Handle, installed, on_block_output, on_embedding, on_neurons
 from neurodial.model.parts import raw_logits, soft_cap
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.render import check_context
-
-TOKEN_BUDGET = 1024
-"""Tokens of one batch: all activations of a batch are kept for its backward pass."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +60,7 @@ def relevance(
     questions: Sequence[Question],
     *,
     rules: Rules | None = None,
-    budget: int = TOKEN_BUDGET,
+    budget: int | None = None,
     device: torch.device | str = "cpu",
     progress: Progress = silent,
 ) -> list[Relevance]:
@@ -73,7 +70,7 @@ def relevance(
         subject: the model.
         questions: tokens, target and foil of each.
         rules: of the backward pass; all on by default.
-        budget: tokens of one batch.
+        budget: tokens of one batch; by default what the device has room for.
         device: where the results are kept; those of many questions would fill an accelerator.
         progress: shown while it runs.
 
@@ -93,7 +90,7 @@ def relevance(
     found: dict[int, Relevance] = {}
     sequences = [question.tokens for question in questions]
     with linearized(subject, chosen), progress("tracing", len(questions)) as advance:
-        for batch in batches(sequences, pad=pad_id(subject), budget=budget):
+        for batch in batches(sequences, pad=pad_id(subject), budget=budget or gradient_room(subject)):
             rows = [questions[row] for row in batch.rows]
             found.update(zip(batch.rows, _batch(subject, batch, rows, chosen, torch.device(device)), strict=True))
             advance(len(rows))

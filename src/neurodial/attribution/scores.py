@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from jaxtyping import Float
@@ -52,10 +54,24 @@ class Scores(Mapping[Site, Tensor]):
         return torch.cat([self[site].detach().to("cpu", torch.float64) for site in self])
 
     def neuron(self, position: int) -> Neuron:
-        """The neuron at a position of `flat`."""
-        for site in self:
-            width = self[site].numel()
-            if position < width:
-                return Neuron(site.layer, site.expert, position)
-            position -= width
-        raise IndexError(position)
+        """The neuron at a position of `flat`.
+
+        Raises:
+            IndexError: the position is beyond the last neuron.
+        """
+        return self.neurons_at([position])[0]
+
+    def neurons_at(self, positions: Sequence[int]) -> list[Neuron]:
+        """The neurons at positions of `flat`.
+
+        Raises:
+            IndexError: a position is beyond the last neuron.
+        """
+        sites = list(self)
+        ends = list(accumulate(self[site].numel() for site in sites))
+        found = []
+        for position in positions:
+            place = bisect_right(ends, position)
+            site, start = sites[place], ends[place - 1] if place else 0
+            found.append(Neuron(site.layer, site.expert, position - start))
+        return found

@@ -63,7 +63,8 @@ def choose(scores: Scores, rule: Rule) -> tuple[Row, ...]:
         )
     count = min(rule.select.count(scores.neurons), int(allowed.sum()))
     order = strongest(torch.where(allowed, strength, -torch.inf), count)
-    return tuple(Row(scores.neuron(place), float(values[place]), 1.0) for place in order.tolist())
+    neurons = scores.neurons_at(order.tolist())
+    return tuple(Row(*pair, 1.0) for pair in zip(neurons, values[order].tolist(), strict=True))
 
 
 def strongest(strength: Float[Tensor, "all"], count: int) -> Int[Tensor, "count"]:

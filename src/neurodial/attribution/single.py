@@ -26,7 +26,7 @@ from neurodial.attribution.effect import Objective
 from neurodial.attribution.relevance import Tape, gradients
 from neurodial.circuit.site import Neuron
 from neurodial.errors import ActivationError, OptionError
-from neurodial.model.gradients import GRADIENT_BUDGET, frozen
+from neurodial.model.gradients import frozen, gradient_room
 from neurodial.model.head import hidden_states
 from neurodial.model.hooks import installed
 from neurodial.model.subject import Subject
@@ -42,7 +42,7 @@ class CandidateSearch:
     Attributes:
         layers: the share of the layers that is searched, from the first.
         count: how many candidates, the best by score.
-        budget: tokens of one micro-batch.
+        budget: tokens of one micro-batch; by default what the device has room for.
 
     Example:
         >>> CandidateSearch().count
@@ -51,10 +51,10 @@ class CandidateSearch:
 
     layers: float = 2 / 3
     count: int = 5
-    budget: int = GRADIENT_BUDGET
+    budget: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.layers <= 1 or self.count < 1 or self.budget < 1:
+        if not 0 < self.layers <= 1 or self.count < 1 or (self.budget is not None and self.budget < 1):
             raise OptionError(
                 f"layers {self.layers}, count {self.count}, budget {self.budget}.",
                 wanted="a share of the layers above 0 and at most 1, and at least 1 of the others",
@@ -111,9 +111,9 @@ def candidates(
     chosen = search or CandidateSearch()
     has_template = subject.tokenizer.chat_template is not None
     width = post_instruction_length(subject.tokenizer) if has_template else 1
+    budget = chosen.budget or gradient_room(subject)
     sides = [
-        _side(subject, objective, side, (width, chosen.budget), progress)
-        for side in (contrast.positive, contrast.negative)
+        _side(subject, objective, side, (width, budget), progress) for side in (contrast.positive, contrast.negative)
     ]
     found: list[Candidate] = []
     for layer in range(math.ceil(chosen.layers * subject.layers)):

@@ -36,7 +36,7 @@ def universal_neurons(
     collect(subject, sequences, reading, marks.add, progress=progress)
     needed = math.ceil(rule.share * len(sequences) - 1e-9)
     layout = Scores({site: torch.zeros(width) for site, width in zip(subject.sites, subject.widths, strict=True)})
-    return frozenset(layout.neuron(place) for place in (marks.count >= needed).nonzero().flatten().tolist())
+    return frozenset(layout.neurons_at((marks.count >= needed).nonzero().flatten().tolist()))
 
 
 class _Marks:

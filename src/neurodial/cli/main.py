@@ -75,12 +75,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except NeurodialError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported until a command needs it
+            raise
+        print(f"error: {out_of_memory(error)}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+
+
+def out_of_memory(error: Exception) -> NeurodialError:
+    """What to say where a device's memory does not hold the model and its work."""
+    return NeurodialError(
+        f"The device is out of memory: {str(error).splitlines()[0]}",
+        wanted="memory for the weights and about as much again for long prompts or many answers at once",
+        fix="Try a smaller --batch-size, shorter answers, --dtype bfloat16, or --device cpu.",
+    )
 
 
 if __name__ == "__main__":

@@ -20,10 +20,11 @@ from neurodial.circuit.site import Site
 from neurodial.errors import GradientError
 from neurodial.model.head import at_least_float32
 from neurodial.model.hooks import Handle, installed, on_neurons
+from neurodial.model.room import room
 from neurodial.model.subject import Subject
 
 GRADIENT_BUDGET = 1024
-"""Tokens of one micro-batch of a backward pass, padding included; it keeps every layer's activations."""
+"""Tokens of one micro-batch of a backward pass on a processor; it keeps every layer's activations."""
 
 Take = Callable[[Site, Float[Tensor, "row neuron"]], None]
 """Called once per site in each backward pass with the slope of each row's value in each neuron's multiplier."""
@@ -45,6 +46,11 @@ def multiplier_slopes(subject: Subject, take: Take) -> Iterator[None]:
 
     with frozen(subject), installed(install):
         yield
+
+
+def gradient_room(subject: Subject) -> int:
+    """Tokens of one micro-batch of a backward pass, padding included: as many as the device has room for."""
+    return room(subject, GRADIENT_BUDGET)
 
 
 @contextmanager

@@ -163,8 +163,8 @@ def _path(subject: Subject, passages: Sequence[Passage], trade: Trade, method: D
         return closed_path(trade, method.select, bounds)
     chosen = trade.best(method.select.count(trade.effect.numel()))
     if method.dosing == "uniform":
-        return uniform_path([trade.row(place, 1.0) for place in chosen], bounds)
-    neurons = [trade.layout.neuron(place) for place in chosen]
+        return uniform_path(trade.rows(chosen, [1.0] * len(chosen)), bounds)
+    neurons = trade.layout.neurons_at(chosen)
     fisher = quadratic_cost(subject, passages, neurons, sampling=Sampling(method.draws, method.seed))
     return full_path(trade, chosen, fisher, bounds)
 
@@ -295,7 +295,8 @@ def _stability(
         if method.dosing == "closed":
             rows = closed_path(trade, method.select, Bounds(method.x_max, method.direction)).rows_at(way.best.strength)
         else:
-            rows = tuple(trade.row(place, 1.0) for place in trade.best(len(chosen)))
+            best = trade.best(len(chosen))
+            rows = trade.rows(best, [1.0] * len(best))
         again.append(chosen & {row.neuron for row in rows})
     ordered = sorted(chosen, key=lambda neuron: (*neuron.site.order, neuron.index))
     return Stability(
