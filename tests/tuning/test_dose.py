@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 import neurodial as nd
+from neurodial.attribution.effect import effect_scores
 from neurodial.attribution.methods import Dose
+from neurodial.attribution.scores import Scores
 from neurodial.circuit.file import circuit_json
 from neurodial.discovery import find as find_all
 from neurodial.errors import BudgetError, MarginError, OptionError, PromptError
@@ -18,6 +20,7 @@ from neurodial.measurement.options import Decoding
 from neurodial.model.tiny import tiny_subject
 from neurodial.prompts.pairs import Example
 from neurodial.provenance import sha256
+from neurodial.tuning import dose as dosing
 
 LOGIT = Classifier(lambda hidden: hidden[-1, 3] * 2 - hidden[-1, 5])
 PAIRS = nd.PairSet.of(
@@ -102,6 +105,18 @@ def test_where_one_sign_cannot_reach_the_target_the_other_is_taken(find):
     assert (report["sign"], set(report["signs"])) == (far, {far})
     with pytest.raises(BudgetError, match="comes to"):
         find(budget=None, margin_target=-1e3, sign="tuned")
+
+
+def test_where_no_neuron_holds_it_up_those_that_hold_it_down_are_taken(find, monkeypatch):
+    def all_negative(*arguments):
+        return Scores({site: -values.abs() for site, values in effect_scores(*arguments).items()})
+
+    monkeypatch.setattr(dosing, "effect_scores", all_negative)
+    with pytest.raises(OptionError, match="No neuron holds the behaviour up"):
+        find(sign="positive", budget=0.05, afresh=True)
+    found = find(sign="tuned", budget=0.05, afresh=True)
+    assert found.origin.report["sign"] == "both"
+    assert all(row.dose < 0 for row in found)
 
 
 def test_the_budget_is_kept_and_the_report_is_true(subject, find, neutral):

@@ -14,7 +14,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,24 +22,20 @@ import torch
 
 from neurodial.activations.statistics import GroupedMoments
 from neurodial.attribution.cost import Cost, Sampling, cost, quadratic_cost
-from neurodial.attribution.dose import Bounds, DosePath, Trade, closed_path, full_path, predicted_change, uniform_path
+from neurodial.attribution.dose import Bounds, Trade, closed_path
 from neurodial.attribution.effect import effect, effect_scores
-from neurodial.attribution.methods import Dose, Sign
+from neurodial.attribution.methods import Dose
 from neurodial.attribution.scores import Scores
 from neurodial.circuit.circuit import Circuit, Row, Stability
-from neurodial.circuit.site import Neuron, Site
-from neurodial.errors import BudgetError
 from neurodial.intervention.scale import Scale
-from neurodial.intervention.steer import steer
-from neurodial.measurement.divergence import measure_divergence
 from neurodial.measurement.margin import Margin, measure_margins
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Example, PairSet
-from neurodial.prompts.passage import Passage
 from neurodial.provenance import canonical_json, sha256
 from neurodial.tuning.material import Material, gather
-from neurodial.tuning.search import Goal, Trial, crossing, search
+from neurodial.tuning.search import Goal, Trial
+from neurodial.tuning.ways import Ground, Way, first_order, mean_of, measurer
 
 
 @dataclass(frozen=True)
@@ -78,35 +74,30 @@ def find_doses(
         options = {"folds": folds, "system": method.system}
         return effect(subject, material.margin, examples, **options, progress=progress)  # type: ignore[arg-type]
 
+    def mean_effects(found: GroupedMoments) -> Scores:
+        return effect_scores(found, subject.sites, range(1 + max(folds)))
+
     sampling = Sampling(method.draws, method.seed)
     costs = cost(subject, material.costing, sampling=sampling, progress=progress)
     first = moments()
     goal, before = _goal(subject, material, method)
-    measure = _measurer(subject, material, method, progress)
-
-    def along(sign: Sign) -> _Way:
-        effects = effect_scores(first, subject.sites, range(1 + max(folds)))
-        trade = Trade.of(effects, costs.scores, skip_layers=method.skip_layers, sign=sign)
-        path = _path(subject, material.costing, trade, method)
-        best, trials = _searched(path, trade, costs, goal, measure, before[0])
-        for done in range(1, method.rounds):
-            with steer(subject, Scale(Circuit.of(best.rows))):
-                there = effect_scores(moments(), subject.sites, range(1 + max(folds)))
-            effects = _mean(effects, there, weight=1 / (done + 1))
-            trade = Trade.of(effects, costs.scores, skip_layers=method.skip_layers, sign=sign)
-            path = _path(subject, material.costing, trade, method)
-            again, more = _searched(path, trade, costs, goal, measure, before[0])
-            trials = (*trials, *more)
-            best = _better(best, again, goal)
-        return _Way(sign, trade, best, trials)
-
-    ways = _each(along, ("positive", "both") if method.sign == "tuned" else (method.sign,))
-    way = ways[0] if len(ways) == 1 or _better(ways[0].best, ways[1].best, goal) is ways[0].best else ways[1]
+    ground = Ground(
+        subject,
+        material,
+        method,
+        costs,
+        effects=mean_effects(first),
+        effects_again=lambda: mean_effects(moments()),
+        goal=goal,
+        before=before[0],
+        measure=measurer(subject, material, method, progress),
+    )
+    way, ways = ground.best_way()
     trade, best = way.trade, way.best
     fisher = quadratic_cost(
         subject, material.costing, [row.neuron for row in best.rows], sampling=sampling, progress=progress
     )
-    other = _mean_of(
+    other = mean_of(
         measure_margins(
             subject,
             material.margin,
@@ -131,126 +122,19 @@ def find_doses(
     return Dosed(best.rows, trade.scores, stability, report)
 
 
-@dataclass(frozen=True)
-class _Way:
-    """What neurons of a sign were found to do: effect against cost, the best trial, and all trials."""
-
-    sign: Sign
-    trade: Trade
-    best: Trial
-    trials: tuple[Trial, ...]
-
-
-def _each(along: Callable[[Sign], _Way], signs: Sequence[Sign]) -> list[_Way]:
-    """The ways that meet the goal.
-
-    Raises:
-        BudgetError: none does.
-    """
-    ways: list[_Way] = []
-    for sign in signs:
-        try:
-            ways.append(along(sign))
-        except BudgetError:
-            if sign == signs[-1] and not ways:
-                raise
-    return ways
-
-
-def _path(subject: Subject, passages: Sequence[Passage], trade: Trade, method: Dose) -> DosePath:
-    bounds = Bounds(method.x_max, method.direction)
-    if method.dosing == "closed":
-        return closed_path(trade, method.select, bounds)
-    chosen = trade.best(method.select.count(trade.effect.numel()))
-    if method.dosing == "uniform":
-        return uniform_path(trade.rows(chosen, [1.0] * len(chosen)), bounds)
-    neurons = trade.layout.neurons_at(chosen)
-    fisher = quadratic_cost(subject, passages, neurons, sampling=Sampling(method.draws, method.seed))
-    return full_path(trade, chosen, fisher, bounds)
-
-
-def _searched(
-    path: DosePath,
-    trade: Trade,
-    costs: Cost,
-    goal: Goal,
-    measure: Callable[[DosePath], Callable[[Sequence[float]], list[Trial]]],
-    before: float,
-) -> tuple[Trial, tuple[Trial, ...]]:
-    """The search, begun where effect and cost predict that the goal is met."""
-
-    def falls_short(strength: float) -> bool:
-        change, divergence = _first_order(trade, costs, path.rows_at(strength))
-        if goal.target is None:
-            return goal.budget is None or divergence < goal.budget
-        return goal.lack_at(before + change) > 0
-
-    return search(path.low, path.high, measure(path), goal, guess=crossing(falls_short, path.low, path.high))
-
-
 def _goal(subject: Subject, material: Material, method: Dose) -> tuple[Goal, tuple[float, float]]:
     """The goal, and the mean margins of the unsteered model on the development prompts of either side."""
     about, other = material.development
     found = measure_margins(subject, material.margin, [*about, *other], system=method.system)
-    before = _mean_of(found[: len(about)]), _mean_of(found[len(about) :])
+    before = mean_of(found[: len(about)]), mean_of(found[len(about) :])
     if method.budget is None and method.margin_target is None:
         return Goal(None, before[1], method.direction, must=False), before
     return Goal(method.budget, method.margin_target, method.direction), before
 
 
-def _measurer(
-    subject: Subject, material: Material, method: Dose, progress: Progress
-) -> Callable[[DosePath], Callable[[Sequence[float]], list[Trial]]]:
-    examples = list(material.development[0])
-
-    def of(path: DosePath) -> Callable[[Sequence[float]], list[Trial]]:
-        def measure(strengths: Sequence[float]) -> list[Trial]:
-            rows = [path.rows_at(strength) for strength in strengths]
-            scales = [Scale(Circuit.of(found)) for found in rows]
-            divergences = measure_divergence(subject, material.damage, scales, progress=progress)
-            margins = measure_margins(
-                subject,
-                material.margin,
-                examples * len(scales),
-                under=[scale for scale in scales for _ in examples],
-                system=method.system,
-                progress=progress,
-            )
-            parts = [margins[n * len(examples) : (n + 1) * len(examples)] for n in range(len(scales))]
-            return [
-                Trial(
-                    strength,
-                    found,
-                    divergence.mean,
-                    0.0 if len(divergence.scored) < 2 else divergence.standard_error,
-                    _mean_of(part),
-                )
-                for strength, found, divergence, part in zip(strengths, rows, divergences, parts, strict=True)
-            ]
-
-        return measure
-
-    return of
-
-
-def _better(first: Trial, second: Trial, goal: Goal) -> Trial:
-    """The better of two trials that both meet the goal: by damage where there is a target, else by margin."""
-    if goal.target is not None and goal.reaches(first) and goal.reaches(second):
-        return min(first, second, key=lambda trial: trial.divergence)
-    return min(first, second, key=goal.lack)
-
-
-def _first_order(trade: Trade, costs: Cost, rows: Sequence[Row]) -> tuple[float, float]:
-    """Change of the margin to first order, and divergence from each neuron's own curvature."""
-    places = {row.neuron: _place(trade.layout, row.neuron) for row in rows}
-    doses = torch.tensor([row.dose for row in rows], dtype=torch.float64)
-    diagonal = torch.tensor([float(costs.scores[n.site][n.index]) for n in places], dtype=torch.float64)
-    return predicted_change(trade, rows, places), float(diagonal @ doses.square()) / 2
-
-
 def _predicted(trade: Trade, costs: Cost, best: Trial, fisher: torch.Tensor, before: float) -> dict[str, float]:
     doses = torch.tensor([row.dose for row in best.rows], dtype=torch.float64)
-    change, diagonal = _first_order(trade, costs, best.rows)
+    change, diagonal = first_order(trade, costs, best.rows)
     return {
         "margin_change": change,
         "margin": before + change,
@@ -278,13 +162,13 @@ def _trial_values(trial: Trial) -> dict[str, float]:
         "strength": trial.strength,
         "divergence": trial.divergence,
         "margin": trial.margin,
-        "mean_dose": _mean_of(doses),
+        "mean_dose": mean_of(doses),
         "largest_dose": max(doses),
     }
 
 
 def _stability(
-    subject: Subject, moments: GroupedMoments, costs: Cost, method: Dose, way: _Way, *, folds: int
+    subject: Subject, moments: GroupedMoments, costs: Cost, method: Dose, way: Way, *, folds: int
 ) -> Stability:
     """What is chosen again at the same strength when the effect is taken without one fold of the prompts."""
     chosen = {row.neuron for row in way.best.rows}
@@ -310,18 +194,3 @@ def _folds(examples: Sequence[Example], count: int) -> list[int]:
     keys = [sha256(canonical_json(repr(example.prompt))) for example in examples]
     ranks = {key: rank for rank, key in enumerate(sorted(keys))}
     return [ranks[key] % count for key in keys]
-
-
-def _place(layout: Scores, neuron: Neuron) -> int:
-    """The place of a neuron in `flat`."""
-    before: list[Site] = [site for site in layout if site.order < neuron.site.order]
-    return sum(layout[site].numel() for site in before) + neuron.index
-
-
-def _mean(first: Scores, second: Scores, *, weight: float) -> Scores:
-    """The mean of two scores; `weight` of the second."""
-    return Scores({site: (1 - weight) * first[site] + weight * second[site].to(first[site]) for site in first})
-
-
-def _mean_of(values: Sequence[float]) -> float:
-    return sum(values) / max(1, len(values))

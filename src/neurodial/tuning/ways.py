@@ -1,0 +1,195 @@
+"""How far to dose, by measuring: a search along a path of doses, for the neurons of one sign or of both.
+
+1. Effect against cost gives a path of doses; the search along it begins where they predict that the goal is met.
+2. Again, as often as asked for, with the mean of the effects at the unsteered model and at the doses found.
+3. Several ways, by the sign of the effects: one that can't meet the goal is left out where another can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from neurodial.attribution.cost import Cost, Sampling, quadratic_cost
+from neurodial.attribution.dose import Bounds, DosePath, Trade, closed_path, full_path, predicted_change, uniform_path
+from neurodial.attribution.methods import Dose, Sign
+from neurodial.attribution.scores import Scores
+from neurodial.circuit.circuit import Circuit, Row
+from neurodial.circuit.site import Neuron, Site
+from neurodial.errors import BudgetError, OptionError
+from neurodial.intervention.scale import Scale
+from neurodial.intervention.steer import steer
+from neurodial.measurement.divergence import measure_divergence
+from neurodial.measurement.margin import measure_margins
+from neurodial.model.subject import Subject
+from neurodial.progress import Progress
+from neurodial.tuning.material import Material
+from neurodial.tuning.search import Goal, Trial, crossing, search
+
+Measure = Callable[[DosePath], Callable[[Sequence[float]], list[Trial]]]
+"""Measures strengths of a path on the development split."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """What neurons of a sign were found to do: effect against cost, the best trial, and all trials."""
+
+    sign: Sign
+    trade: Trade
+    best: Trial
+    trials: tuple[Trial, ...]
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What every way is searched on.
+
+    Attributes:
+        subject: the model.
+        material: margin, development prompts and neutral answers.
+        method: its options.
+        costs: of every neuron.
+        effects: of the unsteered model.
+        effects_again: takes them anew, under the steering around the call.
+        goal: how far to go.
+        before: the unsteered model's mean margin.
+        measure: measures strengths of a path.
+    """
+
+    subject: Subject
+    material: Material
+    method: Dose
+    costs: Cost
+    effects: Scores
+    effects_again: Callable[[], Scores]
+    goal: Goal
+    before: float
+    measure: Measure
+
+    def best_way(self) -> tuple[Way, list[Way]]:
+        """The way that goes further, or does less damage where there is a target; and all that meet the goal.
+
+        Raises:
+            BudgetError: none meets the goal.
+            OptionError: there is no neuron to go with.
+        """
+        signs: tuple[Sign, ...] = ("positive", "both") if self.method.sign == "tuned" else (self.method.sign,)
+        ways, problems = [], []
+        for sign in signs:
+            try:
+                ways.append(self.along(sign))
+            except (BudgetError, OptionError) as error:
+                problems.append(error)
+        if not ways:
+            raise problems[-1]
+        best = ways[0]
+        for way in ways[1:]:
+            best = best if better(best.best, way.best, self.goal) is best.best else way
+        return best, ways
+
+    def along(self, sign: Sign) -> Way:
+        """The search with the neurons of a sign."""
+        trade, best, trials = self._searched(self.effects, sign)
+        effects = self.effects
+        for done in range(1, self.method.rounds):
+            with steer(self.subject, Scale(Circuit.of(best.rows))):
+                there = self.effects_again()
+            effects = _mean(effects, there, weight=1 / (done + 1))
+            trade, again, more = self._searched(effects, sign)
+            trials = (*trials, *more)
+            best = better(best, again, self.goal)
+        return Way(sign, trade, best, trials)
+
+    def _searched(self, effects: Scores, sign: Sign) -> tuple[Trade, Trial, tuple[Trial, ...]]:
+        """The search along the path of some effects, begun where effect and cost predict that the goal is met."""
+        trade = Trade.of(effects, self.costs.scores, skip_layers=self.method.skip_layers, sign=sign)
+        path, goal = self._path(trade), self.goal
+
+        def falls_short(strength: float) -> bool:
+            change, divergence = first_order(trade, self.costs, path.rows_at(strength))
+            if goal.target is None:
+                return goal.budget is None or divergence < goal.budget
+            return goal.lack_at(self.before + change) > 0
+
+        guess = crossing(falls_short, path.low, path.high)
+        return trade, *search(path.low, path.high, self.measure(path), goal, guess=guess)
+
+    def _path(self, trade: Trade) -> DosePath:
+        method = self.method
+        bounds = Bounds(method.x_max, method.direction)
+        if method.dosing == "closed":
+            return closed_path(trade, method.select, bounds)
+        chosen = trade.best(method.select.count(trade.effect.numel()))
+        if method.dosing == "uniform":
+            return uniform_path(trade.rows(chosen, [1.0] * len(chosen)), bounds)
+        sampling = Sampling(method.draws, method.seed)
+        neurons = trade.layout.neurons_at(chosen)
+        fisher = quadratic_cost(self.subject, self.material.costing, neurons, sampling=sampling)
+        return full_path(trade, chosen, fisher, bounds)
+
+
+def measurer(subject: Subject, material: Material, method: Dose, progress: Progress) -> Measure:
+    """Damage on the neutral answers and mean margin on the development prompts, of many strengths together."""
+    examples = list(material.development[0])
+
+    def of(path: DosePath) -> Callable[[Sequence[float]], list[Trial]]:
+        def measure(strengths: Sequence[float]) -> list[Trial]:
+            rows = [path.rows_at(strength) for strength in strengths]
+            scales = [Scale(Circuit.of(found)) for found in rows]
+            divergences = measure_divergence(subject, material.damage, scales, progress=progress)
+            margins = measure_margins(
+                subject,
+                material.margin,
+                examples * len(scales),
+                under=[scale for scale in scales for _ in examples],
+                system=method.system,
+                progress=progress,
+            )
+            parts = [margins[n * len(examples) : (n + 1) * len(examples)] for n in range(len(scales))]
+            return [
+                Trial(
+                    strength,
+                    found,
+                    divergence.mean,
+                    0.0 if len(divergence.scored) < 2 else divergence.standard_error,
+                    mean_of(part),
+                )
+                for strength, found, divergence, part in zip(strengths, rows, divergences, parts, strict=True)
+            ]
+
+        return measure
+
+    return of
+
+
+def better(first: Trial, second: Trial, goal: Goal) -> Trial:
+    """The better of two trials that both meet the goal: by damage where there is a target, else by margin."""
+    if goal.target is not None and goal.reaches(first) and goal.reaches(second):
+        return min(first, second, key=lambda trial: trial.divergence)
+    return min(first, second, key=goal.lack)
+
+
+def first_order(trade: Trade, costs: Cost, rows: Sequence[Row]) -> tuple[float, float]:
+    """Change of the margin to first order, and divergence from each neuron's own curvature."""
+    places = {row.neuron: _place(trade.layout, row.neuron) for row in rows}
+    doses = torch.tensor([row.dose for row in rows], dtype=torch.float64)
+    diagonal = torch.tensor([float(costs.scores[n.site][n.index]) for n in places], dtype=torch.float64)
+    return predicted_change(trade, rows, places), float(diagonal @ doses.square()) / 2
+
+
+def _place(layout: Scores, neuron: Neuron) -> int:
+    """The place of a neuron in `flat`."""
+    before: list[Site] = [site for site in layout if site.order < neuron.site.order]
+    return sum(layout[site].numel() for site in before) + neuron.index
+
+
+def _mean(first: Scores, second: Scores, *, weight: float) -> Scores:
+    """The mean of two scores; `weight` of the second."""
+    return Scores({site: (1 - weight) * first[site] + weight * second[site].to(first[site]) for site in first})
+
+
+def mean_of(values: Sequence[float]) -> float:
+    """The mean of some numbers; 0 of none."""
+    return sum(values) / max(1, len(values))
