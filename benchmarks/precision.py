@@ -1,6 +1,6 @@
 """What bfloat16 changes against float32: scores, the neurons chosen, steering by hook against edited weights.
 
-Run: python benchmarks/precision.py [demo-base | SHAPE …]    (SHAPES of shapes.py need a CUDA device)
+Run: python benchmarks/precision.py [demo-base | demo | SHAPE …]    (SHAPES of shapes.py need a CUDA device)
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from shapes import random_subject
 from torch import Tensor
 
 from neurodial.attribution.cost import Sampling, cost
+from neurodial.attribution.dose import Trade
 from neurodial.attribution.effect import effect, effect_scores
 from neurodial.attribution.methods import CNA
 from neurodial.attribution.scores import Scores
@@ -38,6 +39,7 @@ PROMPTS = 24
 OPENINGS = ("I'm sorry", "I can't", "I cannot", "Sorry")
 DIALS = (0.0, 1.0)
 ASKED = 8
+DEMOS = {"demo-base": "SmolLM2-135M-Instruct", "demo": "the same with the refusal organism"}
 STEERED = 0.7  # leaves 0.3 of a neuron, which no float holds exactly
 
 
@@ -46,10 +48,12 @@ def scores(subject: Subject, passages: Sequence[Passage]) -> dict[str, Scores]:
     pairs = PairSet.read("refusal")
     openers = Openers.of([tuple(subject.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in OPENINGS])
     moments = effect(subject, openers, pairs.discovery.positive[:PROMPTS])
+    effects, costs = effect_scores(moments, subject.sites), cost(subject, passages).scores
     return {
         "difference of means": find(subject, pairs, method=CNA(universal=None)).scores,
-        "effect": effect_scores(moments, subject.sites),
-        "cost": cost(subject, passages).scores,
+        "effect": effects,
+        "cost": costs,
+        "effect² / cost": Trade.of(effects, costs).scores,
     }
 
 
@@ -154,10 +158,10 @@ def measured(make: Callable[[], Subject]) -> dict[str, object]:
 
 def main(names: list[str]) -> None:
     result: dict[str, object] = {}
-    file = "precision" if "demo-base" in names else "precision_large"
+    file = "precision" if DEMOS.keys() & set(names) else "precision_large"
     for name in names:
-        if name == "demo-base":
-            result["SmolLM2-135M-Instruct"] = measured(lambda: load("demo-base"))
+        if name in DEMOS:
+            result[DEMOS[name]] = measured(lambda: load(name))  # noqa: B023  # run at once
         elif torch.cuda.is_available():
             result[f"random {name}"] = measured(lambda: random_subject(name, dtype=torch.float32))  # noqa: B023
             gc.collect()
@@ -169,4 +173,4 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or ["demo-base"])
+    main(sys.argv[1:] or list(DEMOS))

@@ -24,13 +24,13 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from routes import BY_RATIO, DOSINGS, LARGEST_FULL, SELECTIONS, TOGETHER, VECTORS, Route, Source
 
 from neurodial.attribution.cost import Cost, Sampling, cost
-from neurodial.attribution.methods import Dose
+from neurodial.attribution.methods import Dose, MarginKind
 from neurodial.errors import BudgetError, MarginError, OptionError
 from neurodial.evaluation.detectors.base import Exchange, tally
 from neurodial.evaluation.detectors.registry import detector
@@ -42,6 +42,7 @@ from neurodial.measurement.generate import generate
 from neurodial.measurement.margin import measure_margins
 from neurodial.measurement.options import Decoding
 from neurodial.measurement.single import SingleNeuron, single_neuron
+from neurodial.measurement.twins import TwinMargin
 from neurodial.model.load import load
 from neurodial.model.subject import Subject
 from neurodial.progress import silent
@@ -95,13 +96,17 @@ class Common:
             passages=arguments.passages,
             neutral=arguments.neutral_prompts,
             direction=arguments.direction,
+            margin=arguments.margin,
         )
         self.places: dict[str, dict[str, Any]] = {}
 
     @cached_property
     def material(self) -> Material:
-        """Margin and neutral answers, from the whole discovery split."""
-        return gather(self.exact, self.pairs, self.options, margin=None, progress=silent)
+        """Margin and neutral answers, from the whole discovery split; a twin margin knows the test split's too."""
+        found = gather(self.exact, self.pairs, self.options, margin=None, progress=silent)
+        if isinstance(found.margin, TwinMargin):
+            found = replace(found, margin=found.margin.extended(self.exact, [self.pairs.test]))
+        return found
 
     @cached_property
     def costs(self) -> Cost:
@@ -383,6 +388,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--adapter", default=None)
     parser.add_argument("--direction", choices=("remove", "induce"), default="remove")
+    parser.add_argument("--margin", choices=get_args(MarginKind), default="behaviour", help="what is pushed")
     parser.add_argument("--dtype", default="bfloat16", help="what is measured in; everything is found in float32")
     parser.add_argument("--count", type=int, default=46, help="neurons of the main rows")
     parser.add_argument("--counts", nargs="*", type=int, default=[1, 10, 461], help="further numbers of neurons")

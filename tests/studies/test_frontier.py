@@ -120,6 +120,16 @@ def test_inducing_goes_the_other_way_on_the_other_prompts(study, removed):
     )
 
 
+def test_the_margin_can_be_the_models_own_answers(study, place, removed):
+    rows = study("twin", "--margin", "twin", "--seeds", "0", "--budgets", "0.05")
+    key = study.frontier.Key
+    about = json.loads((place / "twin" / "study.json").read_text())
+    assert (about["arguments"]["margin"], about["material"]["margin"]) == ("twin", "TwinMargin")
+    first, second = (found[key("none", "-", 0, 0.0, 0)]["test"]["margins"] for found in (rows, removed))
+    assert first != second
+    assert fmean(rows[key("dose", "closed", 6, 0.05, 0)]["test"]["margins"]) < fmean(first)
+
+
 def test_the_tables_hold_the_rows(study, place, removed):
     folder, key = place / "removed", study.frontier.Key
     rows = study.tables.Rows(folder)

@@ -104,3 +104,31 @@ def test_a_target_is_found_from_a_guess_on_either_side():
         best, _ = search(0.001, 3.0, FALLING, Goal(budget=None, target=-1.0), guess=guess)
         assert best.margin <= -1.0
         assert best.strength == pytest.approx(1.0, rel=0.1)
+
+
+def test_where_the_margin_turns_back_within_the_budget_its_best_is_closed_in_on():
+    """Best at strength 0.1, and the budget would allow 1: going as far as it allows is not the best."""
+
+    def measure(strengths):
+        return [Trial(s, (), s, 0.0, abs(math.log(s / 0.1))) for s in strengths]
+
+    best, trials = search(0.001, 1.0, measure, Goal(budget=1.0, target=None), guess=1.0)
+    assert abs(math.log(best.strength / 0.1)) < 0.12
+    coarse = [abs(math.log(trial.strength / 0.1)) for trial in trials if trial.strength in {1.0, 0.4, 0.16, 0.064}]
+    assert min(coarse) > abs(math.log(best.strength / 0.1))
+
+
+def test_it_closes_in_on_the_least_strength_too():
+    def measure(strengths):
+        return [Trial(s, (), s, 0.0, abs(math.log(s / 0.02))) for s in strengths]
+
+    best, _ = search(0.01, 1.0, measure, Goal(budget=1.0, target=None), guess=1.0)
+    assert abs(math.log(best.strength / 0.02)) < 0.25
+
+
+def test_inducing_turns_back_downwards():
+    def measure(strengths):
+        return [Trial(s, (), s, 0.0, -abs(math.log(s / 0.1))) for s in strengths]
+
+    best, _ = search(0.001, 1.0, measure, Goal(budget=1.0, target=None, direction="induce"), guess=1.0)
+    assert abs(math.log(best.strength / 0.1)) < 0.12

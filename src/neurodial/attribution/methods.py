@@ -16,7 +16,7 @@ Score = Literal["delta", "standardised", "auroc"]
 Sign = Literal["both", "positive", "negative"]
 DoseSign = Literal["tuned", "positive", "negative", "both"]
 Dosing = Literal["closed", "uniform", "full"]
-MarginKind = Literal["behaviour", "alternatives", "openers", "answer"]
+MarginKind = Literal["behaviour", "alternatives", "openers", "answer", "twin"]
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,8 @@ class Dose:
         dosing: `closed`, each neuron's dose from its own effect and cost; `uniform`, one dose for all; `full`, from
             the joint curvature of the chosen neurons.
         margin: what is pushed. `alternatives`: towards how answers without the behaviour begin; `openers`: away from
-            (or to induce, towards) how the behaviour's answers begin; `answer`: whole answers given with the prompts.
+            (or to induce, towards) how the behaviour's answers begin; `answer`: whole answers given with the prompts;
+            `twin`: towards the model's own answers to the other prompts of the pairs (see `TwinMargin`).
             `behaviour`: as the prompt set says, openers being taken to induce and alternatives to remove.
         neutral: name or path of the list of neutral prompts.
         passages: how many of them are answered for the cost, and as many for the damage; None for all.

@@ -41,7 +41,7 @@ def discover(
     direction: Literal["remove", "induce"] | None = None,
     x_max: float | None = None,
     dosing: Literal["closed", "uniform", "full"] | None = None,
-    margin: Literal["behaviour", "alternatives", "openers", "answer"] | None = None,
+    margin: Literal["behaviour", "alternatives", "openers", "answer", "twin"] | None = None,
     neutral: str | None = None,
     passages: int | None = None,
     rounds: int | None = None,
@@ -74,7 +74,8 @@ def discover(
         x_max: dose: the largest dose, 3 by default; past 1 a neuron's sign is turned.
         dosing: dose: closed (each neuron its own), uniform (one for all), or full (from their joint curvature).
         margin: dose: what is pushed: alternatives (towards how answers without the behaviour begin), openers (away
-            from how the behaviour's answers begin), answer (whole answers), or as the prompt set says.
+            from how the behaviour's answers begin), answer (whole answers in the file), twin (towards the model's own
+            answers to the other prompt of each pair), or as the prompt set says.
         neutral: dose: list of neutral prompts for the damage, a name or a file.
         passages: dose: how many of those are answered for the cost, and as many for the damage; all by default.
         rounds: dose: more than 1 takes the effect again at the doses found.

@@ -118,7 +118,7 @@ class Openers(Margin):
         self, subject: Subject, rows: Sequence[Tokens], hidden: Sequence[Float[Tensor, "_ hidden"]], start: int
     ) -> Float[Tensor, ""]:
         """`log p - log(1 - p)`, p the probability that the answer begins with an opener."""
-        log_prob = torch.stack(_log_probs(subject, rows, hidden, start, self.tokens)).logsumexp(dim=0)
+        log_prob = torch.stack(log_probs_of(subject, rows, hidden, start, self.tokens)).logsumexp(dim=0)
         log_prob = log_prob.clamp(max=_LARGEST_LOG_PROB)
         return log_prob - torch.log(-torch.expm1(log_prob))
 
@@ -185,7 +185,7 @@ class AnswerMargin(Margin):
         """The difference of the two log-likelihoods."""
         answers = [row[start:] for row in rows]
         found = [
-            _log_probs(subject, [row], [states], start, [answer])[0]
+            log_probs_of(subject, [row], [states], start, [answer])[0]
             for row, states, answer in zip(rows, hidden, answers, strict=True)
         ]
         if self.per_token:
@@ -292,7 +292,7 @@ def opening_probabilities(
     groups = [openers.rows(subject, *pair) for pair in zip(prompts, examples, strict=True)]
     found = torch.zeros(len(examples), len(openers.tokens), dtype=torch.float64)
     for number, states in _states(subject, prompts, groups, None, budget, silent):
-        logged = _log_probs(subject, groups[number], states, len(prompts[number]), openers.tokens)
+        logged = log_probs_of(subject, groups[number], states, len(prompts[number]), openers.tokens)
         found[number] = torch.stack(logged).exp().cpu()
     return found
 
@@ -320,7 +320,7 @@ def _states(
             advance(len(batch.groups))
 
 
-def _log_probs(
+def log_probs_of(
     subject: Subject,
     rows: Sequence[Tokens],
     hidden: Sequence[Tensor],

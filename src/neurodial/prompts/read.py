@@ -216,16 +216,17 @@ def _placed(place: str, row: dict[str, Any]) -> list[Placed]:
 
 
 def _sides(record: _Record) -> Iterator[tuple[Side, Example]]:
-    def example(text: _Text) -> Example:
-        return Example(_prompt(text), record.category, record.positive_answer, record.negative_answer)
+    def example(text: _Text, twin: _Text | None = None) -> Example:
+        other = None if twin is None else _prompt(twin)
+        return Example(_prompt(text), record.category, record.positive_answer, record.negative_answer, other)
 
     if record.text is not None and record.label is not None:
         yield record.label, example(record.text)
     elif record.positive is not None or record.negative is not None:
         if record.positive is not None:
-            yield "positive", example(record.positive)
+            yield "positive", example(record.positive, record.negative)
         if record.negative is not None:
-            yield "negative", example(record.negative)
+            yield "negative", example(record.negative, record.positive)
     elif record.prompt is not None and record.positive_answer and record.negative_answer:
         yield "positive", example(_answered(record.prompt, record.positive_answer))
         yield "negative", example(_answered(record.prompt, record.negative_answer))

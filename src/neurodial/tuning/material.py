@@ -13,6 +13,7 @@ from neurodial.measurement.divergence import own_answers
 from neurodial.measurement.margin import Alternatives, AnswerMargin, Margin, Openers
 from neurodial.measurement.openers import OpeningMargin, find_margin
 from neurodial.measurement.options import Decoding
+from neurodial.measurement.twins import find_twins
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress
 from neurodial.prompts.behaviours import PromptList, read_prompt_list
@@ -107,6 +108,9 @@ def _margin(subject: Subject, pairs: PairSet, method: Dose, progress: Progress) 
     kind = pairs.behaviour.margin if method.margin == "behaviour" else method.margin
     if kind == "answer":
         return AnswerMargin()
+    if kind == "twin":
+        contrasts = (pairs.discovery, pairs.development)
+        return find_twins(subject, contrasts, method.direction, system=method.system, progress=progress)
     leads_away = method.direction == "remove" and method.margin != "openers"
     openings: OpeningMargin = "alternatives" if leads_away else "openers"
     return find_margin(subject, pairs.discovery, openings, system=method.system, progress=progress)

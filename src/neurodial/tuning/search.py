@@ -5,7 +5,7 @@
 3. Narrow in, between the last strength that is allowed and the first that is not (a budget: interpolated in the
    logarithms of strength and divergence), or between the last that falls short and the first that reaches the target
    (interpolated in the margin). A second point halfway to the safe side goes with each: interpolation alone may land
-   on the wrong side again and again.
+   on the wrong side again and again. Where the margin turned back within a budget, on either side of its best instead.
 4. Of everything measured, take the best margin within the budget; or the least damage that reaches the target.
 
 Margins may turn back when neurons are pushed far, so no result is taken from between measurements.
@@ -143,6 +143,9 @@ def _up_to(guess: float, low: float, high: float) -> list[float]:
 
 def _next(trials: Sequence[Trial], goal: Goal, low: float, high: float) -> list[float]:
     """Where to measure next; nothing where the point looked for lies at an end or is met closely enough."""
+    turned = _around_the_turn(trials, goal, low)
+    if turned:
+        return turned
     passes = goal.allows if goal.target is None else (lambda trial: not goal.reaches(trial))
     first = next((n for n, trial in enumerate(trials) if not passes(trial)), None)
     if first is None:
@@ -163,6 +166,20 @@ def _next(trials: Sequence[Trial], goal: Goal, low: float, high: float) -> list[
     ends = math.log(before.strength), math.log(after.strength)
     points = [math.exp(ends[0] + (ends[1] - ends[0]) * part) for part in shares]
     return [point for point in points if before.strength < point < after.strength]
+
+
+def _around_the_turn(trials: Sequence[Trial], goal: Goal, low: float) -> list[float]:
+    """Halfway (in the logarithm) to either side of the best trial, where going further is allowed and made it worse."""
+    allowed = [trial for trial in trials if goal.allows(trial)]
+    if goal.target is not None or len(allowed) < 2:
+        return []
+    place = min(range(len(allowed)), key=lambda n: (goal.lack(allowed[n]), n))
+    if place == len(allowed) - 1:
+        return []
+    best = allowed[place].strength
+    before = allowed[place - 1].strength if place else low
+    points = [math.sqrt(best * other) for other in (before, allowed[place + 1].strength)]
+    return [point for point in points if not math.isclose(point, best)]
 
 
 def _towards(measured: float, end: float) -> list[float]:
