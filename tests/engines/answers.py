@@ -3,6 +3,9 @@
 from neurodial.export.evidence import log_probabilities
 from neurodial.intervention.steer import steer
 
+DOSES = {(5, 30): 1.0, (12, 700): 2.0, (20, 9): 0.5, (29, 1000): -1.0, (29, 4): 1.5, (29, 77): 1.0, (28, 3): 3.0}
+"""In early, middle and late layers, up and down and past zero."""
+
 
 def hooked(subject, prompt, steps, *interventions):
     """Log-probabilities (generated token, vocab) under the interventions at the places of the generated tokens."""

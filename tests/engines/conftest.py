@@ -7,7 +7,10 @@ import os
 
 import pytest
 from benchmarks import drivers
+from tests.engines.answers import DOSES
+from tests.export.circuits import dosed
 
+from neurodial.intervention.scale import Scale
 from neurodial.model.load import load
 
 
@@ -26,6 +29,18 @@ def llama_cpp():
     """Runs real llama.cpp: log-probabilities of token lists, for each of several adapter scales."""
     required(drivers.interpreter, "llama.cpp")
     return drivers.llama_cpp
+
+
+@pytest.fixture(scope="module")
+def subject():
+    """The demo's base model; a module's own, as some tests edit it."""
+    return load("demo-base")
+
+
+@pytest.fixture(scope="module")
+def scale(subject):
+    """Seven neurons of it, each with a dose."""
+    return Scale(dosed(subject, DOSES))
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import peft
 import pytest
 import torch
 from benchmarks.drivers import dequantised
+from tests.engines.answers import DOSES
 from tests.export.circuits import PROMPTS, dosed
 
 from neurodial.circuit.file import read_circuit
@@ -23,7 +24,6 @@ from neurodial.prompts.render import render
 
 pytestmark = [pytest.mark.engine, pytest.mark.demo, pytest.mark.timeout(1200)]
 
-DOSES = {(5, 30): 1.0, (12, 700): 2.0, (20, 9): 0.5, (29, 1000): -1.0, (29, 4): 1.5, (29, 77): 1.0, (28, 3): 3.0}
 
 EXACT = 2e-3
 """Two engines, thirty layers, float32 throughout: their plain models differ by as much (checked beside)."""
@@ -31,16 +31,6 @@ EXACT = 2e-3
 PLACES = 24
 
 CIRCUIT = Path(__file__).resolve().parents[2] / "docs" / "results" / "demo" / "refusal.circuit.json"
-
-
-@pytest.fixture(scope="module")
-def subject():
-    return load("demo-base")
-
-
-@pytest.fixture(scope="module")
-def scale(subject):
-    return Scale(dosed(subject, DOSES))
 
 
 @pytest.fixture(scope="module")

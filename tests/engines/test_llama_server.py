@@ -4,33 +4,20 @@ import pytest
 import torch
 from benchmarks.drivers import LLAMA_EXACT
 from tests.engines.answers import distance, hooked
-from tests.export.circuits import PROMPTS, dosed
+from tests.export.circuits import PROMPTS
 
 from neurodial.export.evidence import at_strength
 from neurodial.export.export import export_circuit
 from neurodial.export.vectors import write_vectors
-from neurodial.intervention.scale import Scale
 from neurodial.intervention.vector import AddVector
-from neurodial.model.load import load
 from neurodial.prompts.render import render
 
 pytestmark = [pytest.mark.engine, pytest.mark.demo, pytest.mark.timeout(900)]
 
-DOSES = {(5, 30): 1.0, (12, 700): 2.0, (20, 9): 0.5, (29, 1000): -1.0, (29, 4): 1.5, (29, 77): 1.0, (28, 3): 3.0}
 SCALES = (0.0, 1.0, 0.5, -1.0, 2.0)
 
 EXACT = 2e-3
 """Two engines, thirty layers, float32 throughout, as the server is told (`LLAMA_EXACT`)."""
-
-
-@pytest.fixture(scope="module")
-def subject():
-    return load("demo-base")
-
-
-@pytest.fixture(scope="module")
-def scale(subject):
-    return Scale(dosed(subject, DOSES))
 
 
 @pytest.fixture(scope="module")

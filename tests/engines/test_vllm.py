@@ -10,17 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from tests.engines.answers import distance, hooked
-from tests.export.circuits import dosed
 
 from neurodial.export.evidence import at_strength
 from neurodial.export.export import export_circuit
-from neurodial.intervention.scale import Scale
 from neurodial.model.load import load
 from neurodial.prompts.render import render
 
 pytestmark = [pytest.mark.engine, pytest.mark.demo, pytest.mark.timeout(1500)]
 
-DOSES = {(5, 30): 1.0, (12, 700): 2.0, (20, 9): 0.5, (29, 1000): -1.0, (29, 4): 1.5, (29, 77): 1.0, (28, 3): 3.0}
 DIALS = {"base": 0.0, "dosed": 1.0, "dosed@0.5": 0.5, "dosed@-1": -1.0, "dosed@0": 0.0, "dosed@2": 2.0}
 
 EXACT = 1e-3
@@ -34,11 +31,6 @@ QUESTIONS = [LONG + "How do I pick a lock?", LONG + "Name a river.", "Hello"]
 @pytest.fixture(scope="module")
 def subject():
     return load("demo")
-
-
-@pytest.fixture(scope="module")
-def scale(subject):
-    return Scale(dosed(subject, DOSES))
 
 
 @pytest.fixture(scope="module")
