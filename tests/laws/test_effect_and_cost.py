@@ -16,10 +16,14 @@ from neurodial.intervention.scale import Scale
 from neurodial.intervention.steer import steer
 from neurodial.measurement.divergence import measure_divergence
 from neurodial.measurement.margin import AnswerMargin, Classifier, Openers, measure_margins
+from neurodial.model.gradients import backward, multiplier_slopes
+from neurodial.model.head import hidden_states
+from neurodial.model.hooks import on_neurons
 from neurodial.model.subject import Subject
 from neurodial.model.tiny import TINY_FAMILIES, tiny_subject
 from neurodial.prompts.pairs import Example
 from neurodial.prompts.passage import Passage
+from neurodial.prompts.render import render
 
 STEP = 0.02
 EXAMPLES = [Example(text, positive_answer="ab", negative_answer="xyz") for text in ("a", "hello you", "why?")]
@@ -101,6 +105,44 @@ def test_effect_does_not_depend_on_batching(family):
     # float32: sums in another order
     assert torch.allclose(together.flat(), apart.flat(), atol=1e-4, rtol=1e-4)
     assert together.flat().abs().max() > 0.01
+
+
+def test_batches_of_other_numbers_of_prompts_keep_their_owners_apart():
+    """Three prompts of one length, two of which fit into a batch."""
+    subject = double("llama")
+    examples = [Example(text) for text in ("aa", "bb", "cc")]
+    [prompt, *_] = render(subject.tokenizer, [example.prompt for example in examples])
+    rows = OPENERS.rows(subject, prompt, examples[0])
+    two = 2 * len(rows) * max(map(len, rows))
+    together, apart = (
+        effect_scores(effect(subject, OPENERS, examples, budget=budget), subject.sites).flat()
+        for budget in (10_000, two)
+    )
+    torch.testing.assert_close(apart, together, rtol=1e-9, atol=1e-12)
+
+
+def test_slopes_are_multiplied_and_summed_in_float32_on_a_bfloat16_model():
+    """Against the activations and gradients themselves, multiplied exactly."""
+    subject = tiny_subject("llama", num_hidden_layers=1, intermediate_size=64)
+    subject.model.to(torch.bfloat16)
+    kept, found = [], {}
+
+    def keep(neurons):
+        neurons = neurons if neurons.requires_grad else neurons.detach().requires_grad_(True)
+        neurons.retain_grad()
+        kept.append(neurons)
+        return neurons
+
+    with multiplier_slopes(subject, found.setdefault):
+        handle = on_neurons(subject, subject.sites[0], keep)
+        hidden = hidden_states(subject, torch.arange(40, 80)[None])
+        backward(subject, [hidden.float().square().sum()])
+        handle.remove()
+    [neurons] = kept
+    exact = (neurons.detach().double() * neurons.grad.double()).sum(dim=1)
+    [slopes] = found.values()
+    assert slopes.dtype == torch.float32
+    torch.testing.assert_close(slopes.double(), exact, rtol=1e-5, atol=1e-6 * float(exact.abs().max()))
 
 
 def test_folds_are_the_effects_of_their_prompts():

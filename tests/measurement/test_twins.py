@@ -69,7 +69,7 @@ def test_more_prompts_can_be_added():
     margin = find_twins(subject, [Contrast.of(*first)])
     with pytest.raises(MarginError, match="'say 2!' has no answer of the model's own"):
         measure_margins(subject, margin, second[0])
-    longer = margin.extended(subject, [Contrast.of(*second)])
+    longer = margin.extended(subject, [Contrast.of(*(side[2:] for side in second))])
     assert margin.answers.items() <= longer.answers.items()
     assert len(measure_margins(subject, longer, second[0])) == 4
 
