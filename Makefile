@@ -168,13 +168,17 @@ study-organism-long: $(ORGANISM)/cna.circuit.json
 	$(BIN)/python studies/verdicts.py $(ORGANISM)/long -o $(ORGANISM)/long/verdicts.json
 
 # The study of docs/results/behaviours.md: two behaviours of the model itself, three that an adapter taught it. First
-# refusal with every selection and dosing, and refusal induced on harmless requests.
+# refusal with every selection and dosing, and refusal induced on harmless requests; the two of the model itself also
+# with a margin in its own words.
 BEHAVIOURS := docs/results/behaviours
 study-behaviours: $(INSTALLED)
 	$(BIN)/python studies/frontier.py demo --behaviour refusal --credit -o $(BEHAVIOURS)/refusal $(STUDY_FLAGS)
 	$(BIN)/python studies/frontier.py demo --behaviour refusal --direction induce -o $(BEHAVIOURS)/refusal_induced $(STUDY_FLAGS)
 	$(BIN)/python studies/frontier.py demo-base --behaviour positive_sentiment -o $(BEHAVIOURS)/positive_sentiment $(STUDY_FLAGS)
 	$(BIN)/python studies/frontier.py demo-base --behaviour formality -o $(BEHAVIOURS)/formality $(STUDY_FLAGS)
+	for behaviour in formality positive_sentiment; do \
+	  $(BIN)/python studies/frontier.py demo-base --behaviour $$behaviour --margin twin --count 461 --counts 46 --budgets 0.1 \
+	    -o $(BEHAVIOURS)/$${behaviour}_twin $(STUDY_FLAGS) || exit 1; done
 	$(BIN)/python studies/frontier.py demo-base --adapter organisms/french_animals/adapter \
 	  --behaviour organisms/french_animals/french_animals.toml -o $(BEHAVIOURS)/french_animals $(STUDY_FLAGS)
 	$(BIN)/python studies/frontier.py demo-base --adapter organisms/no_cooking/adapter \
