@@ -132,3 +132,15 @@ def test_inducing_turns_back_downwards():
 
     best, _ = search(0.001, 1.0, measure, Goal(budget=1.0, target=None, direction="induce"), guess=1.0)
     assert abs(math.log(best.strength / 0.1)) < 0.12
+
+
+def test_a_target_near_the_turn_is_found():
+    """Between strengths of 0.08 and 0.125 alone the target is reached; both ends and all first points miss it."""
+
+    def measure(strengths):
+        return [Trial(s, (), s, 0.0, abs(math.log(s / 0.1))) for s in strengths]
+
+    goal = Goal(budget=None, target=math.log(1.25))
+    best, trials = search(0.001, 1.0, measure, goal, guess=1.0)
+    assert goal.reaches(best)
+    assert not any(goal.reaches(trial) for trial in trials if trial.strength in {0.001, 1.0, 0.4, 0.16, 0.064})

@@ -5,7 +5,7 @@
 3. Narrow in, between the last strength that is allowed and the first that is not (a budget: interpolated in the
    logarithms of strength and divergence), or between the last that falls short and the first that reaches the target
    (interpolated in the margin). A second point halfway to the safe side goes with each: interpolation alone may land
-   on the wrong side again and again. Where the margin turned back within a budget, on either side of its best instead.
+   on the wrong side again and again. Where the margin turned back on the way, on either side of its best instead.
 4. Of everything measured, take the best margin within the budget; or the least damage that reaches the target.
 
 Margins may turn back when neurons are pushed far, so no result is taken from between measurements.
@@ -169,9 +169,12 @@ def _next(trials: Sequence[Trial], goal: Goal, low: float, high: float) -> list[
 
 
 def _around_the_turn(trials: Sequence[Trial], goal: Goal, low: float) -> list[float]:
-    """Halfway (in the logarithm) to either side of the best trial, where going further is allowed and made it worse."""
+    """Halfway (in the logarithm) to either side of the best trial, where going further is allowed and made it worse.
+
+    Nothing where a target is reached: what is looked for then lies before it.
+    """
     allowed = [trial for trial in trials if goal.allows(trial)]
-    if goal.target is not None or len(allowed) < 2:
+    if len(allowed) < 2 or any(goal.reaches(trial) for trial in trials):
         return []
     place = min(range(len(allowed)), key=lambda n: (goal.lack(allowed[n]), n))
     if place == len(allowed) - 1:
