@@ -38,7 +38,6 @@ from neurodial.prompts.passage import Passage
 PROMPTS = 24
 OPENINGS = ("I'm sorry", "I can't", "I cannot", "Sorry")
 DIALS = (0.0, 1.0)
-ASKED = 8
 DEMOS = {"demo-base": "SmolLM2-135M-Instruct", "demo": "the same with the refusal organism"}
 STEERED = 0.7  # leaves 0.3 of a neuron, which no float holds exactly
 

@@ -8,8 +8,7 @@
    behaviour's own detector. Measured in the --dtype given, as models are served.
 
 Every finished row is in rows.jsonl (its answers in answers.jsonl) and is not computed again; study.json says what they
-come from. The token bill comes
-first; --plan prints only that.
+come from. The token bill comes first; --plan prints only that.
 
 Run: python studies/frontier.py demo --behaviour refusal -o docs/results/behaviours/refusal
 """

@@ -21,6 +21,7 @@ from neurodial.attribution.cost import Cost, Sampling, quadratic_cost
 from neurodial.attribution.dose import Bounds, DosePath, Trade, closed_path, full_path, uniform_path
 from neurodial.attribution.effect import effect, effect_scores
 from neurodial.attribution.methods import CNA, Sign
+from neurodial.attribution.select import strongest
 from neurodial.circuit.circuit import Circuit, Direction
 from neurodial.circuit.select import Count
 from neurodial.evaluation.comparators.vectors import last_token_vectors
@@ -102,12 +103,9 @@ class Source:
         for name, score in (("cna", "delta"), ("cna-standardised", "standardised")):
             result = attribute(self.subject, self.pairs.discovery, CNA(score=score, folds=0))
             kept = result.scores.flat().abs()
-            kept[[self._place(neuron) for neuron in result.universal]] = -1.0
+            kept[result.scores.places_of(list(result.universal))] = -1.0
             found[name] = kept
         return found
-
-    def _place(self, neuron: Any) -> int:
-        return sum(self.subject.widths[: neuron.layer]) + int(neuron.index)
 
     def places(self, selection: str, count: int) -> list[int]:
         """Places of the neurons that a selection takes, best first."""
@@ -117,7 +115,7 @@ class Source:
         if selection in BY_RATIO:
             return trade.best(count)
         values = trade.effect if selection == "effect" else self.contrastive[selection]
-        return [int(place) for place in values.sort(descending=True, stable=True).indices[:count]]
+        return [int(place) for place in strongest(values, count).tolist()]
 
     def neurons(self, selection: str, dosing: str, count: int) -> list[Route]:
         """A selection with a dosing.

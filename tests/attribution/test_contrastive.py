@@ -97,6 +97,7 @@ def test_layers_may_differ_in_width():
     scores = Scores({Site(1): torch.tensor([3.0]), Site(0): torch.tensor([1.0, 2.0])})
     assert scores.flat().tolist() == [1.0, 2.0, 3.0]
     assert [scores.neuron(place) for place in range(3)] == [Neuron(0, None, 0), Neuron(0, None, 1), Neuron(1, None, 0)]
+    assert scores.places_of([Neuron(1, None, 0), Neuron(0, None, 1), Neuron(0, None, 0)]) == [2, 1, 0]
     assert scores.neurons == 3
     with pytest.raises(IndexError):
         scores.neuron(3)

@@ -61,6 +61,12 @@ class Scores(Mapping[Site, Tensor]):
         """
         return self.neurons_at([position])[0]
 
+    def places_of(self, neurons: Sequence[Neuron]) -> list[int]:
+        """The positions of neurons in `flat`; the inverse of `neurons_at`."""
+        widths = [self[site].numel() for site in self]
+        starts = dict(zip(self, accumulate(widths, initial=0), strict=False))
+        return [starts[neuron.site] + neuron.index for neuron in neurons]
+
     def neurons_at(self, positions: Sequence[int]) -> list[Neuron]:
         """The neurons at positions of `flat`.
 

@@ -17,7 +17,6 @@ from neurodial.attribution.dose import Bounds, DosePath, Trade, closed_path, ful
 from neurodial.attribution.methods import Dose, Sign
 from neurodial.attribution.scores import Scores
 from neurodial.circuit.circuit import Circuit, Row
-from neurodial.circuit.site import Neuron, Site
 from neurodial.errors import BudgetError, OptionError
 from neurodial.intervention.scale import Scale
 from neurodial.intervention.steer import steer
@@ -173,16 +172,10 @@ def better(first: Trial, second: Trial, goal: Goal) -> Trial:
 
 def first_order(trade: Trade, costs: Cost, rows: Sequence[Row]) -> tuple[float, float]:
     """Change of the margin to first order, and divergence from each neuron's own curvature."""
-    places = {row.neuron: _place(trade.layout, row.neuron) for row in rows}
+    places = trade.layout.places_of([row.neuron for row in rows])
     doses = torch.tensor([row.dose for row in rows], dtype=torch.float64)
-    diagonal = torch.tensor([float(costs.scores[n.site][n.index]) for n in places], dtype=torch.float64)
-    return predicted_change(trade, rows, places), float(diagonal @ doses.square()) / 2
-
-
-def _place(layout: Scores, neuron: Neuron) -> int:
-    """The place of a neuron in `flat`."""
-    before: list[Site] = [site for site in layout if site.order < neuron.site.order]
-    return sum(layout[site].numel() for site in before) + neuron.index
+    change = predicted_change(trade, rows, dict(zip((row.neuron for row in rows), places, strict=True)))
+    return change, float(costs.scores.flat()[places] @ doses.square()) / 2
 
 
 def _mean(first: Scores, second: Scores, *, weight: float) -> Scores:
