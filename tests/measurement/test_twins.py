@@ -63,6 +63,11 @@ def test_an_empty_answer_is_the_end_token():
     assert set(margin.answers.values()) == {(257,)}
 
 
+def test_a_model_without_end_tokens_has_no_empty_answers(monkeypatch):
+    monkeypatch.setattr("neurodial.measurement.twins.stop_tokens", lambda _subject: frozenset())
+    assert all(find_twins(shared(), [Contrast.of(*paired(2))]).answers.values())
+
+
 def test_more_prompts_can_be_added():
     subject = shared()
     first, second = paired(2), paired(4)

@@ -80,7 +80,7 @@ class TwinMargin(Margin):
             wanted |= _asked(contrast, self.direction)
         asked = list({prompt_key(prompt): prompt for prompt in wanted.values()}.values())
         decoding = Decoding(max_new_tokens=ANSWER_TOKENS, batch_size=32, system=system)
-        ends = (min(stop_tokens(subject)),)  # what an empty answer consists of
+        ends = tuple(sorted(stop_tokens(subject))[:1])  # what an empty answer consists of; without any, none is empty
         said = {
             prompt_key(answer.prompt): answer.tokens or ends
             for answer in generate(subject, asked, decoding=decoding, progress=progress)
