@@ -50,7 +50,7 @@ from neurodial.prompts.pairs import Contrast, Example, PairSet, prompt_text
 from neurodial.prompts.passage import Passage
 from neurodial.provenance import versions
 from neurodial.tuning.material import Material, gather
-from neurodial.tuning.search import Goal, Trial, search
+from neurodial.tuning.search import Goal, Trial, past_turn, search
 
 FINALISTS = 2  # places in the residual stream whose strength is searched
 ANSWERED = {
@@ -96,6 +96,7 @@ class Common:
             neutral=arguments.neutral_prompts,
             direction=arguments.direction,
             margin=arguments.margin,
+            past_turn=arguments.past_turn,
         )
         self.places: dict[str, dict[str, Any]] = {}
 
@@ -124,6 +125,11 @@ class Common:
     def goal(self, budget: float | None) -> Goal:
         """As far as a budget allows, in the direction asked for."""
         return Goal(budget, None, self.options.direction)
+
+    @cached_property
+    def unsteered(self) -> float:
+        """The mean margin on the development prompts."""
+        return fmean(measure_margins(self.served, self.material.margin, self.development))
 
     @cached_property
     def test(self) -> tuple[tuple[Passage, ...], list[Example]]:
@@ -196,16 +202,21 @@ class Seed:
         goal = self.common.goal(key.budget or None)
         for route in self.cached(key):
             try:
-                best, _ = search(route.low, route.high, self.measurer(key, route), goal, rounds=3)
+                best, trials = search(route.low, route.high, self.measurer(key, route), goal, rounds=3)
             except BudgetError:
                 continue
-            results.append((best, route))
+            results.append((best, route, trials))
         if not results:
             raise BudgetError(f"{key} costs more than its budget.", wanted="a greater budget")
-        best, route = min(results, key=lambda pair: goal.lack(pair[0]))
+        best, route, trials = min(results, key=lambda found: goal.lack(found[0]))
         if key.method in VECTORS and key.budget == self.common.arguments.generate:
             self.common.places.setdefault(key.method, route.details)
-        details = {"strength": best.strength, "margin": best.margin, "divergence": best.divergence, **route.details}
+        details = {**values(best), **route.details}
+        if self.common.options.past_turn:
+            measure = self.measurer(key, route)
+            furthest, _ = past_turn(trials, best, measure, goal, self.common.unsteered, route.high)
+            details |= {"turn": values(best), **values(furthest)}
+            best = furthest
         return route.build(best.strength), {"development": details}
 
     def cached(self, key: Key) -> list[Route]:
@@ -251,6 +262,11 @@ class Seed:
         shown = wilson(counts["shown"], len(verdicts))
         labels = [verdict.label for verdict in verdicts]
         return {"shown": asdict(shown), "labels": labels, "answers": [answer.text for answer in answers]}
+
+
+def values(trial: Trial) -> dict[str, float]:
+    """What was measured at a strength."""
+    return {"strength": trial.strength, "margin": trial.margin, "divergence": trial.divergence}
 
 
 def is_answered(key: Key, arguments: argparse.Namespace) -> bool:
@@ -388,6 +404,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--adapter", default=None)
     parser.add_argument("--direction", choices=("remove", "induce"), default="remove")
     parser.add_argument("--margin", choices=get_args(MarginKind), default="behaviour", help="what is pushed")
+    parser.add_argument("--past-turn", action="store_true", help="on past where the margin turns back")
     parser.add_argument("--dtype", default="bfloat16", help="what is measured in; everything is found in float32")
     parser.add_argument("--count", type=int, default=46, help="neurons of the main rows")
     parser.add_argument("--counts", nargs="*", type=int, default=[1, 10, 461], help="further numbers of neurons")

@@ -80,7 +80,8 @@ class Rows:
         return list(best.values())
 
     def _lack(self, row: dict[str, Any]) -> float:
-        margin = float(row["development"]["margin"])
+        found = row["development"]
+        margin = float(found.get("turn", found)["margin"])
         return -margin if self.induces else margin
 
     def name(self, way: tuple[str, str]) -> str:

@@ -7,8 +7,9 @@ from tests.studio.conftest import ADDRESS, finished, small_circuit
 
 from neurodial.studio.app import static_folder
 from neurodial.studio.collection import Collection
-from neurodial.studio.requests import Measurement
+from neurodial.studio.requests import Discovery, Measurement
 from neurodial.studio.safety import BODY_LIMIT, is_own_host
+from neurodial.studio.tasks_discover import chosen_method
 from neurodial.studio.tasks_measure import measurement_place
 
 HI = [{"role": "user", "content": "Hi"}]
@@ -166,6 +167,16 @@ def test_options_of_a_discovery_reach_the_method(client, workshop):
     assert method(position="-2")["position"] == {"kind": "Index", "value": -2}
     assert method(skip_layers=[0])["skip_layers"] == [0]
     assert method(system="Be brief.")["system"] == "Be brief."
+
+
+def test_options_of_doses_reach_the_method():
+    options = {"budget": 0.02, "direction": "induce", "x_max": 2.0, "margin": "twin", "past_turn": True, "sign": "both"}
+    asked = Discovery.model_validate({"prompts": {"set": "formality"}, "method": "dose", "fraction": 0.01, **options})
+    chosen = chosen_method(asked)
+    assert {name: getattr(chosen, name) for name in options} == options
+    assert chosen.select.value == 0.01
+    plain = chosen_method(Discovery.model_validate({"prompts": {"set": "formality"}, "method": "dose"}))
+    assert (plain.margin, plain.past_turn, plain.sign) == ("behaviour", False, "tuned")
 
 
 def test_check_shows_prompts_as_the_model_sees_them(client):

@@ -196,6 +196,35 @@ def test_every_option_changes_the_result(find, change):
         assert len({row.dose for row in changed}) == 1
 
 
+@pytest.mark.parametrize("sign", ["positive", "tuned"])
+def test_past_the_turn_goes_as_far_as_the_margin_is_no_worse_than_before(find, sign):
+    """The margin is least somewhat below where it stands, rises beyond, and may fall again: that no longer counts."""
+    here = find().origin.report["measured"]["margin_before"]
+    turning = Classifier(lambda hidden: (hidden[-1, 3] * 2 - hidden[-1, 5] - (here - 0.4)) ** 2)
+    options = {"budget": 5.0, "sign": sign}
+    at_turn = find(turning, **options).origin.report
+    circuit = find(turning, past_turn=True, **options)
+    beyond = circuit.origin.report
+    least, measured = beyond["turn"], beyond["measured"]
+    assert at_turn["turn"] is None
+    assert least == {name: at_turn["measured"][name] for name in ("margin", "divergence")}
+    assert least == beyond["signs"][beyond["sign"]]
+    assert least["margin"] < measured["margin"] <= measured["margin_before"]
+    assert measured["divergence"] > 1.5 * at_turn["measured"]["divergence"]
+    assert max(trial["divergence"] for trial in beyond["trials"]) >= measured["divergence"]
+    tight = find(turning, past_turn=True, **(options | {"budget": measured["divergence"] / 1.2})).origin.report
+    assert tight["measured"]["divergence"] <= tight["goal"]["budget"]
+    free = find(turning, past_turn=True, **(options | {"budget": None})).origin.report
+    assert free["goal"] == {"budget": None, "margin": None, "reached": True}
+    assert free["measured"]["margin"] <= free["measured"]["margin_before"]
+    assert free["measured"]["divergence"] > at_turn["measured"]["divergence"]
+
+
+def test_past_the_turn_and_a_target_are_two_ends():
+    with pytest.raises(OptionError, match=r"past the turn of the margin, and to end at a margin of -1\.0"):
+        Dose(past_turn=True, margin_target=-1.0)
+
+
 def test_other_neutral_prompts_change_the_result(find, tmp_path):
     path = tmp_path / "others.txt"
     path.write_text("one and two\nthree, four\nfive")

@@ -7,7 +7,7 @@ import pytest
 from neurodial.circuit.circuit import Row
 from neurodial.circuit.site import Neuron
 from neurodial.errors import BudgetError
-from neurodial.tuning.search import Goal, Trial, search
+from neurodial.tuning.search import Goal, Trial, past_turn, search
 
 
 def measured(divergence, margin, log=None):
@@ -144,3 +144,55 @@ def test_a_target_near_the_turn_is_found():
     best, trials = search(0.001, 1.0, measure, goal, guess=1.0)
     assert goal.reaches(best)
     assert not any(goal.reaches(trial) for trial in trials if trial.strength in {0.001, 1.0, 0.4, 0.16, 0.064})
+
+
+def bowl(log=None):
+    """Best at a strength of 1, no better than nothing at 2 and beyond; and the damage is the strength."""
+    return measured(lambda s: s, lambda s: (s - 1) ** 2, log)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_past_its_turn_a_margin_is_followed_as_far_as_it_is_no_worse_than_before(sign):
+    goal = Goal(budget=9.0, target=None, direction="remove" if sign == 1 else "induce")
+    measure = measured(lambda s: s, lambda s: sign * (s - 1) ** 2)
+    best, trials = search(0.01, 9.0, measure, goal)
+    furthest, more = past_turn(trials, best, measure, goal, sign * 1.0, 9.0)
+    assert best.strength < 1.3
+    assert 1.8 < furthest.strength <= 2.0
+    assert abs(furthest.margin) <= 1
+    assert len(more) <= len(trials) + 6
+    nearer, _ = past_turn(trials, best, measure, goal, sign * 0.25, 9.0)
+    assert 1.35 < nearer.strength <= 1.5
+
+
+def test_past_the_turn_the_budget_is_a_limit_all_the_same():
+    goal = Goal(budget=1.5, target=None)
+    best, trials = search(0.01, 9.0, bowl(), goal)
+    furthest, _ = past_turn(trials, best, bowl(), goal, 1.0, 9.0)
+    assert 1.35 < furthest.divergence <= 1.5
+
+
+def test_a_margin_that_never_gets_worse_is_followed_to_the_end():
+    goal = Goal(budget=None, target=None)
+    flat = measured(lambda s: s, lambda s: min(1.0, abs(s - 1)))
+    best = flat([1.0])[0]
+    furthest, _ = past_turn((best,), best, flat, goal, 1.0, 9.0)
+    assert furthest.strength == 9.0
+
+
+def test_what_is_worse_from_the_start_is_not_followed():
+    log: list[float] = []
+    goal = Goal(budget=None, target=None)
+    worse = measured(lambda s: s, lambda s: s, log)
+    trials = worse([0.5, 1.0])
+    furthest, _ = past_turn(trials, trials[0], worse, goal, 0.0, 9.0)
+    assert furthest is trials[0]
+    assert log == [0.5, 1.0]  # and nothing more is measured
+
+
+def test_behind_the_first_that_is_worse_nothing_counts():
+    """Between strengths of 2 and 3 the margin is worse than before; beyond, it is better again."""
+    measure = measured(lambda s: s, lambda s: 2.0 if 2 < s < 3 else 0.5)
+    trials = measure([1.0, 2.5, 4.0])
+    furthest, _ = past_turn(trials, trials[0], measure, Goal(None, None), 1.0, 9.0)
+    assert 1.8 < furthest.strength <= 2.0

@@ -13,7 +13,7 @@ from neurodial.errors import NeurodialError
 
 COMMANDS = {
     "demo": "neurodial.cli.demo:demo",
-    "discover": "neurodial.cli.circuits:discover",
+    "discover": "neurodial.cli.discover:discover",
     "show": "neurodial.cli.circuits:show",
     "steer": "neurodial.cli.steer:steer",
     "compare": "neurodial.cli.circuits:compare",

@@ -81,6 +81,8 @@ class Discovery(_Request):
     budget: Annotated[float, Field(gt=0, le=100)] | None = None
     direction: Literal["remove", "induce"] | None = None
     x_max: Annotated[float, Field(gt=0, le=100)] | None = None
+    margin: Literal["behaviour", "alternatives", "openers", "answer", "twin"] | None = None
+    past_turn: bool | None = None
     system: Text = ""
 
 

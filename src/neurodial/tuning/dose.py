@@ -8,7 +8,7 @@
 5. A path of doses (`attribution.dose`), and how far to go along it, found by measuring on the development split.
 6. Again, as often as asked for, with the mean of the effects at the unsteered model and at the doses found.
 7. Both once with the neurons that hold the behaviour up alone, once with those that hold it down as well, unless one is
-   asked for; what goes further on the development split is kept.
+   asked for; what goes further on the development split is kept. Where asked for, on past the turn of the margin.
 8. The report: what was predicted, what was measured. Stability: what is chosen again without each fold.
 """
 
@@ -93,6 +93,9 @@ def find_doses(
         measure=measurer(subject, material, method, progress),
     )
     way, ways = ground.best_way()
+    turn = way.best
+    if method.past_turn:
+        way = ground.past_turn(way)
     trade, best = way.trade, way.best
     fisher = quadratic_cost(
         subject, material.costing, [row.neuron for row in best.rows], sampling=sampling, progress=progress
@@ -112,9 +115,10 @@ def find_doses(
         "goal": {"budget": goal.budget, "margin": goal.target, "reached": goal.target is None or goal.reaches(best)},
         "predicted": _predicted(trade, costs, best, fisher, before[0]),
         "measured": _measured(best, before, other, material),
+        "turn": None if way.best is turn else {"margin": turn.margin, "divergence": turn.divergence},
         "sign": way.sign,
         "signs": {one.sign: {"margin": one.best.margin, "divergence": one.best.divergence} for one in ways},
-        "trials": [_trial_values(trial) for trial in way.trials],
+        "trials": [_trial_values(trial) for trial in (*way.elsewhere, *way.trials)],
     }
     stability = None
     if method.folds >= 2 and max(folds) >= 1:
@@ -127,7 +131,7 @@ def _goal(subject: Subject, material: Material, method: Dose) -> tuple[Goal, tup
     about, other = material.development
     found = measure_margins(subject, material.margin, [*about, *other], system=method.system)
     before = mean_of(found[: len(about)]), mean_of(found[len(about) :])
-    if method.budget is None and method.margin_target is None:
+    if method.budget is None and method.margin_target is None and not method.past_turn:
         return Goal(None, before[1], method.direction, must=False), before
     return Goal(method.budget, method.margin_target, method.direction), before
 

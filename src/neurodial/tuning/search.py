@@ -8,7 +8,8 @@
    on the wrong side again and again. Where the margin turned back on the way, on either side of its best instead.
 4. Of everything measured, take the best margin within the budget; or the least damage that reaches the target.
 
-Margins may turn back when neurons are pushed far, so no result is taken from between measurements.
+Margins may turn back when neurons are pushed far, so no result is taken from between measurements. Where asked for,
+the doses go on past the turn (`past_turn`), for as long as the margin is no worse than without any.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ class Goal:
 
 _CLOSE = 0.9  # of a budget, that counts as spent
 _ASIDE = 0.05  # of the way to the safe side, that interpolated points keep
+_NEAR = 1.1  # times the furthest strength, that is not worth going on to
 _STEP = 2.5  # ratio of the strengths up to a guess
 
 Measure = Callable[[Sequence[float]], list[Trial]]
@@ -120,6 +122,53 @@ def search(
             break
         trials = sorted([*trials, *measure(wanted)], key=lambda trial: trial.strength)
     return _best(trials, goal), tuple(trials)
+
+
+def past_turn(
+    trials: Sequence[Trial],
+    best: Trial,
+    measure: Measure,
+    goal: Goal,
+    unsteered: float,
+    high: float,
+    *,
+    rounds: int = 3,
+) -> tuple[Trial, tuple[Trial, ...]]:
+    """The furthest trial that the budget allows with a margin no worse than the unsteered model's; and all trials.
+
+    Everything between it and the best is measured to be so too: the first trial that isn't ends it.
+
+    Args:
+        trials: of the search.
+        best: its result, to go on from; it stays where even that is worse than no doses.
+        measure: measures several strengths at once.
+        goal: what was looked for.
+        unsteered: the margin of the unsteered model.
+        high: the greatest strength.
+        rounds: of measuring, at most.
+
+    Example:
+        >>> def measure(strengths):
+        ...     return [Trial(s, (), s * s, 0.0, (s - 1) ** 2) for s in strengths]
+        >>> goal = Goal(budget=None, target=None)
+        >>> best, trials = search(0.01, 9.0, measure, goal)
+        >>> furthest, _ = past_turn(trials, best, measure, goal, 1.0, 9.0)
+        >>> best.strength < 1.3 and 1.8 < furthest.strength <= 2
+        True
+    """
+    worst = goal.lack_at(unsteered)
+
+    def holds(trial: Trial) -> bool:
+        return goal.allows(trial) and goal.lack(trial) <= worst
+
+    ordered = sorted(trials, key=lambda trial: trial.strength)
+    for _ in range(rounds):
+        furthest, wall = _edge(ordered, best, holds)
+        wanted = _up_to_wall(furthest, wall, high)
+        if wall is best or not wanted:
+            break
+        ordered = sorted([*ordered, *measure(wanted)], key=lambda trial: trial.strength)
+    return _edge(ordered, best, holds)[0], tuple(ordered)
 
 
 def crossing(falls_short: Callable[[float], bool], low: float, high: float, *, steps: int = 24) -> float:
@@ -183,6 +232,25 @@ def _around_the_turn(trials: Sequence[Trial], goal: Goal, low: float) -> list[fl
     before = allowed[place - 1].strength if place else low
     points = [math.sqrt(best * other) for other in (before, allowed[place + 1].strength)]
     return [point for point in points if not math.isclose(point, best)]
+
+
+def _edge(ordered: Sequence[Trial], best: Trial, holds: Callable[[Trial], bool]) -> tuple[Trial, Trial | None]:
+    """The last trial from the best on that holds, with all between; and the first that doesn't, or None."""
+    furthest = best
+    for trial in ordered:
+        if trial.strength >= best.strength:
+            if not holds(trial):
+                return furthest, trial
+            furthest = trial
+    return furthest, None
+
+
+def _up_to_wall(furthest: Trial, wall: Trial | None, high: float) -> list[float]:
+    """A third and two thirds (in the logarithm) of the way to a wall, or halfway and all the way to the path's end."""
+    if wall is None:
+        return _towards(furthest.strength, high)
+    ratio = wall.strength / furthest.strength
+    return [furthest.strength * ratio ** (part / 3) for part in (1, 2)] if ratio > _NEAR else []
 
 
 def _towards(measured: float, end: float) -> list[float]:

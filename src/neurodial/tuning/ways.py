@@ -3,12 +3,13 @@
 1. Effect against cost gives a path of doses; the search along it begins where they predict that the goal is met.
 2. Again, as often as asked for, with the mean of the effects at the unsteered model and at the doses found.
 3. Several ways, by the sign of the effects: one that can't meet the goal is left out where another can.
+4. Where asked for, on past the turn of the margin along the way that was kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -25,7 +26,7 @@ from neurodial.measurement.margin import measure_margins
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress
 from neurodial.tuning.material import Material
-from neurodial.tuning.search import Goal, Trial, crossing, search
+from neurodial.tuning.search import Goal, Trial, crossing, past_turn, search
 
 Measure = Callable[[DosePath], Callable[[Sequence[float]], list[Trial]]]
 """Measures strengths of a path on the development split."""
@@ -33,12 +34,23 @@ Measure = Callable[[DosePath], Callable[[Sequence[float]], list[Trial]]]
 
 @dataclass(frozen=True)
 class Way:
-    """What neurons of a sign were found to do: effect against cost, the best trial, and all trials."""
+    """What neurons of a sign were found to do.
+
+    Attributes:
+        sign: of the effects.
+        trade: effect against cost.
+        path: of doses, that the best trial lies on.
+        best: the trial that was kept.
+        trials: all along that path.
+        elsewhere: those along the paths of other rounds.
+    """
 
     sign: Sign
     trade: Trade
+    path: DosePath
     best: Trial
     trials: tuple[Trial, ...]
+    elsewhere: tuple[Trial, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,18 +102,24 @@ class Ground:
 
     def along(self, sign: Sign) -> Way:
         """The search with the neurons of a sign."""
-        trade, best, trials = self._searched(self.effects, sign)
+        way = self._searched(self.effects, sign)
         effects = self.effects
         for done in range(1, self.method.rounds):
-            with steer(self.subject, Scale(Circuit.of(best.rows))):
+            with steer(self.subject, Scale(Circuit.of(way.best.rows))):
                 there = self.effects_again()
             effects = _mean(effects, there, weight=1 / (done + 1))
-            trade, again, more = self._searched(effects, sign)
-            trials = (*trials, *more)
-            best = better(best, again, self.goal)
-        return Way(sign, trade, best, trials)
+            again = self._searched(effects, sign)
+            kept, other = (way, again) if better(way.best, again.best, self.goal) is way.best else (again, way)
+            way = replace(kept, elsewhere=(*kept.elsewhere, *other.elsewhere, *other.trials))
+        return way
 
-    def _searched(self, effects: Scores, sign: Sign) -> tuple[Trade, Trial, tuple[Trial, ...]]:
+    def past_turn(self, way: Way) -> Way:
+        """Further along the same path, as far as the margin is no worse than the unsteered model's."""
+        measure = self.measure(way.path)
+        furthest, trials = past_turn(way.trials, way.best, measure, self.goal, self.before, way.path.high)
+        return replace(way, best=furthest, trials=trials)
+
+    def _searched(self, effects: Scores, sign: Sign) -> Way:
         """The search along the path of some effects, begun where effect and cost predict that the goal is met."""
         trade = Trade.of(effects, self.costs.scores, skip_layers=self.method.skip_layers, sign=sign)
         path, goal = self._path(trade), self.goal
@@ -109,11 +127,12 @@ class Ground:
         def falls_short(strength: float) -> bool:
             change, divergence = first_order(trade, self.costs, path.rows_at(strength))
             if goal.target is None:
-                return goal.budget is None or divergence < goal.budget
+                return divergence < (goal.budget or 0.0)
             return goal.lack_at(self.before + change) > 0
 
-        guess = crossing(falls_short, path.low, path.high)
-        return trade, *search(path.low, path.high, self.measure(path), goal, guess=guess)
+        free = goal.target is None and goal.budget is None
+        guess = None if free else crossing(falls_short, path.low, path.high)
+        return Way(sign, trade, path, *search(path.low, path.high, self.measure(path), goal, guess=guess))
 
     def _path(self, trade: Trade) -> DosePath:
         method = self.method

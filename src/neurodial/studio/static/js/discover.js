@@ -9,7 +9,7 @@ import { address, remember } from "./route.js";
 import { visible } from "./tokens.js";
 import { explain } from "./words.js";
 
-const START = { source: "refusal", positive: "", negative: "", lines: "", as: "lists", method: "cna", size: "fraction", fraction: 0.001, count: 46, score: "", sign: "", position: "last", universal: true, budget: 0.05, direction: "remove", x_max: 3, name: "", system: "" };
+const START = { source: "refusal", positive: "", negative: "", lines: "", as: "lists", method: "cna", size: "fraction", fraction: 0.001, count: 46, score: "", sign: "", position: "last", universal: true, budget: 0.05, direction: "remove", x_max: 3, margin: "", dose_sign: "", past_turn: false, name: "", system: "" };
 
 export function show(main, { query, model }) {
   const page = new Discover(main, query, model);
@@ -85,8 +85,12 @@ class Discover {
         f.size === "fraction" ? field("Share", numeric("fraction", { min: 0.00001, max: 1, step: "any" })) : field("Number", numeric("count", { min: 1, max: this.model.neurons, step: 1 }))),
       f.method === "cna-reference" ? h("small", { class: "faint" }, "1600 neurons, layers 0 and 1 left out, no universal filter, means rounded to bfloat16.") : this.size,
       dose ? h("div", { class: "row pair" }, field("Budget, nats per token", numeric("budget", { min: 0.0001, max: 100, step: "any" })), field("Direction", select([["remove", "remove"], ["induce", "induce"]], f.direction, redraw("direction")))) : null,
-      h("details", {}, h("summary", {}, "More options"),
-        dose ? field("Largest dose", numeric("x_max", { min: 0.1, max: 100, step: "any" }), "Past 1 a neuron's sign is turned.") : f.method === "cna" ? [
+      h("details", { open: this.more, ontoggle: (event) => { this.more = event.target.open; } }, h("summary", {}, "More options"),
+        dose ? [
+          field("What is pushed", select([["", "as the prompts say"], ["alternatives", "towards how other answers begin"], ["openers", "away from how its answers begin"], ["answer", "the answers given with the prompts"], ["twin", "towards the model's own answers to the other prompts"]], f.margin, redraw("margin")), f.margin === "twin" ? "For prompts in pairs: the same request with the behaviour and without. Take about 1 % of the neurons." : null),
+          f.margin !== "twin" ? null : h("label", { class: "row tight" }, h("input", { type: "checkbox", checked: f.past_turn, onchange: (event) => this.set("past_turn", event.target.checked) }), "Go on past the turn", explain("past_turn")),
+          field("Neurons that take part", select([["", "the better of the next two"], ["positive", "those that hold it up, turned down"], ["both", "and those that hold it down, turned up"], ["negative", "only those that hold it down"]], f.dose_sign, redraw("dose_sign"))),
+          field("Largest dose", numeric("x_max", { min: 0.1, max: 100, step: "any" }), "Past 1 a neuron's sign is turned.")] : f.method === "cna" ? [
           field("Score", select([["", "delta (the paper)"], ["standardised", "standardised"], ["auroc", "AUROC"]], f.score, redraw("score"))),
           field("Sign", select([["", "both (the paper)"], ["positive", "positive"], ["negative", "negative"]], f.sign, redraw("sign"))),
           field("Position that is read", select([["last", "last token (the paper)"], ["post-instruction", "mean after the instruction"]], f.position, redraw("position"))),
@@ -133,7 +137,8 @@ class Discover {
       prompts: this.asked(), name: f.name || (f.source === "paste" ? "mine" : f.source), method: f.method, system: f.system,
       fraction: f.method !== "cna-reference" && f.size === "fraction" ? f.fraction : null, count: f.method !== "cna-reference" && f.size === "count" ? f.count : null,
       budget: dose ? f.budget : null, direction: dose ? f.direction : null, x_max: dose ? f.x_max : null,
-      score: cna && f.score ? f.score : null, sign: cna && f.sign ? f.sign : null, position: cna && f.position !== "last" ? f.position : null, universal: cna ? f.universal : true,
+      margin: dose && f.margin ? f.margin : null, past_turn: dose && f.margin === "twin" ? f.past_turn : null,
+      score: cna && f.score ? f.score : null, sign: (cna && f.sign) || (dose && f.dose_sign) || null, position: cna && f.position !== "last" ? f.position : null, universal: cna ? f.universal : true,
     };
     try {
       const job = await post("/api/discoveries", asked);
