@@ -11,7 +11,8 @@ from neurodial.attribution.question import Question
 from neurodial.attribution.relevance import relevance
 from neurodial.attribution.rules import Rules
 from neurodial.errors import ModelError, SteeringError
-from neurodial.model.parts import residual_norms, soft_cap
+from neurodial.model.head import soft_cap
+from neurodial.model.parts import residual_norms
 from neurodial.model.tiny import TINY_FAMILIES, tiny_subject
 
 QUESTION = Question((256, 72, 105, 106, 107, 33), target=10, foil=11)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -26,7 +27,7 @@ from neurodial.attribution.scores import Scores
 from neurodial.circuit.site import Neuron, Site
 from neurodial.errors import OptionError, PromptError
 from neurodial.model.gradients import backward, gradient_room, multiplier_slopes
-from neurodial.model.head import hidden_states, log_probs
+from neurodial.model.head import hidden_states, label_gradients
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.passage import Passage
@@ -181,17 +182,19 @@ def _label_gradients(
     subject: Subject, cells: Float[Tensor, "cell hidden"], uniform: Sequence[Float[Tensor, "cell"]]
 ) -> list[Float[Tensor, "cell hidden"]]:
     """For each draw, the gradient of the labels' log-likelihood in the decoder's outputs."""
-    found: list[list[Tensor]] = [[] for _ in uniform]
+    parts = []
     for start in range(0, cells.shape[0], _CELLS):
-        part = cells[start : start + _CELLS].requires_grad_(True)
-        table = log_probs(subject, part)
-        cumulative = table.detach().exp().cumsum(dim=-1)
-        for draw, numbers in enumerate(uniform):
-            wanted = numbers[start : start + _CELLS, None].to(table) * cumulative[:, -1:]
-            labels: Int[Tensor, "cell one"] = torch.searchsorted(cumulative, wanted, right=True)
-            likelihood = table.gather(1, labels.clamp(max=table.shape[1] - 1)).sum()
-            found[draw] += torch.autograd.grad(likelihood, part, retain_graph=draw + 1 < len(uniform))
-    return [torch.cat(parts) for parts in found]
+        sample = partial(_labels, uniform=[numbers[start : start + _CELLS] for numbers in uniform])
+        parts.append(label_gradients(subject, cells[start : start + _CELLS], sample))
+    return [torch.cat(found) for found in zip(*parts, strict=True)]
+
+
+def _labels(table: Float[Tensor, "cell vocab"], uniform: Sequence[Float[Tensor, "cell"]]) -> list[Int[Tensor, "cell"]]:
+    """The labels at which the cumulative probabilities pass the random numbers."""
+    cumulative = table.cumsum(dim=-1)
+    wanted = [numbers[:, None].to(table) * cumulative[:, -1:] for numbers in uniform]
+    labels = [torch.searchsorted(cumulative, numbers, right=True)[:, 0] for numbers in wanted]
+    return [found.clamp(max=table.shape[1] - 1) for found in labels]
 
 
 def _scored_places(batch: Batch, passages: Sequence[Passage]) -> tuple[Int[Tensor, "cell"], Int[Tensor, "cell"]]:

@@ -24,8 +24,8 @@ from neurodial.attribution.scores import Scores
 from neurodial.circuit.site import Site
 from neurodial.errors import ActivationError, PromptError
 from neurodial.model.gradients import gradient_room, without_gradients
+from neurodial.model.head import raw_logits, soft_cap
 from neurodial.model.hooks import Edit, Handle, installed, on_block_output, on_embedding, on_neurons
-from neurodial.model.parts import raw_logits, soft_cap
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.render import check_context

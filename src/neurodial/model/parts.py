@@ -79,18 +79,6 @@ def query_keys(subject: Subject) -> list[tuple[nn.Module, Float[Tensor, "feature
     return [(_module(subject, layer, path), mask) for layer in range(subject.layers) for path in paths]
 
 
-def raw_logits(subject: Subject, hidden: Float[Tensor, "*rows hidden"]) -> Float[Tensor, "*rows vocab"]:
-    """The logits of final hidden states, before the soft-cap that some families put on them."""
-    head = subject.model.get_output_embeddings()
-    return cast(Tensor, head(hidden))
-
-
-def soft_cap(subject: Subject) -> float | None:
-    """The bound `c` of final logits `c * tanh(logit / c)`, or None."""
-    value = getattr(subject.model.config.get_text_config(), "final_logit_softcapping", None)
-    return None if value is None else float(value)
-
-
 def _module(subject: Subject, layer: int, path: str) -> nn.Module:
     module = get_module(subject.blocks[layer], path)
     if module is None:
