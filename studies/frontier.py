@@ -38,7 +38,7 @@ from neurodial.files import write_atomic
 from neurodial.intervention.base import Intervention
 from neurodial.measurement.divergence import measure_divergence, own_answers
 from neurodial.measurement.generate import generate
-from neurodial.measurement.margin import measure_margins
+from neurodial.measurement.measure_margins import measure_margins
 from neurodial.measurement.options import Decoding
 from neurodial.measurement.single import SingleNeuron, single_neuron
 from neurodial.measurement.twins import TwinMargin

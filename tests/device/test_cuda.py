@@ -21,7 +21,8 @@ from neurodial.evaluation.likelihood import continuation, log_likelihoods
 from neurodial.export.export import export_circuit, verify_export
 from neurodial.measurement.divergence import measure_divergence, own_answers
 from neurodial.measurement.faithfulness import ZeroAblation, faithfulness_curve
-from neurodial.measurement.margin import Classifier, Openers, measure_margins
+from neurodial.measurement.margin import Classifier, Openers
+from neurodial.measurement.measure_margins import measure_margins
 from neurodial.measurement.neuron import firing, written_tokens
 from neurodial.measurement.openers import OpenerSearch
 from neurodial.measurement.single import SingleNeuron

@@ -23,7 +23,8 @@ from neurodial.intervention.scale import Scale
 from neurodial.intervention.steer import steer
 from neurodial.intervention.vector import AddVector, ProjectOut
 from neurodial.measurement.divergence import measure_divergence, own_answers
-from neurodial.measurement.margin import Openers, measure_margins
+from neurodial.measurement.margin import Openers
+from neurodial.measurement.measure_margins import measure_margins
 from neurodial.measurement.options import Decoding
 from neurodial.model.tiny import tiny_subject
 from neurodial.prompts.pairs import Behaviour, Contrast, Example

@@ -24,7 +24,8 @@ from neurodial.evaluation.thinking import markers_of, split_thinking
 from neurodial.intervention.base import Together
 from neurodial.intervention.scale import Scale
 from neurodial.measurement.generate import generate
-from neurodial.measurement.margin import Alternatives, AnswerMargin, Openers, measure_margins
+from neurodial.measurement.margin import Alternatives, AnswerMargin, Openers
+from neurodial.measurement.measure_margins import measure_margins
 from neurodial.measurement.options import Decoding
 from neurodial.model.tiny import tiny_subject
 from neurodial.prompts.pairs import Behaviour, Contrast, Example, PairSet

@@ -15,7 +15,8 @@ from neurodial.errors import GradientError, PromptError
 from neurodial.intervention.scale import Scale
 from neurodial.intervention.steer import steer
 from neurodial.measurement.divergence import measure_divergence
-from neurodial.measurement.margin import AnswerMargin, Classifier, Openers, measure_margins
+from neurodial.measurement.margin import AnswerMargin, Classifier, Openers
+from neurodial.measurement.measure_margins import measure_margins
 from neurodial.model.gradients import backward, multiplier_slopes
 from neurodial.model.head import hidden_states
 from neurodial.model.hooks import on_neurons

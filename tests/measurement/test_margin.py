@@ -11,7 +11,8 @@ from neurodial.errors import MarginError
 from neurodial.intervention.scale import Scale
 from neurodial.intervention.steer import steer
 from neurodial.measurement.generate import Answer
-from neurodial.measurement.margin import Alternatives, AnswerMargin, Classifier, Openers, measure_margins
+from neurodial.measurement.margin import Alternatives, AnswerMargin, Classifier, Openers
+from neurodial.measurement.measure_margins import measure_margins
 from neurodial.measurement.openers import OpenerSearch, alternatives_of, find_openers, likely_apart, openers_of
 from neurodial.model.subject import Subject
 from neurodial.model.tiny import TINY_FAMILIES, tiny_subject, tiny_tokenizer

@@ -14,7 +14,8 @@ from neurodial.intervention.anchor import anchored
 from neurodial.intervention.scale import Scale
 from neurodial.intervention.steer import steer
 from neurodial.measurement.audit import Audit, audit
-from neurodial.measurement.margin import Alternatives, Openers, measure_margins
+from neurodial.measurement.margin import Alternatives, Openers
+from neurodial.measurement.measure_margins import measure_margins
 from neurodial.measurement.openers import OpenerSearch
 from neurodial.measurement.single import SingleNeuron, probability, single_neuron, sweep
 from neurodial.model.tiny import tiny_subject

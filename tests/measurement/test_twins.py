@@ -8,7 +8,7 @@ import neurodial as nd
 from neurodial.attribution.methods import Dose
 from neurodial.errors import MarginError
 from neurodial.measurement.generate import generate
-from neurodial.measurement.margin import measure_margins
+from neurodial.measurement.measure_margins import measure_margins
 from neurodial.measurement.twins import ANSWER_TOKENS, find_twins
 from neurodial.prompts.pairs import Behaviour, Contrast, Example
 from neurodial.prompts.render import render

@@ -15,7 +15,8 @@ from neurodial.errors import BudgetError, MarginError, OptionError, PromptError
 from neurodial.intervention.scale import Scale
 from neurodial.measurement import openers as openers_of_answers
 from neurodial.measurement.divergence import measure_divergence, own_answers
-from neurodial.measurement.margin import Alternatives, Classifier, Openers, measure_margins
+from neurodial.measurement.margin import Alternatives, Classifier, Openers
+from neurodial.measurement.measure_margins import measure_margins
 from neurodial.measurement.options import Decoding
 from neurodial.model.tiny import tiny_subject
 from neurodial.prompts.pairs import Example

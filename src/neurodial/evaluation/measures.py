@@ -23,7 +23,8 @@ from neurodial.evaluation.task import Task, with_answers
 from neurodial.intervention.base import Intervention
 from neurodial.intervention.steer import steer
 from neurodial.measurement.divergence import measure_divergence, own_answers
-from neurodial.measurement.margin import Margin, Openers, measure_margins
+from neurodial.measurement.margin import Margin, Openers
+from neurodial.measurement.measure_margins import measure_margins
 from neurodial.measurement.options import Decoding
 from neurodial.model.head import hidden_states
 from neurodial.model.subject import Subject

@@ -23,7 +23,8 @@ from neurodial.circuit.select import Count
 from neurodial.errors import MarginError, OptionError
 from neurodial.intervention.scale import Scale
 from neurodial.measurement.divergence import measure_divergence, own_answers
-from neurodial.measurement.margin import Alternatives, Margin, Openers, measure_margins
+from neurodial.measurement.margin import Alternatives, Margin, Openers
+from neurodial.measurement.measure_margins import measure_margins
 from neurodial.measurement.openers import OpenerSearch, OpeningMargin, find_margin, refuse_unknown
 from neurodial.measurement.single import probability
 from neurodial.model.subject import Subject

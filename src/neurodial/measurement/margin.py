@@ -10,7 +10,7 @@
 4. `AnswerMargin`: the log-likelihood of an answer that shows the behaviour against one that does not.
 5. `Classifier`: any differentiable function of a prompt's hidden states.
 
-Positive margins mean the behaviour. Margins are measured in nats, in batches, with an intervention per prompt.
+Positive margins mean the behaviour; they are in nats. `measure_margins.py` measures them.
 """
 
 from __future__ import annotations
@@ -23,17 +23,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neurodial.activations.batches import TOKEN_BUDGET
-from neurodial.activations.collect import pad_id
-from neurodial.activations.groups import group_batches
 from neurodial.errors import MarginError
-from neurodial.measurement.slots import Under, one_each, row_slots
-from neurodial.measurement.states import Rows, row_states
 from neurodial.model.head import logits, to_float64
 from neurodial.model.subject import Subject
-from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Example, prompt_text
-from neurodial.prompts.render import Tokens, check_context, render
+from neurodial.prompts.render import Tokens
 
 _LARGEST_LOG_PROB = -1e-15  # log(1 - p) is finite, whatever rounding did to a probability of one
 
@@ -225,99 +219,6 @@ class Classifier(Margin):
         if found.numel() != 1:
             raise MarginError(f"The classifier gave {tuple(found.shape)} numbers for a prompt.", wanted="one")
         return to_float64(found.reshape(()))
-
-
-@torch.no_grad()
-def measure_margins(
-    subject: Subject,
-    margin: Margin,
-    examples: Sequence[Example],
-    *,
-    under: Under = None,
-    system: str | None = None,
-    budget: int = TOKEN_BUDGET,
-    progress: Progress = silent,
-) -> list[float]:
-    """The margin of each prompt, in nats, in the order given.
-
-    Inside a `with steer(...)` block that steering acts too.
-
-    Args:
-        subject: the model.
-        margin: what is measured.
-        examples: the prompts.
-        under: an intervention for all prompts, or one (or None) for each; different ones share a batch.
-        system: a system message before every prompt.
-        budget: tokens of one batch.
-        progress: shown while it runs.
-
-    Raises:
-        ContextLengthError: a prompt with an answer is longer than the context.
-        MarginError: a prompt lacks what the margin reads.
-
-    Example:
-        >>> from neurodial.model.tiny import tiny_subject
-        >>> [value] = measure_margins(tiny_subject(), Openers.of([(40,)]), [Example("Hello")])
-        >>> value < 0
-        True
-    """
-    prompts = render(subject.tokenizer, [example.prompt for example in examples], system=system)
-    groups = [margin.rows(subject, *pair) for pair in zip(prompts, examples, strict=True)]
-    found: dict[int, float] = {}
-    for number, states in _states(subject, prompts, groups, under, budget, progress):
-        found[number] = float(margin.value(subject, groups[number], states, len(prompts[number])))
-    return [found[number] for number in range(len(groups))]
-
-
-@torch.no_grad()
-def opening_probabilities(
-    subject: Subject,
-    openers: Openers,
-    examples: Sequence[Example],
-    *,
-    system: str | None = None,
-    budget: int = TOKEN_BUDGET,
-) -> Float[Tensor, "prompt opener"]:
-    """The probability that the answer to each prompt begins with each of the openers; float64, on the CPU.
-
-    Raises:
-        ContextLengthError: a prompt with an opener is longer than the context.
-
-    Example:
-        >>> from neurodial.model.tiny import tiny_subject
-        >>> opening_probabilities(tiny_subject(), Openers.of([(40,), (41, 42)]), [Example("Hello")]).shape
-        torch.Size([1, 2])
-    """
-    prompts = render(subject.tokenizer, [example.prompt for example in examples], system=system)
-    groups = [openers.rows(subject, *pair) for pair in zip(prompts, examples, strict=True)]
-    found = torch.zeros(len(examples), len(openers.tokens), dtype=torch.float64)
-    for number, states in _states(subject, prompts, groups, None, budget, silent):
-        logged = log_probs_of(subject, groups[number], states, len(prompts[number]), openers.tokens)
-        found[number] = torch.stack(logged).exp().cpu()
-    return found
-
-
-def _states(
-    subject: Subject,
-    prompts: Sequence[Tokens],
-    groups: Sequence[tuple[Tokens, ...]],
-    under: Under,
-    budget: int,
-    progress: Progress,
-) -> Iterator[tuple[int, list[Tensor]]]:
-    """The final hidden states of each prompt's rows, prompt by prompt in the order of the batches."""
-    if not groups:
-        return
-    each = one_each(under, len(groups))
-    check_context([len(row) for group in groups for row in group], subject.context_length)
-    with row_slots(subject, each) as (steering, slots), progress("measuring margins", len(groups)) as advance:
-        for batch in group_batches(groups, pad=pad_id(subject), budget=budget):
-            owners = [batch.groups[owner] for owner in batch.owners]
-            rows = Rows(batch.tokens, [slots[number] for number in owners], [len(prompts[number]) for number in owners])
-            hidden = row_states(subject, steering, rows)
-            for place, number in enumerate(batch.groups):
-                yield number, [hidden[row, : batch.lengths[row]] for row in batch.rows_of(place)]
-            advance(len(batch.groups))
 
 
 def log_probs_of(

@@ -22,7 +22,8 @@ from typing import Literal, get_args
 
 from neurodial.errors import MarginError, OptionError, UnknownNameError, near_names
 from neurodial.measurement.generate import Answer, generate
-from neurodial.measurement.margin import Alternatives, Openers, opening_probabilities
+from neurodial.measurement.margin import Alternatives, Openers
+from neurodial.measurement.measure_margins import opening_probabilities
 from neurodial.measurement.options import Decoding
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent

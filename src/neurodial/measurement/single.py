@@ -20,7 +20,8 @@ from neurodial.attribution.single import Candidate, CandidateSearch, candidates
 from neurodial.errors import OptionError, UnknownNameError, near_names
 from neurodial.intervention.anchor import Anchor, anchored
 from neurodial.intervention.scale import Pin
-from neurodial.measurement.margin import Alternatives, Margin, Openers, measure_margins
+from neurodial.measurement.margin import Alternatives, Margin, Openers
+from neurodial.measurement.measure_margins import measure_margins
 from neurodial.measurement.openers import OpenerSearch, OpeningMargin, find_margin, refuse_unknown
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent

@@ -28,7 +28,8 @@ from neurodial.attribution.methods import Dose
 from neurodial.attribution.scores import Scores
 from neurodial.circuit.circuit import Circuit, Row, Stability
 from neurodial.intervention.scale import Scale
-from neurodial.measurement.margin import Margin, measure_margins
+from neurodial.measurement.margin import Margin
+from neurodial.measurement.measure_margins import measure_margins
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Example, PairSet

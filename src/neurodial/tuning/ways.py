@@ -22,7 +22,7 @@ from neurodial.errors import BudgetError, OptionError
 from neurodial.intervention.scale import Scale
 from neurodial.intervention.steer import steer
 from neurodial.measurement.divergence import measure_divergence
-from neurodial.measurement.margin import measure_margins
+from neurodial.measurement.measure_margins import measure_margins
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress
 from neurodial.tuning.material import Material

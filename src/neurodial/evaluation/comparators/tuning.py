@@ -19,7 +19,8 @@ from typing import Generic, TypeVar
 from neurodial.errors import OptionError
 from neurodial.intervention.base import Intervention
 from neurodial.measurement.divergence import measure_divergence
-from neurodial.measurement.margin import Margin, measure_margins
+from neurodial.measurement.margin import Margin
+from neurodial.measurement.measure_margins import measure_margins
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Example
