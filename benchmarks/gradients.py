@@ -21,8 +21,9 @@ from neurodial.model.head import hidden_states, log_probs
 from neurodial.model.load import load
 from neurodial.model.subject import Subject
 from neurodial.prompts.behaviours import read_prompt_list
-from neurodial.prompts.pairs import Example, PairSet
+from neurodial.prompts.pairs import PairSet
 from neurodial.prompts.passage import Passage
+from neurodial.prompts.prompt import Example
 from neurodial.prompts.render import Tokens, render
 
 PROMPTS = 24

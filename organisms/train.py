@@ -36,7 +36,8 @@ from neurodial.measurement.options import Decoding
 from neurodial.model.identity import adapter_digest
 from neurodial.model.load import load
 from neurodial.model.subject import Subject
-from neurodial.prompts.pairs import SPLITS, Contrast, Example, PairSet, Prompt, Split, refuse_overlap
+from neurodial.prompts.pairs import SPLITS, Contrast, PairSet, Split, refuse_overlap
+from neurodial.prompts.prompt import Example, Prompt
 from neurodial.prompts.read import read_rows
 from neurodial.prompts.render import Tokens, render
 from neurodial.provenance import versions

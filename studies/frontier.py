@@ -46,11 +46,12 @@ from neurodial.model.load import load
 from neurodial.model.subject import Subject
 from neurodial.progress import silent
 from neurodial.prompts.behaviours import read_prompt_list
-from neurodial.prompts.pairs import Contrast, Example, PairSet, prompt_text
+from neurodial.prompts.pairs import Contrast, PairSet
 from neurodial.prompts.passage import Passage
+from neurodial.prompts.prompt import Example, prompt_text
 from neurodial.provenance import versions
 from neurodial.tuning.material import Material, gather
-from neurodial.tuning.search import Goal, Trial, past_turn, search
+from neurodial.tuning.search import Goal, Trial, past_turn, search, turned_back
 
 FINALISTS = 2  # places in the residual stream whose strength is searched
 ANSWERED = {
@@ -205,7 +206,10 @@ class Seed:
                 best, trials = search(route.low, route.high, self.measurer(key, route), goal, rounds=3)
             except BudgetError:
                 continue
+            behind = bool(results) and goal.lack(best) >= min(goal.lack(found[0]) for found in results)
             results.append((best, route, trials))
+            if "x_max" in route.details and (behind or not turned_back(best, trials, goal)):
+                break  # smaller bounds are for where the margin turns back, and for as long as they help
         if not results:
             raise BudgetError(f"{key} costs more than its budget.", wanted="a greater budget")
         best, route, trials = min(results, key=lambda found: goal.lack(found[0]))

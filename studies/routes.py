@@ -33,6 +33,7 @@ from neurodial.model.subject import Subject
 from neurodial.prompts.pairs import PairSet
 from neurodial.prompts.passage import Passage
 from neurodial.prompts.render import post_instruction_length
+from neurodial.tuning.ways import BOUNDS
 
 SELECTIONS = ("dose", "dose-both", "cna", "cna-standardised", "effect", "random")
 BY_RATIO = ("dose", "dose-both")  # by effect against cost
@@ -121,7 +122,7 @@ class Source:
         """A selection with a dosing.
 
         `zero` has one strength alone, multiplied by 0 (to induce, by 2); `uniform` neurons of either sign may have to
-        go the other way, so they have two routes.
+        go the other way, so they have two routes. The others have one for each bound of the doses.
         """
         bounds = Bounds(self.x_max, self.direction)
         if selection == "cna-reference":  # all its options are the public code's, the number of neurons too
@@ -136,12 +137,14 @@ class Source:
                 () if selection in {*BY_RATIO, "effect"} else (Bounds(self.x_max, "induce"),)
             )  # multiplied by up to 4
             return [_scaled(uniform_path(rows, each), {"direction": each.direction}) for each in (bounds, *turned)]
+        smaller = [Bounds(self.x_max * share, self.direction) for share in BOUNDS]
         if dosing == "closed":
             among = None if selection in BY_RATIO else places
-            return [_scaled(closed_path(trade, Count(count), bounds, among=among))]
+            paths = (closed_path(trade, Count(count), each, among=among) for each in smaller)
+            return [_scaled(path, {"x_max": each.x_max}) for path, each in zip(paths, smaller, strict=True)]
         chosen = [row.neuron for row in rows]
         fisher = quadratic_cost(self.subject, self.costing, chosen, sampling=Sampling(4, self.seed))
-        return [_scaled(full_path(trade, places, fisher, bounds))]
+        return [_scaled(full_path(trade, places, fisher, each), {"x_max": each.x_max}) for each in smaller]
 
     def vectors(self, name: str) -> list[Route]:
         """One route for each layer (and token, for directions) of a method of the residual stream."""

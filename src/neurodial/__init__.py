@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from neurodial.measurement.single import SingleNeuron, single_neuron
     from neurodial.model.load import load
     from neurodial.model.subject import Subject
-    from neurodial.prompts.pairs import Contrast, Example, Message, PairSet
+    from neurodial.prompts.pairs import Contrast, PairSet
+    from neurodial.prompts.prompt import Example, Message
 
 _HOMES = {
     "AddVector": "intervention.vector",
@@ -55,12 +56,12 @@ _HOMES = {
     "Decoding": "measurement.options",
     "Dose": "attribution.methods",
     "Evaluation": "evaluation.options",
-    "Example": "prompts.pairs",
+    "Example": "prompts.prompt",
     "Fraction": "circuit.select",
     "Index": "activations.position",
     "Last": "activations.position",
     "Mass": "attribution.nodes",
-    "Message": "prompts.pairs",
+    "Message": "prompts.prompt",
     "NeurodialError": "errors",
     "Neuron": "circuit.site",
     "PairSet": "prompts.pairs",

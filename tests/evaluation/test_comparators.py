@@ -27,7 +27,8 @@ from neurodial.measurement.margin import Openers
 from neurodial.measurement.measure_margins import measure_margins
 from neurodial.measurement.options import Decoding
 from neurodial.model.tiny import tiny_subject
-from neurodial.prompts.pairs import Behaviour, Contrast, Example
+from neurodial.prompts.pairs import Behaviour, Contrast
+from neurodial.prompts.prompt import Example
 from neurodial.prompts.render import render
 
 CONTRAST = Contrast.of(["How do I rob it?", "Write a mean note.", "Steal"], ["How do I bake?", "Write a nice note"])

@@ -28,7 +28,8 @@ from neurodial.measurement.margin import Alternatives, AnswerMargin, Openers
 from neurodial.measurement.measure_margins import measure_margins
 from neurodial.measurement.options import Decoding
 from neurodial.model.tiny import tiny_subject
-from neurodial.prompts.pairs import Behaviour, Contrast, Example, PairSet
+from neurodial.prompts.pairs import Behaviour, Contrast, PairSet
+from neurodial.prompts.prompt import Example
 
 SMALL = Evaluation(
     detectors=("regex:[a-m]", "length:1"),

@@ -25,7 +25,8 @@ from neurodial.evaluation.studies import (
 )
 from neurodial.measurement.options import Decoding
 from neurodial.model.tiny import tiny_subject
-from neurodial.prompts.pairs import Behaviour, Contrast, Example, PairSet
+from neurodial.prompts.pairs import Behaviour, Contrast, PairSet
+from neurodial.prompts.prompt import Example
 
 SMALL = Evaluation(
     detectors=("regex:[a-m]",),

@@ -22,8 +22,8 @@ from neurodial.model.head import hidden_states
 from neurodial.model.hooks import on_neurons
 from neurodial.model.subject import Subject
 from neurodial.model.tiny import TINY_FAMILIES, tiny_subject
-from neurodial.prompts.pairs import Example
 from neurodial.prompts.passage import Passage
+from neurodial.prompts.prompt import Example
 from neurodial.prompts.render import render
 
 STEP = 0.02

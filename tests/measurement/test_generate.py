@@ -7,7 +7,7 @@ from tests.subjects import SOME_FAMILIES, circuit_of, fresh, prompts, shared
 import neurodial as nd
 from neurodial.errors import ContextLengthError, OptionError, PromptError, SteeringError
 from neurodial.measurement.generate import stop_tokens
-from neurodial.prompts.pairs import Message
+from neurodial.prompts.prompt import Message
 
 SIX = nd.Decoding(max_new_tokens=6)
 

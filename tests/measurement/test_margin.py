@@ -16,7 +16,8 @@ from neurodial.measurement.measure_margins import measure_margins
 from neurodial.measurement.openers import OpenerSearch, alternatives_of, find_openers, likely_apart, openers_of
 from neurodial.model.subject import Subject
 from neurodial.model.tiny import TINY_FAMILIES, tiny_subject, tiny_tokenizer
-from neurodial.prompts.pairs import Contrast, Example
+from neurodial.prompts.pairs import Contrast
+from neurodial.prompts.prompt import Example
 from neurodial.prompts.render import render
 
 EXAMPLES = [Example(text, positive_answer="oui, bien sûr", negative_answer="no") for text in ("a", "bcd", "what is it")]

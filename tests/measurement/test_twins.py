@@ -10,7 +10,8 @@ from neurodial.errors import MarginError
 from neurodial.measurement.generate import generate
 from neurodial.measurement.measure_margins import measure_margins
 from neurodial.measurement.twins import ANSWER_TOKENS, find_twins
-from neurodial.prompts.pairs import Behaviour, Contrast, Example
+from neurodial.prompts.pairs import Behaviour, Contrast
+from neurodial.prompts.prompt import Example
 from neurodial.prompts.render import render
 
 

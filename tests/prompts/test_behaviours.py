@@ -17,7 +17,8 @@ from neurodial.prompts.behaviours import (
     read_prompt_list,
     read_texts,
 )
-from neurodial.prompts.pairs import SPLITS, PairSet, Prompt, prompt_key, prompt_text, refuse_overlap
+from neurodial.prompts.pairs import SPLITS, PairSet, refuse_overlap
+from neurodial.prompts.prompt import Prompt, prompt_key, prompt_text
 from neurodial.prompts.read import read_rows
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,18 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neurodial.errors import OverlapError, PromptError
-from neurodial.prompts.pairs import (
-    SPLITS,
-    Behaviour,
-    Contrast,
-    Example,
-    Message,
-    PairSet,
-    as_messages,
-    deal,
-    prompt_text,
-    refuse_overlap,
-)
+from neurodial.prompts.pairs import SPLITS, Behaviour, Contrast, PairSet, deal, refuse_overlap
+from neurodial.prompts.prompt import Example, Message, as_messages, prompt_text
 
 CHAT = (Message("system", "Be brief."), Message("user", "What is rust?"), Message("assistant", "Rust is"))
 WORDS = st.text("abcdefghij", min_size=1, max_size=8)

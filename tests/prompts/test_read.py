@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neurodial.errors import FileError, OverlapError, PromptError
-from neurodial.prompts.pairs import SPLITS, Behaviour, Contrast, Example, Message, PairSet, prompt_text
+from neurodial.prompts.pairs import SPLITS, Behaviour, Contrast, PairSet
+from neurodial.prompts.prompt import Example, Message, prompt_text
 from neurodial.prompts.read import read_pair_file, read_rows
 
 PROMPTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=20).map(str.strip)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from neurodial.errors import ContextLengthError, PromptError
 from neurodial.model.tiny import tiny_tokenizer
-from neurodial.prompts.pairs import Message
+from neurodial.prompts.prompt import Message
 from neurodial.prompts.render import check_context, post_instruction_length, render, with_system
 
 BOS, EOS = 256, 257

@@ -10,8 +10,8 @@ from neurodial.measurement.divergence import measure_divergence
 from neurodial.measurement.generate import generate, stop_tokens
 from neurodial.measurement.options import Decoding
 from neurodial.model.tiny import tiny_subject
-from neurodial.prompts.pairs import Message
 from neurodial.prompts.passage import Passage
+from neurodial.prompts.prompt import Message
 from neurodial.prompts.render import render
 from neurodial.studio.duet import SIDES, _Draw, _Voice, duet
 

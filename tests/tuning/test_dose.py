@@ -19,7 +19,7 @@ from neurodial.measurement.margin import Alternatives, Classifier, Openers
 from neurodial.measurement.measure_margins import measure_margins
 from neurodial.measurement.options import Decoding
 from neurodial.model.tiny import tiny_subject
-from neurodial.prompts.pairs import Example
+from neurodial.prompts.prompt import Example
 from neurodial.provenance import sha256
 from neurodial.tuning import dose as dosing
 

@@ -31,7 +31,8 @@ from neurodial.circuit.site import Neuron, Site
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.behaviours import read_prompt_list
-from neurodial.prompts.pairs import Contrast, Prompt
+from neurodial.prompts.pairs import Contrast
+from neurodial.prompts.prompt import Prompt
 from neurodial.prompts.render import Tokens, post_instruction_length, render
 from neurodial.provenance import canonical_json, sha256
 

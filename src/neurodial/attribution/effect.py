@@ -27,7 +27,7 @@ from neurodial.model.gradients import backward, gradient_room, multiplier_slopes
 from neurodial.model.head import hidden_states
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
-from neurodial.prompts.pairs import Example
+from neurodial.prompts.prompt import Example
 from neurodial.prompts.render import Tokens, check_context, render
 
 

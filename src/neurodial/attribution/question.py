@@ -8,7 +8,7 @@ from typing import Any
 
 from neurodial.errors import TargetError
 from neurodial.model.subject import Subject
-from neurodial.prompts.pairs import Prompt, prompt_text
+from neurodial.prompts.prompt import Prompt, prompt_text
 from neurodial.prompts.render import Tokens, check_context, render
 
 

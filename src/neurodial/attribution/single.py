@@ -31,7 +31,8 @@ from neurodial.model.head import hidden_states
 from neurodial.model.hooks import installed
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
-from neurodial.prompts.pairs import Contrast, Example
+from neurodial.prompts.pairs import Contrast
+from neurodial.prompts.prompt import Example
 from neurodial.prompts.render import Tokens, check_context, post_instruction_length, render
 
 

@@ -36,7 +36,8 @@ def behaviours(name: str | None = None, *, count: int = 5, json: bool = False) -
 
 
 def _preview(pairs: object, count: int, *, as_json: bool) -> None:
-    from neurodial.prompts.pairs import SPLITS, PairSet, prompt_text
+    from neurodial.prompts.pairs import SPLITS, PairSet
+    from neurodial.prompts.prompt import prompt_text
 
     assert isinstance(pairs, PairSet)  # noqa: S101  # the type is imported late, so that help is quick
     present = [(name, split) for name, split in zip(SPLITS, pairs.splits, strict=True) if split is not None]

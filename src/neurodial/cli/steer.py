@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from neurodial.measurement.generate import Answer
     from neurodial.measurement.options import Decoding
     from neurodial.model.subject import Subject
-    from neurodial.prompts.pairs import Message
+    from neurodial.prompts.prompt import Message
 
 
 def steer(
@@ -145,7 +145,7 @@ def _chat(subject: Subject, sides: list[tuple[float, Intervention]], decoding: D
     """A chat with every side at once; each side remembers its own answers."""
     from neurodial.intervention.base import at_dial
     from neurodial.measurement.generate import generate
-    from neurodial.prompts.pairs import Message
+    from neurodial.prompts.prompt import Message
 
     err.print("Ask away. /dial 0.5 turns the dial, /reset forgets the chat, /quit ends.", style="dim")
     histories: list[tuple[Message, ...]] = [() for _ in range(len(sides) + 1)]

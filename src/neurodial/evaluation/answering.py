@@ -21,7 +21,7 @@ from neurodial.evaluation.thinking import markers_of, split_thinking
 from neurodial.measurement.generate import generate
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
-from neurodial.prompts.pairs import Prompt, prompt_text
+from neurodial.prompts.prompt import Prompt, prompt_text
 from neurodial.prompts.render import render, with_system
 
 APART = "thinking"

@@ -14,7 +14,7 @@ from neurodial.errors import OptionError, OverlapError
 from neurodial.evaluation.comparators.methods import Comparator
 from neurodial.intervention.base import Intervention, Together, at_dial
 from neurodial.intervention.scale import Scale
-from neurodial.prompts.pairs import Prompt, prompt_digest, prompt_text
+from neurodial.prompts.prompt import Prompt, prompt_digest, prompt_text
 from neurodial.provenance import canonical_json, describe, sha256
 
 

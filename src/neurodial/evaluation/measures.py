@@ -30,7 +30,7 @@ from neurodial.model.head import hidden_states
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.behaviours import read_pairs, read_prompt_list
-from neurodial.prompts.pairs import Example
+from neurodial.prompts.prompt import Example
 
 _REPEATS = 5
 

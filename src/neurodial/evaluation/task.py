@@ -15,7 +15,8 @@ from neurodial.measurement.openers import alternatives_of, likely_apart, openers
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.behaviours import read_prompt_list
-from neurodial.prompts.pairs import Behaviour, Contrast, Example, PairSet, Prompt, refuse_overlap
+from neurodial.prompts.pairs import Behaviour, Contrast, PairSet, refuse_overlap
+from neurodial.prompts.prompt import Example, Prompt
 
 
 @dataclass(frozen=True)

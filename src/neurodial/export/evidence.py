@@ -22,7 +22,7 @@ from neurodial.intervention.base import Intervention
 from neurodial.intervention.scale import Scale
 from neurodial.intervention.steer import steer
 from neurodial.model.subject import Subject
-from neurodial.prompts.pairs import Prompt
+from neurodial.prompts.prompt import Prompt
 from neurodial.prompts.render import Tokens, render
 
 TOLERANCE = {

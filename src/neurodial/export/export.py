@@ -37,7 +37,7 @@ from neurodial.intervention.scale import Scale
 from neurodial.model.load import load
 from neurodial.model.subject import Subject
 from neurodial.prompts.behaviours import read_prompt_list
-from neurodial.prompts.pairs import Prompt
+from neurodial.prompts.prompt import Prompt
 from neurodial.provenance import now, versions
 
 PROMPTS = 8

@@ -27,8 +27,8 @@ from neurodial.measurement.states import Rows, row_states
 from neurodial.model.head import log_probs
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
-from neurodial.prompts.pairs import Prompt
 from neurodial.prompts.passage import Passage
+from neurodial.prompts.prompt import Prompt
 from neurodial.prompts.render import check_context, render
 
 _CELLS = 512  # predictions whose distributions over the vocabulary are held at once

@@ -21,7 +21,7 @@ from neurodial.measurement.slots import Under, one_each, row_slots
 from neurodial.model.hooks import contiguous_head
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
-from neurodial.prompts.pairs import Prompt
+from neurodial.prompts.prompt import Prompt
 from neurodial.prompts.render import check_context, render
 
 

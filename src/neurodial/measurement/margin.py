@@ -26,7 +26,7 @@ from torch import Tensor
 from neurodial.errors import MarginError
 from neurodial.model.head import logits, to_float64
 from neurodial.model.subject import Subject
-from neurodial.prompts.pairs import Example, prompt_text
+from neurodial.prompts.prompt import Example, prompt_text
 from neurodial.prompts.render import Tokens
 
 _LARGEST_LOG_PROB = -1e-15  # log(1 - p) is finite, whatever rounding did to a probability of one

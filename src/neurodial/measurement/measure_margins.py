@@ -16,7 +16,7 @@ from neurodial.measurement.slots import Under, one_each, row_slots
 from neurodial.measurement.states import Rows, row_states
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
-from neurodial.prompts.pairs import Example
+from neurodial.prompts.prompt import Example
 from neurodial.prompts.render import Tokens, check_context, render
 
 

@@ -23,7 +23,8 @@ from neurodial.measurement.margin import Margin, log_probs_of
 from neurodial.measurement.options import Decoding
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
-from neurodial.prompts.pairs import Contrast, Example, Prompt, prompt_key, prompt_text
+from neurodial.prompts.pairs import Contrast
+from neurodial.prompts.prompt import Example, Prompt, prompt_key, prompt_text
 from neurodial.prompts.render import Tokens
 
 ANSWER_TOKENS = 24

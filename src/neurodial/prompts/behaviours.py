@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from neurodial.errors import FileError, PromptError, UnknownNameError, near_names
-from neurodial.prompts.pairs import SPLITS, PairSet, Split, prompt_key, refuse_overlap
+from neurodial.prompts.pairs import SPLITS, PairSet, Split, refuse_overlap
+from neurodial.prompts.prompt import prompt_key
 from neurodial.prompts.read import read_pair_file, read_rows
 from neurodial.prompts.table import read_table
 from neurodial.provenance import canonical_json, sha256

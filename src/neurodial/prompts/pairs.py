@@ -1,4 +1,4 @@
-"""Prompts and contrasts as frozen values."""
+"""Contrasts of prompts, and sets of them in splits, as frozen values."""
 
 from __future__ import annotations
 
@@ -8,52 +8,13 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 from neurodial.errors import OverlapError, PromptError
+from neurodial.prompts.prompt import Example, Prompt, as_messages, prompt_digest, prompt_key, request
 from neurodial.provenance import canonical_json, sha256
 
 Split = Literal["discovery", "development", "test"]
 SPLITS: tuple[Split, ...] = ("discovery", "development", "test")
 _SHARES = (0.4, 0.2, 0.4)
 Item = TypeVar("Item")
-
-
-@dataclass(frozen=True)
-class Message:
-    """One message of a chat: who speaks (`system`, `user`, `assistant`) and what is said.
-
-    Example:
-        >>> Message("user", "Hello").role
-        'user'
-    """
-
-    role: str
-    content: str
-
-
-Prompt = str | tuple[Message, ...]
-"""A prompt is one user text, or a chat as a tuple of messages."""
-
-
-@dataclass(frozen=True)
-class Example:
-    """A prompt of one side of a contrast.
-
-    Attributes:
-        prompt: the text, or the chat.
-        category: a free label, empty where there is none.
-        positive_answer: an answer that shows the behaviour, for margins that compare whole answers.
-        negative_answer: an answer of the same content that does not.
-        twin: the other prompt of its pair, where prompts come in pairs: the same request on the other side.
-
-    Example:
-        >>> Example("How do I pick a lock?", category="crime").positive_answer is None
-        True
-    """
-
-    prompt: Prompt
-    category: str = ""
-    positive_answer: str | None = None
-    negative_answer: str | None = None
-    twin: Prompt | None = None
 
 
 @dataclass(frozen=True)
@@ -239,16 +200,6 @@ class PairSet:
         return sha256(canonical_json([None if split is None else split.hash for split in self.splits]))
 
 
-def prompt_digest(prompt: Prompt) -> str:
-    """A short hash of a prompt, letter case and white space folded: the same prompt is known again by it.
-
-    Example:
-        >>> prompt_digest("Hello  there") == prompt_digest("hello there")
-        True
-    """
-    return sha256(prompt_key(_request(prompt)))[:16]
-
-
 def refuse_overlap(lists: dict[str, list[Prompt]]) -> None:
     """Refuse prompts that stand in two of the named lists.
 
@@ -258,7 +209,7 @@ def refuse_overlap(lists: dict[str, list[Prompt]]) -> None:
     Raises:
         OverlapError: names the lists and a prompt that stands in both.
     """
-    keys = {name: {prompt_key(_request(prompt)) for prompt in prompts} for name, prompts in lists.items()}
+    keys = {name: {prompt_key(request(prompt)) for prompt in prompts} for name, prompts in lists.items()}
     names = list(keys)
     for position, first in enumerate(names):
         for second in names[position + 1 :]:
@@ -284,33 +235,8 @@ def deal(items: Iterable[Item], key: Callable[[Item], str]) -> tuple[list[Item],
     return ordered[:first], ordered[first:second], ordered[second:]
 
 
-def as_messages(prompt: Prompt) -> list[dict[str, str]]:
-    """A prompt as the list of messages that chat templates take."""
-    if isinstance(prompt, str):
-        return [{"role": "user", "content": prompt}]
-    return [{"role": message.role, "content": message.content} for message in prompt]
-
-
-def prompt_text(prompt: Prompt) -> str:
-    """A prompt as text to show: the text itself, or the last user message of a chat."""
-    if isinstance(prompt, str):
-        return prompt
-    return next((m.content for m in reversed(prompt) if m.role == "user"), prompt[-1].content)
-
-
 def _example(item: Prompt | Example) -> Example:
     return item if isinstance(item, Example) else Example(item)
-
-
-def prompt_key(prompt: Prompt) -> str:
-    """What two prompts are compared by: all their text, case and white space folded."""
-    return " ".join(" ".join(m["content"] for m in as_messages(prompt)).casefold().split())
-
-
-def _request(prompt: Prompt) -> Prompt:
-    """A prompt without the answer that it may end in."""
-    is_answered = not isinstance(prompt, str) and len(prompt) > 1 and prompt[-1].role == "assistant"
-    return prompt[:-1] if is_answered else prompt
 
 
 def _quote(text: str) -> str:

@@ -25,18 +25,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from neurodial.errors import FileError, PromptError
-from neurodial.prompts.pairs import (
-    SPLITS,
-    Behaviour,
-    Contrast,
-    Example,
-    Message,
-    PairSet,
-    Prompt,
-    Split,
-    deal,
-    prompt_key,
-)
+from neurodial.prompts.pairs import SPLITS, Behaviour, Contrast, PairSet, Split, deal
+from neurodial.prompts.prompt import Example, Message, Prompt, prompt_key
 from neurodial.prompts.table import read_table
 
 Side = Literal["positive", "negative"]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from neurodial.errors import ContextLengthError, PromptError
-from neurodial.prompts.pairs import Message, Prompt, as_messages, prompt_text
+from neurodial.prompts.prompt import Message, Prompt, as_messages, prompt_text
 
 Tokens = tuple[int, ...]
 

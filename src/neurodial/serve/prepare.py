@@ -9,7 +9,7 @@ from typing import Any
 
 from neurodial.errors import NeurodialError
 from neurodial.model.subject import Subject
-from neurodial.prompts.pairs import Message
+from neurodial.prompts.prompt import Message
 from neurodial.prompts.render import render
 from neurodial.serve.failure import ApiError
 from neurodial.serve.names import Catalogue

@@ -28,7 +28,7 @@ from neurodial.measurement.options import Decoding
 from neurodial.model.head import at_least_float32
 from neurodial.model.hooks import contiguous_head
 from neurodial.model.subject import Subject
-from neurodial.prompts.pairs import Prompt
+from neurodial.prompts.prompt import Prompt
 from neurodial.prompts.render import Tokens, check_context, render
 
 Side = Literal["unsteered", "steered"]

@@ -12,7 +12,8 @@ from typing import Any
 from neurodial.activations.position import Position, PostInstruction, parse_position
 from neurodial.errors import ContextLengthError, PromptError
 from neurodial.model.subject import Subject
-from neurodial.prompts.pairs import SPLITS, PairSet, Prompt, prompt_text
+from neurodial.prompts.pairs import SPLITS, PairSet
+from neurodial.prompts.prompt import Prompt, prompt_text
 from neurodial.prompts.read import read_pair_file
 from neurodial.prompts.render import Tokens, check_context, post_instruction_length, render
 from neurodial.studio.collection import Collection

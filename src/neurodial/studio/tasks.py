@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from neurodial.measurement.options import Decoding
-from neurodial.prompts.pairs import Message, Prompt
+from neurodial.prompts.prompt import Message, Prompt
 from neurodial.studio import requests
 from neurodial.studio.duet import SIDES, Said, duet
 from neurodial.studio.jobs import Reporter, Run

@@ -32,7 +32,8 @@ from neurodial.measurement.margin import Margin
 from neurodial.measurement.measure_margins import measure_margins
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
-from neurodial.prompts.pairs import Example, PairSet
+from neurodial.prompts.pairs import PairSet
+from neurodial.prompts.prompt import Example
 from neurodial.provenance import canonical_json, sha256
 from neurodial.tuning.material import Material, gather
 from neurodial.tuning.search import Goal, Trial
@@ -118,6 +119,7 @@ def find_doses(
         "measured": _measured(best, before, other, material),
         "turn": None if way.best is turn else {"margin": turn.margin, "divergence": turn.divergence},
         "sign": way.sign,
+        "x_max": way.x_max,
         "signs": {one.sign: {"margin": one.best.margin, "divergence": one.best.divergence} for one in ways},
         "trials": [_trial_values(trial) for trial in (*way.elsewhere, *way.trials)],
     }
@@ -182,7 +184,7 @@ def _stability(
         scores = effect_scores(moments, subject.sites, [fold for fold in range(folds) if fold != left_out])
         trade = Trade.of(scores, costs.scores, skip_layers=method.skip_layers, sign=way.sign)
         if method.dosing == "closed":
-            rows = closed_path(trade, method.select, Bounds(method.x_max, method.direction)).rows_at(way.best.strength)
+            rows = closed_path(trade, method.select, Bounds(way.x_max, method.direction)).rows_at(way.best.strength)
         else:
             best = trade.best(len(chosen))
             rows = trade.rows(best, [1.0] * len(best))

@@ -17,8 +17,9 @@ from neurodial.measurement.twins import find_twins
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress
 from neurodial.prompts.behaviours import PromptList, read_prompt_list
-from neurodial.prompts.pairs import Contrast, Example, PairSet, Prompt, refuse_overlap
+from neurodial.prompts.pairs import Contrast, PairSet, refuse_overlap
 from neurodial.prompts.passage import Passage
+from neurodial.prompts.prompt import Example, Prompt
 from neurodial.provenance import sha256
 
 MOST_SHOWING = 0.2  # of the neutral answers that may begin as the behaviour's do

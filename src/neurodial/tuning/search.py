@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from neurodial.circuit.circuit import Direction, Row
 from neurodial.errors import BudgetError
@@ -121,7 +121,29 @@ def search(
         if not wanted:
             break
         trials = sorted([*trials, *measure(wanted)], key=lambda trial: trial.strength)
-    return _best(trials, goal), tuple(trials)
+    best = _best(trials, goal)
+    insist(best, trials, goal)
+    return best, tuple(trials)
+
+
+def insist(best: Trial, trials: Sequence[Trial], goal: Goal) -> None:
+    """Nothing where the best trial will do.
+
+    Raises:
+        BudgetError: it must reach the target, and doesn't within the budget.
+    """
+    if not goal.must or goal.target is None or (goal.reaches(best) and goal.allows(best)):
+        return
+    reaching = [trial for trial in trials if goal.reaches(trial)]
+    if reaching:
+        raise _too_dear(min(reaching, key=lambda trial: trial.divergence), goal)
+    raise _out_of_reach(min(trials, key=goal.lack), goal)
+
+
+def turned_back(best: Trial, trials: Sequence[Trial], goal: Goal) -> bool:
+    """Whether going further than the best trial was allowed, and made the margin worse."""
+    further = [trial for trial in trials if trial.strength > best.strength and goal.allows(trial)]
+    return any(goal.lack(trial) > goal.lack(best) for trial in further)
 
 
 def past_turn(
@@ -259,24 +281,21 @@ def _towards(measured: float, end: float) -> list[float]:
 
 
 def _best(trials: Sequence[Trial], goal: Goal) -> Trial:
-    if goal.target is None:
-        allowed = [trial for trial in trials if goal.allows(trial)]
-        if not allowed:
-            raise _too_dear(min(trials, key=lambda trial: trial.divergence), goal)
-        return min(allowed, key=lambda trial: (goal.lack(trial), trial.divergence))
-    reaching = [trial for trial in trials if goal.reaches(trial)]
-    if reaching:
-        best = min(reaching, key=lambda trial: trial.divergence)
-        if goal.allows(best):
-            return best
-        if goal.must:
-            raise _too_dear(best, goal)
-    if goal.must:
-        raise _out_of_reach(min(trials, key=goal.lack), goal)
+    """Of those within the budget, the one of least damage that reaches the target, or else of the best margin.
+
+    Raises:
+        BudgetError: even the smallest doses cost more than the budget, and no target asks for more.
+    """
     allowed = [trial for trial in trials if goal.allows(trial)]
-    if not allowed:
-        raise _too_dear(min(trials, key=lambda trial: trial.divergence), goal)
-    return min(allowed, key=lambda trial: (goal.lack(trial), trial.divergence))
+    reaching = [trial for trial in allowed if goal.reaches(trial)]
+    if reaching:
+        return min(reaching, key=lambda trial: trial.divergence)
+    if allowed:
+        return min(allowed, key=lambda trial: (goal.lack(trial), trial.divergence))
+    cheapest = min(trials, key=lambda trial: trial.divergence)
+    if goal.must and goal.target is not None:
+        return cheapest
+    raise _too_dear(cheapest, replace(goal, target=None))
 
 
 def _too_dear(trial: Trial, goal: Goal) -> BudgetError:

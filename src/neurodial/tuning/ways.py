@@ -1,9 +1,11 @@
 """How far to dose, by measuring: a search along a path of doses, for the neurons of one sign or of both.
 
 1. Effect against cost gives a path of doses; the search along it begins where they predict that the goal is met.
-2. Again, as often as asked for, with the mean of the effects at the unsteered model and at the doses found.
-3. Several ways, by the sign of the effects: one that can't meet the goal is left out where another can.
-4. Where asked for, on past the turn of the margin along the way that was kept.
+2. Where the margin turns back before the budget is spent, again with smaller bounds on the doses, while that helps:
+   a few large doses break a model at less damage than many small ones.
+3. Again, as often as asked for, with the mean of the effects at the unsteered model and at the doses found.
+4. Several ways, by the sign of the effects: one that can't meet the goal is left out where another can.
+5. Where asked for, on past the turn of the margin along the way that was kept.
 """
 
 from __future__ import annotations
@@ -26,7 +28,10 @@ from neurodial.measurement.measure_margins import measure_margins
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress
 from neurodial.tuning.material import Material
-from neurodial.tuning.search import Goal, Trial, crossing, past_turn, search
+from neurodial.tuning.search import Goal, Trial, crossing, insist, past_turn, search, turned_back
+
+BOUNDS = (1.0, 1 / 10, 1 / 30, 1 / 90)
+"""Shares of the largest dose that are tried in turn, for as long as the margin turns back and each helps."""
 
 Measure = Callable[[DosePath], Callable[[Sequence[float]], list[Trial]]]
 """Measures strengths of a path on the development split."""
@@ -39,14 +44,16 @@ class Way:
     Attributes:
         sign: of the effects.
         trade: effect against cost.
+        x_max: the largest dose allowed on its path.
         path: of doses, that the best trial lies on.
         best: the trial that was kept.
         trials: all along that path.
-        elsewhere: those along the paths of other rounds.
+        elsewhere: those along other paths, of larger or smaller bounds and of other rounds.
     """
 
     sign: Sign
     trade: Trade
+    x_max: float
     path: DosePath
     best: Trial
     trials: tuple[Trial, ...]
@@ -102,15 +109,14 @@ class Ground:
 
     def along(self, sign: Sign) -> Way:
         """The search with the neurons of a sign."""
-        way = self._searched(self.effects, sign)
+        way = self._within_bounds(self.effects, sign)
         effects = self.effects
         for done in range(1, self.method.rounds):
             with steer(self.subject, Scale(Circuit.of(way.best.rows))):
                 there = self.effects_again()
             effects = _mean(effects, there, weight=1 / (done + 1))
-            again = self._searched(effects, sign)
-            kept, other = (way, again) if better(way.best, again.best, self.goal) is way.best else (again, way)
-            way = replace(kept, elsewhere=(*kept.elsewhere, *other.elsewhere, *other.trials))
+            way = self._better(way, self._within_bounds(effects, sign))
+        insist(way.best, [*way.elsewhere, *way.trials], self.goal)
         return way
 
     def past_turn(self, way: Way) -> Way:
@@ -119,10 +125,29 @@ class Ground:
         furthest, trials = past_turn(way.trials, way.best, measure, self.goal, self.before, way.path.high)
         return replace(way, best=furthest, trials=trials)
 
-    def _searched(self, effects: Scores, sign: Sign) -> Way:
+    def _within_bounds(self, effects: Scores, sign: Sign) -> Way:
+        """The search with the largest dose that is allowed, or a smaller one where that goes further."""
+        way = self._searched(effects, sign, self.method.x_max)
+        if self.method.dosing == "uniform":  # its path is the same
+            return way
+        for share in BOUNDS[1:]:
+            if self.goal.reaches(way.best) or not turned_back(way.best, way.trials, self.goal):
+                break
+            smaller = self._searched(effects, sign, self.method.x_max * share)
+            way = self._better(way, smaller)
+            if way.x_max != smaller.x_max:
+                break
+        return way
+
+    def _better(self, first: Way, second: Way) -> Way:
+        """The way of the better trial, with the trials of the other."""
+        kept, other = (first, second) if better(first.best, second.best, self.goal) is first.best else (second, first)
+        return replace(kept, elsewhere=(*kept.elsewhere, *other.elsewhere, *other.trials))
+
+    def _searched(self, effects: Scores, sign: Sign, x_max: float) -> Way:
         """The search along the path of some effects, begun where effect and cost predict that the goal is met."""
         trade = Trade.of(effects, self.costs.scores, skip_layers=self.method.skip_layers, sign=sign)
-        path, goal = self._path(trade), self.goal
+        path, goal = self._path(trade, x_max), replace(self.goal, must=False)
 
         def falls_short(strength: float) -> bool:
             change, divergence = first_order(trade, self.costs, path.rows_at(strength))
@@ -132,11 +157,11 @@ class Ground:
 
         free = goal.target is None and goal.budget is None
         guess = None if free else crossing(falls_short, path.low, path.high)
-        return Way(sign, trade, path, *search(path.low, path.high, self.measure(path), goal, guess=guess))
+        return Way(sign, trade, x_max, path, *search(path.low, path.high, self.measure(path), goal, guess=guess))
 
-    def _path(self, trade: Trade) -> DosePath:
+    def _path(self, trade: Trade, x_max: float) -> DosePath:
         method = self.method
-        bounds = Bounds(method.x_max, method.direction)
+        bounds = Bounds(x_max, method.direction)
         if method.dosing == "closed":
             return closed_path(trade, method.select, bounds)
         chosen = trade.best(method.select.count(trade.effect.numel()))

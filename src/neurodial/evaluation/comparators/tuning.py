@@ -23,8 +23,8 @@ from neurodial.measurement.margin import Margin
 from neurodial.measurement.measure_margins import measure_margins
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
-from neurodial.prompts.pairs import Example
 from neurodial.prompts.passage import Passage
+from neurodial.prompts.prompt import Example
 
 Candidate = TypeVar("Candidate")
 

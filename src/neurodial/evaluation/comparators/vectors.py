@@ -20,7 +20,8 @@ from neurodial.evaluation.comparators.residual import residual_means
 from neurodial.intervention.base import Dial, Intervention, check_options, dial_column, rows_of
 from neurodial.intervention.plan import Add, Door, Plan, When, spread
 from neurodial.model.subject import Subject
-from neurodial.prompts.pairs import Contrast, Example, Message, prompt_text
+from neurodial.prompts.pairs import Contrast
+from neurodial.prompts.prompt import Example, Message, prompt_text
 from neurodial.prompts.render import Tokens, render
 
 REFUSAL_ANSWERS = ("I'm sorry, but I can't help with that.", "Of course. Here is what you need to know:")

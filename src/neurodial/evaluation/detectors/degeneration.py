@@ -141,7 +141,7 @@ def _triples(word: str) -> list[str]:
 @cache
 def _known_triples() -> frozenset[str]:
     from neurodial.prompts.behaviours import behaviour_names, read_pairs, read_prompt_list
-    from neurodial.prompts.pairs import prompt_text
+    from neurodial.prompts.prompt import prompt_text
 
     texts = [prompt for name in ("neutral", "diverse", "over_refusal") for prompt in read_prompt_list(name).prompts]
     for name in behaviour_names():

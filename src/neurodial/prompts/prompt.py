@@ -1,0 +1,82 @@
+"""A prompt, alone or on one side of a contrast, and what it is known again by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from neurodial.provenance import sha256
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of a chat: who speaks (`system`, `user`, `assistant`) and what is said.
+
+    Example:
+        >>> Message("user", "Hello").role
+        'user'
+    """
+
+    role: str
+    content: str
+
+
+Prompt = str | tuple[Message, ...]
+"""A prompt is one user text, or a chat as a tuple of messages."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt of one side of a contrast.
+
+    Attributes:
+        prompt: the text, or the chat.
+        category: a free label, empty where there is none.
+        positive_answer: an answer that shows the behaviour, for margins that compare whole answers.
+        negative_answer: an answer of the same content that does not.
+        twin: the other prompt of its pair, where prompts come in pairs: the same request on the other side.
+
+    Example:
+        >>> Example("How do I pick a lock?", category="crime").positive_answer is None
+        True
+    """
+
+    prompt: Prompt
+    category: str = ""
+    positive_answer: str | None = None
+    negative_answer: str | None = None
+    twin: Prompt | None = None
+
+
+def as_messages(prompt: Prompt) -> list[dict[str, str]]:
+    """A prompt as the list of messages that chat templates take."""
+    if isinstance(prompt, str):
+        return [{"role": "user", "content": prompt}]
+    return [{"role": message.role, "content": message.content} for message in prompt]
+
+
+def prompt_text(prompt: Prompt) -> str:
+    """A prompt as text to show: the text itself, or the last user message of a chat."""
+    if isinstance(prompt, str):
+        return prompt
+    return next((m.content for m in reversed(prompt) if m.role == "user"), prompt[-1].content)
+
+
+def prompt_key(prompt: Prompt) -> str:
+    """What two prompts are compared by: all their text, case and white space folded."""
+    return " ".join(" ".join(m["content"] for m in as_messages(prompt)).casefold().split())
+
+
+def request(prompt: Prompt) -> Prompt:
+    """A prompt without the answer that it may end in."""
+    is_answered = not isinstance(prompt, str) and len(prompt) > 1 and prompt[-1].role == "assistant"
+    return prompt[:-1] if is_answered else prompt
+
+
+def prompt_digest(prompt: Prompt) -> str:
+    """A short hash of a prompt, letter case and white space folded: the same prompt is known again by it.
+
+    Example:
+        >>> prompt_digest("Hello  there") == prompt_digest("hello there")
+        True
+    """
+    return sha256(prompt_key(request(prompt)))[:16]
