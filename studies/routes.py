@@ -24,7 +24,7 @@ from neurodial.attribution.methods import CNA, Sign
 from neurodial.attribution.select import strongest
 from neurodial.circuit.circuit import Circuit, Direction
 from neurodial.circuit.select import Count
-from neurodial.evaluation.comparators.vectors import last_token_vectors
+from neurodial.evaluation.comparators.vectors import direction_vectors, last_token_vectors
 from neurodial.intervention.base import Intervention
 from neurodial.intervention.scale import Scale
 from neurodial.intervention.vector import AddVector, ProjectOut
@@ -32,7 +32,6 @@ from neurodial.measurement.margin import Margin
 from neurodial.model.subject import Subject
 from neurodial.prompts.pairs import PairSet
 from neurodial.prompts.passage import Passage
-from neurodial.prompts.render import post_instruction_length
 from neurodial.tuning.ways import BOUNDS
 
 SELECTIONS = ("dose", "dose-both", "cna", "cna-standardised", "effect", "random")
@@ -153,16 +152,7 @@ class Source:
             vectors = last_token_vectors(self.subject, discovery)[0]
             away = -1.0 if self.direction == "remove" else 1.0
             return [_added(away * vectors[layer], layer) for layer in range(self.subject.layers)]
-        width = post_instruction_length(self.subject.tokenizer) if self.subject.tokenizer.chat_template else 1
-        offsets = tuple(-1 - step for step in range(min(5, width)))
-        found = last_token_vectors(self.subject, discovery, offsets)
-        last = max(1, round(0.8 * self.subject.layers))  # as the source does: later blocks hold the next words
-        return [
-            _projected(found[number, layer], layer, offset)
-            for layer in range(last)
-            for number, offset in enumerate(offsets)
-            if float(found[number, layer].norm())
-        ]
+        return [_projected(vector, *place) for place, vector in direction_vectors(self.subject, discovery).items()]
 
 
 def _scaled(path: DosePath, details: dict[str, Any] | None = None) -> Route:

@@ -22,6 +22,7 @@ from neurodial.model.tiny import tiny_subject
 from neurodial.prompts.prompt import Example
 from neurodial.provenance import sha256
 from neurodial.tuning import dose as dosing
+from neurodial.tuning import ways
 
 LOGIT = Classifier(lambda hidden: hidden[-1, 3] * 2 - hidden[-1, 5])
 PAIRS = nd.PairSet.of(
@@ -195,6 +196,47 @@ def test_every_option_changes_the_result(find, change):
         assert {row.neuron.layer for row in changed} == {0}
     if change.get("dosing") == "uniform":
         assert len({row.dose for row in changed}) == 1
+
+
+@pytest.fixture(scope="module")
+def turning(find):
+    """A margin that is least somewhat below where it stands, and rises again beyond."""
+    here = find().origin.report["measured"]["margin_before"]
+    return Classifier(lambda hidden: (hidden[-1, 3] * 2 - hidden[-1, 5] - (here - 0.4)) ** 2)
+
+
+def test_where_the_margin_turns_back_smaller_doses_are_tried(find, turning, monkeypatch):
+    found = find(turning, budget=5.0)
+    report = found.origin.report
+    assert 0.01 < report["x_max"] < 3
+    assert max(row.dose for row in found) <= report["x_max"]
+    assert any(trial["largest_dose"] > report["x_max"] for trial in report["trials"])
+    with monkeypatch.context() as patch:
+        patch.setattr(ways, "BOUNDS", (1.0,))
+        large = find(turning, budget=5.0, afresh=True)
+    assert large.origin.report["x_max"] == 3.0
+    assert report["measured"]["margin"] < large.origin.report["measured"]["margin"]
+    find(turning, budget=5.0, afresh=True)
+
+
+def test_a_target_that_large_doses_overshoot_is_reached_with_small_ones(find, turning, monkeypatch):
+    reached = find(turning, budget=5.0).origin.report["measured"]["margin"]
+    target = 1.1 * reached
+    report = find(turning, budget=None, margin_target=target, afresh=True).origin.report
+    assert report["measured"]["margin"] <= target
+    assert report["x_max"] < 3
+    monkeypatch.setattr(ways, "BOUNDS", (1.0,))
+    with pytest.raises(BudgetError, match="comes to"):
+        find(turning, budget=None, margin_target=target, afresh=True)
+
+
+def test_where_it_does_not_turn_back_and_for_one_dose_alone_they_are_not(find, turning):
+    report = find(budget=0.02).origin.report
+    assert report["x_max"] == 3.0
+    assert len(report["trials"]) <= 10
+    alone = find(turning, budget=5.0, dosing="uniform").origin.report
+    assert alone["x_max"] == 3.0
+    assert len(alone["trials"]) <= 12
 
 
 @pytest.mark.parametrize("sign", ["positive", "tuned"])

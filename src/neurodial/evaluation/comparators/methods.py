@@ -18,8 +18,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from torch import Tensor
-
 from neurodial.circuit.circuit import Circuit
 from neurodial.circuit.controls import random_control
 from neurodial.errors import OptionError, UnknownNameError, near_names
@@ -28,6 +26,7 @@ from neurodial.evaluation.comparators.vectors import (
     REFUSAL_ANSWERS,
     AddEverywhere,
     answer_vectors,
+    direction_vectors,
     last_token_vectors,
     mlp_vectors,
 )
@@ -38,7 +37,6 @@ from neurodial.intervention.vector import AddVector, ProjectOut, Where
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Behaviour, Contrast
-from neurodial.prompts.render import post_instruction_length
 
 COMPARATORS: dict[str, str] = {
     "caa": "Contrastive activation addition (arXiv 2312.06681), last-token reading, at the layer and strength that "
@@ -194,32 +192,20 @@ def _caa(name: str, comparison: Comparison, known: Known | None, progress: Progr
 
 
 def _direction(name: str, comparison: Comparison, known: Known | None, progress: Progress) -> Comparator:
-    offsets = _offsets(comparison.subject)
-    vectors: Tensor = last_token_vectors(comparison.subject, comparison.contrast, offsets)
+    vectors = direction_vectors(comparison.subject, comparison.contrast)
     where: Where = "blocks" if name == "direction-blocks" else "writes"
 
     def build(candidate: tuple[int, int]) -> Intervention:
-        layer, offset = candidate
-        return ProjectOut(vectors[offsets.index(offset), layer], where=where, when=comparison.when)
+        return ProjectOut(vectors[candidate], where=where, when=comparison.when)
 
     if known is None:
-        # The last blocks' directions hold the next words, not the behaviour: the source leaves out the last fifth too.
-        last = max(1, round(0.8 * comparison.subject.layers))
-        lengths = vectors.norm(dim=-1).tolist()
-        layers = [layer for layer in comparison.allowed_layers() if layer < last]
-        coarse = [(layer, offset) for layer in layers for n, offset in enumerate(offsets) if lengths[n][layer]]
+        layers = comparison.allowed_layers()
+        coarse = [place for place in vectors if place[0] in layers]
         choice = choose(comparison.tuned(), coarse, lambda c: [c], build, progress=progress)
         layer, offset = choice.best.settings
         known = {"layer": layer, "position": offset, "where": where, **_tuned(choice)}
     layer, offset = known["layer"], known["position"]
     return Comparator(name, f"{name} (block {layer}, token {offset})", build((layer, offset)), details=dict(known))
-
-
-def _offsets(subject: Subject) -> tuple[int, ...]:
-    """The tokens that the template puts after the instruction, from the end; the last one without a template."""
-    if subject.tokenizer.chat_template is None:
-        return (-1,)
-    return tuple(-1 - step for step in range(min(5, post_instruction_length(subject.tokenizer))))
 
 
 def _random(name: str, comparison: Comparison) -> list[Comparator]:

@@ -22,7 +22,7 @@ from neurodial.intervention.plan import Add, Door, Plan, When, spread
 from neurodial.model.subject import Subject
 from neurodial.prompts.pairs import Contrast
 from neurodial.prompts.prompt import Example, Message, prompt_text
-from neurodial.prompts.render import Tokens, render
+from neurodial.prompts.render import Tokens, post_instruction_length, render
 
 REFUSAL_ANSWERS = ("I'm sorry, but I can't help with that.", "Of course. Here is what you need to know:")
 """The two answers of a refusal question, where the prompts bring none of their own."""
@@ -43,6 +43,28 @@ def last_token_vectors(
         for side in (contrast.positive, contrast.negative)
     )
     return positive - negative
+
+
+def direction_vectors(subject: Subject, contrast: Contrast) -> dict[tuple[int, int], Float[Tensor, "hidden"]]:
+    """The candidates of directional ablation: differences of means by block and token, the token from the prompt's end.
+
+    The tokens are those that the template puts after the instruction (at most five; the last one without a template).
+    The last fifth of the blocks is left out, as the source does: its directions hold the next words, not the behaviour.
+
+    Example:
+        >>> from neurodial.model.tiny import tiny_subject
+        >>> sorted(direction_vectors(tiny_subject(chat=False), Contrast.of(["a", "b"], ["c"])))
+        [(0, -1), (1, -1)]
+    """
+    width = 1 if subject.tokenizer.chat_template is None else post_instruction_length(subject.tokenizer)
+    offsets = [-1 - step for step in range(min(5, width))]
+    vectors = last_token_vectors(subject, contrast, offsets)
+    return {
+        (layer, offset): vectors[number, layer]
+        for layer in range(max(1, round(0.8 * subject.layers)))
+        for number, offset in enumerate(offsets)
+        if float(vectors[number, layer].norm())
+    }
 
 
 def answer_vectors(
