@@ -38,6 +38,7 @@ from neurodial.files import write_atomic
 from neurodial.intervention.base import Intervention
 from neurodial.measurement.divergence import measure_divergence, own_answers
 from neurodial.measurement.generate import generate
+from neurodial.measurement.margin import Margin
 from neurodial.measurement.measure_margins import measure_margins
 from neurodial.measurement.options import Decoding
 from neurodial.measurement.single import SingleNeuron, single_neuron
@@ -51,7 +52,8 @@ from neurodial.prompts.passage import Passage
 from neurodial.prompts.prompt import Example, prompt_text
 from neurodial.provenance import versions
 from neurodial.tuning.material import Material, gather
-from neurodial.tuning.search import Goal, Trial, past_turn, search, turned_back
+from neurodial.tuning.search import Goal, Trial, search
+from neurodial.tuning.ways import means_under
 
 FINALISTS = 2  # places in the residual stream whose strength is searched
 ANSWERED = {
@@ -97,7 +99,6 @@ class Common:
             neutral=arguments.neutral_prompts,
             direction=arguments.direction,
             margin=arguments.margin,
-            past_turn=arguments.past_turn,
         )
         self.places: dict[str, dict[str, Any]] = {}
 
@@ -124,13 +125,18 @@ class Common:
         return contrast.positive if self.options.direction == "remove" else contrast.negative
 
     def goal(self, budget: float | None) -> Goal:
-        """As far as a budget allows, in the direction asked for."""
-        return Goal(budget, None, self.options.direction)
+        """As far as a budget allows, in the direction asked for; answers aimed for must become no less likely."""
+        return Goal(budget, None, self.options.direction, least_aim=self.least_aim)
 
     @cached_property
-    def unsteered(self) -> float:
-        """The mean margin on the development prompts."""
-        return fmean(measure_margins(self.served, self.material.margin, self.development))
+    def least_aim(self) -> float | None:
+        """How likely the answers aimed for are in the unsteered model."""
+        return None if self.aim is None else fmean(measure_margins(self.served, self.aim, self.development))
+
+    @cached_property
+    def aim(self) -> Margin | None:
+        """The likelihood of the answers aimed for, where the margin knows any."""
+        return self.material.margin.aim(self.options.direction)
 
     @cached_property
     def test(self) -> tuple[tuple[Passage, ...], list[Example]]:
@@ -144,12 +150,13 @@ class Common:
         """Strengths of a route, measured on the development split."""
         built = [route.build(strength) for strength in strengths]
         divergences = measure_divergence(self.served, self.material.damage, built)
-        under = [one for one in built for _ in self.development]
-        margins = measure_margins(self.served, self.material.margin, [*self.development] * len(built), under=under)
-        size = len(self.development)
+        margins = means_under(self.served, self.material.margin, self.development, built)
+        aims = [0.0] * len(built)
+        if self.aim is not None:
+            aims = means_under(self.served, self.aim, self.development, built)
         return [
-            Trial(strength, (), divergence.mean, divergence.standard_error, fmean(margins[n * size : (n + 1) * size]))
-            for n, (strength, divergence) in enumerate(zip(strengths, divergences, strict=True))
+            Trial(strength, (), divergence.mean, divergence.standard_error, margin, aim)
+            for strength, divergence, margin, aim in zip(strengths, divergences, margins, aims, strict=True)
         ]
 
 
@@ -181,11 +188,9 @@ class Seed:
         margins: list[float] = []
         development = self.common.development[: self.common.arguments.coarse]
         for start in range(0, len(routes), TOGETHER):
-            under = [one.build(1.0) for one in routes[start : start + TOGETHER] for _ in development]
-            examples = [*development] * (len(under) // len(development))
-            margins += measure_margins(self.common.served, self.source.margin, examples, under=under)
-        size = len(development)
-        lacks = [self.common.goal(None).lack_at(fmean(margins[n * size : (n + 1) * size])) for n in range(len(routes))]
+            built = [one.build(1.0) for one in routes[start : start + TOGETHER]]
+            margins += means_under(self.common.served, self.source.margin, development, built)
+        lacks = [self.common.goal(None).lack_at(margin) for margin in margins]
         return [routes[n] for n in sorted(range(len(routes)), key=lacks.__getitem__)[:FINALISTS]]
 
     def find(self, key: Key) -> tuple[Intervention, dict[str, Any]]:
@@ -203,24 +208,18 @@ class Seed:
         goal = self.common.goal(key.budget or None)
         for route in self.cached(key):
             try:
-                best, trials = search(route.low, route.high, self.measurer(key, route), goal, rounds=3)
+                best, _ = search(route.low, route.high, self.measurer(key, route), goal, rounds=3)
             except BudgetError:
                 continue
-            behind = bool(results) and goal.lack(best) >= min(goal.lack(found[0]) for found in results)
-            results.append((best, route, trials))
-            if "x_max" in route.details and (behind or not turned_back(best, trials, goal)):
-                break  # smaller bounds are for where the margin turns back, and for as long as they help
+            results.append((best, route))
         if not results:
             raise BudgetError(f"{key} costs more than its budget.", wanted="a greater budget")
-        best, route, trials = min(results, key=lambda found: goal.lack(found[0]))
+        best, route = min(results, key=lambda pair: goal.lack(pair[0]))
         if key.method in VECTORS and key.budget == self.common.arguments.generate:
             self.common.places.setdefault(key.method, route.details)
-        details = {**values(best), **route.details}
-        if self.common.options.past_turn:
-            measure = self.measurer(key, route)
-            furthest, _ = past_turn(trials, best, measure, goal, self.common.unsteered, route.high)
-            details |= {"turn": values(best), **values(furthest)}
-            best = furthest
+        details = {"strength": best.strength, "margin": best.margin, "divergence": best.divergence, **route.details}
+        if goal.least_aim is not None:
+            details["aim"] = best.aim
         return route.build(best.strength), {"development": details}
 
     def cached(self, key: Key) -> list[Route]:
@@ -266,11 +265,6 @@ class Seed:
         shown = wilson(counts["shown"], len(verdicts))
         labels = [verdict.label for verdict in verdicts]
         return {"shown": asdict(shown), "labels": labels, "answers": [answer.text for answer in answers]}
-
-
-def values(trial: Trial) -> dict[str, float]:
-    """What was measured at a strength."""
-    return {"strength": trial.strength, "margin": trial.margin, "divergence": trial.divergence}
 
 
 def is_answered(key: Key, arguments: argparse.Namespace) -> bool:
@@ -408,7 +402,6 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--adapter", default=None)
     parser.add_argument("--direction", choices=("remove", "induce"), default="remove")
     parser.add_argument("--margin", choices=get_args(MarginKind), default="behaviour", help="what is pushed")
-    parser.add_argument("--past-turn", action="store_true", help="on past where the margin turns back")
     parser.add_argument("--dtype", default="bfloat16", help="what is measured in; everything is found in float32")
     parser.add_argument("--count", type=int, default=46, help="neurons of the main rows")
     parser.add_argument("--counts", nargs="*", type=int, default=[1, 10, 461], help="further numbers of neurons")

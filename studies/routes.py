@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 from typing import Any
 
 import torch
@@ -19,7 +20,6 @@ import torch
 from neurodial.attribution.cna import attribute
 from neurodial.attribution.cost import Cost, Sampling, quadratic_cost
 from neurodial.attribution.dose import Bounds, DosePath, Trade, closed_path, full_path, uniform_path
-from neurodial.attribution.effect import effect, effect_scores
 from neurodial.attribution.methods import CNA, Sign
 from neurodial.attribution.select import strongest
 from neurodial.circuit.circuit import Circuit, Direction
@@ -32,7 +32,7 @@ from neurodial.measurement.margin import Margin
 from neurodial.model.subject import Subject
 from neurodial.prompts.pairs import PairSet
 from neurodial.prompts.passage import Passage
-from neurodial.tuning.ways import BOUNDS
+from neurodial.tuning.effects import Push, effects_by_fold
 
 SELECTIONS = ("dose", "dose-both", "cna", "cna-standardised", "effect", "random")
 BY_RATIO = ("dose", "dose-both")  # by effect against cost
@@ -83,18 +83,25 @@ class Source:
     seed: int
     direction: Direction = "remove"
 
-    def trade(self, selection: str) -> Trade:
+    def trade(self, selection: str, push: Push = "margin") -> Trade:
         """Effect against cost: all selections but `dose-both` dose only what holds the behaviour up."""
-        return self._trades["both" if selection == "dose-both" else "positive"]
+        return self._trades["both" if selection == "dose-both" else "positive", push]
+
+    @property
+    def pushes(self) -> list[Push]:
+        """What doses can be pushed along."""
+        return [push for sign, push in self._trades if sign == "both"]
 
     @cached_property
-    def _trades(self) -> dict[Sign, Trade]:
+    def _trades(self) -> dict[tuple[Sign, Push], Trade]:
         discovery = self.pairs.discovery
         about = discovery.positive if self.direction == "remove" else discovery.negative
-        moments = effect(self.subject, self.margin, about)
-        effects = effect_scores(moments, self.subject.sites)
+        effects = effects_by_fold(self.subject, self.margin, about, self.direction)([0])
         signs: tuple[Sign, ...] = ("positive", "both")
-        return {sign: Trade.of(effects, self.costs.scores, sign=sign) for sign in signs}
+        return {
+            (sign, push): Trade.of(effects.along(push), self.costs.scores, sign=sign)
+            for sign, push in product(signs, effects.pushes)
+        }
 
     @cached_property
     def contrastive(self) -> dict[str, torch.Tensor]:
@@ -107,43 +114,47 @@ class Source:
             found[name] = kept
         return found
 
-    def places(self, selection: str, count: int) -> list[int]:
+    def places(self, selection: str, count: int, push: Push = "margin") -> list[int]:
         """Places of the neurons that a selection takes, best first."""
         if selection == "random":
             return random.Random(self.seed).sample(range(self.subject.neurons), count)
-        trade = self.trade(selection)
+        trade = self.trade(selection, push)
         if selection in BY_RATIO:
             return trade.best(count)
         values = trade.effect if selection == "effect" else self.contrastive[selection]
         return [int(place) for place in strongest(values, count).tolist()]
 
     def neurons(self, selection: str, dosing: str, count: int) -> list[Route]:
-        """A selection with a dosing.
+        """A selection with a dosing: by effect, one for each push; else one.
 
-        `zero` has one strength alone, multiplied by 0 (to induce, by 2); `uniform` neurons of either sign may have to
-        go the other way, so they have two routes. The others have one for each bound of the doses.
+        `zero` has one strength alone, multiplied by 0 (to induce, by 2). Neurons that are not chosen by their effect
+        may have to go the other way with one dose for all, so they have two routes.
         """
+        pushes: Sequence[Push] = ("margin",)
+        if selection in {*BY_RATIO, "effect"} and dosing in {"uniform", "closed"}:
+            pushes = self.pushes
+        return [route for push in pushes for route in self._dosed(selection, dosing, count, push)]
+
+    def _dosed(self, selection: str, dosing: str, count: int, push: Push) -> list[Route]:
         bounds = Bounds(self.x_max, self.direction)
         if selection == "cna-reference":  # all its options are the public code's, the number of neurons too
             rows = list(attribute(self.subject, self.pairs.discovery, CNA.reference()).rows)
         else:
-            places, trade = self.places(selection, count), self.trade(selection)
+            places, trade = self.places(selection, count, push), self.trade(selection, push)
             rows = list(trade.rows(places, [1.0] * len(places)))
+        details = {"push": push} if selection in {*BY_RATIO, "effect"} else {}
         if dosing == "zero":
             return [_scaled(DosePath(1.0, 1.0, uniform_path(rows, bounds).rows_at))]
         if dosing == "uniform":
-            turned = (
-                () if selection in {*BY_RATIO, "effect"} else (Bounds(self.x_max, "induce"),)
-            )  # multiplied by up to 4
-            return [_scaled(uniform_path(rows, each), {"direction": each.direction}) for each in (bounds, *turned)]
-        smaller = [Bounds(self.x_max * share, self.direction) for share in BOUNDS]
+            turned = () if details else (Bounds(self.x_max, "induce"),)  # multiplied by up to 4
+            ways = (bounds, *turned)
+            return [_scaled(uniform_path(rows, each), {"direction": each.direction, **details}) for each in ways]
         if dosing == "closed":
             among = None if selection in BY_RATIO else places
-            paths = (closed_path(trade, Count(count), each, among=among) for each in smaller)
-            return [_scaled(path, {"x_max": each.x_max}) for path, each in zip(paths, smaller, strict=True)]
+            return [_scaled(closed_path(trade, Count(count), bounds, among=among), details)]
         chosen = [row.neuron for row in rows]
         fisher = quadratic_cost(self.subject, self.costing, chosen, sampling=Sampling(4, self.seed))
-        return [_scaled(full_path(trade, places, fisher, each), {"x_max": each.x_max}) for each in smaller]
+        return [_scaled(full_path(trade, places, fisher, bounds))]
 
     def vectors(self, name: str) -> list[Route]:
         """One route for each layer (and token, for directions) of a method of the residual stream."""

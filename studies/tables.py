@@ -80,8 +80,7 @@ class Rows:
         return list(best.values())
 
     def _lack(self, row: dict[str, Any]) -> float:
-        found = row["development"]
-        margin = float(found.get("turn", found)["margin"])
+        margin = float(row["development"]["margin"])
         return -margin if self.induces else margin
 
     def name(self, way: tuple[str, str]) -> str:

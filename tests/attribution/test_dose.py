@@ -94,7 +94,7 @@ def test_neurons_that_hold_the_behaviour_down_take_part_where_they_may():
 def test_what_both_signs_are_predicted_to_do_is_the_sum_of_what_each_does():
     found = Trade.of(EFFECT, COST, sign="both")
     rows = found.rows([1, 0], [0.1, 0.2])
-    assert predicted_change(found, rows, {row.neuron: row.neuron.index for row in rows}) == pytest.approx(-0.5 - 0.4)
+    assert predicted_change(EFFECT, rows) == pytest.approx(-0.5 - 0.4)
 
 
 def test_joint_doses_of_both_signs_know_who_undoes_whose_damage():

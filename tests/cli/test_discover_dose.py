@@ -67,16 +67,6 @@ def test_fewer_passages_and_another_margin_reach_the_method(files):
     assert saved["report"]["measured"]["tokens"] <= 2 * 49  # an answer of 48 tokens and its end
 
 
-def test_past_the_turn_is_said(files, capsys, monkeypatch):
-    run(files, budget=0.02, folds=0, past_turn=True)
-    report = json.loads((files / "found.circuit.json").read_text())
-    assert report["method"]["past_turn"] is True
-    capsys.readouterr()
-    words = "the margin was best at -1.25 for 0.0123 nats, and turned back"
-    assert words in report_lines(report["report"] | {"turn": {"margin": -1.25, "divergence": 0.01234}})
-    assert not any("turned back" in line for line in report_lines(report["report"] | {"turn": None}))
-
-
 def test_no_limit_is_said_with_inf(files, capsys):
     run(files, budget=float("inf"), direction="induce", folds=0)
     assert "dial 1 means induce" in capsys.readouterr().out

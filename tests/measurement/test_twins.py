@@ -29,26 +29,44 @@ def by_hand(subject, prompt, answer):
     return sum(picked) / len(picked)
 
 
-@pytest.mark.parametrize("direction", ["remove", "induce"])
-def test_it_is_the_mean_log_likelihood_of_the_twins_answer(direction):
+@pytest.fixture(scope="module")
+def said():
+    """The model's answer to each prompt, by its text."""
+    prompts = [example.prompt for side in paired() for example in side]
+    answers = generate(shared(), prompts, decoding=nd.Decoding(max_new_tokens=ANSWER_TOKENS))
+    return {answer.prompt: answer.tokens for answer in answers}
+
+
+def test_it_is_how_much_likelier_the_answer_with_the_behaviour_is(said):
     subject = shared()
     positive, negative = paired()
-    margin = find_twins(subject, [Contrast.of(positive, negative)], direction)
-    wanted = negative if direction == "remove" else positive
-    answers = generate(subject, [e.prompt for e in wanted], decoding=nd.Decoding(max_new_tokens=ANSWER_TOKENS))
-    sign = -1 if direction == "remove" else 1
+    margin = find_twins(subject, [Contrast.of(positive, negative)])
     for side in (positive, negative):
-        found = measure_margins(subject, margin, side)
-        for example, answer, value in zip(side, answers, found, strict=True):
-            assert value == pytest.approx(sign * by_hand(subject, example.prompt, answer.tokens), abs=1e-5)
+        for number, value in enumerate(measure_margins(subject, margin, side)):
+            shown, lacking = (
+                by_hand(subject, side[number].prompt, said[one[number].prompt]) for one in (positive, negative)
+            )
+            assert value == pytest.approx(shown - lacking, abs=1e-5)
 
 
-def test_the_side_that_lacks_the_behaviour_says_its_own_answer_best():
+@pytest.mark.parametrize("direction", ["remove", "induce"])
+def test_what_is_aimed_for_is_the_answer_without_it_or_to_induce_with_it(said, direction):
+    subject = shared()
+    positive, negative = paired()
+    aim = find_twins(subject, [Contrast.of(positive, negative)]).aim(direction)
+    wanted = negative if direction == "remove" else positive
+    for side in (positive, negative):
+        for number, value in enumerate(measure_margins(subject, aim, side)):
+            expected = by_hand(subject, side[number].prompt, said[wanted[number].prompt])
+            assert value == pytest.approx(expected, abs=1e-5)
+
+
+def test_either_side_says_its_own_answer_best():
     subject = shared()
     positive, negative = paired()
     margin = find_twins(subject, [Contrast.of(positive, negative)])
     shown, lacking = (measure_margins(subject, margin, side) for side in (positive, negative))
-    assert sum(lacking) < sum(shown)
+    assert sum(lacking) < 0 < sum(shown)
 
 
 def test_an_empty_answer_is_the_end_token():
@@ -61,19 +79,20 @@ def test_an_empty_answer_is_the_end_token():
         subject.model.lm_head.bias.zero_()
         subject.model.lm_head.bias[257] = 9.0
     margin = find_twins(subject, [Contrast.of(*paired(2))])
-    assert set(margin.answers.values()) == {(257,)}
+    assert set(margin.answers.values()) == {((257,), (257,))}
 
 
 def test_a_model_without_end_tokens_has_no_empty_answers(monkeypatch):
     monkeypatch.setattr("neurodial.measurement.twins.stop_tokens", lambda _subject: frozenset())
-    assert all(find_twins(shared(), [Contrast.of(*paired(2))]).answers.values())
+    answers = find_twins(shared(), [Contrast.of(*paired(2))]).answers
+    assert all(answer for pair in answers.values() for answer in pair)
 
 
 def test_more_prompts_can_be_added():
     subject = shared()
     first, second = paired(2), paired(4)
     margin = find_twins(subject, [Contrast.of(*first)])
-    with pytest.raises(MarginError, match="'say 2!' has no answer of the model's own"):
+    with pytest.raises(MarginError, match="'say 2!' has no answers of the model's own"):
         measure_margins(subject, margin, second[0])
     longer = margin.extended(subject, [Contrast.of(*(side[2:] for side in second))])
     assert margin.answers.items() <= longer.answers.items()
@@ -85,6 +104,7 @@ def test_more_prompts_can_be_added():
     [
         (Contrast.of(["a"], ["b"]), "'a' has no twin"),
         (Contrast.of([Example("a", twin="c")], ["b"]), "twin of the prompt 'a' stands in another split"),
+        (Contrast.of([Example("a", twin="b")], ["b"]), "'b' has no twin"),
     ],
 )
 def test_prompts_that_are_not_paired_are_refused_before_any_work(contrast, said, monkeypatch):
@@ -117,7 +137,22 @@ def test_discovery_goes_towards_the_twins_answers(tmp_path):
     assert report["margin"] == "TwinMargin"
     assert report["measured"]["margin"] < report["measured"]["margin_before"]
     margin = find_twins(subject, [pairs.development])
-    again = measure_margins(subject, margin, pairs.development.positive, under=nd.Scale(circuit))
-    assert sum(again) / len(again) == pytest.approx(report["measured"]["margin"], abs=1e-5)
-    induced = nd.discover(subject, pairs, method=Dose(margin="twin", direction="induce", **options))
-    assert induced.origin.report["measured"]["margin"] > induced.origin.report["measured"]["margin_before"]
+    under = nd.Scale(circuit)
+    for found, name in ((margin, "margin"), (margin.aim("remove"), "aim")):
+        before, after = (
+            measure_margins(subject, found, pairs.development.positive, under=each) for each in (None, under)
+        )
+        assert sum(before) / len(before) == pytest.approx(report["measured"][f"{name}_before"], abs=1e-5)
+        assert sum(after) / len(after) == pytest.approx(report["measured"][name], abs=1e-5)
+    assert report["measured"]["aim"] >= report["measured"]["aim_before"]
+    assert report["push"] == min(report["pushes"], key=lambda push: report["pushes"][push]["margin"])
+    # To induce it on the other side of the swapped pairs is the same thing.
+    swapped = nd.PairSet(Behaviour("soft"), tuple(part.swapped() for part in pairs.splits if part is not None))
+    both = nd.discover(subject, pairs, method=Dose(margin="twin", sign="both", **options))
+    induced = nd.discover(subject, swapped, method=Dose(margin="twin", sign="both", direction="induce", **options))
+    doses = {row.neuron: row.dose for row in induced.rows}
+    assert doses == pytest.approx({row.neuron: row.dose for row in both.rows}, rel=1e-4)
+    there, here = (circuit.origin.report["measured"] for circuit in (induced, both))
+    assert there["margin"] == pytest.approx(-here["margin"], abs=1e-4)
+    assert there["aim"] == pytest.approx(here["aim"], abs=1e-4)
+    assert there["margin"] > there["margin_before"]

@@ -128,23 +128,11 @@ def test_the_margin_can_be_the_models_own_answers(study, place, removed):
     first, second = (found[key("none", "-", 0, 0.0, 0)]["test"]["margins"] for found in (rows, removed))
     assert first != second
     assert fmean(rows[key("dose", "closed", 6, 0.05, 0)]["test"]["margins"]) < fmean(first)
-
-
-def test_past_the_turn_every_method_goes_further_along_its_own_way(study, place):
-    budget = ("--budgets", "2", "--generate", "2")
-    options = ("--margin", "twin", "--seeds", "0", "--counts", *budget)
-    turned, past = study("turned", *options), study("past", *options, "--past-turn")
-    compared = [(past[key]["development"], row["development"]) for key, row in turned.items() if "development" in row]
-    assert len(compared) >= 6
-    for beyond, at_turn in compared:
-        assert beyond["turn"] == pytest.approx({name: at_turn[name] for name in beyond["turn"]}, rel=1e-3)
-        assert at_turn["strength"] <= beyond["strength"] * 1.001
-        assert beyond["divergence"] <= 2
-    assert sum(beyond["strength"] > 1.2 * at_turn["strength"] for beyond, at_turn in compared) >= 2
-    rows = study.tables.Rows(place / "past")
-    [tuned] = rows.of(study.tables.TUNED, budget=2.0, count=6)
-    both = [past[study.frontier.Key(method, "closed", 6, 2.0, 0)]["development"] for method in ("dose", "dose-both")]
-    assert tuned["development"]["turn"]["margin"] == min(one["turn"]["margin"] for one in both)
+    searched = [row["development"] for row in rows.values() if "development" in row]
+    assert all("aim" in row["development"] for one, row in rows.items() if one.budget and "development" in row)
+    assert {row["push"] for row in searched if "push" in row} <= {"margin", "margin and aim", "aim"}
+    assert len([row for row in searched if "push" in row]) >= 4
+    assert all("aim" not in row["development"] for row in removed.values() if "development" in row)
 
 
 def test_the_tables_hold_the_rows(study, place, removed):

@@ -170,13 +170,13 @@ def test_options_of_a_discovery_reach_the_method(client, workshop):
 
 
 def test_options_of_doses_reach_the_method():
-    options = {"budget": 0.02, "direction": "induce", "x_max": 2.0, "margin": "twin", "past_turn": True, "sign": "both"}
+    options = {"budget": 0.02, "direction": "induce", "x_max": 2.0, "margin": "twin", "sign": "both"}
     asked = Discovery.model_validate({"prompts": {"set": "formality"}, "method": "dose", "fraction": 0.01, **options})
     chosen = chosen_method(asked)
     assert {name: getattr(chosen, name) for name in options} == options
     assert chosen.select.value == 0.01
     plain = chosen_method(Discovery.model_validate({"prompts": {"set": "formality"}, "method": "dose"}))
-    assert (plain.margin, plain.past_turn, plain.sign) == ("behaviour", False, "tuned")
+    assert (plain.margin, plain.sign) == ("behaviour", "tuned")
 
 
 def test_check_shows_prompts_as_the_model_sees_them(client):

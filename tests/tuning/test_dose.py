@@ -21,8 +21,7 @@ from neurodial.measurement.options import Decoding
 from neurodial.model.tiny import tiny_subject
 from neurodial.prompts.prompt import Example
 from neurodial.provenance import sha256
-from neurodial.tuning import dose as dosing
-from neurodial.tuning import ways
+from neurodial.tuning import effects
 
 LOGIT = Classifier(lambda hidden: hidden[-1, 3] * 2 - hidden[-1, 5])
 PAIRS = nd.PairSet.of(
@@ -113,7 +112,7 @@ def test_where_no_neuron_holds_it_up_those_that_hold_it_down_are_taken(find, mon
     def all_negative(*arguments):
         return Scores({site: -values.abs() for site, values in effect_scores(*arguments).items()})
 
-    monkeypatch.setattr(dosing, "effect_scores", all_negative)
+    monkeypatch.setattr(effects, "effect_scores", all_negative)
     with pytest.raises(OptionError, match="No neuron holds the behaviour up"):
         find(sign="positive", budget=0.05, afresh=True)
     found = find(sign="tuned", budget=0.05, afresh=True)
@@ -196,76 +195,6 @@ def test_every_option_changes_the_result(find, change):
         assert {row.neuron.layer for row in changed} == {0}
     if change.get("dosing") == "uniform":
         assert len({row.dose for row in changed}) == 1
-
-
-@pytest.fixture(scope="module")
-def turning(find):
-    """A margin that is least somewhat below where it stands, and rises again beyond."""
-    here = find().origin.report["measured"]["margin_before"]
-    return Classifier(lambda hidden: (hidden[-1, 3] * 2 - hidden[-1, 5] - (here - 0.4)) ** 2)
-
-
-def test_where_the_margin_turns_back_smaller_doses_are_tried(find, turning, monkeypatch):
-    found = find(turning, budget=5.0)
-    report = found.origin.report
-    assert 0.01 < report["x_max"] < 3
-    assert max(row.dose for row in found) <= report["x_max"]
-    assert any(trial["largest_dose"] > report["x_max"] for trial in report["trials"])
-    with monkeypatch.context() as patch:
-        patch.setattr(ways, "BOUNDS", (1.0,))
-        large = find(turning, budget=5.0, afresh=True)
-    assert large.origin.report["x_max"] == 3.0
-    assert report["measured"]["margin"] < large.origin.report["measured"]["margin"]
-    find(turning, budget=5.0, afresh=True)
-
-
-def test_a_target_that_large_doses_overshoot_is_reached_with_small_ones(find, turning, monkeypatch):
-    reached = find(turning, budget=5.0).origin.report["measured"]["margin"]
-    target = 1.1 * reached
-    report = find(turning, budget=None, margin_target=target, afresh=True).origin.report
-    assert report["measured"]["margin"] <= target
-    assert report["x_max"] < 3
-    monkeypatch.setattr(ways, "BOUNDS", (1.0,))
-    with pytest.raises(BudgetError, match="comes to"):
-        find(turning, budget=None, margin_target=target, afresh=True)
-
-
-def test_where_it_does_not_turn_back_and_for_one_dose_alone_they_are_not(find, turning):
-    report = find(budget=0.02).origin.report
-    assert report["x_max"] == 3.0
-    assert len(report["trials"]) <= 10
-    alone = find(turning, budget=5.0, dosing="uniform").origin.report
-    assert alone["x_max"] == 3.0
-    assert len(alone["trials"]) <= 12
-
-
-@pytest.mark.parametrize("sign", ["positive", "tuned"])
-def test_past_the_turn_goes_as_far_as_the_margin_is_no_worse_than_before(find, sign):
-    """The margin is least somewhat below where it stands, rises beyond, and may fall again: that no longer counts."""
-    here = find().origin.report["measured"]["margin_before"]
-    turning = Classifier(lambda hidden: (hidden[-1, 3] * 2 - hidden[-1, 5] - (here - 0.4)) ** 2)
-    options = {"budget": 5.0, "sign": sign}
-    at_turn = find(turning, **options).origin.report
-    circuit = find(turning, past_turn=True, **options)
-    beyond = circuit.origin.report
-    least, measured = beyond["turn"], beyond["measured"]
-    assert at_turn["turn"] is None
-    assert least == {name: at_turn["measured"][name] for name in ("margin", "divergence")}
-    assert least == beyond["signs"][beyond["sign"]]
-    assert least["margin"] < measured["margin"] <= measured["margin_before"]
-    assert measured["divergence"] > 1.5 * at_turn["measured"]["divergence"]
-    assert max(trial["divergence"] for trial in beyond["trials"]) >= measured["divergence"]
-    tight = find(turning, past_turn=True, **(options | {"budget": measured["divergence"] / 1.2})).origin.report
-    assert tight["measured"]["divergence"] <= tight["goal"]["budget"]
-    free = find(turning, past_turn=True, **(options | {"budget": None})).origin.report
-    assert free["goal"] == {"budget": None, "margin": None, "reached": True}
-    assert free["measured"]["margin"] <= free["measured"]["margin_before"]
-    assert free["measured"]["divergence"] > at_turn["measured"]["divergence"]
-
-
-def test_past_the_turn_and_a_target_are_two_ends():
-    with pytest.raises(OptionError, match=r"past the turn of the margin, and to end at a margin of -1\.0"):
-        Dose(past_turn=True, margin_target=-1.0)
 
 
 def test_other_neutral_prompts_change_the_result(find, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from neurodial.circuit.circuit import Row
 from neurodial.circuit.site import Neuron
 from neurodial.errors import BudgetError
-from neurodial.tuning.search import Goal, Trial, past_turn, search
+from neurodial.tuning.search import Goal, Trial, search
 
 
 def measured(divergence, margin, log=None):
@@ -146,53 +146,54 @@ def test_a_target_near_the_turn_is_found():
     assert not any(goal.reaches(trial) for trial in trials if trial.strength in {0.001, 1.0, 0.4, 0.16, 0.064})
 
 
-def bowl(log=None):
-    """Best at a strength of 1, no better than nothing at 2 and beyond; and the damage is the strength."""
-    return measured(lambda s: s, lambda s: (s - 1) ** 2, log)
+def aiming(aim, log=None):
+    """The further the lower the margin; the damage is the strength."""
+
+    def measure(strengths):
+        if log is not None:
+            log.extend(strengths)
+        return [Trial(s, (), s, 0.0, -s, aim(s)) for s in strengths]
+
+    return measure
 
 
-@pytest.mark.parametrize("sign", [1, -1])
-def test_past_its_turn_a_margin_is_followed_as_far_as_it_is_no_worse_than_before(sign):
-    goal = Goal(budget=9.0, target=None, direction="remove" if sign == 1 else "induce")
-    measure = measured(lambda s: s, lambda s: sign * (s - 1) ** 2)
-    best, trials = search(0.01, 9.0, measure, goal)
-    furthest, more = past_turn(trials, best, measure, goal, sign * 1.0, 9.0)
-    assert best.strength < 1.3
-    assert 1.8 < furthest.strength <= 2.0
-    assert abs(furthest.margin) <= 1
-    assert len(more) <= len(trials) + 6
-    nearer, _ = past_turn(trials, best, measure, goal, sign * 0.25, 9.0)
-    assert 1.35 < nearer.strength <= 1.5
+def hill(strength):
+    """Likeliest at a strength of 1, and as likely as without steering at 2."""
+    return -((strength - 1) ** 2)
 
 
-def test_past_the_turn_the_budget_is_a_limit_all_the_same():
-    goal = Goal(budget=1.5, target=None)
-    best, trials = search(0.01, 9.0, bowl(), goal)
-    furthest, _ = past_turn(trials, best, bowl(), goal, 1.0, 9.0)
-    assert 1.35 < furthest.divergence <= 1.5
-
-
-def test_a_margin_that_never_gets_worse_is_followed_to_the_end():
-    goal = Goal(budget=None, target=None)
-    flat = measured(lambda s: s, lambda s: min(1.0, abs(s - 1)))
-    best = flat([1.0])[0]
-    furthest, _ = past_turn((best,), best, flat, goal, 1.0, 9.0)
-    assert furthest.strength == 9.0
-
-
-def test_what_is_worse_from_the_start_is_not_followed():
+@pytest.mark.parametrize("guess", [None, 1.0, 8.0])  # the budget is met at 9
+def test_the_answers_aimed_for_become_no_less_likely(guess):
     log: list[float] = []
-    goal = Goal(budget=None, target=None)
-    worse = measured(lambda s: s, lambda s: s, log)
-    trials = worse([0.5, 1.0])
-    furthest, _ = past_turn(trials, trials[0], worse, goal, 0.0, 9.0)
-    assert furthest is trials[0]
-    assert log == [0.5, 1.0]  # and nothing more is measured
+    goal = Goal(budget=9.0, target=None, least_aim=-1.0)
+    best, _ = search(0.01, 9.0, aiming(hill, log), goal, guess=guess)
+    assert 1.7 < best.strength <= 2.0
+    assert best.aim >= -1
+    assert len(log) <= 12
 
 
-def test_behind_the_first_that_is_worse_nothing_counts():
-    """Between strengths of 2 and 3 the margin is worse than before; beyond, it is better again."""
-    measure = measured(lambda s: s, lambda s: 2.0 if 2 < s < 3 else 0.5)
-    trials = measure([1.0, 2.5, 4.0])
-    furthest, _ = past_turn(trials, trials[0], measure, Goal(None, None), 1.0, 9.0)
-    assert 1.8 < furthest.strength <= 2.0
+def test_the_budget_is_a_limit_beside_the_aim():
+    best, _ = search(0.01, 9.0, aiming(hill), Goal(budget=1.5, target=None, least_aim=-1.0))
+    assert 1.3 < best.divergence <= 1.5
+    best, _ = search(0.01, 9.0, aiming(hill), Goal(budget=None, target=None, least_aim=-1.0))
+    assert 1.7 < best.strength <= 2.0
+
+
+def test_tiny_doses_that_lose_by_rounding_do_not_end_the_search():
+    noisy = aiming(lambda s: -1.001 if s < 0.1 else hill(s))
+    best, _ = search(0.01, 9.0, noisy, Goal(budget=9.0, target=None, least_aim=-1.0))
+    assert 1.6 < best.strength <= 2.0
+
+
+def test_where_every_dose_makes_them_less_likely_it_is_said():
+    with pytest.raises(BudgetError, match=r"smallest doses make the answers aimed for less likely.*-1.01 .*against -1"):
+        search(0.01, 9.0, aiming(lambda s: -1 - s), Goal(budget=9.0, target=None, least_aim=-1.0))
+
+
+def test_a_target_beyond_the_aim_is_not_reached():
+    best, _ = search(0.01, 9.0, aiming(hill), Goal(budget=None, target=-1.5, least_aim=-1.0))
+    assert 1.5 <= best.strength < 1.8
+    with pytest.raises(BudgetError, match="A margin of -4 makes the answers aimed for less likely"):
+        search(0.01, 9.0, aiming(hill), Goal(budget=None, target=-4.0, least_aim=-1.0))
+    best, _ = search(0.01, 9.0, aiming(hill), Goal(budget=None, target=-4.0, must=False, least_aim=-1.0))
+    assert best.aim >= -1

@@ -27,7 +27,6 @@ from neurodial.attribution.scores import Scores
 from neurodial.attribution.select import strongest
 from neurodial.circuit.circuit import Direction, Row
 from neurodial.circuit.select import Select
-from neurodial.circuit.site import Neuron
 from neurodial.errors import OptionError
 
 SMALLEST_DOSE = 0.02  # a path begins where its largest dose is this
@@ -226,10 +225,10 @@ def bounded_maximum(
     return x
 
 
-def predicted_change(trade: Trade, rows: Sequence[Row], places: dict[Neuron, int]) -> float:
+def predicted_change(effect: Scores, rows: Sequence[Row]) -> float:
     """First-order change of the mean margin: minus the sum of effect times dose."""
-    slope = trade.effect * trade.turned
-    return -sum(float(slope[places[row.neuron]]) * row.dose for row in rows)
+    slopes: list[float] = effect.flat()[effect.places_of([row.neuron for row in rows])].tolist()
+    return -sum(slope * row.dose for slope, row in zip(slopes, rows, strict=True))
 
 
 def _largest(values: Float[Tensor, "all"], count: int) -> list[int]:

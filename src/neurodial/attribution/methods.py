@@ -118,10 +118,8 @@ class Dose:
             the joint curvature of the chosen neurons.
         margin: what is pushed. `alternatives`: towards how answers without the behaviour begin; `openers`: away from
             (or to induce, towards) how the behaviour's answers begin; `answer`: whole answers given with the prompts;
-            `twin`: towards the model's own answers to the other prompts of the pairs (see `TwinMargin`).
+            `twin`: from the model's own answers towards those to the other prompts of the pairs (see `TwinMargin`).
             `behaviour`: as the prompt set says, openers being taken to induce and alternatives to remove.
-        past_turn: where the margin turns back as neurons are pushed further, go on as far as it is no worse than
-            without doses, instead of stopping at its best. The budget is a limit all the same.
         neutral: name or path of the list of neutral prompts.
         passages: how many of them are answered for the cost, and as many for the damage; None for all.
         answer_tokens: longest answer to a neutral prompt.
@@ -147,7 +145,6 @@ class Dose:
     x_max: float = 3.0
     dosing: Dosing = "closed"
     margin: MarginKind = "behaviour"
-    past_turn: bool = False
     neutral: str = "neutral"
     passages: int | None = None
     answer_tokens: int = 48
@@ -172,12 +169,6 @@ class Dose:
             raise OptionError(f"The budget is {self.budget}.", wanted="nats per token above 0, such as 0.05, or none")
         if self.margin_target is not None and not math.isfinite(self.margin_target):
             raise OptionError(f"The margin target is {self.margin_target}.", wanted="a finite number")
-        if self.past_turn and self.margin_target is not None:
-            raise OptionError(
-                f"The doses are to go past the turn of the margin, and to end at a margin of {self.margin_target}.",
-                wanted="one of the two",
-                fix="Leave out margin_target, or past_turn.",
-            )
         if not 0 < self.x_max <= 100:
             raise OptionError(f"The largest dose is {self.x_max}.", wanted="more than 0 and at most 100")
         for name in ("answer_tokens", "draws", "rounds", "passages"):

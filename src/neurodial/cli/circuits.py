@@ -119,9 +119,11 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         f"per token over {measured['tokens']} tokens (predicted {predicted['divergence']:.3g}); split-half noise of "
         f"the costs {report['cost']['split_half_noise']:.0%}"
     )
-    if report.get("turn"):
-        turn = report["turn"]
-        lines.append(f"the margin was best at {turn['margin']:+.2f} for {turn['divergence']:.3g} nats, and turned back")
+    if "aim" in measured:
+        lines.append(
+            f"log-likelihood of the answers aimed for: {measured['aim_before']:+.2f} → {measured['aim']:+.2f} a token "
+            "(a limit: not to fall)"
+        )
     if len(report.get("signs", {})) > 1:
         words = {"positive": "neurons that hold it up alone", "both": "with those that hold it down"}
         reached = (

@@ -38,7 +38,6 @@ def discover(
     x_max: float | None = None,
     dosing: Literal["closed", "uniform", "full"] | None = None,
     margin: Literal["behaviour", "alternatives", "openers", "answer", "twin"] | None = None,
-    past_turn: Annotated[bool | None, Parameter(negative="")] = None,
     neutral: str | None = None,
     passages: int | None = None,
     rounds: int | None = None,
@@ -73,8 +72,6 @@ def discover(
         margin: dose: what is pushed: alternatives (towards how answers without the behaviour begin), openers (away
             from how the behaviour's answers begin), answer (whole answers in the file), twin (towards the model's own
             answers to the other prompt of each pair), or as the prompt set says.
-        past_turn: dose: where the margin turns back as neurons are pushed further, go on as far as it is no worse than
-            without doses, instead of stopping at its best.
         neutral: dose: list of neutral prompts for the damage, a name or a file.
         passages: dose: how many of those are answered for the cost, and as many for the damage; all by default.
         rounds: dose: more than 1 takes the effect again at the doses found.
@@ -91,7 +88,7 @@ def discover(
     chosen = _method(method, fraction, count)
     given: dict[str, object] = {
         "score": score, "sign": sign, "budget": budget, "margin_target": margin_target, "direction": direction,
-        "x_max": x_max, "dosing": dosing, "margin": margin, "past_turn": past_turn, "neutral": neutral,
+        "x_max": x_max, "dosing": dosing, "margin": margin, "neutral": neutral,
         "passages": passages, "rounds": rounds, "seed": seed, "folds": folds, "system": system,
     }  # fmt: skip
     changes = {name: value for name, value in given.items() if value is not None}

@@ -23,6 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from neurodial.circuit.circuit import Direction
 from neurodial.errors import MarginError
 from neurodial.model.head import logits, to_float64
 from neurodial.model.subject import Subject
@@ -55,6 +56,14 @@ class Margin(ABC):
             hidden: the decoder's output for each row.
             start: the prompt's length in tokens.
         """
+
+    def aim(self, direction: Direction) -> Margin | None:
+        """How likely the answers are that the behaviour's removal (or coming) is to lead to, or None.
+
+        What is found by pushing the margin must not let it fall below the unsteered model's.
+        """
+        del direction
+        return None
 
 
 @dataclass(frozen=True)

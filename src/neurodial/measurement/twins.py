@@ -1,16 +1,17 @@
 """A margin in the model's own words, for prompts that come in pairs: the same request, with and without a behaviour.
 
-1. The model answers, greedily, the prompt of each pair that lacks the behaviour (to induce it, the one that shows it).
-2. The margin of either prompt of a pair is minus the mean log-likelihood per token of that answer (to induce, plus).
+1. The model answers both prompts of each pair, greedily.
+2. The margin of either prompt is the mean log-likelihood per token of the answer with the behaviour, less that of the
+   answer without.
+3. The answer that is aimed for (to remove, the one without) must become no less likely than in the unsteered model.
 
-So removing makes the answers like those that the model itself gives where the behaviour is not asked for. Whole answers
-written by hand can be favoured by writing badly: the model finds them unlikely either way. Its own answers can't: text
-that breaks down makes them unlikely too, and the margin turns back where neurons are pushed too far.
+Whole answers written by hand can be favoured by writing badly: the model finds them unlikely either way. So could these
+be, but for the third step: text that breaks down makes the model's own answers unlikely, both of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from jaxtyping import Float
@@ -33,40 +34,42 @@ ANSWER_TOKENS = 24
 
 @dataclass(frozen=True)
 class TwinMargin(Margin):
-    """How unlikely (to induce: how likely) an answer is that the model itself gives to the other prompt of the pair.
+    """How much likelier the model's own answer to the prompt with the behaviour is than that to the one without.
 
     Attributes:
-        answers: the answer's tokens for each prompt, by its key.
-        direction: `remove`, towards answers without the behaviour; `induce`, towards answers with it.
+        answers: for each prompt, by its key, the tokens of the answer with the behaviour and of that without.
 
     Example:
-        >>> margin = TwinMargin({"hello, formally": (72, 105)})
+        >>> margin = TwinMargin({"hello, formally": ((72, 101), (72, 105))})
         >>> margin.rows(None, (1, 2), Example("Hello, formally"))
-        ((1, 2, 72, 105),)
+        ((1, 2, 72, 101), (1, 2, 72, 105))
     """
 
-    answers: Mapping[str, Tokens]
-    direction: Direction = "remove"
+    answers: Mapping[str, tuple[Tokens, Tokens]]
 
     def rows(self, subject: Subject | None, prompt: Tokens, example: Example) -> tuple[Tokens, ...]:
-        """The prompt with the answer."""
+        """The prompt with either answer."""
         del subject
-        answer = self.answers.get(prompt_key(example.prompt))
-        if answer is None:
+        answers = self.answers.get(prompt_key(example.prompt))
+        if answers is None:
             raise MarginError(
-                f"The prompt {prompt_text(example.prompt)!r} has no answer of the model's own to go by.",
+                f"The prompt {prompt_text(example.prompt)!r} has no answers of the model's own to go by.",
                 wanted="prompts of the contrasts that the margin was found with",
                 fix="Extend it with their contrast (margin.extended), or find it anew.",
             )
-        return ((*prompt, *answer),)
+        return tuple((*prompt, *answer) for answer in answers)
 
     def value(
         self, subject: Subject, rows: Sequence[Tokens], hidden: Sequence[Float[Tensor, "_ hidden"]], start: int
     ) -> Float[Tensor, ""]:
-        """The mean log-likelihood of the answer's tokens, negative to remove."""
-        answer = rows[0][start:]
-        [found] = log_probs_of(subject, rows, hidden, start, [answer])
-        return (found if self.direction == "induce" else -found) / len(answer)
+        """The difference of the mean log-likelihoods."""
+        shown, lacking = (mean_log_prob(subject, row, states, start) for row, states in zip(rows, hidden, strict=True))
+        return shown - lacking
+
+    def aim(self, direction: Direction) -> Margin:
+        """The mean log-likelihood of the answers without the behaviour; to induce, of those with it."""
+        place = 1 if direction == "remove" else 0
+        return Likelihood({key: answers[place] for key, answers in self.answers.items()})
 
     def extended(
         self, subject: Subject, contrasts: Iterable[Contrast], *, system: str | None = None, progress: Progress = silent
@@ -76,24 +79,55 @@ class TwinMargin(Margin):
         Raises:
             MarginError: a prompt has no twin.
         """
-        wanted: dict[str, Prompt] = {}
+        pairs: dict[str, tuple[Prompt, Prompt]] = {}
         for contrast in contrasts:
-            wanted |= _asked(contrast, self.direction)
-        asked = list({prompt_key(prompt): prompt for prompt in wanted.values()}.values())
+            pairs |= _pairs(contrast)
+        asked = list({prompt_key(prompt): prompt for pair in pairs.values() for prompt in pair}.values())
         decoding = Decoding(max_new_tokens=ANSWER_TOKENS, batch_size=32, system=system)
         ends = tuple(sorted(stop_tokens(subject))[:1])  # what an empty answer consists of; without any, none is empty
         said = {
             prompt_key(answer.prompt): answer.tokens or ends
             for answer in generate(subject, asked, decoding=decoding, progress=progress)
         }
-        found = {key: said[prompt_key(prompt)] for key, prompt in wanted.items()}
+        found = {key: (said[prompt_key(shown)], said[prompt_key(lacking)]) for key, (shown, lacking) in pairs.items()}
         return replace(self, answers={**self.answers, **found})
+
+
+@dataclass(frozen=True)
+class Likelihood(Margin):
+    """The mean log-likelihood per token of one answer to each prompt.
+
+    Attributes:
+        answers: the answer's tokens for each prompt, by its key.
+
+    Example:
+        >>> Likelihood({"hello": (72, 105)}).rows(None, (1, 2), Example("Hello"))
+        ((1, 2, 72, 105),)
+    """
+
+    answers: Mapping[str, Tokens]
+
+    def rows(self, subject: Subject | None, prompt: Tokens, example: Example) -> tuple[Tokens, ...]:
+        """The prompt with its answer."""
+        del subject
+        return ((*prompt, *self.answers[prompt_key(example.prompt)]),)
+
+    def value(
+        self, subject: Subject, rows: Sequence[Tokens], hidden: Sequence[Float[Tensor, "_ hidden"]], start: int
+    ) -> Float[Tensor, ""]:
+        """The mean log-likelihood of the answer's tokens."""
+        return mean_log_prob(subject, rows[0], hidden[0], start)
+
+
+def mean_log_prob(subject: Subject, row: Tokens, hidden: Float[Tensor, "_ hidden"], start: int) -> Float[Tensor, ""]:
+    """The mean log-probability of a row's tokens from `start` on."""
+    answer = row[start:]
+    return log_probs_of(subject, [row], [hidden], start, [answer])[0] / len(answer)
 
 
 def find_twins(
     subject: Subject,
     contrasts: Sequence[Contrast],
-    direction: Direction = "remove",
     *,
     system: str | None = None,
     progress: Progress = silent,
@@ -103,7 +137,6 @@ def find_twins(
     Args:
         subject: the model.
         contrasts: prompts in pairs.
-        direction: `remove` the behaviour, or `induce` it.
         system: a system message before every prompt.
         progress: shown while it runs.
 
@@ -118,28 +151,33 @@ def find_twins(
         >>> sorted(margin.answers)
         ['hi, casually', 'hi, formally']
     """
-    return TwinMargin({}, direction).extended(subject, contrasts, system=system, progress=progress)
+    return TwinMargin({}).extended(subject, contrasts, system=system, progress=progress)
 
 
-def _asked(contrast: Contrast, direction: Direction) -> dict[str, Prompt]:
-    """For each prompt, the prompt of its pair whose answer is wanted."""
-    about, other = contrast.positive, contrast.negative
-    if direction == "induce":
-        about, other = other, about
-    there = {prompt_key(example.prompt) for example in other}
-    found = {prompt_key(example.prompt): example.prompt for example in other}
-    for example in about:
-        if example.twin is None:
-            raise MarginError(
-                f"The prompt {prompt_text(example.prompt)!r} has no twin.",
-                wanted='prompts in pairs: "positive" and "negative", the same request, on one line of the file',
-                fix="Pair them, or take another margin.",
-            )
-        if prompt_key(example.twin) not in there:
-            raise MarginError(
-                f"The twin of the prompt {prompt_text(example.prompt)!r} stands in another split.",
-                wanted="both prompts of a pair in one split",
-                fix='Give each line of the file a "split".',
-            )
-        found[prompt_key(example.prompt)] = example.twin
+def _pairs(contrast: Contrast) -> dict[str, tuple[Prompt, Prompt]]:
+    """For each prompt, the prompt with the behaviour and that without of its pair."""
+    found = {}
+    for examples, others in ((contrast.positive, contrast.negative), (contrast.negative, contrast.positive)):
+        there = {prompt_key(example.prompt) for example in others}
+        for example in examples:
+            twin = _twin(example, there)
+            pair = (example.prompt, twin) if examples is contrast.positive else (twin, example.prompt)
+            found[prompt_key(example.prompt)] = pair
     return found
+
+
+def _twin(example: Example, there: Container[str]) -> Prompt:
+    """The other prompt of an example's pair, which stands on the other side of the same split."""
+    if example.twin is None:
+        raise MarginError(
+            f"The prompt {prompt_text(example.prompt)!r} has no twin.",
+            wanted='prompts in pairs: "positive" and "negative", the same request, on one line of the file',
+            fix="Pair them, or take another margin.",
+        )
+    if prompt_key(example.twin) not in there:
+        raise MarginError(
+            f"The twin of the prompt {prompt_text(example.prompt)!r} stands in another split.",
+            wanted="both prompts of a pair in one split",
+            fix='Give each line of the file a "split".',
+        )
+    return example.twin

@@ -82,7 +82,6 @@ class Discovery(_Request):
     direction: Literal["remove", "induce"] | None = None
     x_max: Annotated[float, Field(gt=0, le=100)] | None = None
     margin: Literal["behaviour", "alternatives", "openers", "answer", "twin"] | None = None
-    past_turn: bool | None = None
     system: Text = ""
 
 

@@ -8,22 +8,20 @@
 5. A path of doses (`attribution.dose`), and how far to go along it, found by measuring on the development split.
 6. Again, as often as asked for, with the mean of the effects at the unsteered model and at the doses found.
 7. Both once with the neurons that hold the behaviour up alone, once with those that hold it down as well, unless one is
-   asked for; what goes further on the development split is kept. Where asked for, on past the turn of the margin.
+   asked for; what goes further on the development split is kept.
 8. The report: what was predicted, what was measured. Stability: what is chosen again without each fold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from neurodial.activations.statistics import GroupedMoments
 from neurodial.attribution.cost import Cost, Sampling, cost, quadratic_cost
 from neurodial.attribution.dose import Bounds, Trade, closed_path
-from neurodial.attribution.effect import effect, effect_scores
 from neurodial.attribution.methods import Dose
 from neurodial.attribution.scores import Scores
 from neurodial.circuit.circuit import Circuit, Row, Stability
@@ -35,9 +33,10 @@ from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import PairSet
 from neurodial.prompts.prompt import Example
 from neurodial.provenance import canonical_json, sha256
+from neurodial.tuning.effects import Effects, effects_by_fold
 from neurodial.tuning.material import Material, gather
 from neurodial.tuning.search import Goal, Trial
-from neurodial.tuning.ways import Ground, Way, first_order, mean_of, measurer
+from neurodial.tuning.ways import Ground, Way, better, first_order, mean_of, measurer
 
 
 @dataclass(frozen=True)
@@ -72,33 +71,29 @@ def find_doses(
     examples = material.about(pairs.discovery)
     folds = _folds(examples, max(1, min(method.folds, len(examples))))
 
-    def moments() -> GroupedMoments:
-        options = {"folds": folds, "system": method.system}
-        return effect(subject, material.margin, examples, **options, progress=progress)  # type: ignore[arg-type]
+    def by_fold() -> Callable[[Sequence[int]], Effects]:
+        return effects_by_fold(
+            subject, material.margin, examples, method.direction, folds=folds, system=method.system, progress=progress
+        )
 
-    def mean_effects(found: GroupedMoments) -> Scores:
-        return effect_scores(found, subject.sites, range(1 + max(folds)))
-
+    every = range(1 + max(folds))
     sampling = Sampling(method.draws, method.seed)
     costs = cost(subject, material.costing, sampling=sampling, progress=progress)
-    first = moments()
+    first = by_fold()
     goal, before = _goal(subject, material, method)
     ground = Ground(
         subject,
         material,
         method,
         costs,
-        effects=mean_effects(first),
-        effects_again=lambda: mean_effects(moments()),
+        effects=first(every),
+        effects_again=lambda: by_fold()(every),
         goal=goal,
         before=before[0],
         measure=measurer(subject, material, method, progress),
     )
     way, ways = ground.best_way()
-    turn = way.best
-    if method.past_turn:
-        way = ground.past_turn(way)
-    trade, best = way.trade, way.best
+    best = way.best
     fisher = quadratic_cost(
         subject, material.costing, [row.neuron for row in best.rows], sampling=sampling, progress=progress
     )
@@ -115,18 +110,18 @@ def find_doses(
         **material.report(),
         "cost": {"tokens": costs.tokens, "split_half_noise": costs.noise},
         "goal": {"budget": goal.budget, "margin": goal.target, "reached": goal.target is None or goal.reaches(best)},
-        "predicted": _predicted(trade, costs, best, fisher, before[0]),
-        "measured": _measured(best, before, other, material),
-        "turn": None if way.best is turn else {"margin": turn.margin, "divergence": turn.divergence},
+        "predicted": _predicted(way, costs, fisher, before[0]),
+        "measured": _measured(best, goal, before, other, material),
         "sign": way.sign,
-        "x_max": way.x_max,
-        "signs": {one.sign: {"margin": one.best.margin, "divergence": one.best.divergence} for one in ways},
-        "trials": [_trial_values(trial) for trial in (*way.elsewhere, *way.trials)],
+        "push": way.push,
+        "signs": _reached(ways, goal, lambda one: one.sign),
+        "pushes": _reached(ways, goal, lambda one: one.push),
+        "trials": [_trial_values(trial) for trial in way.trials],
     }
     stability = None
     if method.folds >= 2 and max(folds) >= 1:
-        stability = _stability(subject, first, costs, method, way, folds=1 + max(folds))
-    return Dosed(best.rows, trade.scores, stability, report)
+        stability = _stability(first, costs, method, way, folds=1 + max(folds))
+    return Dosed(best.rows, way.trade.scores, stability, report)
 
 
 def _goal(subject: Subject, material: Material, method: Dose) -> tuple[Goal, tuple[float, float]]:
@@ -134,14 +129,25 @@ def _goal(subject: Subject, material: Material, method: Dose) -> tuple[Goal, tup
     about, other = material.development
     found = measure_margins(subject, material.margin, [*about, *other], system=method.system)
     before = mean_of(found[: len(about)]), mean_of(found[len(about) :])
-    if method.budget is None and method.margin_target is None and not method.past_turn:
-        return Goal(None, before[1], method.direction, must=False), before
-    return Goal(method.budget, method.margin_target, method.direction), before
+    aim = material.margin.aim(method.direction)
+    least = None if aim is None else mean_of(measure_margins(subject, aim, about, system=method.system))
+    if method.budget is None and method.margin_target is None:
+        return Goal(None, before[1], method.direction, must=False, least_aim=least), before
+    return Goal(method.budget, method.margin_target, method.direction, least_aim=least), before
 
 
-def _predicted(trade: Trade, costs: Cost, best: Trial, fisher: torch.Tensor, before: float) -> dict[str, float]:
-    doses = torch.tensor([row.dose for row in best.rows], dtype=torch.float64)
-    change, diagonal = first_order(trade, costs, best.rows)
+def _reached(ways: Sequence[Way], goal: Goal, name: Callable[[Way], str]) -> dict[str, dict[str, float]]:
+    """What the best way of each name came to."""
+    found: dict[str, Way] = {}
+    for way in ways:
+        if name(way) not in found or better(found[name(way)].best, way.best, goal) is way.best:
+            found[name(way)] = way
+    return {key: {"margin": way.best.margin, "divergence": way.best.divergence} for key, way in found.items()}
+
+
+def _predicted(way: Way, costs: Cost, fisher: torch.Tensor, before: float) -> dict[str, float]:
+    doses = torch.tensor([row.dose for row in way.best.rows], dtype=torch.float64)
+    change, diagonal = first_order(way.effects, costs, way.best.rows)
     return {
         "margin_change": change,
         "margin": before + change,
@@ -150,8 +156,12 @@ def _predicted(trade: Trade, costs: Cost, best: Trial, fisher: torch.Tensor, bef
     }
 
 
-def _measured(best: Trial, before: tuple[float, float], other: float, material: Material) -> dict[str, float | int]:
+def _measured(
+    best: Trial, goal: Goal, before: tuple[float, float], other: float, material: Material
+) -> dict[str, float | int]:
+    aims = {} if goal.least_aim is None else {"aim_before": goal.least_aim, "aim": best.aim}
     return {
+        **aims,
         "margin_before": before[0],
         "margin": best.margin,
         "margin_change": best.margin - before[0],
@@ -175,16 +185,16 @@ def _trial_values(trial: Trial) -> dict[str, float]:
 
 
 def _stability(
-    subject: Subject, moments: GroupedMoments, costs: Cost, method: Dose, way: Way, *, folds: int
+    of_folds: Callable[[Sequence[int]], Effects], costs: Cost, method: Dose, way: Way, *, folds: int
 ) -> Stability:
     """What is chosen again at the same strength when the effect is taken without one fold of the prompts."""
     chosen = {row.neuron for row in way.best.rows}
     again = []
     for left_out in range(folds):
-        scores = effect_scores(moments, subject.sites, [fold for fold in range(folds) if fold != left_out])
+        scores = of_folds([fold for fold in range(folds) if fold != left_out]).along(way.push)
         trade = Trade.of(scores, costs.scores, skip_layers=method.skip_layers, sign=way.sign)
         if method.dosing == "closed":
-            rows = closed_path(trade, method.select, Bounds(way.x_max, method.direction)).rows_at(way.best.strength)
+            rows = closed_path(trade, method.select, Bounds(method.x_max, method.direction)).rows_at(way.best.strength)
         else:
             best = trade.best(len(chosen))
             rows = trade.rows(best, [1.0] * len(best))

@@ -111,7 +111,7 @@ def _margin(subject: Subject, pairs: PairSet, method: Dose, progress: Progress) 
         return AnswerMargin()
     if kind == "twin":
         contrasts = (pairs.discovery, pairs.development)
-        return find_twins(subject, contrasts, method.direction, system=method.system, progress=progress)
+        return find_twins(subject, contrasts, system=method.system, progress=progress)
     leads_away = method.direction == "remove" and method.margin != "openers"
     openings: OpeningMargin = "alternatives" if leads_away else "openers"
     return find_margin(subject, pairs.discovery, openings, system=method.system, progress=progress)

@@ -8,15 +8,16 @@
    on the wrong side again and again. Where the margin turned back on the way, on either side of its best instead.
 4. Of everything measured, take the best margin within the budget; or the least damage that reaches the target.
 
-Margins may turn back when neurons are pushed far, so no result is taken from between measurements. Where asked for,
-the doses go on past the turn (`past_turn`), for as long as the margin is no worse than without any.
+Where the margin knows which answers are aimed for, they must stay as likely as they were: a limit as the budget is.
+
+Margins may turn back when neurons are pushed far, so no result is taken from between measurements.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from neurodial.circuit.circuit import Direction, Row
 from neurodial.errors import BudgetError
@@ -32,6 +33,7 @@ class Trial:
         divergence: mean KL in nats per token on neutral answers.
         error: standard error of that.
         margin: mean margin on the development prompts that the direction is about.
+        aim: mean log-likelihood per token of the answers aimed for, where the margin knows any.
     """
 
     strength: float
@@ -39,6 +41,7 @@ class Trial:
     divergence: float
     error: float
     margin: float
+    aim: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -50,20 +53,26 @@ class Goal:
         target: the margin to reach, or None.
         direction: whether the margin is to fall or to rise.
         must: an unmet target is an error; otherwise the best margin is taken.
+        least_aim: the answers aimed for must be at least this likely; None for no limit.
     """
 
     budget: float | None
     target: float | None
     direction: Direction = "remove"
     must: bool = True
+    least_aim: float | None = None
 
     def reaches(self, trial: Trial) -> bool:
         """Whether the margin has come to the target."""
         return self.target is not None and self.lack(trial) <= 0
 
     def allows(self, trial: Trial) -> bool:
-        """Whether the damage is within the budget."""
-        return self.budget is None or trial.divergence <= self.budget
+        """Whether the damage is within the budget, and the answers aimed for likely enough."""
+        return (self.budget is None or trial.divergence <= self.budget) and self.keeps_aim(trial)
+
+    def keeps_aim(self, trial: Trial) -> bool:
+        """Whether the answers aimed for are likely enough."""
+        return self.least_aim is None or trial.aim >= self.least_aim
 
     def lack(self, trial: Trial) -> float:
         """How far the margin is from the target (from 0 where there is none); less is better."""
@@ -77,7 +86,7 @@ class Goal:
 
 _CLOSE = 0.9  # of a budget, that counts as spent
 _ASIDE = 0.05  # of the way to the safe side, that interpolated points keep
-_NEAR = 1.1  # times the furthest strength, that is not worth going on to
+_NEAR = 1.1  # times a strength, that is not worth going on to
 _STEP = 2.5  # ratio of the strengths up to a guess
 
 Measure = Callable[[Sequence[float]], list[Trial]]
@@ -121,76 +130,7 @@ def search(
         if not wanted:
             break
         trials = sorted([*trials, *measure(wanted)], key=lambda trial: trial.strength)
-    best = _best(trials, goal)
-    insist(best, trials, goal)
-    return best, tuple(trials)
-
-
-def insist(best: Trial, trials: Sequence[Trial], goal: Goal) -> None:
-    """Nothing where the best trial will do.
-
-    Raises:
-        BudgetError: it must reach the target, and doesn't within the budget.
-    """
-    if not goal.must or goal.target is None or (goal.reaches(best) and goal.allows(best)):
-        return
-    reaching = [trial for trial in trials if goal.reaches(trial)]
-    if reaching:
-        raise _too_dear(min(reaching, key=lambda trial: trial.divergence), goal)
-    raise _out_of_reach(min(trials, key=goal.lack), goal)
-
-
-def turned_back(best: Trial, trials: Sequence[Trial], goal: Goal) -> bool:
-    """Whether going further than the best trial was allowed, and made the margin worse."""
-    further = [trial for trial in trials if trial.strength > best.strength and goal.allows(trial)]
-    return any(goal.lack(trial) > goal.lack(best) for trial in further)
-
-
-def past_turn(
-    trials: Sequence[Trial],
-    best: Trial,
-    measure: Measure,
-    goal: Goal,
-    unsteered: float,
-    high: float,
-    *,
-    rounds: int = 3,
-) -> tuple[Trial, tuple[Trial, ...]]:
-    """The furthest trial that the budget allows with a margin no worse than the unsteered model's; and all trials.
-
-    Everything between it and the best is measured to be so too: the first trial that isn't ends it.
-
-    Args:
-        trials: of the search.
-        best: its result, to go on from; it stays where even that is worse than no doses.
-        measure: measures several strengths at once.
-        goal: what was looked for.
-        unsteered: the margin of the unsteered model.
-        high: the greatest strength.
-        rounds: of measuring, at most.
-
-    Example:
-        >>> def measure(strengths):
-        ...     return [Trial(s, (), s * s, 0.0, (s - 1) ** 2) for s in strengths]
-        >>> goal = Goal(budget=None, target=None)
-        >>> best, trials = search(0.01, 9.0, measure, goal)
-        >>> furthest, _ = past_turn(trials, best, measure, goal, 1.0, 9.0)
-        >>> best.strength < 1.3 and 1.8 < furthest.strength <= 2
-        True
-    """
-    worst = goal.lack_at(unsteered)
-
-    def holds(trial: Trial) -> bool:
-        return goal.allows(trial) and goal.lack(trial) <= worst
-
-    ordered = sorted(trials, key=lambda trial: trial.strength)
-    for _ in range(rounds):
-        furthest, wall = _edge(ordered, best, holds)
-        wanted = _up_to_wall(furthest, wall, high)
-        if wall is best or not wanted:
-            break
-        ordered = sorted([*ordered, *measure(wanted)], key=lambda trial: trial.strength)
-    return _edge(ordered, best, holds)[0], tuple(ordered)
+    return _best(trials, goal), tuple(trials)
 
 
 def crossing(falls_short: Callable[[float], bool], low: float, high: float, *, steps: int = 24) -> float:
@@ -217,9 +157,11 @@ def _next(trials: Sequence[Trial], goal: Goal, low: float, high: float) -> list[
     turned = _around_the_turn(trials, goal, low)
     if turned:
         return turned
-    passes = goal.allows if goal.target is None else (lambda trial: not goal.reaches(trial))
-    first = next((n for n, trial in enumerate(trials) if not passes(trial)), None)
-    if first is None:
+    if goal.target is None:  # the answers aimed for may seem less likely by rounding alone where doses are tiny
+        first = 1 + max((n for n, trial in enumerate(trials) if goal.allows(trial)), default=-1)
+    else:
+        first = next((n for n, trial in enumerate(trials) if goal.reaches(trial)), len(trials))
+    if first == len(trials):
         return _towards(trials[-1].strength, high)
     if first == 0:
         return _towards(trials[0].strength, low)
@@ -227,16 +169,23 @@ def _next(trials: Sequence[Trial], goal: Goal, low: float, high: float) -> list[
     if goal.target is not None:
         share = goal.lack(before) / (goal.lack(before) - goal.lack(after))
         shares = (share + _ASIDE * (1 - share), (share + 1) / 2)
+    elif _is_close(before, after, goal):
+        return []
+    elif goal.budget is None or after.divergence <= goal.budget:  # then the answers aimed for are too unlikely
+        shares = (1 / 3, 2 / 3)
     else:
-        budget = goal.budget or 0.0  # only a budget can fail where there is no target
-        if before.divergence > _CLOSE * budget:
-            return []
         lowest = max(before.divergence, 1e-12)
-        share = math.log(budget / lowest) / math.log(after.divergence / lowest)
+        share = math.log(goal.budget / lowest) / math.log(after.divergence / lowest)
         shares = (share / 2, (1 - _ASIDE) * share)
     ends = math.log(before.strength), math.log(after.strength)
     points = [math.exp(ends[0] + (ends[1] - ends[0]) * part) for part in shares]
     return [point for point in points if before.strength < point < after.strength]
+
+
+def _is_close(before: Trial, after: Trial, goal: Goal) -> bool:
+    """Whether what is allowed is nearly used up, by damage or by the answers aimed for."""
+    spent = goal.budget is not None and before.divergence > _CLOSE * goal.budget
+    return spent or (not goal.keeps_aim(after) and after.strength < _NEAR * before.strength)
 
 
 def _around_the_turn(trials: Sequence[Trial], goal: Goal, low: float) -> list[float]:
@@ -256,49 +205,41 @@ def _around_the_turn(trials: Sequence[Trial], goal: Goal, low: float) -> list[fl
     return [point for point in points if not math.isclose(point, best)]
 
 
-def _edge(ordered: Sequence[Trial], best: Trial, holds: Callable[[Trial], bool]) -> tuple[Trial, Trial | None]:
-    """The last trial from the best on that holds, with all between; and the first that doesn't, or None."""
-    furthest = best
-    for trial in ordered:
-        if trial.strength >= best.strength:
-            if not holds(trial):
-                return furthest, trial
-            furthest = trial
-    return furthest, None
-
-
-def _up_to_wall(furthest: Trial, wall: Trial | None, high: float) -> list[float]:
-    """A third and two thirds (in the logarithm) of the way to a wall, or halfway and all the way to the path's end."""
-    if wall is None:
-        return _towards(furthest.strength, high)
-    ratio = wall.strength / furthest.strength
-    return [furthest.strength * ratio ** (part / 3) for part in (1, 2)] if ratio > _NEAR else []
-
-
 def _towards(measured: float, end: float) -> list[float]:
     """Halfway (in the logarithm) to an end of the path and the end itself; nothing where it was measured."""
     return [] if math.isclose(measured, end) else sorted((math.sqrt(measured * end), end))
 
 
 def _best(trials: Sequence[Trial], goal: Goal) -> Trial:
-    """Of those within the budget, the one of least damage that reaches the target, or else of the best margin.
-
-    Raises:
-        BudgetError: even the smallest doses cost more than the budget, and no target asks for more.
-    """
-    allowed = [trial for trial in trials if goal.allows(trial)]
-    reaching = [trial for trial in allowed if goal.reaches(trial)]
-    if reaching:
-        return min(reaching, key=lambda trial: trial.divergence)
-    if allowed:
+    if goal.target is None:
+        allowed = [trial for trial in trials if goal.allows(trial)]
+        if not allowed:
+            raise _too_dear(min(trials, key=lambda trial: trial.divergence), goal)
         return min(allowed, key=lambda trial: (goal.lack(trial), trial.divergence))
-    cheapest = min(trials, key=lambda trial: trial.divergence)
-    if goal.must and goal.target is not None:
-        return cheapest
-    raise _too_dear(cheapest, replace(goal, target=None))
+    reaching = [trial for trial in trials if goal.reaches(trial)]
+    if reaching:
+        best = min(reaching, key=lambda trial: trial.divergence)
+        if goal.allows(best):
+            return best
+        if goal.must:
+            raise _too_dear(best, goal)
+    if goal.must:
+        raise _out_of_reach(min(trials, key=goal.lack), goal)
+    allowed = [trial for trial in trials if goal.allows(trial)]
+    if not allowed:
+        raise _too_dear(min(trials, key=lambda trial: trial.divergence), goal)
+    return min(allowed, key=lambda trial: (goal.lack(trial), trial.divergence))
 
 
 def _too_dear(trial: Trial, goal: Goal) -> BudgetError:
+    if not goal.keeps_aim(trial):
+        what = "Even the smallest doses make" if goal.target is None else f"A margin of {goal.target:g} makes"
+        return BudgetError(
+            f"{what} the answers aimed for less likely than in the unsteered model: {trial.aim:.3g} nats per token "
+            f"against {goal.least_aim:.3g}.",
+            wanted="doses that lead to those answers, and not to bad text",
+            fix="Ask for less of the margin, take more neurons, or another margin.",
+        )
     what = "Even the smallest doses cost" if goal.target is None else f"A margin of {goal.target:g} costs"
     return BudgetError(
         f"{what} {trial.divergence:.3g} nats per token on neutral answers; the budget is {goal.budget:g}.",

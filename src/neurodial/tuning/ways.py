@@ -1,37 +1,36 @@
 """How far to dose, by measuring: a search along a path of doses, for the neurons of one sign or of both.
 
 1. Effect against cost gives a path of doses; the search along it begins where they predict that the goal is met.
-2. Where the margin turns back before the budget is spent, again with smaller bounds on the doses, while that helps:
-   a few large doses break a model at less damage than many small ones.
+2. Where the margin knows which answers are aimed for, along other mixtures of effects too (`effects.py`).
 3. Again, as often as asked for, with the mean of the effects at the unsteered model and at the doses found.
 4. Several ways, by the sign of the effects: one that can't meet the goal is left out where another can.
-5. Where asked for, on past the turn of the margin along the way that was kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import torch
 
 from neurodial.attribution.cost import Cost, Sampling, quadratic_cost
 from neurodial.attribution.dose import Bounds, DosePath, Trade, closed_path, full_path, predicted_change, uniform_path
 from neurodial.attribution.methods import Dose, Sign
-from neurodial.attribution.scores import Scores
 from neurodial.circuit.circuit import Circuit, Row
 from neurodial.errors import BudgetError, OptionError
+from neurodial.intervention.base import Intervention
 from neurodial.intervention.scale import Scale
 from neurodial.intervention.steer import steer
 from neurodial.measurement.divergence import measure_divergence
+from neurodial.measurement.margin import Margin
 from neurodial.measurement.measure_margins import measure_margins
 from neurodial.model.subject import Subject
-from neurodial.progress import Progress
+from neurodial.progress import Progress, silent
+from neurodial.prompts.prompt import Example
+from neurodial.tuning.effects import Effects, Push
 from neurodial.tuning.material import Material
-from neurodial.tuning.search import Goal, Trial, crossing, insist, past_turn, search, turned_back
-
-BOUNDS = (1.0, 1 / 10, 1 / 30, 1 / 90)
-"""Shares of the largest dose that are tried in turn, for as long as the margin turns back and each helps."""
+from neurodial.tuning.search import Goal, Trial, crossing, search
 
 Measure = Callable[[DosePath], Callable[[Sequence[float]], list[Trial]]]
 """Measures strengths of a path on the development split."""
@@ -43,21 +42,19 @@ class Way:
 
     Attributes:
         sign: of the effects.
+        push: what was pushed along.
+        effects: from which the doses follow.
         trade: effect against cost.
-        x_max: the largest dose allowed on its path.
-        path: of doses, that the best trial lies on.
         best: the trial that was kept.
-        trials: all along that path.
-        elsewhere: those along other paths, of larger or smaller bounds and of other rounds.
+        trials: all of them, of every round.
     """
 
     sign: Sign
+    push: Push
+    effects: Effects
     trade: Trade
-    x_max: float
-    path: DosePath
     best: Trial
     trials: tuple[Trial, ...]
-    elsewhere: tuple[Trial, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,8 +77,8 @@ class Ground:
     material: Material
     method: Dose
     costs: Cost
-    effects: Scores
-    effects_again: Callable[[], Scores]
+    effects: Effects
+    effects_again: Callable[[], Effects]
     goal: Goal
     before: float
     measure: Measure
@@ -95,9 +92,9 @@ class Ground:
         """
         signs: tuple[Sign, ...] = ("positive", "both") if self.method.sign == "tuned" else (self.method.sign,)
         ways, problems = [], []
-        for sign in signs:
+        for sign, push in product(signs, self.effects.pushes):
             try:
-                ways.append(self.along(sign))
+                ways.append(self.along(sign, push))
             except (BudgetError, OptionError) as error:
                 problems.append(error)
         if not ways:
@@ -107,61 +104,36 @@ class Ground:
             best = best if better(best.best, way.best, self.goal) is best.best else way
         return best, ways
 
-    def along(self, sign: Sign) -> Way:
+    def along(self, sign: Sign, push: Push = "margin") -> Way:
         """The search with the neurons of a sign."""
-        way = self._within_bounds(self.effects, sign)
+        way = self._searched(self.effects, sign, push)
         effects = self.effects
         for done in range(1, self.method.rounds):
             with steer(self.subject, Scale(Circuit.of(way.best.rows))):
                 there = self.effects_again()
-            effects = _mean(effects, there, weight=1 / (done + 1))
-            way = self._better(way, self._within_bounds(effects, sign))
-        insist(way.best, [*way.elsewhere, *way.trials], self.goal)
+            effects = effects.mean_with(there, 1 / (done + 1))
+            again = self._searched(effects, sign, push)
+            kept = way if better(way.best, again.best, self.goal) is way.best else again
+            way = replace(kept, trials=(*way.trials, *again.trials))
         return way
 
-    def past_turn(self, way: Way) -> Way:
-        """Further along the same path, as far as the margin is no worse than the unsteered model's."""
-        measure = self.measure(way.path)
-        furthest, trials = past_turn(way.trials, way.best, measure, self.goal, self.before, way.path.high)
-        return replace(way, best=furthest, trials=trials)
-
-    def _within_bounds(self, effects: Scores, sign: Sign) -> Way:
-        """The search with the largest dose that is allowed, or a smaller one where that goes further."""
-        way = self._searched(effects, sign, self.method.x_max)
-        if self.method.dosing == "uniform":  # its path is the same
-            return way
-        for share in BOUNDS[1:]:
-            if self.goal.reaches(way.best) or not turned_back(way.best, way.trials, self.goal):
-                break
-            smaller = self._searched(effects, sign, self.method.x_max * share)
-            way = self._better(way, smaller)
-            if way.x_max != smaller.x_max:
-                break
-        return way
-
-    def _better(self, first: Way, second: Way) -> Way:
-        """The way of the better trial, with the trials of the other."""
-        kept, other = (first, second) if better(first.best, second.best, self.goal) is first.best else (second, first)
-        return replace(kept, elsewhere=(*kept.elsewhere, *other.elsewhere, *other.trials))
-
-    def _searched(self, effects: Scores, sign: Sign, x_max: float) -> Way:
+    def _searched(self, effects: Effects, sign: Sign, push: Push) -> Way:
         """The search along the path of some effects, begun where effect and cost predict that the goal is met."""
-        trade = Trade.of(effects, self.costs.scores, skip_layers=self.method.skip_layers, sign=sign)
-        path, goal = self._path(trade, x_max), replace(self.goal, must=False)
+        trade = Trade.of(effects.along(push), self.costs.scores, skip_layers=self.method.skip_layers, sign=sign)
+        path, goal = self._path(trade), self.goal
 
         def falls_short(strength: float) -> bool:
-            change, divergence = first_order(trade, self.costs, path.rows_at(strength))
+            change, divergence = first_order(effects, self.costs, path.rows_at(strength))
             if goal.target is None:
-                return divergence < (goal.budget or 0.0)
+                return goal.budget is None or divergence < goal.budget
             return goal.lack_at(self.before + change) > 0
 
-        free = goal.target is None and goal.budget is None
-        guess = None if free else crossing(falls_short, path.low, path.high)
-        return Way(sign, trade, x_max, path, *search(path.low, path.high, self.measure(path), goal, guess=guess))
+        guess = crossing(falls_short, path.low, path.high)
+        return Way(sign, push, effects, trade, *search(path.low, path.high, self.measure(path), goal, guess=guess))
 
-    def _path(self, trade: Trade, x_max: float) -> DosePath:
+    def _path(self, trade: Trade) -> DosePath:
         method = self.method
-        bounds = Bounds(x_max, method.direction)
+        bounds = Bounds(method.x_max, method.direction)
         if method.dosing == "closed":
             return closed_path(trade, method.select, bounds)
         chosen = trade.best(method.select.count(trade.effect.numel()))
@@ -176,35 +148,42 @@ class Ground:
 def measurer(subject: Subject, material: Material, method: Dose, progress: Progress) -> Measure:
     """Damage on the neutral answers and mean margin on the development prompts, of many strengths together."""
     examples = list(material.development[0])
+    aim = material.margin.aim(method.direction)
 
     def of(path: DosePath) -> Callable[[Sequence[float]], list[Trial]]:
         def measure(strengths: Sequence[float]) -> list[Trial]:
             rows = [path.rows_at(strength) for strength in strengths]
             scales = [Scale(Circuit.of(found)) for found in rows]
             divergences = measure_divergence(subject, material.damage, scales, progress=progress)
-            margins = measure_margins(
-                subject,
-                material.margin,
-                examples * len(scales),
-                under=[scale for scale in scales for _ in examples],
-                system=method.system,
-                progress=progress,
-            )
-            parts = [margins[n * len(examples) : (n + 1) * len(examples)] for n in range(len(scales))]
-            return [
-                Trial(
-                    strength,
-                    found,
-                    divergence.mean,
-                    0.0 if len(divergence.scored) < 2 else divergence.standard_error,
-                    mean_of(part),
-                )
-                for strength, found, divergence, part in zip(strengths, rows, divergences, parts, strict=True)
-            ]
+            margins = means_under(subject, material.margin, examples, scales, system=method.system, progress=progress)
+            aims = [0.0] * len(scales)
+            if aim is not None:
+                aims = means_under(subject, aim, examples, scales, system=method.system, progress=progress)
+            errors = [0.0 if len(one.scored) < 2 else one.standard_error for one in divergences]
+            damage = [divergence.mean for divergence in divergences]
+            return [Trial(*values) for values in zip(strengths, rows, damage, errors, margins, aims, strict=True)]
 
         return measure
 
     return of
+
+
+def means_under(
+    subject: Subject,
+    margin: Margin,
+    examples: Sequence[Example],
+    interventions: Sequence[Intervention],
+    *,
+    system: str | None = None,
+    progress: Progress = silent,
+) -> list[float]:
+    """The mean margin of some prompts under each intervention."""
+    under = [intervention for intervention in interventions for _ in examples]
+    found = measure_margins(
+        subject, margin, [*examples] * len(interventions), under=under, system=system, progress=progress
+    )
+    size = len(examples)
+    return [mean_of(found[n * size : (n + 1) * size]) for n in range(len(interventions))]
 
 
 def better(first: Trial, second: Trial, goal: Goal) -> Trial:
@@ -214,17 +193,11 @@ def better(first: Trial, second: Trial, goal: Goal) -> Trial:
     return min(first, second, key=goal.lack)
 
 
-def first_order(trade: Trade, costs: Cost, rows: Sequence[Row]) -> tuple[float, float]:
+def first_order(effects: Effects, costs: Cost, rows: Sequence[Row]) -> tuple[float, float]:
     """Change of the margin to first order, and divergence from each neuron's own curvature."""
-    places = trade.layout.places_of([row.neuron for row in rows])
+    places = costs.scores.places_of([row.neuron for row in rows])
     doses = torch.tensor([row.dose for row in rows], dtype=torch.float64)
-    change = predicted_change(trade, rows, dict(zip((row.neuron for row in rows), places, strict=True)))
-    return change, float(costs.scores.flat()[places] @ doses.square()) / 2
-
-
-def _mean(first: Scores, second: Scores, *, weight: float) -> Scores:
-    """The mean of two scores; `weight` of the second."""
-    return Scores({site: (1 - weight) * first[site] + weight * second[site].to(first[site]) for site in first})
+    return predicted_change(effects.margin, rows), float(costs.scores.flat()[places] @ doses.square()) / 2
 
 
 def mean_of(values: Sequence[float]) -> float:

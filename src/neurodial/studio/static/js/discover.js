@@ -9,7 +9,7 @@ import { address, remember } from "./route.js";
 import { visible } from "./tokens.js";
 import { explain } from "./words.js";
 
-const START = { source: "refusal", positive: "", negative: "", lines: "", as: "lists", method: "cna", size: "fraction", fraction: 0.001, count: 46, score: "", sign: "", position: "last", universal: true, budget: 0.05, direction: "remove", x_max: 3, margin: "", dose_sign: "", past_turn: false, name: "", system: "" };
+const START = { source: "refusal", positive: "", negative: "", lines: "", as: "lists", method: "cna", size: "fraction", fraction: 0.001, count: 46, score: "", sign: "", position: "last", universal: true, budget: 0.05, direction: "remove", x_max: 3, margin: "", dose_sign: "", name: "", system: "" };
 
 export function show(main, { query, model }) {
   const page = new Discover(main, query, model);
@@ -87,9 +87,8 @@ class Discover {
       dose ? h("div", { class: "row pair" }, field("Budget, nats per token", numeric("budget", { min: 0.0001, max: 100, step: "any" })), field("Direction", select([["remove", "remove"], ["induce", "induce"]], f.direction, redraw("direction")))) : null,
       h("details", { open: this.more, ontoggle: (event) => { this.more = event.target.open; } }, h("summary", {}, "More options"),
         dose ? [
-          field("What is pushed", select([["", "as the prompts say"], ["alternatives", "towards how other answers begin"], ["openers", "away from how its answers begin"], ["answer", "the answers given with the prompts"], ["twin", "towards the model's own answers to the other prompts"]], f.margin, redraw("margin")), f.margin === "twin" ? "For prompts in pairs: the same request with the behaviour and without. Take about 1 % of the neurons." : null),
-          f.margin !== "twin" ? null : h("label", { class: "row tight" }, h("input", { type: "checkbox", checked: f.past_turn, onchange: (event) => this.set("past_turn", event.target.checked) }), "Go on past the turn", explain("past_turn")),
-          field("Neurons that take part", select([["", "the better of the next two"], ["positive", "those that hold it up, turned down"], ["both", "and those that hold it down, turned up"], ["negative", "only those that hold it down"]], f.dose_sign, redraw("dose_sign"))),
+          field("What is pushed", select([["", "as the prompts say"], ["alternatives", "how answers without it begin"], ["openers", "how answers with it begin"], ["answer", "the answers in the prompt file"], ["twin", "its answers to the other prompts"]], f.margin, redraw("margin")), f.margin === "twin" ? "For prompts in pairs: the same request with the behaviour and without. Take about 1 % of the neurons." : null),
+          field("Neurons that take part", select([["", "up, or both: what goes further"], ["positive", "those that hold it up"], ["both", "those that hold it up or down"], ["negative", "those that hold it down"]], f.dose_sign, redraw("dose_sign"))),
           field("Largest dose", numeric("x_max", { min: 0.1, max: 100, step: "any" }), "Past 1 a neuron's sign is turned.")] : f.method === "cna" ? [
           field("Score", select([["", "delta (the paper)"], ["standardised", "standardised"], ["auroc", "AUROC"]], f.score, redraw("score"))),
           field("Sign", select([["", "both (the paper)"], ["positive", "positive"], ["negative", "negative"]], f.sign, redraw("sign"))),
@@ -137,7 +136,7 @@ class Discover {
       prompts: this.asked(), name: f.name || (f.source === "paste" ? "mine" : f.source), method: f.method, system: f.system,
       fraction: f.method !== "cna-reference" && f.size === "fraction" ? f.fraction : null, count: f.method !== "cna-reference" && f.size === "count" ? f.count : null,
       budget: dose ? f.budget : null, direction: dose ? f.direction : null, x_max: dose ? f.x_max : null,
-      margin: dose && f.margin ? f.margin : null, past_turn: dose && f.margin === "twin" ? f.past_turn : null,
+      margin: dose && f.margin ? f.margin : null,
       score: cna && f.score ? f.score : null, sign: (cna && f.sign) || (dose && f.dose_sign) || null, position: cna && f.position !== "last" ? f.position : null, universal: cna ? f.universal : true,
     };
     try {

@@ -6,7 +6,6 @@ export const WORDS = {
   openers: ["Share of the first token", "How much of the first token's probability goes to tokens that begin the behaviour's usual answers (its openers, found in the model's own answers). It is known after one forward pass, before a word is written."],
   score: ["Score", "What the neuron was chosen by. For CNA, the difference of its mean activation between the two sides of the contrast (or that difference standardised, or AUROC less one half); for dose, effect squared over cost."],
   dose: ["Dose", "How far dial 1 turns this neuron: it is multiplied by 1 − dial × dose. 1 switches it off at dial 1; more than 1 turns its sign."],
-  past_turn: ["Past the turn", "Towards the model's own answers the margin falls only so far, and rises again when neurons are pushed further. Dial 1 stands at its best; or, with this, as far on as it is no worse than without steering: more of the behaviour goes, for more damage, within the budget."],
   kept: ["Kept in folds", "Of the folds of the prompts, the share without which the neuron is chosen all the same. 100 %: it depends on no single prompts."],
   stability: ["Stability", "The share of the circuit that is chosen again when one fold of the discovery prompts is left out; the mean over the folds, and the lowest."],
   universal: ["Universal neurons", "Neurons among the 0.1 % most active on at least 80 % of a list of diverse prompts. They say nothing about a behaviour, so they are left out before the choice; these would have been in the circuit otherwise."],
