@@ -125,8 +125,8 @@ class Common:
         return contrast.positive if self.options.direction == "remove" else contrast.negative
 
     def goal(self, budget: float | None) -> Goal:
-        """As far as a budget allows, in the direction asked for; answers aimed for must become no less likely."""
-        return Goal(budget, None, self.options.direction, least_aim=self.least_aim)
+        """As far as a budget allows, in the direction asked for; answers aimed for must then become no less likely."""
+        return Goal(budget, None, self.options.direction, least_aim=None if budget is None else self.least_aim)
 
     @cached_property
     def least_aim(self) -> float | None:

@@ -67,6 +67,15 @@ def test_fewer_passages_and_another_margin_reach_the_method(files):
     assert saved["report"]["measured"]["tokens"] <= 2 * 49  # an answer of 48 tokens and its end
 
 
+def test_how_likely_the_answers_aimed_for_became_is_said(files):
+    run(files, budget=0.02, folds=0)
+    report = json.loads((files / "found.circuit.json").read_text())["report"]
+    assert not any("aimed for" in line for line in report_lines(report))
+    measured = report["measured"] | {"aim_before": -1.25, "aim": -1.125}
+    lines = report_lines(report | {"measured": measured})
+    assert "log-likelihood of the answers aimed for: -1.25 → -1.12 a token (a limit: not to fall)" in lines
+
+
 def test_no_limit_is_said_with_inf(files, capsys):
     run(files, budget=float("inf"), direction="induce", folds=0)
     assert "dial 1 means induce" in capsys.readouterr().out

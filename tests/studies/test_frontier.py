@@ -130,6 +130,7 @@ def test_the_margin_can_be_the_models_own_answers(study, place, removed):
     assert fmean(rows[key("dose", "closed", 6, 0.05, 0)]["test"]["margins"]) < fmean(first)
     searched = [row["development"] for row in rows.values() if "development" in row]
     assert all("aim" in row["development"] for one, row in rows.items() if one.budget and "development" in row)
+    assert "test" in rows[key("cna", "zero", 6, 0.0, 0)]  # which keeps to no limit
     assert {row["push"] for row in searched if "push" in row} <= {"margin", "margin and aim", "aim"}
     assert len([row for row in searched if "push" in row]) >= 4
     assert all("aim" not in row["development"] for row in removed.values() if "development" in row)
