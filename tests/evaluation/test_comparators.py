@@ -8,6 +8,7 @@ import torch
 from neurodial.circuit.circuit import Circuit, Origin, Row
 from neurodial.circuit.site import Neuron
 from neurodial.errors import ActivationError, OptionError, PromptError, UnknownNameError
+from neurodial.evaluation.comparators import vectors as found_vectors
 from neurodial.evaluation.comparators.methods import ALPHAS, Comparison, check_names, comparators
 from neurodial.evaluation.comparators.residual import residual_means
 from neurodial.evaluation.comparators.tuning import Bench, choose
@@ -15,6 +16,7 @@ from neurodial.evaluation.comparators.vectors import (
     REFUSAL_ANSWERS,
     AddEverywhere,
     answer_vectors,
+    direction_vectors,
     last_token_vectors,
     mlp_vectors,
 )
@@ -273,3 +275,19 @@ def test_tuning_needs_a_development_split(bench):
 def test_an_unknown_method_offers_near_names():
     with pytest.raises(UnknownNameError, match="direction"):
         check_names(["directon"])
+
+
+def test_candidates_of_directions_leave_out_the_last_fifth_and_what_points_nowhere(monkeypatch):
+    subject = tiny_subject(num_hidden_layers=5)
+    contrast = Contrast.of(["harm a", "harm b"], ["help c"])
+    places = direction_vectors(subject, contrast)
+    assert {layer for layer, _ in places} == {0, 1, 2, 3}
+    assert {offset for _, offset in places} == set(range(-len({offset for _, offset in places}), 0))
+
+    def nowhere(subject, contrast, offsets):
+        found = last_token_vectors(subject, contrast, offsets)
+        found[0, 2] = 0.0
+        return found
+
+    monkeypatch.setattr(found_vectors, "last_token_vectors", nowhere)
+    assert places.keys() - direction_vectors(subject, contrast).keys() == {(2, -1)}

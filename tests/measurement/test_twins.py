@@ -13,6 +13,7 @@ from neurodial.measurement.twins import ANSWER_TOKENS, find_twins
 from neurodial.prompts.pairs import Behaviour, Contrast
 from neurodial.prompts.prompt import Example
 from neurodial.prompts.render import render
+from neurodial.tuning.effects import Effects
 
 
 def paired(count=6):
@@ -123,7 +124,7 @@ def test_lines_of_a_file_are_pairs(tmp_path):
     assert [example.twin for example in (*found.positive, *found.negative)] == ["a?", None, "a!"]
 
 
-def test_discovery_goes_towards_the_twins_answers(tmp_path):
+def test_discovery_goes_towards_the_twins_answers(tmp_path, monkeypatch):
     """The margin falls on the development prompts, and the report names it."""
     subject = fresh()
     path = tmp_path / "plain.txt"
@@ -145,7 +146,21 @@ def test_discovery_goes_towards_the_twins_answers(tmp_path):
         assert sum(before) / len(before) == pytest.approx(report["measured"][f"{name}_before"], abs=1e-5)
         assert sum(after) / len(after) == pytest.approx(report["measured"][name], abs=1e-5)
     assert report["measured"]["aim"] >= report["measured"]["aim_before"]
+    assert set(report["pushes"]) == {"margin", "margin and aim", "aim"}
     assert report["push"] == min(report["pushes"], key=lambda push: report["pushes"][push]["margin"])
+    pushed: list[str] = []
+    along = Effects.along
+
+    def spied(effects, push):
+        pushed.append(push)
+        return along(effects, push)
+
+    monkeypatch.setattr(Effects, "along", spied)
+    folded = nd.discover(subject, pairs, method=Dose(margin="twin", **(options | {"folds": 3})))
+    assert folded.stability is not None
+    assert pushed[-3:] == [folded.origin.report["push"]] * 3  # without one fold each, along what was kept
+    assert pushed[-1] != "margin"
+    monkeypatch.undo()
     # To induce it on the other side of the swapped pairs is the same thing.
     swapped = nd.PairSet(Behaviour("soft"), tuple(part.swapped() for part in pairs.splits if part is not None))
     both = nd.discover(subject, pairs, method=Dose(margin="twin", sign="both", **options))

@@ -209,6 +209,9 @@ def test_more_rounds_do_not_lose(find):
     once, thrice = find(), find(rounds=3)
     assert thrice.origin.report["measured"]["margin"] <= once.origin.report["measured"]["margin"]
     assert thrice.origin.report["measured"]["divergence"] <= 0.05
+    first = once.origin.report["trials"]
+    assert thrice.origin.report["trials"][: len(first)] == first
+    assert len(thrice.origin.report["trials"]) > 2 * len(first)
 
 
 def test_the_same_choices_give_the_same_circuit(find):
