@@ -284,7 +284,7 @@ def keys(arguments: argparse.Namespace) -> Iterator[Key]:
         yield Key("cna", "zero", main, 0.0, seed)
         for method in vectors:
             yield Key(method, "-", 0, largest, seed)
-        if seed == first:
+        if seed == first and not arguments.main:
             yield from _once(arguments, first)
     for seed in arguments.seeds if arguments.credit else ():
         for method in SELECTIONS:
@@ -407,6 +407,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--counts", nargs="*", type=int, default=[1, 10, 461], help="further numbers of neurons")
     parser.add_argument("--budgets", nargs="+", type=float, default=[0.03, 0.1, 0.3])
     parser.add_argument("--generate", type=float, default=0.1, help="the budget at which answers are generated")
+    parser.add_argument("--main", action="store_true", help="the main methods alone, at the budget of the answers")
     parser.add_argument("--credit", action="store_true", help="every selection with every dosing, for every seed")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--share", type=float, default=0.8, help="of the discovery prompts, for each seed")

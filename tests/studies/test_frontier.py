@@ -136,6 +136,14 @@ def test_the_margin_can_be_the_models_own_answers(study, place, removed):
     assert all("aim" not in row["development"] for row in removed.values() if "development" in row)
 
 
+def test_the_main_rows_can_be_asked_for_alone(study, removed):
+    rows = study("main", "--main")
+    assert {(one.method, one.count) for one in rows} == {
+        ("none", 0), ("dose", 6), ("dose-both", 6), ("cna", 6), ("caa", 0), ("direction", 0)
+    }  # fmt: skip
+    assert rows.keys() < removed.keys()
+
+
 def test_the_tables_hold_the_rows(study, place, removed):
     folder, key = place / "removed", study.frontier.Key
     rows = study.tables.Rows(folder)
