@@ -176,8 +176,8 @@ study-behaviours: $(INSTALLED)
 	$(BIN)/python studies/frontier.py demo --behaviour refusal --direction induce -o $(BEHAVIOURS)/refusal_induced $(STUDY_FLAGS)
 	$(BIN)/python studies/frontier.py demo-base --behaviour positive_sentiment -o $(BEHAVIOURS)/positive_sentiment $(STUDY_FLAGS)
 	$(BIN)/python studies/frontier.py demo-base --behaviour formality -o $(BEHAVIOURS)/formality $(STUDY_FLAGS)
-	for behaviour in formality positive_sentiment; do \
-	  $(BIN)/python studies/frontier.py demo-base --behaviour $$behaviour --margin twin --count 461 --counts 46 --budgets 0.1 \
+	for behaviour in formality positive_sentiment french; do \
+	  $(BIN)/python studies/frontier.py demo-base --behaviour $$behaviour --margin twin --count 461 --main \
 	    -o $(BEHAVIOURS)/$${behaviour}_twin $(STUDY_FLAGS) || exit 1; done
 	$(BIN)/python studies/frontier.py demo-base --adapter organisms/french_animals/adapter \
 	  --behaviour organisms/french_animals/french_animals.toml -o $(BEHAVIOURS)/french_animals $(STUDY_FLAGS)
