@@ -36,7 +36,7 @@ from neurodial.provenance import canonical_json, sha256
 from neurodial.tuning.effects import Effects, effects_by_fold
 from neurodial.tuning.material import Material, gather
 from neurodial.tuning.search import Goal, Trial
-from neurodial.tuning.ways import Ground, Way, better, first_order, mean_of, measurer
+from neurodial.tuning.ways import Ground, Way, better, first_order, mean_of, means_under, measurer
 
 
 @dataclass(frozen=True)
@@ -97,15 +97,8 @@ def find_doses(
     fisher = quadratic_cost(
         subject, material.costing, [row.neuron for row in best.rows], sampling=sampling, progress=progress
     )
-    other = mean_of(
-        measure_margins(
-            subject,
-            material.margin,
-            material.development[1],
-            under=Scale(Circuit.of(best.rows)),
-            system=method.system,
-        )
-    )
+    dosed = [Scale(Circuit.of(best.rows))]
+    [other] = means_under(subject, material.margin, material.development[1], dosed, system=method.system)
     report = {
         **material.report(),
         "cost": {"tokens": costs.tokens, "split_half_noise": costs.noise},
