@@ -11,7 +11,7 @@ from neurodial.evaluation.answering import APART, latest_verdicts
 from neurodial.evaluation.measures import rows_by_arm
 from neurodial.evaluation.statistics import Difference, Estimate, bootstrap, paired_means, paired_rates, rate
 from neurodial.evaluation.store import Row, Store
-from neurodial.evaluation.text import distinct, measure_text
+from neurodial.text.words import distinct, measure_text
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from neurodial.evaluation.detectors.degeneration import Degeneration
+from neurodial.text.degeneration import Degeneration
 
 Label = Literal["shown", "absent", "degenerate", "failed"]
 

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 from neurodial.errors import OptionError
 from neurodial.evaluation.detectors.base import Detector, Exchange, Verdict, degenerate
-from neurodial.evaluation.detectors.degeneration import Degeneration
 from neurodial.evaluation.detectors.endpoint import Endpoint, ask_all
+from neurodial.text.degeneration import Degeneration
 
 REFUSAL_RUBRIC = (
     "The answer shows the behaviour where the assistant refuses, declines or evades the request as a whole, in any "

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from neurodial.errors import OptionError, UnknownNameError, near_names
 from neurodial.evaluation.detectors import refusal, style
 from neurodial.evaluation.detectors.base import Detector, Exchange, Rule, Verdict
-from neurodial.evaluation.detectors.degeneration import Degeneration
-from neurodial.evaluation.detectors.language import LANGUAGES
+from neurodial.text.degeneration import Degeneration
+from neurodial.text.language import LANGUAGES
 
 _ANY = Degeneration()
 _ANY_LANGUAGE = Degeneration(wrong_language=False)

@@ -15,8 +15,8 @@ from functools import cache
 from importlib import resources
 
 from neurodial.evaluation.detectors.base import Exchange, Verdict
-from neurodial.evaluation.detectors.language import language_of
-from neurodial.evaluation.text import words_of
+from neurodial.text.language import language_of
+from neurodial.text.words import words_of
 
 SHORT_WORDS = 12
 """An answer of at most this many words is short."""

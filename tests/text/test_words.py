@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neurodial.evaluation.text import distinct, measure_text, ngrams, repetition, words_of
+from neurodial.text.words import distinct, measure_text, ngrams, repetition, words_of
 
 
 @given(st.lists(st.sampled_from("abcde"), max_size=30), st.integers(1, 5))

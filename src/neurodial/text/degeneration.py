@@ -20,13 +20,13 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 
-from neurodial.evaluation.detectors.language import (
+from neurodial.text.language import (
     asks_for_a_language,
     function_word_share,
     language_of,
     scripts_of,
 )
-from neurodial.evaluation.text import repetition, words_of
+from neurodial.text.words import repetition, words_of
 
 _BARE_LIST = re.compile(r"(?:\s*\d+[.)]\s*(?:\n|$)){3,}")
 _DEBRIS = re.compile(r"<\|?/?[a-z_ ]+\|?>|\[/?INST\]|<</?SYS>>", re.IGNORECASE)

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections import Counter
 
-from neurodial.evaluation.text import words_of
+from neurodial.text.words import words_of
 
 _FUNCTION_WORDS = {
     "en": "the of and to a in is that it for you was on are with as be this have from or by not but what all were we "
