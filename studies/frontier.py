@@ -38,7 +38,6 @@ from neurodial.files import write_atomic
 from neurodial.intervention.base import Intervention
 from neurodial.measurement.divergence import measure_divergence, own_answers
 from neurodial.measurement.generate import generate
-from neurodial.measurement.margin import Margin
 from neurodial.measurement.measure_margins import measure_margins
 from neurodial.measurement.options import Decoding
 from neurodial.measurement.single import SingleNeuron, single_neuron
@@ -51,9 +50,10 @@ from neurodial.prompts.pairs import Contrast, PairSet
 from neurodial.prompts.passage import Passage
 from neurodial.prompts.prompt import Example, prompt_text
 from neurodial.provenance import versions
+from neurodial.tuning.development import Development
+from neurodial.tuning.goal import Goal, Trial
 from neurodial.tuning.material import Material, gather
-from neurodial.tuning.search import Goal, Trial, search
-from neurodial.tuning.ways import means_under
+from neurodial.tuning.search import search
 
 FINALISTS = 2  # places in the residual stream whose strength is searched
 ANSWERED = {
@@ -99,6 +99,7 @@ class Common:
             neutral=arguments.neutral_prompts,
             direction=arguments.direction,
             margin=arguments.margin,
+            max_degenerate=arguments.max_degenerate,
         )
         self.places: dict[str, dict[str, Any]] = {}
 
@@ -116,27 +117,14 @@ class Common:
         return cost(self.exact, self.material.costing, sampling=Sampling(self.options.draws, 0))
 
     @cached_property
-    def development(self) -> tuple[Example, ...]:
-        """The development prompts that strengths are searched on."""
-        return self.about(self.pairs.development)[: self.arguments.development]
+    def development(self) -> Development:
+        """What strengths are searched on."""
+        examples = self.about(self.pairs.development)[: self.arguments.development]
+        return Development(self.served, self.material, examples, self.options)
 
     def about(self, contrast: Contrast) -> tuple[Example, ...]:
         """The prompts that the change is about: those that show the behaviour, or to induce it, those that don't."""
         return contrast.positive if self.options.direction == "remove" else contrast.negative
-
-    def goal(self, budget: float | None) -> Goal:
-        """As far as a budget allows, in the direction asked for; answers aimed for must then become no less likely."""
-        return Goal(budget, None, self.options.direction, least_aim=None if budget is None else self.least_aim)
-
-    @cached_property
-    def least_aim(self) -> float | None:
-        """How likely the answers aimed for are in the unsteered model."""
-        return None if self.aim is None else fmean(measure_margins(self.served, self.aim, self.development))
-
-    @cached_property
-    def aim(self) -> Margin | None:
-        """The likelihood of the answers aimed for, where the margin knows any."""
-        return self.material.margin.aim(self.options.direction)
 
     @cached_property
     def test(self) -> tuple[tuple[Passage, ...], list[Example]]:
@@ -145,19 +133,6 @@ class Common:
         decoding = Decoding(max_new_tokens=self.options.answer_tokens, batch_size=32)
         passages = own_answers(self.served, neutral, decoding=decoding)
         return tuple(passages), list(self.about(self.pairs.test)[: self.arguments.prompts])
-
-    def trials(self, route: Route, strengths: Sequence[float]) -> list[Trial]:
-        """Strengths of a route, measured on the development split."""
-        built = [route.build(strength) for strength in strengths]
-        divergences = measure_divergence(self.served, self.material.damage, built)
-        margins = means_under(self.served, self.material.margin, self.development, built)
-        aims = [0.0] * len(built)
-        if self.aim is not None:
-            aims = means_under(self.served, self.aim, self.development, built)
-        return [
-            Trial(strength, (), divergence.mean, divergence.standard_error, margin, aim)
-            for strength, divergence, margin, aim in zip(strengths, divergences, margins, aims, strict=True)
-        ]
 
 
 class Seed:
@@ -186,11 +161,12 @@ class Seed:
         if self.common.places.get(key.method):
             return [one for one in routes if one.details == self.common.places[key.method]]
         margins: list[float] = []
-        development = self.common.development[: self.common.arguments.coarse]
+        development = self.common.development
+        few = development.examples[: self.common.arguments.coarse]
         for start in range(0, len(routes), TOGETHER):
             built = [one.build(1.0) for one in routes[start : start + TOGETHER]]
-            margins += means_under(self.common.served, self.source.margin, development, built)
-        lacks = [self.common.goal(None).lack_at(margin) for margin in margins]
+            margins += [margin for margin, _ in development.means(few, built)]
+        lacks = [Goal(None, None, self.common.options.direction).lack_at(margin) for margin in margins]
         return [routes[n] for n in sorted(range(len(routes)), key=lacks.__getitem__)[:FINALISTS]]
 
     def find(self, key: Key) -> tuple[Intervention, dict[str, Any]]:
@@ -205,10 +181,13 @@ class Seed:
             found = single_neuron(self.common.exact, self.source.pairs, method=SingleNeuron(margin="alternatives"))
             return found.best.pin, {"neuron": list(found.best.candidate.neuron), "value": found.best.value}
         results = []
-        goal = self.common.goal(key.budget or None)
+        development = self.common.development
+        # What keeps to no budget is as it was published, within no limit.
+        goal = development.goal(key.budget, None) if key.budget else Goal(None, None, self.common.options.direction)
         for route in self.cached(key):
+            measure, answer = self.measurer(key, route), self.answerer(route)
             try:
-                best, _ = search(route.low, route.high, self.measurer(key, route), goal, rounds=3)
+                best, _ = search(route.low, route.high, measure, goal, answer=answer, rounds=3)
             except BudgetError:
                 continue
             results.append((best, route))
@@ -220,6 +199,8 @@ class Seed:
         details = {"strength": best.strength, "margin": best.margin, "divergence": best.divergence, **route.details}
         if goal.least_aim is not None:
             details["aim"] = best.aim
+        if best.degenerate is not None:
+            details["degenerate"] = best.degenerate
         return route.build(best.strength), {"development": details}
 
     def cached(self, key: Key) -> list[Route]:
@@ -235,10 +216,15 @@ class Seed:
         def measure(strengths: Sequence[float]) -> list[Trial]:
             fresh = [strength for strength in strengths if strength not in known]
             if fresh:
-                known.update((trial.strength, trial) for trial in self.common.trials(route, fresh))
+                built = [route.build(strength) for strength in fresh]
+                known.update((trial.strength, trial) for trial in self.common.development.trials(fresh, built))
             return [known[strength] for strength in strengths]
 
         return measure
+
+    def answerer(self, route: Route) -> Callable[[Sequence[float]], list[float]]:
+        """The share of answers to the development prompts that have broken down, at each strength."""
+        return lambda strengths: self.common.development.degenerate([route.build(one) for one in strengths])
 
     def measure(self, key: Key, intervention: Intervention | None) -> dict[str, Any]:
         """A row's numbers on the test split."""
@@ -402,6 +388,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--adapter", default=None)
     parser.add_argument("--direction", choices=("remove", "induce"), default="remove")
     parser.add_argument("--margin", choices=get_args(MarginKind), default="behaviour", help="what is pushed")
+    parser.add_argument("--max-degenerate", type=float, help="more broken answers on development prompts, as a share")
     parser.add_argument("--dtype", default="bfloat16", help="what is measured in; everything is found in float32")
     parser.add_argument("--count", type=int, default=46, help="neurons of the main rows")
     parser.add_argument("--counts", nargs="*", type=int, default=[1, 10, 461], help="further numbers of neurons")

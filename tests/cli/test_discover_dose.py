@@ -76,6 +76,17 @@ def test_how_likely_the_answers_aimed_for_became_is_said(files):
     assert "log-likelihood of the answers aimed for: -1.25 → -1.12 a token (a limit: not to fall)" in lines
 
 
+def test_broken_answers_can_be_limited(files, capsys):
+    run(files, budget=0.02, max_degenerate=1.0, folds=0)
+    saved = json.loads((files / "found.circuit.json").read_text())
+    assert saved["method"]["max_degenerate"] == 1.0
+    measured = saved["report"]["measured"]
+    before, after = (f"{measured[name]:.0%}" for name in ("degenerate_before", "degenerate"))
+    assert f"degenerate answers on development prompts: {before} → {after}" in capsys.readouterr().out
+    with pytest.raises(OptionError, match=r"max_degenerate is 5\.0"):
+        run(files, max_degenerate=5.0)
+
+
 def test_no_limit_is_said_with_inf(files, capsys):
     run(files, budget=float("inf"), direction="induce", folds=0)
     assert "dial 1 means induce" in capsys.readouterr().out

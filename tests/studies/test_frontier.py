@@ -136,6 +136,15 @@ def test_the_margin_can_be_the_models_own_answers(study, place, removed):
     assert all("aim" not in row["development"] for row in removed.values() if "development" in row)
 
 
+def test_broken_answers_can_be_limited(study, removed):
+    """The tiny model's answers are noise, most of them broken; what keeps to no budget keeps to no limit either."""
+    rows = study("limited", "--main", "--max-degenerate", "0.5", "--seeds", "0")
+    searched = {one: row["development"] for one, row in rows.items() if "development" in row}
+    assert all(("degenerate" in found) == (one.budget > 0) for one, found in searched.items())
+    assert any(one.budget for one in searched)
+    assert not any("degenerate" in row["development"] for row in removed.values() if "development" in row)
+
+
 def test_the_main_rows_can_be_asked_for_alone(study, removed):
     rows = study("main", "--main")
     assert {(one.method, one.count) for one in rows} == {
@@ -145,6 +154,7 @@ def test_the_main_rows_can_be_asked_for_alone(study, removed):
 
 
 def test_the_tables_hold_the_rows(study, place, removed):
+    study("induced", "--direction", "induce")
     folder, key = place / "removed", study.frontier.Key
     rows = study.tables.Rows(folder)
     [tuned] = [row for row in rows.of(study.tables.TUNED, budget=0.01, count=6) if row["key"]["seed"] == 0]

@@ -7,7 +7,8 @@ import pytest
 from neurodial.circuit.circuit import Row
 from neurodial.circuit.site import Neuron
 from neurodial.errors import BudgetError
-from neurodial.tuning.search import Goal, Trial, search
+from neurodial.tuning.goal import Goal, Trial
+from neurodial.tuning.search import search
 
 
 def measured(divergence, margin, log=None):
@@ -197,3 +198,68 @@ def test_a_target_beyond_the_aim_is_not_reached():
         search(0.01, 9.0, aiming(hill), Goal(budget=None, target=-4.0, least_aim=-1.0))
     best, _ = search(0.01, 9.0, aiming(hill), Goal(budget=None, target=-4.0, must=False, least_aim=-1.0))
     assert best.aim >= -1
+
+
+def breaking(share, log=None):
+    """The share of broken answers at a strength."""
+
+    def answer(strengths):
+        if log is not None:
+            log.append(list(strengths))
+        return [share(strength) for strength in strengths]
+
+    return answer
+
+
+STEADY = measured(lambda s: s, lambda s: -s)  # the further the lower the margin; the damage is the strength
+AT_MOST_A_TENTH = Goal(budget=4.0, target=None, most_degenerate=0.1)
+
+
+def test_where_answers_hold_only_what_is_kept_is_answered_with():
+    asked: list[list[float]] = []
+    measured_at: list[float] = []
+    measure = measured(lambda s: s, lambda s: -s, measured_at)
+    best, trials = search(0.01, 9.0, measure, AT_MOST_A_TENTH, answer=breaking(lambda s: 0.1, asked))
+    assert asked == [[best.strength]]
+    assert best.degenerate == 0.1
+    assert [trial.degenerate for trial in trials if trial is not best] == [None] * (len(trials) - 1)
+    plain, _ = search(0.01, 9.0, STEADY, Goal(budget=4.0, target=None))
+    assert best.strength == plain.strength
+
+
+@pytest.mark.parametrize("guess", [None, 4.0, 0.02])
+@pytest.mark.parametrize("breaks_at", [0.2, 1.0, 3.0])
+def test_where_answers_break_it_goes_as_far_as_they_hold(guess, breaks_at):
+    share = lambda s: 0.4 if s > breaks_at else 0.05  # noqa: E731
+    best, trials = search(0.01, 9.0, STEADY, AT_MOST_A_TENTH, answer=breaking(share), guess=guess)
+    assert 0.7 * breaks_at < best.strength <= breaks_at
+    assert best.degenerate == 0.05
+    assert all((trial.degenerate is None) == (trial.divergence > 4) for trial in trials)  # none beyond the budget
+    assert len(trials) <= 16
+
+
+def test_without_a_limit_no_answers_are_asked_for():
+    best, _ = search(0.01, 9.0, STEADY, Goal(budget=4.0, target=None), answer=breaking(lambda s: 1.0))
+    assert best.degenerate is None
+
+
+def test_where_every_dose_breaks_answers_it_is_said():
+    with pytest.raises(BudgetError, match=r"smallest doses make 50% of the answers .* degenerate; at most 10%"):
+        search(0.01, 9.0, STEADY, AT_MOST_A_TENTH, answer=breaking(lambda s: 0.5))
+
+
+def test_a_target_under_which_answers_break_is_not_reached():
+    goal = Goal(budget=None, target=-2.0, most_degenerate=0.1)
+    best, _ = search(0.01, 9.0, STEADY, goal, answer=breaking(lambda s: 0.0))
+    assert 2.0 <= best.strength < 2.2
+    with pytest.raises(BudgetError, match=r"A margin of -2 makes 50% of the answers .* degenerate; at most 10%"):
+        search(0.01, 9.0, STEADY, goal, answer=breaking(lambda s: 0.5 if s > 1 else 0.0))
+    short = Goal(budget=None, target=-2.0, must=False, most_degenerate=0.1)
+    best, _ = search(0.01, 9.0, STEADY, short, answer=breaking(lambda s: 0.5 if s > 1 else 0.0))
+    assert 0.7 < best.strength <= 1.0
+
+
+def test_of_what_reaches_the_target_that_within_the_limits_is_taken():
+    """The least damage that reaches it is beyond a limit, a little more is not."""
+    trials = [Trial(1.0, (), 1.0, 0.0, -3.0, 0.0, 0.5), Trial(2.0, (), 2.0, 0.0, -4.0, 0.0, 0.1)]
+    assert Goal(None, -2.0, most_degenerate=0.1).best(trials) is trials[1]

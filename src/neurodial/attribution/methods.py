@@ -122,8 +122,10 @@ class Dose:
             `behaviour`: as the prompt set says, openers being taken to induce and alternatives to remove.
         neutral: name or path of the list of neutral prompts.
         passages: how many of them are answered for the cost, and as many for the damage; None for all.
-        answer_tokens: longest answer to a neutral prompt.
+        answer_tokens: longest answer to a neutral or a development prompt.
         draws: labels drawn for each token of the neutral answers.
+        max_degenerate: how many more of the answers to the development prompts may have broken down (loops, gibberish,
+            nothing said) than without steering, as a share; None: no answers are generated and none looked at.
         rounds: 1 takes the effect at the unsteered model; each further round adds the effect at the doses found, so
             that doses follow the mean slope along the way.
         skip_layers: layers left out.
@@ -149,6 +151,7 @@ class Dose:
     passages: int | None = None
     answer_tokens: int = 48
     draws: int = 2
+    max_degenerate: float | None = None
     rounds: int = 1
     skip_layers: tuple[int, ...] = ()
     folds: int = 10
@@ -171,6 +174,8 @@ class Dose:
             raise OptionError(f"The margin target is {self.margin_target}.", wanted="a finite number")
         if not 0 < self.x_max <= 100:
             raise OptionError(f"The largest dose is {self.x_max}.", wanted="more than 0 and at most 100")
+        if self.max_degenerate is not None and not 0 <= self.max_degenerate <= 1:
+            raise OptionError(f"max_degenerate is {self.max_degenerate}.", wanted="a share from 0 to 1, such as 0.05")
         for name in ("answer_tokens", "draws", "rounds", "passages"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -124,6 +124,11 @@ def report_lines(report: dict[str, Any]) -> list[str]:
             f"log-likelihood of the answers aimed for: {measured['aim_before']:+.2f} → {measured['aim']:+.2f} a token "
             "(a limit: not to fall)"
         )
+    if "degenerate" in measured:
+        lines.append(
+            f"degenerate answers on development prompts: {measured['degenerate_before']:.0%} → "
+            f"{measured['degenerate']:.0%} (limited)"
+        )
     if len(report.get("signs", {})) > 1:
         words = {"positive": "neurons that hold it up alone", "both": "with those that hold it down"}
         reached = (

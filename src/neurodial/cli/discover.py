@@ -40,6 +40,7 @@ def discover(
     margin: Literal["behaviour", "alternatives", "openers", "answer", "twin"] | None = None,
     neutral: str | None = None,
     passages: int | None = None,
+    max_degenerate: float | None = None,
     rounds: int | None = None,
     seed: int | None = None,
     folds: int | None = None,
@@ -74,6 +75,8 @@ def discover(
             answers to the other prompt of each pair), or as the prompt set says.
         neutral: dose: list of neutral prompts for the damage, a name or a file.
         passages: dose: how many of those are answered for the cost, and as many for the damage; all by default.
+        max_degenerate: dose: how many more answers to the development prompts may break down (loops, gibberish) than
+            without steering, as a share such as 0.05; by default no answers are looked at.
         rounds: dose: more than 1 takes the effect again at the doses found.
         seed: dose: of the sampled labels.
         folds: prompt folds for the stability measure; 0 for none.
@@ -89,7 +92,8 @@ def discover(
     given: dict[str, object] = {
         "score": score, "sign": sign, "budget": budget, "margin_target": margin_target, "direction": direction,
         "x_max": x_max, "dosing": dosing, "margin": margin, "neutral": neutral,
-        "passages": passages, "rounds": rounds, "seed": seed, "folds": folds, "system": system,
+        "passages": passages, "max_degenerate": max_degenerate, "rounds": rounds, "seed": seed, "folds": folds,
+        "system": system,
     }  # fmt: skip
     changes = {name: value for name, value in given.items() if value is not None}
     chosen = _changed(chosen, method, changes | _parsed(position, skip_layers, universal))

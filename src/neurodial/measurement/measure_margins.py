@@ -54,9 +54,37 @@ def measure_margins(
         >>> value < 0
         True
     """
-    found = [0.0] * len(examples)
-    for number, read in _states(subject, margin, examples, under, system, budget, progress):
-        found[number] = float(margin.value(subject, *read))
+    found = measure_together(subject, [margin], examples, under=under, system=system, budget=budget, progress=progress)
+    return [value for (value,) in found]
+
+
+@torch.no_grad()
+def measure_together(
+    subject: Subject,
+    margins: Sequence[Margin],
+    examples: Sequence[Example],
+    *,
+    under: Under = None,
+    system: str | None = None,
+    budget: int = TOKEN_BUDGET,
+    progress: Progress = silent,
+) -> list[tuple[float, ...]]:
+    """Several margins of each prompt, as `measure_margins` gives one; rows that they share are run once.
+
+    Raises:
+        ContextLengthError: a prompt with an answer is longer than the context.
+        MarginError: a prompt lacks what a margin reads.
+
+    Example:
+        >>> from neurodial.model.tiny import tiny_subject
+        >>> margins = [Openers.of([(40,)]), Openers.of([(41,), (40,)])]
+        >>> [(first, second)] = measure_together(tiny_subject(), margins, [Example("Hello")])
+        >>> first < second
+        True
+    """
+    found: list[tuple[float, ...]] = [()] * len(examples)
+    for number, read in _states(subject, margins, examples, under, system, budget, progress):
+        found[number] = tuple(float(margin.value(subject, *one)) for margin, one in zip(margins, read, strict=True))
     return found
 
 
@@ -80,23 +108,28 @@ def opening_probabilities(
         torch.Size([1, 2])
     """
     found = torch.zeros(len(examples), len(openers.tokens), dtype=torch.float64)
-    for number, read in _states(subject, openers, examples, None, system, budget, silent):
+    for number, [read] in _states(subject, [openers], examples, None, system, budget, silent):
         found[number] = torch.stack(log_probs_of(subject, *read, openers.tokens)).exp().cpu()
     return found
 
 
+_Read = tuple[tuple[Tokens, ...], list[Tensor], int]
+"""What a margin is computed from: its rows, their final hidden states, the prompt's length."""
+
+
 def _states(
     subject: Subject,
-    margin: Margin,
+    margins: Sequence[Margin],
     examples: Sequence[Example],
     under: Under,
     system: str | None,
     budget: int,
     progress: Progress,
-) -> Iterator[tuple[int, tuple[tuple[Tokens, ...], list[Tensor], int]]]:
-    """For each prompt, in the order of the batches: its rows, their final hidden states, and the prompt's length."""
+) -> Iterator[tuple[int, list[_Read]]]:
+    """For each prompt, in the order of the batches: what each margin is computed from."""
     prompts = render(subject.tokenizer, [example.prompt for example in examples], system=system)
-    groups = [margin.rows(subject, *pair) for pair in zip(prompts, examples, strict=True)]
+    wanted = [[margin.rows(subject, *pair) for margin in margins] for pair in zip(prompts, examples, strict=True)]
+    groups = [tuple(dict.fromkeys(row for rows in each for row in rows)) for each in wanted]
     if not groups:
         return
     each = one_each(under, len(groups))
@@ -107,6 +140,8 @@ def _states(
             rows = Rows(batch.tokens, [slots[number] for number in owners], [len(prompts[number]) for number in owners])
             hidden = row_states(subject, steering, rows)
             for place, number in enumerate(batch.groups):
-                states = [hidden[row, : batch.lengths[row]] for row in batch.rows_of(place)]
-                yield number, (groups[number], states, len(prompts[number]))
+                of_group = zip(groups[number], batch.rows_of(place), strict=True)
+                states = {tokens: hidden[row, : batch.lengths[row]] for tokens, row in of_group}
+                start = len(prompts[number])
+                yield number, [(found, [states[row] for row in found], start) for found in wanted[number]]
             advance(len(batch.groups))

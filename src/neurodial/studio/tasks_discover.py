@@ -54,6 +54,7 @@ def chosen_method(asked: requests.Discovery) -> CNA | Dose:
         "direction": asked.direction,
         "x_max": asked.x_max,
         "margin": asked.margin,
+        "max_degenerate": asked.max_degenerate,
         "position": None if asked.position is None else parse_position(asked.position),
         "select": _select(asked),
         "system": asked.system or None,

@@ -27,16 +27,16 @@ from neurodial.attribution.scores import Scores
 from neurodial.circuit.circuit import Circuit, Row, Stability
 from neurodial.intervention.scale import Scale
 from neurodial.measurement.margin import Margin
-from neurodial.measurement.measure_margins import measure_margins
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import PairSet
 from neurodial.prompts.prompt import Example
 from neurodial.provenance import canonical_json, sha256
+from neurodial.tuning.development import Development, mean_of
 from neurodial.tuning.effects import Effects, effects_by_fold
-from neurodial.tuning.material import Material, gather
-from neurodial.tuning.search import Goal, Trial
-from neurodial.tuning.ways import Ground, Way, better, first_order, mean_of, means_under, measurer
+from neurodial.tuning.goal import Goal, Trial, better
+from neurodial.tuning.material import gather
+from neurodial.tuning.ways import Ground, Way, first_order
 
 
 @dataclass(frozen=True)
@@ -80,31 +80,21 @@ def find_doses(
     sampling = Sampling(method.draws, method.seed)
     costs = cost(subject, material.costing, sampling=sampling, progress=progress)
     first = by_fold()
-    goal, before = _goal(subject, material, method)
-    ground = Ground(
-        subject,
-        material,
-        method,
-        costs,
-        effects=first(every),
-        effects_again=lambda: by_fold()(every),
-        goal=goal,
-        before=before[0],
-        measure=measurer(subject, material, method, progress),
-    )
+    development = Development(subject, material, material.development[0], method, progress)
+    goal = _goal(development)
+    ground = Ground(development, costs, effects=first(every), effects_again=lambda: by_fold()(every), goal=goal)
     way, ways = ground.best_way()
     best = way.best
     fisher = quadratic_cost(
         subject, material.costing, [row.neuron for row in best.rows], sampling=sampling, progress=progress
     )
-    dosed = [Scale(Circuit.of(best.rows))]
-    [other] = means_under(subject, material.margin, material.development[1], dosed, system=method.system)
+    others = development.means(material.development[1], [None, Scale(Circuit.of(best.rows))])
     report = {
         **material.report(),
         "cost": {"tokens": costs.tokens, "split_half_noise": costs.noise},
         "goal": {"budget": goal.budget, "margin": goal.target, "reached": goal.target is None or goal.reaches(best)},
-        "predicted": _predicted(way, costs, fisher, before[0]),
-        "measured": _measured(best, goal, before, other, material),
+        "predicted": _predicted(way, costs, fisher, development.unsteered.margin),
+        "measured": _measured(development, goal, best, [margin for margin, _ in others]),
         "sign": way.sign,
         "push": way.push,
         "signs": _reached(ways, goal, lambda one: one.sign),
@@ -117,16 +107,13 @@ def find_doses(
     return Dosed(best.rows, way.trade.scores, stability, report)
 
 
-def _goal(subject: Subject, material: Material, method: Dose) -> tuple[Goal, tuple[float, float]]:
-    """The goal, and the mean margins of the unsteered model on the development prompts of either side."""
-    about, other = material.development
-    found = measure_margins(subject, material.margin, [*about, *other], system=method.system)
-    before = mean_of(found[: len(about)]), mean_of(found[len(about) :])
-    aim = material.margin.aim(method.direction)
-    least = None if aim is None else mean_of(measure_margins(subject, aim, about, system=method.system))
+def _goal(development: Development) -> Goal:
+    """The goal that the method asks for; without any, the margin of the other side's prompts."""
+    method = development.method
     if method.budget is None and method.margin_target is None:
-        return Goal(None, before[1], method.direction, must=False, least_aim=least), before
-    return Goal(method.budget, method.margin_target, method.direction, least_aim=least), before
+        [(other, _)] = development.means(development.material.development[1], [None])
+        return development.goal(None, other, must=False)
+    return development.goal(method.budget, method.margin_target)
 
 
 def _reached(ways: Sequence[Way], goal: Goal, name: Callable[[Way], str]) -> dict[str, dict[str, float]]:
@@ -149,26 +136,24 @@ def _predicted(way: Way, costs: Cost, fisher: torch.Tensor, before: float) -> di
     }
 
 
-def _measured(
-    best: Trial, goal: Goal, before: tuple[float, float], other: float, material: Material
-) -> dict[str, float | int]:
-    aims = {} if goal.least_aim is None else {"aim_before": goal.least_aim, "aim": best.aim}
-    return {
-        **aims,
-        "margin_before": before[0],
-        "margin": best.margin,
-        "margin_change": best.margin - before[0],
-        "other_side_before": before[1],
-        "other_side": other,
-        "divergence": best.divergence,
-        "divergence_standard_error": best.error,
-        "tokens": sum(passage.scored for passage in material.damage),
-    }
+def _measured(development: Development, goal: Goal, best: Trial, others: Sequence[float]) -> dict[str, float | int]:
+    """What the doses came to, and what the unsteered model had; `others`: the same of the other side's margin."""
+    before = development.unsteered
+    found = {"margin_before": before.margin, "margin": best.margin, "margin_change": best.margin - before.margin}
+    found |= {"other_side_before": others[0], "other_side": others[1]}
+    found |= {"divergence": best.divergence, "divergence_standard_error": best.error}
+    if goal.least_aim is not None:
+        found |= {"aim_before": before.aim, "aim": best.aim}
+    if best.degenerate is not None and before.degenerate is not None:
+        found |= {"degenerate_before": before.degenerate, "degenerate": best.degenerate}
+    return {**found, "tokens": sum(passage.scored for passage in development.material.damage)}
 
 
 def _trial_values(trial: Trial) -> dict[str, float]:
     doses = [abs(row.dose) for row in trial.rows]
+    answers = {} if trial.degenerate is None else {"degenerate": trial.degenerate}
     return {
+        **answers,
         "strength": trial.strength,
         "divergence": trial.divergence,
         "margin": trial.margin,

@@ -16,24 +16,15 @@ import torch
 
 from neurodial.attribution.cost import Cost, Sampling, quadratic_cost
 from neurodial.attribution.dose import Bounds, DosePath, Trade, closed_path, full_path, predicted_change, uniform_path
-from neurodial.attribution.methods import Dose, Sign
+from neurodial.attribution.methods import Sign
 from neurodial.circuit.circuit import Circuit, Row
 from neurodial.errors import BudgetError, OptionError
-from neurodial.intervention.base import Intervention
 from neurodial.intervention.scale import Scale
 from neurodial.intervention.steer import steer
-from neurodial.measurement.divergence import measure_divergence
-from neurodial.measurement.margin import Margin
-from neurodial.measurement.measure_margins import measure_margins
-from neurodial.model.subject import Subject
-from neurodial.progress import Progress, silent
-from neurodial.prompts.prompt import Example
+from neurodial.tuning.development import Development
 from neurodial.tuning.effects import Effects, Push
-from neurodial.tuning.material import Material
-from neurodial.tuning.search import Goal, Trial, crossing, search
-
-Measure = Callable[[DosePath], Callable[[Sequence[float]], list[Trial]]]
-"""Measures strengths of a path on the development split."""
+from neurodial.tuning.goal import Goal, Trial, better
+from neurodial.tuning.search import crossing, search
 
 
 @dataclass(frozen=True)
@@ -62,26 +53,18 @@ class Ground:
     """What every way is searched on.
 
     Attributes:
-        subject: the model.
-        material: margin, development prompts and neutral answers.
-        method: its options.
+        development: the split that is measured on, with the model, the neutral answers and the method's options.
         costs: of every neuron.
         effects: of the unsteered model.
         effects_again: takes them anew, under the steering around the call.
         goal: how far to go.
-        before: the unsteered model's mean margin.
-        measure: measures strengths of a path.
     """
 
-    subject: Subject
-    material: Material
-    method: Dose
+    development: Development
     costs: Cost
     effects: Effects
     effects_again: Callable[[], Effects]
     goal: Goal
-    before: float
-    measure: Measure
 
     def best_way(self) -> tuple[Way, list[Way]]:
         """The way that goes further, or does less damage where there is a target; and all that meet the goal.
@@ -90,7 +73,9 @@ class Ground:
             BudgetError: none meets the goal.
             OptionError: there is no neuron to go with.
         """
-        signs: tuple[Sign, ...] = ("positive", "both") if self.method.sign == "tuned" else (self.method.sign,)
+        signs: tuple[Sign, ...] = (
+            ("positive", "both") if self.development.method.sign == "tuned" else (self.development.method.sign,)
+        )
         ways, problems = [], []
         for sign, push in product(signs, self.effects.pushes):
             try:
@@ -108,8 +93,8 @@ class Ground:
         """The search with the neurons of a sign."""
         way = self._searched(self.effects, sign, push)
         effects = self.effects
-        for done in range(1, self.method.rounds):
-            with steer(self.subject, Scale(Circuit.of(way.best.rows))):
+        for done in range(1, self.development.method.rounds):
+            with steer(self.development.subject, Scale(Circuit.of(way.best.rows))):
                 there = self.effects_again()
             effects = effects.mean_with(there, 1 / (done + 1))
             again = self._searched(effects, sign, push)
@@ -119,20 +104,30 @@ class Ground:
 
     def _searched(self, effects: Effects, sign: Sign, push: Push) -> Way:
         """The search along the path of some effects, begun where effect and cost predict that the goal is met."""
-        trade = Trade.of(effects.along(push), self.costs.scores, skip_layers=self.method.skip_layers, sign=sign)
-        path, goal = self._path(trade), self.goal
+        trade = Trade.of(
+            effects.along(push), self.costs.scores, skip_layers=self.development.method.skip_layers, sign=sign
+        )
+        path, goal, development = self._path(trade), self.goal, self.development
+
+        def measure(strengths: Sequence[float]) -> list[Trial]:
+            rows = [path.rows_at(strength) for strength in strengths]
+            return development.trials(strengths, [Scale(Circuit.of(found)) for found in rows], rows)
+
+        def answer(strengths: Sequence[float]) -> list[float]:
+            return development.degenerate([Scale(Circuit.of(path.rows_at(strength))) for strength in strengths])
 
         def falls_short(strength: float) -> bool:
             change, divergence = first_order(effects, self.costs, path.rows_at(strength))
             if goal.target is None:
                 return goal.budget is None or divergence < goal.budget
-            return goal.lack_at(self.before + change) > 0
+            return goal.lack_at(development.unsteered.margin + change) > 0
 
         guess = crossing(falls_short, path.low, path.high)
-        return Way(sign, push, effects, trade, *search(path.low, path.high, self.measure(path), goal, guess=guess))
+        found = search(path.low, path.high, measure, goal, answer=answer, guess=guess)
+        return Way(sign, push, effects, trade, *found)
 
     def _path(self, trade: Trade) -> DosePath:
-        method = self.method
+        method = self.development.method
         bounds = Bounds(method.x_max, method.direction)
         if method.dosing == "closed":
             return closed_path(trade, method.select, bounds)
@@ -141,56 +136,8 @@ class Ground:
             return uniform_path(trade.rows(chosen, [1.0] * len(chosen)), bounds)
         sampling = Sampling(method.draws, method.seed)
         neurons = trade.layout.neurons_at(chosen)
-        fisher = quadratic_cost(self.subject, self.material.costing, neurons, sampling=sampling)
+        fisher = quadratic_cost(self.development.subject, self.development.material.costing, neurons, sampling=sampling)
         return full_path(trade, chosen, fisher, bounds)
-
-
-def measurer(subject: Subject, material: Material, method: Dose, progress: Progress) -> Measure:
-    """Damage on the neutral answers and mean margin on the development prompts, of many strengths together."""
-    examples = list(material.development[0])
-    aim = material.margin.aim(method.direction)
-
-    def of(path: DosePath) -> Callable[[Sequence[float]], list[Trial]]:
-        def measure(strengths: Sequence[float]) -> list[Trial]:
-            rows = [path.rows_at(strength) for strength in strengths]
-            scales = [Scale(Circuit.of(found)) for found in rows]
-            divergences = measure_divergence(subject, material.damage, scales, progress=progress)
-            margins = means_under(subject, material.margin, examples, scales, system=method.system, progress=progress)
-            aims = [0.0] * len(scales)
-            if aim is not None:
-                aims = means_under(subject, aim, examples, scales, system=method.system, progress=progress)
-            errors = [0.0 if len(one.scored) < 2 else one.standard_error for one in divergences]
-            damage = [divergence.mean for divergence in divergences]
-            return [Trial(*values) for values in zip(strengths, rows, damage, errors, margins, aims, strict=True)]
-
-        return measure
-
-    return of
-
-
-def means_under(
-    subject: Subject,
-    margin: Margin,
-    examples: Sequence[Example],
-    interventions: Sequence[Intervention],
-    *,
-    system: str | None = None,
-    progress: Progress = silent,
-) -> list[float]:
-    """The mean margin of some prompts under each intervention."""
-    under = [intervention for intervention in interventions for _ in examples]
-    found = measure_margins(
-        subject, margin, [*examples] * len(interventions), under=under, system=system, progress=progress
-    )
-    size = len(examples)
-    return [mean_of(found[n * size : (n + 1) * size]) for n in range(len(interventions))]
-
-
-def better(first: Trial, second: Trial, goal: Goal) -> Trial:
-    """The better of two trials that both meet the goal: by damage where there is a target, else by margin."""
-    if goal.target is not None and goal.reaches(first) and goal.reaches(second):
-        return min(first, second, key=lambda trial: trial.divergence)
-    return min(first, second, key=goal.lack)
 
 
 def first_order(effects: Effects, costs: Cost, rows: Sequence[Row]) -> tuple[float, float]:
@@ -198,8 +145,3 @@ def first_order(effects: Effects, costs: Cost, rows: Sequence[Row]) -> tuple[flo
     places = costs.scores.places_of([row.neuron for row in rows])
     doses = torch.tensor([row.dose for row in rows], dtype=torch.float64)
     return predicted_change(effects.margin, rows), float(costs.scores.flat()[places] @ doses.square()) / 2
-
-
-def mean_of(values: Sequence[float]) -> float:
-    """The mean of some numbers; 0 of none."""
-    return sum(values) / max(1, len(values))

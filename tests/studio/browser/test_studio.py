@@ -246,11 +246,13 @@ def test_options_of_doses_are_sent_as_chosen(open_page, pictures):
     page.get_by_label("What is pushed").select_option("twin")  # what was opened stays open
     expect(page.get_by_text("For prompts in pairs")).to_be_visible()
     page.get_by_label("Neurons that take part").select_option("both")
+    page.get_by_label("Broken answers").select_option("0.05")
+    expect(page.get_by_text("loops and gibberish count")).to_be_visible()
     page.screenshot(path=str(pictures / "discover-dose.png"), full_page=True)
     with page.expect_request("**/api/discoveries") as sent:
         page.locator("form.side button.primary").click()
     asked = sent.value.post_data_json
-    assert (asked["margin"], asked["sign"]) == ("twin", "both")
+    assert (asked["margin"], asked["sign"], asked["max_degenerate"]) == ("twin", "both", 0.05)
     assert (asked["budget"], asked["score"], asked["position"]) == (0.05, None, None)
     page.locator(".working").get_by_role("button", name="Cancel").click()
     expect(page.get_by_text("Cancelled: the work has stopped.")).to_be_visible()

@@ -9,7 +9,7 @@ import { address, remember } from "./route.js";
 import { visible } from "./tokens.js";
 import { explain } from "./words.js";
 
-const START = { source: "refusal", positive: "", negative: "", lines: "", as: "lists", method: "cna", size: "fraction", fraction: 0.001, count: 46, score: "", sign: "", position: "last", universal: true, budget: 0.05, direction: "remove", x_max: 3, margin: "", dose_sign: "", name: "", system: "" };
+const START = { source: "refusal", positive: "", negative: "", lines: "", as: "lists", method: "cna", size: "fraction", fraction: 0.001, count: 46, score: "", sign: "", position: "last", universal: true, budget: 0.05, direction: "remove", x_max: 3, margin: "", broken: "", dose_sign: "", name: "", system: "" };
 
 export function show(main, { query, model }) {
   const page = new Discover(main, query, model);
@@ -89,6 +89,7 @@ class Discover {
         dose ? [
           field("What is pushed", select([["", "as the prompts say"], ["alternatives", "how answers without it begin"], ["openers", "how answers with it begin"], ["answer", "the answers in the prompt file"], ["twin", "its answers to the other prompts"]], f.margin, redraw("margin")), f.margin === "twin" ? "For prompts in pairs: the same request with the behaviour and without. Take about 1 % of the neurons." : null),
           field("Neurons that take part", select([["", "up, or both: what goes further"], ["positive", "those that hold it up"], ["both", "those that hold it up or down"], ["negative", "those that hold it down"]], f.dose_sign, redraw("dose_sign"))),
+          field("Broken answers", select([["", "not looked at"], ["0", "no more than now"], ["0.05", "up to 5 % more"], ["0.1", "up to 10 % more"]], f.broken, redraw("broken")), f.broken ? "The model answers the development prompts; loops and gibberish count. Takes longer." : null),
           field("Largest dose", numeric("x_max", { min: 0.1, max: 100, step: "any" }), "Past 1 a neuron's sign is turned.")] : f.method === "cna" ? [
           field("Score", select([["", "delta (the paper)"], ["standardised", "standardised"], ["auroc", "AUROC"]], f.score, redraw("score"))),
           field("Sign", select([["", "both (the paper)"], ["positive", "positive"], ["negative", "negative"]], f.sign, redraw("sign"))),
@@ -136,7 +137,7 @@ class Discover {
       prompts: this.asked(), name: f.name || (f.source === "paste" ? "mine" : f.source), method: f.method, system: f.system,
       fraction: f.method !== "cna-reference" && f.size === "fraction" ? f.fraction : null, count: f.method !== "cna-reference" && f.size === "count" ? f.count : null,
       budget: dose ? f.budget : null, direction: dose ? f.direction : null, x_max: dose ? f.x_max : null,
-      margin: dose && f.margin ? f.margin : null,
+      margin: dose && f.margin ? f.margin : null, max_degenerate: dose && f.broken ? Number(f.broken) : null,
       score: cna && f.score ? f.score : null, sign: (cna && f.sign) || (dose && f.dose_sign) || null, position: cna && f.position !== "last" ? f.position : null, universal: cna ? f.universal : true,
     };
     try {
