@@ -41,7 +41,7 @@ from neurodial.measurement.generate import generate
 from neurodial.measurement.measure_margins import measure_margins
 from neurodial.measurement.options import Decoding
 from neurodial.measurement.single import SingleNeuron, single_neuron
-from neurodial.measurement.twins import TwinMargin
+from neurodial.measurement.twins import ANSWER_TOKENS, TwinMargin
 from neurodial.model.load import load
 from neurodial.model.subject import Subject
 from neurodial.progress import silent
@@ -304,13 +304,22 @@ def _vectors(arguments: argparse.Namespace) -> tuple[str, ...]:
 
 
 def bill(arguments: argparse.Namespace, rows: Sequence[Key]) -> str:
-    """What the study will cost in tokens, before anything is loaded. Assumed: prompts of 40 tokens, 9 trials a way."""
+    """What the study will cost in tokens, before anything is loaded.
+
+    Assumed: prompts of 40 tokens, 9 trials a way, two rows a prompt; of the model's own answers where the margin is
+    theirs, which also tries three pushes. Where broken answers are limited, a way's best trial is answered with.
+    """
     prompt, answer = 40, Dose().answer_tokens
-    trial = arguments.passages * (prompt + answer) + 2 * arguments.development * prompt
-    test = arguments.neutral * (prompt + answer) + 2 * arguments.prompts * prompt
-    ways = len({(row.way, row.seed) for row in rows if row.budget})
+    is_twin = arguments.margin == "twin"
+    row_tokens = prompt + (ANSWER_TOKENS if is_twin else 0)
+    trial = arguments.passages * (prompt + answer) + 2 * arguments.development * row_tokens
+    test = arguments.neutral * (prompt + answer) + 2 * arguments.prompts * row_tokens
+    searched = {(row.way, row.seed) for row in rows if row.budget}
+    ways = sum(3 if is_twin and way[0] in BY_RATIO else 1 for way, _ in searched)
     answered = sum(is_answered(row, arguments) for row in rows)
     generated = answered * arguments.prompts * (prompt + arguments.tokens)
+    if arguments.max_degenerate is not None:
+        generated += ways * arguments.development * (prompt + answer)
     total = 9 * ways * trial + len(rows) * test + generated
     return (
         f"{len(rows)} rows: {9 * ways} trials of {trial} tokens, {len(rows)} tests of {test}, "

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 from pathlib import Path
 from statistics import fmean
 
@@ -174,3 +175,15 @@ def test_the_bill_comes_first_and_alone_where_asked(study, place, capsys):
         study("planned", "--plan")
     assert "tokens generated or read for it" in capsys.readouterr().out
     assert not (place / "planned").exists()
+
+
+def test_the_bill_knows_what_makes_a_study_dear(study, capsys):
+    def tokens(*options):
+        with pytest.raises(FileNotFoundError):
+            study("planned", "--plan", "--main", *options)
+        return float(re.search(r"about ([\d.]+) million", capsys.readouterr().out)[1])
+
+    large = ("--development", "1000", "--passages", "1000")
+    plain = tokens(*large)
+    assert tokens(*large, "--margin", "twin") > 2 * plain
+    assert tokens(*large, "--max-degenerate", "0.1") > plain
