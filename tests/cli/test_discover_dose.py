@@ -6,8 +6,10 @@ import pytest
 
 from neurodial.cli.circuits import report_lines
 from neurodial.cli.discover import discover
-from neurodial.errors import OptionError
+from neurodial.errors import MarginError, OptionError
 from neurodial.model.tiny import tiny_model, tiny_tokenizer
+
+SPLITS = ("discovery", "development")
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +100,29 @@ def test_an_option_of_another_method_is_refused(files):
         run(files, score="delta")
     with pytest.raises(OptionError, match="--budget is no option of method cna"):
         discover("demo", behaviour="refusal", method="cna", budget=0.1)
+
+
+@pytest.mark.parametrize(
+    ("lines", "margin", "said"),
+    [
+        (
+            ['"positive": "harm SPLIT?", "negative": "help SPLIT!"'],
+            "answer",
+            "'harm discovery[?]' has no pair of answers",
+        ),
+        (
+            ['"text": "harm SPLIT?", "label": "positive"', '"text": "b SPLIT", "label": "negative"'],
+            "twin",
+            "has no twin",
+        ),
+    ],
+)
+def test_prompts_that_lack_what_the_margin_reads_are_refused_before_loading(tmp_path, lines, margin, said):
+    path = tmp_path / "bare.jsonl"
+    rows = [line.replace("SPLIT", split) + f', "split": "{split}"' for split in SPLITS for line in lines]
+    path.write_text("\n".join(f"{{{row}}}" for row in rows))
+    with pytest.raises(MarginError, match=said):
+        discover("no/such/model", behaviour=str(path), method="dose", margin=margin)
 
 
 def test_a_report_without_measurements_has_no_lines():

@@ -11,6 +11,7 @@ from neurodial.activations.position import Last, Position
 from neurodial.circuit.circuit import Direction
 from neurodial.circuit.select import Count, Fraction, Select
 from neurodial.errors import OptionError, UnknownNameError, near_names
+from neurodial.prompts.pairs import Behaviour
 
 Score = Literal["delta", "standardised", "auroc"]
 Sign = Literal["both", "positive", "negative"]
@@ -182,6 +183,15 @@ class Dose:
                 raise OptionError(f"{name} is {value}.", wanted="at least 1")
         if self.folds < 0 or self.folds == 1:
             raise OptionError(f"The number of folds is {self.folds}.", wanted="0 for none, or 2 and more")
+
+    def margin_for(self, behaviour: Behaviour) -> MarginKind:
+        """The kind of margin, the behaviour's own where none is asked for.
+
+        Example:
+            >>> Dose().margin_for(Behaviour("register", margin="answer"))
+            'answer'
+        """
+        return behaviour.margin if self.margin == "behaviour" else self.margin
 
 
 METHODS: dict[str, Callable[[], CNA | Dose]] = {"cna": CNA, "cna-reference": CNA.reference, "dose": Dose}

@@ -142,11 +142,13 @@ def _changed(chosen: CNA | Dose, name: str, changes: dict[str, object]) -> CNA |
 def _refuse_missing(chosen: CNA | Dose, pairs: PairSet) -> None:
     """Refuse now, and not after the model is loaded, what the method will read and is not there."""
     from neurodial.attribution.methods import Dose
+    from neurodial.prompts.answered import refuse_missing
     from neurodial.prompts.behaviours import read_prompt_list
 
     pairs.split("discovery")
     if isinstance(chosen, Dose):
-        pairs.split("development")
+        development = pairs.split("development")
+        refuse_missing(chosen.margin_for(pairs.behaviour), (pairs.discovery, development))
         read_prompt_list(chosen.neutral)
     elif chosen.universal is not None:
         read_prompt_list(chosen.universal.prompts)

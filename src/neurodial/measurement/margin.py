@@ -27,7 +27,8 @@ from neurodial.circuit.circuit import Direction
 from neurodial.errors import MarginError
 from neurodial.model.head import logits, to_float64
 from neurodial.model.subject import Subject
-from neurodial.prompts.prompt import Example, prompt_text
+from neurodial.prompts.answered import written_answers
+from neurodial.prompts.prompt import Example
 from neurodial.prompts.render import Tokens
 
 _LARGEST_LOG_PROB = -1e-15  # log(1 - p) is finite, whatever rounding did to a probability of one
@@ -170,13 +171,7 @@ class AnswerMargin(Margin):
 
     def rows(self, subject: Subject, prompt: Tokens, example: Example) -> tuple[Tokens, ...]:
         """The prompt with each of the two answers."""
-        if not example.positive_answer or not example.negative_answer:
-            raise MarginError(
-                f"The prompt {prompt_text(example.prompt)!r} has no pair of answers.",
-                wanted="positive_answer and negative_answer on every prompt, for a margin of whole answers",
-                fix="Add them to the prompt file, or take margin openers.",
-            )
-        answers = (example.positive_answer, example.negative_answer)
+        answers = written_answers(example)
         found = tuple(tuple(subject.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in answers)
         if found[0] == found[1] or not all(found):
             raise MarginError(f"The answers {answers} are the same or empty.", wanted="two different answers")

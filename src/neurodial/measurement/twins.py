@@ -11,7 +11,7 @@ be, but for the third step: text that breaks down makes the model's own answers 
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from jaxtyping import Float
@@ -24,6 +24,7 @@ from neurodial.measurement.margin import Margin, log_probs_of
 from neurodial.measurement.options import Decoding
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
+from neurodial.prompts.answered import both_ways
 from neurodial.prompts.pairs import Contrast
 from neurodial.prompts.prompt import Example, Prompt, prompt_key, prompt_text
 from neurodial.prompts.render import Tokens
@@ -81,7 +82,7 @@ class TwinMargin(Margin):
         """
         pairs: dict[str, tuple[Prompt, Prompt]] = {}
         for contrast in contrasts:
-            pairs |= _pairs(contrast)
+            pairs |= both_ways(contrast)
         asked = list({prompt_key(prompt): prompt for pair in pairs.values() for prompt in pair}.values())
         decoding = Decoding(max_new_tokens=ANSWER_TOKENS, batch_size=32, system=system)
         ends = tuple(sorted(stop_tokens(subject))[:1])  # what an empty answer consists of; without any, none is empty
@@ -152,32 +153,3 @@ def find_twins(
         ['hi, casually', 'hi, formally']
     """
     return TwinMargin({}).extended(subject, contrasts, system=system, progress=progress)
-
-
-def _pairs(contrast: Contrast) -> dict[str, tuple[Prompt, Prompt]]:
-    """For each prompt, the prompt with the behaviour and that without of its pair."""
-    found = {}
-    for examples, others in ((contrast.positive, contrast.negative), (contrast.negative, contrast.positive)):
-        there = {prompt_key(example.prompt) for example in others}
-        for example in examples:
-            twin = _twin(example, there)
-            pair = (example.prompt, twin) if examples is contrast.positive else (twin, example.prompt)
-            found[prompt_key(example.prompt)] = pair
-    return found
-
-
-def _twin(example: Example, there: Container[str]) -> Prompt:
-    """The other prompt of an example's pair, which stands on the other side of the same split."""
-    if example.twin is None:
-        raise MarginError(
-            f"The prompt {prompt_text(example.prompt)!r} has no twin.",
-            wanted='prompts in pairs: "positive" and "negative", the same request, on one line of the file',
-            fix="Pair them, or take another margin.",
-        )
-    if prompt_key(example.twin) not in there:
-        raise MarginError(
-            f"The twin of the prompt {prompt_text(example.prompt)!r} stands in another split.",
-            wanted="both prompts of a pair in one split",
-            fix='Give each line of the file a "split".',
-        )
-    return example.twin

@@ -16,6 +16,7 @@ from neurodial.measurement.options import Decoding
 from neurodial.measurement.twins import find_twins
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress
+from neurodial.prompts.answered import refuse_missing
 from neurodial.prompts.behaviours import PromptList, read_prompt_list
 from neurodial.prompts.pairs import Contrast, PairSet, refuse_overlap
 from neurodial.prompts.passage import Passage
@@ -77,6 +78,8 @@ def gather(subject: Subject, pairs: PairSet, method: Dose, *, margin: Margin | N
     about, other = development.positive, development.negative
     if method.direction == "induce":
         about, other = other, about
+    if margin is None:
+        refuse_missing(method.margin_for(pairs.behaviour), (pairs.discovery, pairs.development))
     neutral = read_prompt_list(method.neutral)
     costing, damage = (prompts[: method.passages] for prompts in neutral_splits(neutral))
     _refuse_test_prompts(pairs, neutral)
@@ -106,7 +109,7 @@ def neutral_splits(neutral: PromptList) -> tuple[list[Prompt], list[Prompt]]:
 
 
 def _margin(subject: Subject, pairs: PairSet, method: Dose, progress: Progress) -> Margin:
-    kind = pairs.behaviour.margin if method.margin == "behaviour" else method.margin
+    kind = method.margin_for(pairs.behaviour)
     if kind == "answer":
         return AnswerMargin()
     if kind == "twin":

@@ -1,0 +1,86 @@
+"""What margins need prompts to come with: answers written beside them, or the same request asked the other way.
+
+Torch-free, so that what is missing is said before a model is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+
+from neurodial.errors import MarginError
+from neurodial.prompts.pairs import Contrast
+from neurodial.prompts.prompt import Example, Prompt, prompt_key, prompt_text
+
+
+def written_answers(example: Example) -> tuple[str, str]:
+    """The answer with the behaviour and that without, as the prompt file has them.
+
+    Raises:
+        MarginError: one is missing.
+
+    Example:
+        >>> written_answers(Example("Hi", positive_answer="Good day.", negative_answer="Hey"))
+        ('Good day.', 'Hey')
+    """
+    if not example.positive_answer or not example.negative_answer:
+        raise MarginError(
+            f"The prompt {prompt_text(example.prompt)!r} has no pair of answers.",
+            wanted="positive_answer and negative_answer on every prompt, for a margin of whole answers",
+            fix="Add them to the prompt file, or take margin openers.",
+        )
+    return example.positive_answer, example.negative_answer
+
+
+def both_ways(contrast: Contrast) -> dict[str, tuple[Prompt, Prompt]]:
+    """For each prompt, by its key, the prompt with the behaviour and that without of its pair.
+
+    Raises:
+        MarginError: a prompt has no twin, or one that stands in another split.
+
+    Example:
+        >>> pair = Example("Hi, formally", twin="Hi, casually"), Example("Hi, casually", twin="Hi, formally")
+        >>> both_ways(Contrast((pair[0],), (pair[1],)))["hi, casually"]
+        ('Hi, formally', 'Hi, casually')
+    """
+    found = {}
+    for examples, others in ((contrast.positive, contrast.negative), (contrast.negative, contrast.positive)):
+        there = {prompt_key(example.prompt) for example in others}
+        for example in examples:
+            twin = _twin(example, there)
+            pair = (example.prompt, twin) if examples is contrast.positive else (twin, example.prompt)
+            found[prompt_key(example.prompt)] = pair
+    return found
+
+
+def refuse_missing(margin: str, contrasts: Iterable[Contrast]) -> None:
+    """Refuse prompts that lack what a kind of margin (`answer`, `twin`; others need nothing) reads.
+
+    Raises:
+        MarginError: names the first such prompt.
+
+    Example:
+        >>> refuse_missing("openers", [Contrast.of(["a"], ["b"])])
+    """
+    for contrast in contrasts:
+        if margin == "twin":
+            both_ways(contrast)
+        elif margin == "answer":
+            for example in (*contrast.positive, *contrast.negative):
+                written_answers(example)
+
+
+def _twin(example: Example, there: Container[str]) -> Prompt:
+    """The other prompt of an example's pair, which stands on the other side of the same split."""
+    if example.twin is None:
+        raise MarginError(
+            f"The prompt {prompt_text(example.prompt)!r} has no twin.",
+            wanted='prompts in pairs: "positive" and "negative", the same request, on one line of the file',
+            fix="Pair them, or take another margin.",
+        )
+    if prompt_key(example.twin) not in there:
+        raise MarginError(
+            f"The twin of the prompt {prompt_text(example.prompt)!r} stands in another split.",
+            wanted="both prompts of a pair in one split",
+            fix='Give each line of the file a "split".',
+        )
+    return example.twin
