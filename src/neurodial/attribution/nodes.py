@@ -90,12 +90,13 @@ def select_nodes(found: Relevance, select: NodeSelect) -> tuple[NodeScore, ...]:
         count = min(len(flat), 1 + int((held < select.value * float(held[-1]) * (1 - 1e-12)).sum()))
     else:
         count = select.count(len(flat))
-    order = strongest(strength, count)
+    order = strongest(strength, count).cpu()
     starts = torch.tensor([0, *sizes]).cumsum(0)
-    chosen = []
-    for place, relevance in zip(order.tolist(), flat[order].tolist(), strict=True):
-        layer = int(torch.searchsorted(starts, place, right=True)) - 1
-        token, neuron = divmod(place - int(starts[layer]), found.neurons[layer].shape[1])
-        node = Node(layer, token, neuron)
-        chosen.append(NodeScore(node, relevance, float(found.activations[layer][token, neuron])))
-    return tuple(chosen)
+    layers = torch.searchsorted(starts, order, right=True) - 1
+    inside, widths = order - starts[layers], torch.tensor([part.shape[1] for part in found.neurons])[layers]
+    activations = torch.cat([part.reshape(-1).double() for part in found.activations])[order]
+    columns = (layers, inside // widths, inside % widths, flat[order], activations)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return tuple(
+        NodeScore(Node(layer, token, neuron), value, activation) for layer, token, neuron, value, activation in rows
+    )

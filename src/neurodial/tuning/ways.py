@@ -73,9 +73,8 @@ class Ground:
             BudgetError: none meets the goal.
             OptionError: there is no neuron to go with.
         """
-        signs: tuple[Sign, ...] = (
-            ("positive", "both") if self.development.method.sign == "tuned" else (self.development.method.sign,)
-        )
+        asked = self.development.method.sign
+        signs: tuple[Sign, ...] = ("positive", "both") if asked == "tuned" else (asked,)
         ways, problems = [], []
         for sign, push in product(signs, self.effects.pushes):
             try:
