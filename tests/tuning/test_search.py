@@ -7,7 +7,7 @@ import pytest
 from neurodial.circuit.circuit import Row
 from neurodial.circuit.site import Neuron
 from neurodial.errors import BudgetError
-from neurodial.tuning.goal import Goal, Trial
+from neurodial.tuning.goal import Goal, Trial, better
 from neurodial.tuning.search import search
 
 
@@ -236,6 +236,37 @@ def test_where_answers_break_it_goes_as_far_as_they_hold(guess, breaks_at):
     assert best.degenerate == 0.05
     assert all((trial.degenerate is None) == (trial.divergence > 4) for trial in trials)  # none beyond the budget
     assert len(trials) <= 16
+
+
+def test_no_strength_is_answered_at_twice():
+    asked: list[list[float]] = []
+    search(0.01, 9.0, STEADY, AT_MOST_A_TENTH, answer=breaking(lambda s: 0.4 if s > 1 else 0.05, asked))
+    strengths = [strength for together in asked for strength in together]
+    assert len(set(strengths)) == len(strengths) > 4
+
+
+def test_it_ends_where_the_last_allowed_strength_is_near_the_first_that_is_not():
+    """Of a limit other than the budget nothing can be interpolated: a tenth is near enough."""
+    log: list[float] = []
+    search(0.01, 9.0, aiming(hill, log), Goal(budget=None, target=None, least_aim=-1.0), rounds=20)
+    assert len(log) <= 16
+
+
+def test_a_budget_is_spent_however_steeply_the_damage_rises():
+    steep = measured(lambda s: 0.01 * s + max(0.0, 10 * (s - 1)), lambda s: -s)
+    best, _ = search(0.01, 9.0, steep, Goal(budget=0.5, target=None), rounds=20)
+    assert 0.45 < best.divergence <= 0.5
+
+
+def test_what_reaches_the_target_is_better_than_what_falls_short_of_it_at_less_damage():
+    goal = Goal(budget=None, target=-2.0, must=False)
+    short, reaching, dear = (
+        Trial(1.0, (), damage, 0.0, margin) for damage, margin in ((1.0, -1.0), (2.0, -2.5), (3.0, -4.0))
+    )
+    assert better(short, reaching, goal) is better(reaching, short, goal) is reaching
+    assert better(dear, reaching, goal) is better(reaching, dear, goal) is reaching
+    free = Goal(budget=None, target=None)
+    assert better(reaching, dear, free) is dear
 
 
 def test_without_a_limit_no_answers_are_asked_for():

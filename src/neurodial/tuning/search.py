@@ -75,20 +75,20 @@ def search(
             trials = sorted([*trials, *measure(wanted)], key=lambda trial: trial.strength)
         return trials
 
-    def answered(trials: Sequence[Trial]) -> list[Trial]:
-        asked = [trial for trial in trials if trial.degenerate is None and goal.allows(trial)]
-        shares = answer([trial.strength for trial in asked]) if answer is not None and asked else []
-        known = {trial: replace(trial, degenerate=share) for trial, share in zip(asked, shares, strict=False)}
+    def answered(trials: Sequence[Trial], answer: Answer) -> list[Trial]:
+        asked = [trial for trial in trials if goal.allows(trial)]
+        shares = answer([trial.strength for trial in asked]) if asked else []
+        known = {trial: replace(trial, degenerate=share) for trial, share in zip(asked, shares, strict=True)}
         return [known.get(trial, trial) for trial in trials]
 
     trials = narrowed(measure(_spread(low, high, width) if guess is None else _up_to(guess, low, high)), measure)
     if answer is None or goal.most_degenerate is None:
         return goal.best(trials), tuple(trials)
     best = goal.best(trials)
-    [seen] = answered([best])
+    [seen] = answered([best], answer)
     trials = [seen if trial is best else trial for trial in trials]
     if not goal.allows(seen):
-        trials = narrowed(answered(trials), lambda strengths: answered(measure(strengths)))
+        trials = narrowed(answered(trials, answer), lambda strengths: answered(measure(strengths), answer))
     return goal.best(trials), tuple(trials)
 
 
