@@ -79,6 +79,25 @@ def test_broken_answers_are_counted_for_each_intervention(material, monkeypatch)
     assert expected[0] > 0 == expected[1]
 
 
+def test_a_system_message_stands_before_every_prompt(material, monkeypatch):
+    said = {}
+
+    class Hears:
+        def find(self, prompt, answer):
+            said[prompt] = answer
+
+    monkeypatch.setattr(development, "_BROKEN", Hears())
+    with_system = split(material, system="Whisper.", answer_tokens=7)
+    with_system.degenerate([STEERED])
+    prompts = [example.prompt for example in LOUD]
+    decoding = Decoding(max_new_tokens=7, system="Whisper.")
+    assert list(said.values()) == [one.text for one in generate(shared(), prompts, under=STEERED, decoding=decoding)]
+    assert list(said.values()) != [one.text for one in answers(prompts, 7, STEERED)]
+    [(margin, _)] = with_system.means(LOUD, [STEERED])
+    found = measure_margins(shared(), material.margin, LOUD, under=STEERED, system="Whisper.")
+    assert margin == pytest.approx(mean(found), abs=1e-5)
+
+
 def test_the_limit_is_against_the_unsteered_model(material, monkeypatch):
     class Half:
         def find(self, prompt, answer):
