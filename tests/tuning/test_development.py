@@ -139,3 +139,6 @@ def test_discovery_goes_as_far_as_answers_hold(material, monkeypatch, tmp_path):
     assert "degenerate" not in free.origin.report["measured"]
     lenient = nd.discover(shared(), pairs, method=Dose(max_degenerate=1.0, **options))
     assert lenient.rows == free.rows
+    there = lenient.origin.report["measured"]
+    assert there["degenerate"] == mean([a.text != b.text for a, b in zip(said, plain, strict=True)])
+    assert there["degenerate_before"] == 0 < there["degenerate"]
