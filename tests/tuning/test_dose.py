@@ -133,6 +133,13 @@ def test_the_budget_is_kept_and_the_report_is_true(subject, find, neutral):
     assert circuit.direction == "remove"
 
 
+def test_prompts_that_lack_answers_are_refused_before_any_work(subject, neutral, monkeypatch):
+    monkeypatch.setattr("neurodial.tuning.material.own_answers", None)
+    bare = nd.PairSet.of([f"harm {n}?" for n in range(14)], [f"help {n}!" for n in range(14)])
+    with pytest.raises(MarginError, match="has no pair of answers"):
+        nd.discover(subject, bare, method=Dose(margin="answer", neutral=neutral))
+
+
 def test_a_larger_budget_removes_more(find):
     found = [find(budget=budget).origin.report["measured"]["margin"] for budget in (0.005, 0.02, 0.08)]
     assert found[0] > found[1] > found[2]
