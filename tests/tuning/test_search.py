@@ -269,6 +269,13 @@ def test_what_reaches_the_target_is_better_than_what_falls_short_of_it_at_less_d
     assert better(reaching, dear, free) is dear
 
 
+def test_a_share_at_its_limit_is_allowed_whatever_rounding_makes_of_it():
+    eight_of_ten = Trial(1.0, (), 1.0, 0.0, -1.0, 0.0, 0.8)
+    assert 0.7 + 0.1 < 0.8
+    assert Goal(None, None, most_degenerate=0.7 + 0.1).allows(eight_of_ten)
+    assert not Goal(None, None, most_degenerate=0.79).allows(eight_of_ten)
+
+
 def test_without_a_limit_no_answers_are_asked_for():
     best, _ = search(0.01, 9.0, STEADY, Goal(budget=4.0, target=None), answer=breaking(lambda s: 1.0))
     assert best.degenerate is None

@@ -22,7 +22,7 @@ from neurodial.tuning.goal import Goal, Trial
 from neurodial.tuning.material import Material
 
 _BROKEN = Degeneration(wrong_language=False)  # another language may be what is asked for
-_AT_ONCE = 128  # answers
+_AT_ONCE = 64  # answers
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from neurodial.errors import BudgetError
 
 Limit = Literal["budget", "aim", "degenerate"]
 
+_ROUNDING = 1e-9  # a limit on a share is the sum of two shares
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -73,7 +75,7 @@ class Goal:
             return "budget"
         if self.least_aim is not None and trial.aim < self.least_aim:
             return "aim"
-        if self.most_degenerate is not None and (trial.degenerate or 0.0) > self.most_degenerate:
+        if self.most_degenerate is not None and (trial.degenerate or 0.0) > self.most_degenerate + _ROUNDING:
             return "degenerate"
         return None
 
