@@ -169,8 +169,10 @@ study-organism-long: $(ORGANISM)/cna.circuit.json
 
 # The study of docs/results/behaviours.md: two behaviours of the model itself, three that an adapter taught it. First
 # refusal with every selection and dosing, and refusal induced on harmless requests; the two of the model itself also
-# with a margin in its own words.
+# with a margin in its own words, and every method held to answers that do not break.
 BEHAVIOURS := docs/results/behaviours
+FRENCH     := --adapter organisms/french_animals/adapter --behaviour organisms/french_animals/french_animals.toml
+UNBROKEN   := --main --max-degenerate 0.1 --development 30 --seeds 0 --dtype float32
 study-behaviours: $(INSTALLED)
 	$(BIN)/python studies/frontier.py demo --behaviour refusal --credit -o $(BEHAVIOURS)/refusal $(STUDY_FLAGS)
 	$(BIN)/python studies/frontier.py demo --behaviour refusal --direction induce -o $(BEHAVIOURS)/refusal_induced $(STUDY_FLAGS)
@@ -179,11 +181,14 @@ study-behaviours: $(INSTALLED)
 	for behaviour in formality positive_sentiment french; do \
 	  $(BIN)/python studies/frontier.py demo-base --behaviour $$behaviour --margin twin --count 461 --main \
 	    -o $(BEHAVIOURS)/$${behaviour}_twin $(STUDY_FLAGS) || exit 1; done
-	$(BIN)/python studies/frontier.py demo-base --adapter organisms/french_animals/adapter \
-	  --behaviour organisms/french_animals/french_animals.toml -o $(BEHAVIOURS)/french_animals $(STUDY_FLAGS)
+	$(BIN)/python studies/frontier.py demo-base $(FRENCH) -o $(BEHAVIOURS)/french_animals $(STUDY_FLAGS)
+	$(BIN)/python studies/frontier.py demo-base $(FRENCH) --direction induce --main -o $(BEHAVIOURS)/french_induced $(STUDY_FLAGS)
 	$(BIN)/python studies/frontier.py demo-base --adapter organisms/no_cooking/adapter \
 	  --behaviour organisms/no_cooking/no_cooking.toml --neutral-prompts organisms/no_cooking/neutral.jsonl \
 	  -o $(BEHAVIOURS)/no_cooking $(STUDY_FLAGS)
+	$(BIN)/python studies/frontier.py demo-base --behaviour formality $(UNBROKEN) -o $(BEHAVIOURS)/formality_limited $(STUDY_FLAGS)
+	$(BIN)/python studies/frontier.py demo-base --behaviour positive_sentiment --margin twin --count 461 $(UNBROKEN) \
+	  -o $(BEHAVIOURS)/positive_sentiment_twin_limited $(STUDY_FLAGS)
 
 clean:
 	rm -rf demo bench build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

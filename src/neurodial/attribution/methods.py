@@ -188,6 +188,7 @@ class Dose:
         """The kind of margin, the behaviour's own where none is asked for.
 
         Example:
+            >>> from neurodial.prompts.pairs import Behaviour
             >>> Dose().margin_for(Behaviour("register", margin="answer"))
             'answer'
         """
