@@ -182,7 +182,7 @@ study-behaviours: $(INSTALLED)
 	  $(BIN)/python studies/frontier.py demo-base --behaviour $$behaviour --margin twin --count 461 --main \
 	    -o $(BEHAVIOURS)/$${behaviour}_twin $(STUDY_FLAGS) || exit 1; done
 	$(BIN)/python studies/frontier.py demo-base $(FRENCH) -o $(BEHAVIOURS)/french_animals $(STUDY_FLAGS)
-	$(BIN)/python studies/frontier.py demo-base $(FRENCH) --direction induce --main -o $(BEHAVIOURS)/french_induced $(STUDY_FLAGS)
+	$(BIN)/python studies/frontier.py demo-base $(FRENCH) --direction induce --main --seeds 0 1 -o $(BEHAVIOURS)/french_induced $(STUDY_FLAGS)
 	$(BIN)/python studies/frontier.py demo-base --adapter organisms/no_cooking/adapter \
 	  --behaviour organisms/no_cooking/no_cooking.toml --neutral-prompts organisms/no_cooking/neutral.jsonl \
 	  -o $(BEHAVIOURS)/no_cooking $(STUDY_FLAGS)
