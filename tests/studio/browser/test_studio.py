@@ -84,6 +84,22 @@ def test_tokens_say_their_probabilities_to_mouse_and_keyboard(open_page):
     expect(note).to_be_hidden()
 
 
+def test_what_is_sent_while_the_page_loads_is_asked_once_and_steered(browser, open_page):
+    context, held = browser.new_context(reduced_motion="reduce"), []
+    context.route("**/api/circuits", lambda route: held.append(route))  # noqa: PLW0108 (a bare method is refused)
+    page = open_page(SHORT, context=context)
+    page.locator("#prompt").fill(QUESTION)
+    page.keyboard.press("Enter")
+    expect(page.locator("#prompt")).to_have_value(QUESTION)
+    with page.expect_request("**/api/answers") as sent:
+        for request in held:
+            request.continue_()
+    assert [one["id"] for one in sent.value.post_data_json["circuits"]] == ["refusal"]
+    over(page)
+    expect(page.locator(".turn")).to_have_count(1)
+    context.close()
+
+
 def test_stop_retry_and_edit(open_page):
     page = open_page("#/chat?length=400&c=refusal@1")
     page.locator("#prompt").fill("Tell me a long story about a lighthouse.")

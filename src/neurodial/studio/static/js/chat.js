@@ -24,10 +24,16 @@ class Chat {
     this.options = { ...DEFAULTS, ...recall("options", {}) };
     for (const key of Object.keys(DEFAULTS)) if (query.has(key)) this.options[key] = typeof DEFAULTS[key] === "number" ? Number(query.get(key)) : query.get(key);
     this.dials = [];
+    this.ready = null;
   }
 
-  async start() {
+  start() {
     this.draw();
+    this.ready = this.load();
+    return this.ready;
+  }
+
+  async load() {
     try {
       [this.circuits, this.openers, this.sets] = await Promise.all([get("/api/circuits"), get("/api/openers"), get("/api/prompt-sets")]);
     } catch (error) { fill(this.thread, problem(error)); return; }
@@ -193,7 +199,8 @@ class Chat {
 
   // -------------------------------------------------------------- asking
 
-  send() {
+  async send() {
+    await this.ready; // before, neither the circuits nor the earlier turns are there
     const text = this.input.value.trim();
     if (!text) return;
     this.input.value = "";
