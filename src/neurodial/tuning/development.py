@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 from neurodial.attribution.methods import Dose
 from neurodial.circuit.circuit import Row
@@ -23,6 +24,8 @@ from neurodial.tuning.material import Material
 
 _BROKEN = Degeneration(wrong_language=False)  # another language may be what is asked for
 _AT_ONCE = 64  # answers
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -84,8 +87,7 @@ class Development:
         under = [one for one in steered for _ in prompts]
         answers = generate(self.subject, prompts * len(steered), under=under, decoding=decoding, progress=self.progress)
         broken = [float(_BROKEN.find(prompt_text(answer.prompt), answer.text) is not None) for answer in answers]
-        size = len(prompts)
-        return [mean_of(broken[n * size : (n + 1) * size]) for n in range(len(steered))]
+        return [mean_of(part) for part in _parts(broken, len(steered))]
 
     def means(self, examples: Sequence[Example], steered: Sequence[Intervention | None]) -> list[tuple[float, float]]:
         """Under each intervention, the mean margin of some prompts and of the answers aimed for (0 without any)."""
@@ -97,8 +99,7 @@ class Development:
             system=self.method.system,
             progress=self.progress,
         )
-        size = len(examples)
-        parts = [found[n * size : (n + 1) * size] for n in range(len(steered))]
+        parts = _parts(found, len(steered))
         return [(mean_of([one[0] for one in part]), mean_of([sum(one[1:], 0.0) for one in part])) for part in parts]
 
     @cached_property
@@ -106,6 +107,12 @@ class Development:
         margin = self.material.margin
         aim = margin.aim(self.method.direction)
         return [margin] if aim is None else [margin, aim]
+
+
+def _parts(values: Sequence[Value], count: int) -> list[Sequence[Value]]:
+    """The values of each of `count` interventions, which follow one another."""
+    size = len(values) // count
+    return [values[n * size : (n + 1) * size] for n in range(count)]
 
 
 def mean_of(values: Sequence[float]) -> float:

@@ -24,7 +24,6 @@ class Chat {
     this.options = { ...DEFAULTS, ...recall("options", {}) };
     for (const key of Object.keys(DEFAULTS)) if (query.has(key)) this.options[key] = typeof DEFAULTS[key] === "number" ? Number(query.get(key)) : query.get(key);
     this.dials = [];
-    this.ready = null;
   }
 
   start() {
