@@ -7,7 +7,8 @@ export function h(tag, properties = {}, ...children) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else if (name === "class") element.className = value;
     else if (name === "style") for (const [key, text] of Object.entries(value)) element.style.setProperty(key, text);
-    else if (name === "value" || name === "checked" || name === "disabled" || name === "selected") element[name] = value;
+    else if (name === "value" || name === "checked" || name === "disabled" || name === "selected")
+      element[name] = value;
     else element.setAttribute(name, value === true ? "" : String(value));
   }
   append(element, children);
@@ -32,7 +33,10 @@ export function svg(path, label) {
   const root = document.createElementNS(space, "svg");
   root.setAttribute("viewBox", "0 0 24 24");
   root.setAttribute("class", "glyph");
-  if (label) { root.setAttribute("role", "img"); root.setAttribute("aria-label", label); } else root.setAttribute("aria-hidden", "true");
+  if (label) {
+    root.setAttribute("role", "img");
+    root.setAttribute("aria-label", label);
+  } else root.setAttribute("aria-hidden", "true");
   const line = document.createElementNS(space, "path");
   line.setAttribute("d", path);
   root.append(line);
@@ -54,7 +58,11 @@ export const glyphs = {
 export const button = (text, onclick, properties = {}) => h("button", { type: "button", onclick, ...properties }, text);
 
 export function iconButton(glyph, label, onclick, properties = {}) {
-  return h("button", { type: "button", class: "quiet icon", "aria-label": label, title: label, onclick, ...properties }, svg(glyphs[glyph]));
+  return h(
+    "button",
+    { type: "button", class: "quiet icon", "aria-label": label, title: label, onclick, ...properties },
+    svg(glyphs[glyph]),
+  );
 }
 
 export function field(label, input, help) {
@@ -66,21 +74,33 @@ export function field(label, input, help) {
 }
 
 export function select(options, chosen, onchange) {
-  return h("select", { onchange: (event) => onchange(event.target.value) },
-    options.map(([value, text]) => h("option", { value, selected: value === chosen }, text)));
+  return h(
+    "select",
+    { onchange: (event) => onchange(event.target.value) },
+    options.map(([value, text]) => h("option", { value, selected: value === chosen }, text)),
+  );
 }
 
 export function problem(error, ...actions) {
   const words = error.words || { problem: String(error.message || error) };
-  return h("div", { class: "problem", role: "alert" },
+  return h(
+    "div",
+    { class: "problem", role: "alert" },
     h("p", {}, h("strong", {}, words.problem)),
     words.wanted && h("p", {}, "Wanted: ", words.wanted),
     words.fix && h("p", {}, words.fix),
-    actions.length ? h("p", { class: "row" }, actions) : null);
+    actions.length ? h("p", { class: "row" }, actions) : null,
+  );
 }
 
 export function blank(title, text, ...actions) {
-  return h("div", { class: "blank" }, h("h2", {}, title), text && h("p", {}, text), actions.length ? h("p", { class: "row center" }, actions) : null);
+  return h(
+    "div",
+    { class: "blank" },
+    h("h2", {}, title),
+    text && h("p", {}, text),
+    actions.length ? h("p", { class: "row center" }, actions) : null,
+  );
 }
 
 export function loading(text = "Loading …") {

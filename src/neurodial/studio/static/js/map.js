@@ -8,7 +8,14 @@ const decode = (text, kind) => {
 };
 
 export function unpack(scores) {
-  return { ...scores, layers: scores.layers.map((one) => ({ ...one, index: decode(one.index, Uint32Array), score: decode(one.score, Float32Array) })) };
+  return {
+    ...scores,
+    layers: scores.layers.map((one) => ({
+      ...one,
+      index: decode(one.index, Uint32Array),
+      score: decode(one.score, Float32Array),
+    })),
+  };
 }
 
 const LEFT = 34;
@@ -20,20 +27,44 @@ export function drawMap(scores, onpick) {
   const columns = Math.max(...scores.layers.map((one) => one.index.length));
   const chosen = new Set(scores.chosen.map(([layer, rank]) => `${layer}:${rank}`));
   const removed = new Set(scores.removed.map(([layer, rank]) => `${layer}:${rank}`));
-  const canvas = h("canvas", { class: "map", tabindex: "0", role: "application", "aria-label": `Map of ${scores.neurons.toLocaleString("en")} neurons: ${rows} layers by rank; ${chosen.size} are in the circuit. Walk with the arrow keys, Enter opens a neuron.` });
+  const canvas = h("canvas", {
+    class: "map",
+    tabindex: "0",
+    role: "application",
+    "aria-label": `Map of ${scores.neurons.toLocaleString("en")} neurons: ${rows} layers by rank; ${chosen.size} are in the circuit. Walk with the arrow keys, Enter opens a neuron.`,
+  });
   const frame = h("div", { class: "map-frame", hidden: true });
   const says = h("output", { class: "map-says" }, "Point at a neuron");
-  const zoom = h("select", { "aria-label": "Ranks shown", class: "map-zoom" }, [64, 256, columns].filter((value, place, all) => value <= columns && all.indexOf(value) === place).map((value) => h("option", { value }, value === columns ? `all ${value} ranks` : `first ${value} ranks`)));
+  const zoom = h(
+    "select",
+    { "aria-label": "Ranks shown", class: "map-zoom" },
+    [64, 256, columns]
+      .filter((value, place, all) => value <= columns && all.indexOf(value) === place)
+      .map((value) => h("option", { value }, value === columns ? `all ${value} ranks` : `first ${value} ranks`)),
+  );
   const box = h("div", { class: "map-box" }, canvas, frame);
-  const element = h("figure", { class: "map-figure" },
-    h("div", { class: "row spread" }, says, zoom), box,
-    h("figcaption", { class: "row faint" }, key("strong", "+ score"), key("weak", "− score"), key("ring", "in the circuit"), key("cross", "universal, removed")));
+  const element = h(
+    "figure",
+    { class: "map-figure" },
+    h("div", { class: "row spread" }, says, zoom),
+    box,
+    h(
+      "figcaption",
+      { class: "row faint" },
+      key("strong", "+ score"),
+      key("weak", "− score"),
+      key("ring", "in the circuit"),
+      key("cross", "universal, removed"),
+    ),
+  );
   const last = Math.max(0, ...[...scores.chosen, ...scores.removed].map(([, rank]) => rank));
   let shown = last < 64 && columns > 64 ? 64 : last < 256 && columns > 256 ? 256 : columns;
   let size = { width: 0, height: 0, cell: 1, row: 8 };
   let at = null;
 
-  function key(kind, text) { return h("span", { class: "key" }, h("span", { class: `swatch ${kind}`, "aria-hidden": "true" }), text); }
+  function key(kind, text) {
+    return h("span", { class: "key" }, h("span", { class: `swatch ${kind}`, "aria-hidden": "true" }), text);
+  }
 
   function draw() {
     const width = box.clientWidth;
@@ -72,7 +103,11 @@ export function drawMap(scores, onpick) {
         const value = layer.score[rank];
         const strength = Math.sqrt(Math.min(1, Math.abs(value) / largest));
         const hue = value >= 0 ? up : down;
-        line[x] = (255 << 24) | (mix(paper[2], hue[2], strength) << 16) | (mix(paper[1], hue[1], strength) << 8) | mix(paper[0], hue[0], strength);
+        line[x] =
+          (255 << 24) |
+          (mix(paper[2], hue[2], strength) << 16) |
+          (mix(paper[1], hue[1], strength) << 8) |
+          mix(paper[0], hue[0], strength);
       }
       for (let y = 0; y < high; y += 1) words.set(line, (place * full + y) * across);
     });
@@ -96,8 +131,10 @@ export function drawMap(scores, onpick) {
         else if (chosen.has(name)) ink.strokeRect(x + 0.5, y + 0.5, wide - 1, size.row - 2);
         else if (removed.has(name)) {
           ink.beginPath();
-          ink.moveTo(x + 1, y + 1); ink.lineTo(x + Math.min(wide, size.row) - 1, y + size.row - 2);
-          ink.moveTo(x + Math.min(wide, size.row) - 1, y + 1); ink.lineTo(x + 1, y + size.row - 2);
+          ink.moveTo(x + 1, y + 1);
+          ink.lineTo(x + Math.min(wide, size.row) - 1, y + size.row - 2);
+          ink.moveTo(x + Math.min(wide, size.row) - 1, y + 1);
+          ink.lineTo(x + 1, y + size.row - 2);
           ink.stroke();
         }
       }
@@ -111,7 +148,9 @@ export function drawMap(scores, onpick) {
     ink.textAlign = "right";
     ink.textBaseline = "middle";
     const every = Math.ceil(14 / size.row);
-    scores.layers.forEach((layer, place) => { if (place % every === 0) ink.fillText(String(layer.layer), LEFT - 6, (place + 0.5) * size.row); });
+    scores.layers.forEach((layer, place) => {
+      if (place % every === 0) ink.fillText(String(layer.layer), LEFT - 6, (place + 0.5) * size.row);
+    });
     ink.textBaseline = "bottom";
     for (let part = 0; part <= 4; part += 1) {
       const rank = Math.round((part / 4) * shown);
@@ -123,7 +162,10 @@ export function drawMap(scores, onpick) {
   function point(cell) {
     at = cell;
     frame.hidden = !cell;
-    if (!cell) { says.textContent = "Point at a neuron"; return; }
+    if (!cell) {
+      says.textContent = "Point at a neuron";
+      return;
+    }
     const layer = scores.layers[cell.row];
     const index = layer.index[cell.rank];
     const name = `${layer.layer}:${cell.rank}`;
@@ -143,28 +185,53 @@ export function drawMap(scores, onpick) {
     return { row, rank };
   }
 
-  function pick(cell) { if (cell && onpick) onpick(scores.layers[cell.row].layer, scores.layers[cell.row].index[cell.rank]); }
+  function pick(cell) {
+    if (cell && onpick) onpick(scores.layers[cell.row].layer, scores.layers[cell.row].index[cell.rank]);
+  }
 
   let pending = null;
   canvas.addEventListener("pointermove", (event) => {
-    if (!pending) requestAnimationFrame(() => { point(under(pending)); pending = null; });
+    if (!pending)
+      requestAnimationFrame(() => {
+        point(under(pending));
+        pending = null;
+      });
     pending = event;
   });
   canvas.addEventListener("pointerleave", () => point(null));
   canvas.addEventListener("click", (event) => pick(under(event)));
   canvas.addEventListener("keydown", (event) => {
-    const moves = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0], Home: [0, -1e6], End: [0, 1e6] };
-    if (event.key === "Enter") { pick(at); return; }
+    const moves = {
+      ArrowRight: [0, 1],
+      ArrowLeft: [0, -1],
+      ArrowDown: [1, 0],
+      ArrowUp: [-1, 0],
+      Home: [0, -1e6],
+      End: [0, 1e6],
+    };
+    if (event.key === "Enter") {
+      pick(at);
+      return;
+    }
     if (!(event.key in moves)) return;
     event.preventDefault();
     const [down, right] = moves[event.key];
     const row = at ? Math.max(0, Math.min(rows - 1, at.row + down)) : 0;
-    point({ row, rank: at ? Math.max(0, Math.min(Math.min(shown, scores.layers[row].index.length) - 1, at.rank + right)) : 0 });
+    point({
+      row,
+      rank: at ? Math.max(0, Math.min(Math.min(shown, scores.layers[row].index.length) - 1, at.rank + right)) : 0,
+    });
   });
-  zoom.addEventListener("change", () => { shown = Number(zoom.value); draw(); });
+  zoom.addEventListener("change", () => {
+    shown = Number(zoom.value);
+    draw();
+  });
   zoom.value = String(shown);
   new ResizeObserver(draw).observe(box);
-  const watch = () => { if (canvas.isConnected) draw(); else removeEventListener("themechange", watch); };
+  const watch = () => {
+    if (canvas.isConnected) draw();
+    else removeEventListener("themechange", watch);
+  };
   addEventListener("themechange", watch);
   return element;
 }
@@ -179,7 +246,11 @@ function rgb(text) {
 
 // Counts of scores on a logarithmic axis, the chosen ones marked, with the cut-off.
 export function drawHistogram({ low, high, counts, chosen }, cutoff) {
-  const canvas = h("canvas", { class: "histogram", role: "img", "aria-label": `Distribution of scores from ${number(low)} to ${number(high)}; the cut-off is ${number(cutoff)}` });
+  const canvas = h("canvas", {
+    class: "histogram",
+    role: "img",
+    "aria-label": `Distribution of scores from ${number(low)} to ${number(high)}; the cut-off is ${number(cutoff)}`,
+  });
   const says = h("output", { class: "map-says" }, `cut-off at ± ${number(cutoff, 4)}`);
   const box = h("div", {}, canvas);
   const HIGH = 170;
@@ -208,16 +279,26 @@ export function drawHistogram({ low, high, counts, chosen }, cutoff) {
     const where = (value) => LEFT + ((value - low) / (high - low)) * (width - LEFT);
     ink.strokeStyle = colour("--ink");
     ink.setLineDash([3, 3]);
-    for (const line of [-cutoff, cutoff]) if (cutoff !== null && line >= low && line <= high) {
-      ink.beginPath(); ink.moveTo(where(line), 0); ink.lineTo(where(line), floor); ink.stroke();
-    }
+    for (const line of [-cutoff, cutoff])
+      if (cutoff !== null && line >= low && line <= high) {
+        ink.beginPath();
+        ink.moveTo(where(line), 0);
+        ink.lineTo(where(line), floor);
+        ink.stroke();
+      }
     ink.fillStyle = colour("--faint");
     ink.font = "11px system-ui, sans-serif";
     ink.textAlign = "right";
-    for (let power = 0; 10 ** power <= 10 ** top; power += 1) ink.fillText(String(10 ** power), LEFT - 5, floor - tall(10 ** power) + 4);
-    ink.textAlign = "left"; ink.fillText(number(low), LEFT, HIGH - 5);
-    ink.textAlign = "right"; ink.fillText(number(high), width - 1, HIGH - 5);
-    if (low < 0 && high > 0) { ink.textAlign = "center"; ink.fillText("0", where(0), HIGH - 5); }
+    for (let power = 0; 10 ** power <= 10 ** top; power += 1)
+      ink.fillText(String(10 ** power), LEFT - 5, floor - tall(10 ** power) + 4);
+    ink.textAlign = "left";
+    ink.fillText(number(low), LEFT, HIGH - 5);
+    ink.textAlign = "right";
+    ink.fillText(number(high), width - 1, HIGH - 5);
+    if (low < 0 && high > 0) {
+      ink.textAlign = "center";
+      ink.fillText("0", where(0), HIGH - 5);
+    }
   }
   canvas.addEventListener("pointermove", (event) => {
     const edge = canvas.getBoundingClientRect();
@@ -226,21 +307,68 @@ export function drawHistogram({ low, high, counts, chosen }, cutoff) {
     const step = (high - low) / counts.length;
     says.textContent = `${number(low + place * step)} to ${number(low + (place + 1) * step)}: ${counts[place].toLocaleString("en")} neurons, ${chosen[place]} chosen`;
   });
-  canvas.addEventListener("pointerleave", () => { says.textContent = `cut-off at ± ${number(cutoff, 4)}`; });
+  canvas.addEventListener("pointerleave", () => {
+    says.textContent = `cut-off at ± ${number(cutoff, 4)}`;
+  });
   new ResizeObserver(draw).observe(box);
-  const watch = () => { if (canvas.isConnected) draw(); else removeEventListener("themechange", watch); };
+  const watch = () => {
+    if (canvas.isConnected) draw();
+    else removeEventListener("themechange", watch);
+  };
   addEventListener("themechange", watch);
-  return h("figure", { class: "map-figure" }, says, box, h("figcaption", { class: "row faint" }, h("span", { class: "key" }, h("span", { class: "swatch all" }), "all neurons"), h("span", { class: "key" }, h("span", { class: "swatch chosen" }), "in the circuit"), h("span", {}, "neurons on a logarithmic axis")));
+  return h(
+    "figure",
+    { class: "map-figure" },
+    says,
+    box,
+    h(
+      "figcaption",
+      { class: "row faint" },
+      h("span", { class: "key" }, h("span", { class: "swatch all" }), "all neurons"),
+      h("span", { class: "key" }, h("span", { class: "swatch chosen" }), "in the circuit"),
+      h("span", {}, "neurons on a logarithmic axis"),
+    ),
+  );
 }
 
 // How many neurons of a circuit lie in each layer.
 export function layerBars(counts) {
   const top = Math.max(1, ...counts);
-  return h("div", { class: "layers", role: "img", "aria-label": `Neurons by layer: ${counts.map((count, layer) => (count ? `layer ${layer} ${count}` : "")).filter(Boolean).join(", ")}` },
-    counts.map((count, layer) => h("span", { title: `layer ${layer}: ${count}` }, h("i", { style: { height: `${(100 * count) / top}%` } }), layer % Math.ceil(counts.length / 10) === 0 ? h("b", {}, layer) : null)));
+  return h(
+    "div",
+    {
+      class: "layers",
+      role: "img",
+      "aria-label": `Neurons by layer: ${counts
+        .map((count, layer) => (count ? `layer ${layer} ${count}` : ""))
+        .filter(Boolean)
+        .join(", ")}`,
+    },
+    counts.map((count, layer) =>
+      h(
+        "span",
+        { title: `layer ${layer}: ${count}` },
+        h("i", { style: { height: `${(100 * count) / top}%` } }),
+        layer % Math.ceil(counts.length / 10) === 0 ? h("b", {}, layer) : null,
+      ),
+    ),
+  );
 }
 
 export function folds(stability) {
-  return h("div", { class: "folds", role: "img", "aria-label": `Overlap without each fold: ${stability.overlaps.map((one) => `${Math.round(100 * one)} %`).join(", ")}` },
-    stability.overlaps.map((one, place) => h("span", { title: `without fold ${place + 1}: ${Math.round(100 * one)} % chosen again` }, h("i", { style: { height: `${100 * one}%` } }))));
+  return h(
+    "div",
+    {
+      class: "folds",
+      role: "img",
+      "aria-label": `Overlap without each fold: ${stability.overlaps.map((one) => `${Math.round(100 * one)} %`).join(", ")}`,
+    },
+    stability.overlaps.map((one, place) =>
+      h(
+        "span",
+        { title: `without fold ${place + 1}: ${Math.round(100 * one)} % chosen again` },
+        h("i", { style: { height: `${100 * one}%` } }),
+      ),
+    ),
+  );
 }

@@ -11,14 +11,27 @@ export class Answer {
     this.events = [];
     this.spans = [];
     this.at = -1;
-    this.body = h("div", { class: "answer-text", tabindex: "0", role: "group", "aria-label": `${label}: walk through its tokens with the arrow keys`, "aria-describedby": "token-note" });
+    this.body = h("div", {
+      class: "answer-text",
+      tabindex: "0",
+      role: "group",
+      "aria-label": `${label}: walk through its tokens with the arrow keys`,
+      "aria-describedby": "token-note",
+    });
     this.numbers = h("span", { class: "numbers" });
-    this.element = h("section", { class: `answer ${side}`, "aria-label": label },
-      h("header", {}, h("h3", {}, label), this.numbers), this.body);
+    this.element = h(
+      "section",
+      { class: `answer ${side}`, "aria-label": label },
+      h("header", {}, h("h3", {}, label), this.numbers),
+      this.body,
+    );
     this.body.addEventListener("pointerover", (event) => this.#point(event.target, false));
     this.body.addEventListener("pointerleave", () => hideNote());
     this.body.addEventListener("click", (event) => this.#point(event.target, true));
-    this.body.addEventListener("blur", () => { this.#mark(-1); hideNote(); });
+    this.body.addEventListener("blur", () => {
+      this.#mark(-1);
+      hideNote();
+    });
     this.body.addEventListener("keydown", (event) => this.#walk(event));
   }
 
@@ -33,7 +46,10 @@ export class Answer {
   add(event) {
     const place = this.events.length;
     this.events.push(event);
-    if (event.end) { this.#say(event); return; }
+    if (event.end) {
+      this.#say(event);
+      return;
+    }
     let span = this.spans[place];
     if (!span) {
       span = h("span", { class: "token" });
@@ -55,7 +71,8 @@ export class Answer {
     this.#say(this.events.at(-1), end);
   }
 
-  plain(text) { // an answer of which only the text is known
+  plain(text) {
+    // an answer of which only the text is known
     this.text = text;
     fill(this.body, text);
     this.element.dataset.state = "over";
@@ -63,16 +80,23 @@ export class Answer {
 
   #say(event, end) {
     const count = this.events.filter((one) => !one.end).length;
-    fill(this.numbers,
+    fill(
+      this.numbers,
       h("span", {}, `${count} token${count === 1 ? "" : "s"}`),
-      end && !end.finished ? h("span", { title: "It reached the longest length" }, "cut off") : null);
+      end && !end.finished ? h("span", { title: "It reached the longest length" }, "cut off") : null,
+    );
   }
 
-  get kl() { return this.events.length ? this.events.at(-1).mean : null; }
+  get kl() {
+    return this.events.length ? this.events.at(-1).mean : null;
+  }
 
   #point(target, stays) {
     const place = this.spans.indexOf(target.closest(".token"));
-    if (place >= 0 && this.events[place]) { showNote(target, this.events[place], this.side); if (stays) this.#mark(place); }
+    if (place >= 0 && this.events[place]) {
+      showNote(target, this.events[place], this.side);
+      if (stays) this.#mark(place);
+    }
   }
 
   #mark(place) {
@@ -83,7 +107,11 @@ export class Answer {
 
   #walk(event) {
     const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: 10, ArrowUp: -10, Home: -1e6, End: 1e6 };
-    if (event.key === "Escape") { this.#mark(-1); hideNote(); return; }
+    if (event.key === "Escape") {
+      this.#mark(-1);
+      hideNote();
+      return;
+    }
     if (!(event.key in steps) || !this.spans.length) return;
     event.preventDefault();
     const place = Math.max(0, Math.min(this.spans.length - 1, this.at + steps[event.key]));
@@ -110,13 +138,43 @@ function showNote(target, event, side) {
   const factor = q / Math.max(p, 1e-12);
   const ratio = factor >= 1 ? `× ${number(factor, 2)}` : `÷ ${number(1 / Math.max(factor, 1e-12), 2)}`;
   const same = event.text.trim();
-  fill(note,
+  fill(
+    note,
     h("p", { class: "row spread" }, h("code", {}, visible(event.text)), h("span", {}, ratio)),
-    h("table", {},
-      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "token here"), h("th", { scope: "col" }, "unsteered"), h("th", { scope: "col" }, "steered"))),
-      h("tbody", {}, event.top.map(([text, a, b]) => h("tr", { class: text.trim() === same ? "chosen" : "" },
-        h("th", { scope: "row" }, h("code", {}, visible(text))), bar(a, "unsteered"), bar(b, "steered"))))),
-    h("p", { class: "faint" }, `KL here ${number(event.kl)} nats · so far ${number(event.mean)} per token of the ${side} answer`));
+    h(
+      "table",
+      {},
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          h("th", { scope: "col" }, "token here"),
+          h("th", { scope: "col" }, "unsteered"),
+          h("th", { scope: "col" }, "steered"),
+        ),
+      ),
+      h(
+        "tbody",
+        {},
+        event.top.map(([text, a, b]) =>
+          h(
+            "tr",
+            { class: text.trim() === same ? "chosen" : "" },
+            h("th", { scope: "row" }, h("code", {}, visible(text))),
+            bar(a, "unsteered"),
+            bar(b, "steered"),
+          ),
+        ),
+      ),
+    ),
+    h(
+      "p",
+      { class: "faint" },
+      `KL here ${number(event.kl)} nats · so far ${number(event.mean)} per token of the ${side} answer`,
+    ),
+  );
   note.hidden = false;
   const box = target.getBoundingClientRect();
   const size = note.getBoundingClientRect();
@@ -130,9 +188,21 @@ function bar(share, side) {
   return h("td", {}, h("span", { class: `share ${side}`, style: { "--share": `${100 * share}%` } }, percent(share)));
 }
 
-export function hideNote() { note.hidden = true; }
+export function hideNote() {
+  note.hidden = true;
+}
 
 export function legend() {
-  return h("div", { class: "legend", role: "img", "aria-label": "Colours: blue, steering made the token less likely; orange, more likely; the strongest at eight times" },
-    h("span", {}, "less likely"), h("span", { class: "ramp" }), h("span", {}, "more likely under steering"));
+  return h(
+    "div",
+    {
+      class: "legend",
+      role: "img",
+      "aria-label":
+        "Colours: blue, steering made the token less likely; orange, more likely; the strongest at eight times",
+    },
+    h("span", {}, "less likely"),
+    h("span", { class: "ramp" }),
+    h("span", {}, "more likely under steering"),
+  );
 }
