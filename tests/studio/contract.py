@@ -66,7 +66,7 @@ def misfits(value, kind, types, place=""):
     if kind == "null" or kind.startswith('"'):
         return (
             []
-            if value is None and kind == "null" or repr(value).strip("'") == kind.strip('"')
+            if (value is None and kind == "null") or repr(value).strip("'") == kind.strip('"')
             else wrong(place, value, kind)
         )
     if kind in PLAIN:
