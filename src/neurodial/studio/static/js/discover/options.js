@@ -69,7 +69,7 @@ export class Options {
     this.form = form;
     this.neurons = neurons;
     this.doings = doings;
-    this.isOpen = false; // "More options": what was opened stays open
+    this.details = h("details");
     this.size = h("small", { class: "faint" });
     this.element = h("div");
   }
@@ -77,12 +77,13 @@ export class Options {
   draw() {
     const { method } = this.form;
     this.size = h("small", { class: "faint" });
+    this.details = this.#more();
     fill(
       this.element,
       this.#choice("Method", "method"),
       method === "cna-reference" ? h("small", { class: "faint" }, REFERENCE) : [this.#sizeFields(), this.size],
       method === "dose" ? this.#budgetFields() : null,
-      this.#more(),
+      this.details,
     );
     this.#drawSize();
   }
@@ -91,12 +92,7 @@ export class Options {
     const { method, system, name } = this.form;
     return h(
       "details",
-      {
-        open: this.isOpen,
-        ontoggle: (event) => {
-          this.isOpen = event.currentTarget.open;
-        },
-      },
+      { open: this.details.open }, // what was opened stays open
       h("summary", {}, "More options"),
       method === "dose" ? this.#doseFields() : null,
       method === "cna" ? this.#cnaFields() : null,
