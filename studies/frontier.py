@@ -41,7 +41,7 @@ from neurodial.margins.measure import measure_margins
 from neurodial.margins.own_answers import ANSWER_TOKENS, TwinMargin
 from neurodial.methods.dose.cost import Cost, Sampling, cost
 from neurodial.methods.dose.inputs import Material, gather
-from neurodial.methods.options import Dose, MarginKind
+from neurodial.methods.dose.options import Dose, MarginKind
 from neurodial.methods.single.find_neuron import SingleNeuron, single_neuron
 from neurodial.model.load import load
 from neurodial.model.subject import Subject

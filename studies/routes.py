@@ -23,12 +23,13 @@ from neurodial.intervention.base import Intervention
 from neurodial.intervention.scale import Scale
 from neurodial.intervention.vector import AddVector, ProjectOut
 from neurodial.margins.margin import Margin
+from neurodial.methods.base import Sign
 from neurodial.methods.choose import strongest
 from neurodial.methods.cna.attribute import attribute
+from neurodial.methods.cna.options import CNA
 from neurodial.methods.dose.cost import Cost, Sampling, quadratic_cost
 from neurodial.methods.dose.effects import Push, effects_by_fold
 from neurodial.methods.dose.paths import Bounds, DosePath, Trade, closed_path, full_path, uniform_path
-from neurodial.methods.options import CNA, Sign
 from neurodial.methods.vectors.differences import direction_vectors, last_token_vectors
 from neurodial.model.subject import Subject
 from neurodial.prompts.pairs import PairSet

@@ -10,8 +10,9 @@ from neurodial.circuit.selection import Select
 from neurodial.errors import OptionError
 from neurodial.margins.margin import Margin
 from neurodial.methods.cna.attribute import Attribution, attribute
+from neurodial.methods.cna.options import CNA
 from neurodial.methods.dose.find_doses import find_doses
-from neurodial.methods.options import CNA, Dose
+from neurodial.methods.dose.options import Dose
 from neurodial.methods.scores import Scores
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent

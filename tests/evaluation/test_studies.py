@@ -23,7 +23,7 @@ from neurodial.evaluation.studies import (
     transfer,
 )
 from neurodial.generation.decoding import Decoding
-from neurodial.methods.options import CNA
+from neurodial.methods.cna.options import CNA
 from neurodial.model.tiny import tiny_subject
 from neurodial.prompts.pairs import Behaviour, Contrast, PairSet
 from neurodial.prompts.prompt import Example

@@ -10,7 +10,7 @@ from neurodial.generation.generate import generate
 from neurodial.margins.measure import measure_margins
 from neurodial.margins.own_answers import ANSWER_TOKENS, find_twins
 from neurodial.methods.dose.effects import Effects
-from neurodial.methods.options import Dose
+from neurodial.methods.dose.options import Dose
 from neurodial.prompts.pairs import Behaviour, Contrast
 from neurodial.prompts.prompt import Example
 from neurodial.prompts.render import render

@@ -8,6 +8,7 @@ import torch
 from neurodial.circuit.selection import Count
 from neurodial.circuit.site import Site
 from neurodial.errors import OptionError, UnknownNameError
+from neurodial.methods.dose.options import Dose
 from neurodial.methods.dose.paths import (
     Bounds,
     Trade,
@@ -17,7 +18,7 @@ from neurodial.methods.dose.paths import (
     predicted_change,
     uniform_path,
 )
-from neurodial.methods.options import METHODS, Dose, method
+from neurodial.methods.registry import METHODS, method
 from neurodial.methods.scores import Scores
 
 EFFECT = Scores({Site(0): torch.tensor([2.0, -5.0, 1.0, 0.5]), Site(1): torch.tensor([0.1, 3.0])})

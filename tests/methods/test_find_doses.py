@@ -17,7 +17,7 @@ from neurodial.margins.margin import Alternatives, Classifier, Openers
 from neurodial.margins.measure import measure_margins
 from neurodial.methods.dose import effects
 from neurodial.methods.dose.effect import effect_scores
-from neurodial.methods.options import Dose
+from neurodial.methods.dose.options import Dose
 from neurodial.methods.scores import Scores
 from neurodial.model.tiny import tiny_subject
 from neurodial.prompts.prompt import Example

@@ -10,7 +10,7 @@ from neurodial.generation.generate import generate
 from neurodial.margins.measure import measure_margins
 from neurodial.margins.own_answers import find_twins
 from neurodial.methods.dose.inputs import Material
-from neurodial.methods.options import Dose
+from neurodial.methods.dose.options import Dose
 from neurodial.prompts.pairs import Contrast
 from neurodial.prompts.prompt import Example
 from neurodial.strength import development

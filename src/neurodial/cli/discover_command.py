@@ -15,7 +15,8 @@ from neurodial.cli.options import ModelOptions
 from neurodial.errors import OptionError
 
 if TYPE_CHECKING:
-    from neurodial.methods.options import CNA, Dose
+    from neurodial.methods.cna.options import CNA
+    from neurodial.methods.dose.options import Dose
     from neurodial.prompts.pairs import PairSet
 
 
@@ -115,7 +116,7 @@ def discover(
 
 def _method(name: str, fraction: float | None, count: int | None) -> CNA | Dose:
     from neurodial.circuit.selection import Count, Fraction
-    from neurodial.methods.options import method
+    from neurodial.methods.registry import method
 
     if fraction is not None and count is not None:
         raise OptionError("Both --fraction and --count are given.", wanted="one of them")
@@ -141,7 +142,7 @@ def _changed(chosen: CNA | Dose, name: str, changes: dict[str, object]) -> CNA |
 
 def _refuse_missing(chosen: CNA | Dose, pairs: PairSet) -> None:
     """Refuse now, and not after the model is loaded, what the method will read and is not there."""
-    from neurodial.methods.options import Dose
+    from neurodial.methods.dose.options import Dose
     from neurodial.prompts.answered import refuse_missing
     from neurodial.prompts.behaviours import read_prompt_list
 
@@ -156,7 +157,7 @@ def _refuse_missing(chosen: CNA | Dose, pairs: PairSet) -> None:
 
 def _parsed(position: str | None, skip_layers: str | None, universal: str | None) -> dict[str, object]:
     from neurodial.activations.position import parse_position
-    from neurodial.methods.options import UniversalFilter
+    from neurodial.methods.cna.options import UniversalFilter
 
     found: dict[str, object] = {}
     if position is not None:

@@ -30,7 +30,8 @@ from neurodial.generation.decoding import Decoding
 from neurodial.intervention.scale import Scale
 from neurodial.margins.margin import Margin
 from neurodial.margins.openers import find_alternatives
-from neurodial.methods.options import CNA, Dose
+from neurodial.methods.cna.options import CNA
+from neurodial.methods.dose.options import Dose
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import PairSet

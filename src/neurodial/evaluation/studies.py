@@ -24,7 +24,8 @@ from neurodial.evaluation.options import Evaluation, check_dials
 from neurodial.evaluation.results import Report
 from neurodial.evaluation.task import task_of
 from neurodial.intervention.scale import Scale
-from neurodial.methods.options import CNA, Dose
+from neurodial.methods.cna.options import CNA
+from neurodial.methods.dose.options import Dose
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Contrast, PairSet

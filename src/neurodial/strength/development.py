@@ -15,7 +15,7 @@ from neurodial.intervention.base import Intervention
 from neurodial.margins.margin import Margin
 from neurodial.margins.measure import measure_together
 from neurodial.methods.dose.inputs import Material
-from neurodial.methods.options import Dose
+from neurodial.methods.dose.options import Dose
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.prompt import Example, prompt_text

@@ -25,8 +25,8 @@ from neurodial.circuit.circuit import Row, Stability
 from neurodial.circuit.site import Neuron, Site
 from neurodial.methods.choose import Rule, check_skipped, choose
 from neurodial.methods.cna.contrastive import auroc, delta_scores
+from neurodial.methods.cna.options import CNA
 from neurodial.methods.cna.universal import universal_neurons
-from neurodial.methods.options import CNA
 from neurodial.methods.scores import Scores
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent

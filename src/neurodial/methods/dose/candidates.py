@@ -18,10 +18,10 @@ from neurodial.circuit.circuit import Circuit, Row
 from neurodial.errors import BudgetError, OptionError
 from neurodial.intervention.scale import Scale
 from neurodial.intervention.steer import steer
+from neurodial.methods.base import Sign
 from neurodial.methods.dose.cost import Cost, Sampling, quadratic_cost
 from neurodial.methods.dose.effects import Effects, Push
 from neurodial.methods.dose.paths import Bounds, DosePath, Trade, closed_path, full_path, predicted_change, uniform_path
-from neurodial.methods.options import Sign
 from neurodial.strength.development import Development
 from neurodial.strength.limits import Goal, Trial, better
 from neurodial.strength.search import crossing, search

@@ -27,8 +27,8 @@ from neurodial.methods.dose.candidates import Ground, Way, first_order
 from neurodial.methods.dose.cost import Cost, Sampling, cost, quadratic_cost
 from neurodial.methods.dose.effects import Effects, effects_by_fold
 from neurodial.methods.dose.inputs import gather
+from neurodial.methods.dose.options import Dose
 from neurodial.methods.dose.paths import Bounds, Trade, closed_path
-from neurodial.methods.options import Dose
 from neurodial.methods.scores import Scores
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent

@@ -13,7 +13,7 @@ from neurodial.generation.divergence import own_answers
 from neurodial.margins.margin import Alternatives, AnswerMargin, Margin, Openers
 from neurodial.margins.openers import OpeningMargin, find_margin
 from neurodial.margins.own_answers import find_twins
-from neurodial.methods.options import Dose
+from neurodial.methods.dose.options import Dose
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress
 from neurodial.prompts.answered import refuse_missing

@@ -25,8 +25,8 @@ from torch import Tensor
 from neurodial.circuit.circuit import Direction, Row
 from neurodial.circuit.selection import Select
 from neurodial.errors import OptionError
+from neurodial.methods.base import Sign
 from neurodial.methods.choose import strongest
-from neurodial.methods.options import Sign
 from neurodial.methods.scores import Scores
 
 SMALLEST_DOSE = 0.02  # a path begins where its largest dose is this
