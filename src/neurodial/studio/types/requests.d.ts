@@ -67,7 +67,7 @@ export interface Discovery {
   budget?: number | null;
   direction?: "remove" | "induce" | null;
   x_max?: number | null;
-  margin?: "behaviour" | "alternatives" | "openers" | "answer" | "twin" | null;
+  margin?: "behaviour" | "alternatives" | "openers" | "answer" | "own-answers" | null;
   max_degenerate?: number | null;
   system?: string;
 }
