@@ -238,7 +238,7 @@ def test_an_evaluation_and_its_report(client, workshop):
     client.post("/api/discoveries", json={"prompts": PASTED})
     request = {
         "circuits": ["polite"],
-        "prompts": "banks",
+        "prompts": "refusal",
         "dials": [1.0],
         "limit": 2,
         "neutral": 2,
@@ -266,7 +266,7 @@ def test_a_frontier_has_two_parts(client, workshop):
     request = {
         "kind": "frontier",
         "circuits": ["polite"],
-        "prompts": "banks",
+        "prompts": "refusal",
         "dials": [0.5, 2.0],
         "limit": 2,
         "neutral": 2,

@@ -19,10 +19,11 @@ from neurodial.circuit.circuit import Circuit
 from neurodial.circuit.compare import Comparison, compare
 from neurodial.discovery import discover
 from neurodial.errors import OptionError
+from neurodial.evaluation.detectors.registry import function
 from neurodial.evaluation.evaluate import evaluate
 from neurodial.evaluation.options import Evaluation, check_dials
 from neurodial.evaluation.results import Report
-from neurodial.evaluation.task import task_of
+from neurodial.evaluation.task import lacks_detector, task_of
 from neurodial.intervention.scale import Scale
 from neurodial.methods.cna.options import CNA
 from neurodial.methods.dose.options import Dose
@@ -259,7 +260,7 @@ def layers(
     return tuple(rows)
 
 
-def token_bill(subject: Subject, pairs: PairSet, arms: int, grid: Grid) -> dict[Literal["dense", "answers"], int]:
+def token_plan(subject: Subject, pairs: PairSet, arms: int, grid: Grid) -> dict[Literal["dense", "answers"], int]:
     """Tokens that a study runs through the model at most: prompts and answers, tuning left out.
 
     Args:
@@ -268,7 +269,8 @@ def token_bill(subject: Subject, pairs: PairSet, arms: int, grid: Grid) -> dict[
         arms: how many methods; each has all dials of the grid.
         grid: what is measured.
     """
-    task = task_of(pairs, grid.options)
+    stand_in = (function(lambda _prompt, _answer: False),) if lacks_detector(pairs, grid.options) else ()
+    task = task_of(pairs, grid.options, stand_in)
     prompts = {asked.name: sum(map(len, render(subject.tokenizer, asked.prompts))) for asked in task.asked}
     neutral = len(next((asked.prompts for asked in task.asked if asked.name == "neutral"), ()))
     scored = prompts["behaviour"] + prompts.get("neutral", 0) + neutral * grid.options.divergence_tokens
