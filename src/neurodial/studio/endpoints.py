@@ -27,7 +27,7 @@ def work_routes(app: FastAPI, workshop: Workshop) -> None:
     desk = workshop.desk
 
     @app.post("/api/answers")
-    def answers(asked: requests.Answer) -> Plain:
+    def answers(asked: requests.AnswerRequest) -> Plain:
         run = tasks.answer(workshop, asked)
         title = asked.steered[-1].content[:80]
         return job_values(desk.submit("answer", title, run, asked=asked.model_dump(), is_urgent=True))

@@ -34,7 +34,7 @@ class Said(_Request):
 Chat = Annotated[list[Said], Field(min_length=1, max_length=60)]
 
 
-class Answer(_Request):
+class AnswerRequest(_Request):
     """An answer of both sides. Each side has a chat of its own: the answers in it differ."""
 
     unsteered: Chat

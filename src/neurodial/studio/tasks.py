@@ -13,7 +13,7 @@ from neurodial.studio.jobs import Reporter, Run
 from neurodial.studio.workshop import Workshop
 
 
-def answer(workshop: Workshop, asked: requests.Answer) -> Run:
+def answer(workshop: Workshop, asked: requests.AnswerRequest) -> Run:
     """Both answers, token by token.
 
     Raises:
