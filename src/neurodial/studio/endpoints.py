@@ -80,7 +80,7 @@ def library_routes(app: FastAPI, workshop: Workshop) -> None:
         return collection.prompt_sets()
 
     @app.post("/api/prompts/check")
-    def check(asked: requests.Check) -> Plain:
+    def check(asked: requests.CheckRequest) -> Plain:
         return check_view(collection, spelling, asked)
 
     @app.get("/api/openers")

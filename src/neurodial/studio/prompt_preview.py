@@ -17,7 +17,7 @@ from neurodial.prompts.prompt import Prompt, prompt_text
 from neurodial.prompts.read import read_pair_file
 from neurodial.prompts.render import Tokens, check_context, post_instruction_length, render
 from neurodial.studio.collection import Collection
-from neurodial.studio.requests import Check, Prompts
+from neurodial.studio.requests import CheckRequest, Prompts
 
 SHOWN = 2
 """Prompts of each side that are shown as tokens."""
@@ -78,7 +78,7 @@ def as_lines(asked: Prompts) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def check_view(collection: Collection, spelling: Spelling, asked: Check) -> dict[str, Any]:
+def check_view(collection: Collection, spelling: Spelling, asked: CheckRequest) -> dict[str, Any]:
     """What a contrast holds, and its first prompts as the model sees them.
 
     Raises:

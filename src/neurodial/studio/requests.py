@@ -57,7 +57,7 @@ class Prompts(_Request):
     name: Annotated[str, Field(max_length=80)] = "pasted"
 
 
-class Check(_Request):
+class CheckRequest(_Request):
     """A contrast to look at before anything is run."""
 
     prompts: Prompts
