@@ -56,7 +56,7 @@ def work_routes(app: FastAPI, workshop: Workshop) -> None:
         return job_values(desk.submit(asked.kind, title, run, asked=asked.model_dump()))
 
     @app.post("/api/exports")
-    def exports(asked: requests.Export) -> Plain:
+    def exports(asked: requests.ExportRequest) -> Plain:
         run = tasks_measure.export(workshop, asked)
         return job_values(desk.submit("export", f"{asked.name} as {asked.route}", run, asked=asked.model_dump()))
 

@@ -125,7 +125,7 @@ class Measurement(_Request):
     max_new_tokens: Annotated[int, Field(ge=1, le=2048)] = 48
 
 
-class Export(_Request):
+class ExportRequest(_Request):
     """Circuits to ship."""
 
     circuits: Annotated[list[Turned], Field(min_length=1, max_length=8)]

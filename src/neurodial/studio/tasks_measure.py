@@ -144,7 +144,7 @@ def report_view(name: str, folder: Path, part: str) -> dict[str, Any]:
     }
 
 
-def export(workshop: Workshop, asked: requests.Export) -> Run:
+def export(workshop: Workshop, asked: requests.ExportRequest) -> Run:
     """Write circuits as files that other engines load, with the proof.
 
     Raises:
