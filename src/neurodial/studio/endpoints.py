@@ -39,7 +39,7 @@ def work_routes(app: FastAPI, workshop: Workshop) -> None:
         return job_values(desk.submit("discover", title, run, asked=asked.model_dump()))
 
     @app.post("/api/openers")
-    def find_openers(asked: requests.Openers) -> Plain:
+    def find_openers(asked: requests.OpenersRequest) -> Plain:
         run = tasks_discover.openers(workshop, asked)
         return job_values(desk.submit("openers", asked.prompts, run, asked=asked.model_dump()))
 

@@ -86,7 +86,7 @@ class Discovery(_Request):
     system: Text = ""
 
 
-class Openers(_Request):
+class OpenersRequest(_Request):
     """Openers to find."""
 
     prompts: Id

@@ -98,7 +98,7 @@ def discover(workshop: Workshop, asked: requests.Discovery) -> Run:
     return run
 
 
-def openers(workshop: Workshop, asked: requests.Openers) -> Run:
+def openers(workshop: Workshop, asked: requests.OpenersRequest) -> Run:
     """Find how the behaviour's answers begin, in the model's own answers to the discovery prompts.
 
     Raises:
