@@ -105,7 +105,7 @@ def library_routes(app: FastAPI, workshop: Workshop) -> None:
         return {"circuit": circuit_view(name, collection.circuit(name)), "scores": collection.picture(name)}
 
     @app.post("/api/circuits")
-    def save(asked: requests.Save) -> Plain:
+    def save(asked: requests.SaveRequest) -> Plain:
         return {"id": save_circuit(workshop, asked)}
 
     @app.get("/api/overlap/{first}/{second}")
@@ -175,7 +175,7 @@ def model_view(workshop: Workshop) -> Plain:
     }
 
 
-def save_circuit(workshop: Workshop, asked: requests.Save) -> str:
+def save_circuit(workshop: Workshop, asked: requests.SaveRequest) -> str:
     """Keep a circuit that a job found, or a copy of one less some neurons.
 
     Raises:

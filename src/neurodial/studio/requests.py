@@ -92,7 +92,7 @@ class OpenersRequest(_Request):
     prompts: Id
 
 
-class Save(_Request):
+class SaveRequest(_Request):
     """A circuit to keep: one that a job found, or one of the collection less some neurons."""
 
     name: Name
