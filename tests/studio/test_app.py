@@ -7,7 +7,7 @@ from tests.studio.conftest import ADDRESS, finished, small_circuit
 
 from neurodial.studio.app import static_folder
 from neurodial.studio.collection import Collection
-from neurodial.studio.requests import Discovery, Measurement
+from neurodial.studio.requests import Discovery, MeasurementRequest
 from neurodial.studio.safety import BODY_LIMIT, is_own_host
 from neurodial.studio.tasks_discover import chosen_method
 from neurodial.studio.tasks_measure import measurement_place
@@ -252,7 +252,7 @@ def test_an_evaluation_and_its_report(client, workshop):
     assert client.get(f"/api/reports/{report['id']}/dense/page").status_code == 404
     again = finished(workshop, client.post("/api/measurements", json=request))
     assert again.value == job.value, "the same request is the same report"
-    place = measurement_place(workshop, Measurement(**{**request, "dials": [2.0]}))[0]
+    place = measurement_place(workshop, MeasurementRequest(**{**request, "dials": [2.0]}))[0]
     assert place != report["id"], "another request is another report"
 
 

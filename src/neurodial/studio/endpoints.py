@@ -50,7 +50,7 @@ def work_routes(app: FastAPI, workshop: Workshop) -> None:
         return job_values(desk.submit("neuron", title, run, asked=asked.model_dump(), is_urgent=True))
 
     @app.post("/api/measurements")
-    def measurements(asked: requests.Measurement) -> Plain:
+    def measurements(asked: requests.MeasurementRequest) -> Plain:
         run = tasks_measure.measure(workshop, asked)
         title = f"{', '.join(asked.circuits)} on {asked.prompts}"
         return job_values(desk.submit(asked.kind, title, run, asked=asked.model_dump()))

@@ -109,7 +109,7 @@ class NeuronPage(_Request):
     prompts: Id
 
 
-class Measurement(_Request):
+class MeasurementRequest(_Request):
     """An evaluation or a frontier."""
 
     kind: Literal["evaluate", "frontier"] = "evaluate"

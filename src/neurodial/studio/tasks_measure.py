@@ -30,7 +30,7 @@ PARTS = {"report": "", "dense": "dense", "answers": "answers"}
 """Parts of a report by their id, and the folder of each: an evaluation has one, a frontier two."""
 
 
-def measure(workshop: Workshop, asked: requests.Measurement) -> Run:
+def measure(workshop: Workshop, asked: requests.MeasurementRequest) -> Run:
     """An evaluation or a frontier. The same request goes on where an earlier one was stopped.
 
     Raises:
@@ -79,7 +79,7 @@ def measure(workshop: Workshop, asked: requests.Measurement) -> Run:
     return run
 
 
-def measurement_place(workshop: Workshop, asked: requests.Measurement) -> tuple[str, Path]:
+def measurement_place(workshop: Workshop, asked: requests.MeasurementRequest) -> tuple[str, Path]:
     """Id and folder of a measurement: the same request has the same, so it can go on."""
     told = [canonical_json(asked.model_dump()), canonical_json(dataclasses.asdict(workshop.subject.identity))]
     told += [sha256(repr(workshop.collection.circuit(name).rows)) for name in asked.circuits]
