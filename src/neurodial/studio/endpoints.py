@@ -44,7 +44,7 @@ def work_routes(app: FastAPI, workshop: Workshop) -> None:
         return job_values(desk.submit("openers", asked.prompts, run, asked=asked.model_dump()))
 
     @app.post("/api/neurons")
-    def neurons(asked: requests.NeuronPage) -> Plain:
+    def neurons(asked: requests.NeuronRequest) -> Plain:
         run = tasks_discover.neuron(workshop, asked)
         title = f"layer {asked.layer}, neuron {asked.index}"
         return job_values(desk.submit("neuron", title, run, asked=asked.model_dump(), is_urgent=True))

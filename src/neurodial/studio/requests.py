@@ -101,7 +101,7 @@ class SaveRequest(_Request):
     off: Annotated[list[tuple[int, int]], Field(max_length=20_000)] = []
 
 
-class NeuronPage(_Request):
+class NeuronRequest(_Request):
     """A neuron to read."""
 
     layer: Annotated[int, Field(ge=0, le=10_000)]

@@ -116,7 +116,7 @@ def openers(workshop: Workshop, asked: requests.OpenersRequest) -> Run:
     return run
 
 
-def neuron(workshop: Workshop, asked: requests.NeuronPage) -> Run:
+def neuron(workshop: Workshop, asked: requests.NeuronRequest) -> Run:
     """What a neuron writes, and where it fires on a contrast.
 
     Raises:
