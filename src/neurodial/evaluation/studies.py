@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from neurodial.circuit.circuit import Circuit
-from neurodial.circuit.compare import Comparison, compare
+from neurodial.circuit.compare import CircuitOverlap, compare
 from neurodial.discovery import discover
 from neurodial.errors import OptionError
 from neurodial.evaluation.evaluate import evaluate
@@ -170,7 +170,7 @@ class Transfer:
         reports: by (model the circuit was found on, model it is put on): 0 the first, 1 the second.
     """
 
-    overlap: Comparison
+    overlap: CircuitOverlap
     reports: Mapping[tuple[int, int], Report]
 
 
