@@ -76,7 +76,7 @@ class Study:
 
 
 @dataclass(frozen=True)
-class Figure:
+class FrontierArea:
     """A method's frontier in one number each.
 
     Attributes:
@@ -126,7 +126,7 @@ def frontier(
     return _study(subject, circuits, pairs, against, grid or Grid(), progress)
 
 
-def frontier_figures(report: Report, *, cap: float = 0.1, metric: str | None = None) -> tuple[Figure, ...]:
+def frontier_figures(report: Report, *, cap: float = 0.1, metric: str | None = None) -> tuple[FrontierArea, ...]:
     """Behaviour left against damage, one number for each method.
 
     1. A method's points are its dials above 0, each (KL, behaviour left / unsteered); (0, 1) belongs to every method.
@@ -157,7 +157,7 @@ def frontier_figures(report: Report, *, cap: float = 0.1, metric: str | None = N
         if points:
             steps = _steps(points, cap)
             area = sum(height * (end - start) for start, end, height in steps) / cap
-            figures.append(Figure(label, area, steps[-1][2], tuple(sorted(points))))
+            figures.append(FrontierArea(label, area, steps[-1][2], tuple(sorted(points))))
     return tuple(sorted(figures, key=lambda figure: figure.area))
 
 
