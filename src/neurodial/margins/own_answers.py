@@ -70,7 +70,7 @@ class TwinMargin(Margin):
     def aim(self, direction: Direction) -> Margin:
         """The mean log-likelihood of the answers without the behaviour; to induce, of those with it."""
         place = 1 if direction == "remove" else 0
-        return Likelihood({key: answers[place] for key, answers in self.answers.items()})
+        return AnswerLikelihood({key: answers[place] for key, answers in self.answers.items()})
 
     def extended(
         self, subject: Subject, contrasts: Iterable[Contrast], *, system: str | None = None, progress: Progress = silent
@@ -95,14 +95,14 @@ class TwinMargin(Margin):
 
 
 @dataclass(frozen=True)
-class Likelihood(Margin):
+class AnswerLikelihood(Margin):
     """The mean log-likelihood per token of one answer to each prompt.
 
     Attributes:
         answers: the answer's tokens for each prompt, by its key.
 
     Example:
-        >>> Likelihood({"hello": (72, 105)}).rows(None, (1, 2), Example("Hello"))
+        >>> AnswerLikelihood({"hello": (72, 105)}).rows(None, (1, 2), Example("Hello"))
         ((1, 2, 72, 105),)
     """
 
