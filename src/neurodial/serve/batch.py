@@ -32,7 +32,7 @@ NOT_FINITE = (
 )
 
 
-class Row:
+class RunningRow:
     """One request in flight."""
 
     def __init__(self, request: Request, deliver: Deliver, tokenizer: Any) -> None:
@@ -73,14 +73,14 @@ class Flight:
         self._ends = stop_tokens(subject)
         self._pad = pad_id(subject)
         self._cache = empty_cache()
-        self.rows: list[Row] = []
+        self.rows: list[RunningRow] = []
 
     @property
     def is_whole(self) -> bool:
         """Whether every layer's cache has the rows in flight; false after an error halfway through a change."""
         return not self.rows or row_counts(self._cache) == {len(self.rows)}
 
-    def join(self, new: Sequence[Row]) -> None:
+    def join(self, new: Sequence[RunningRow]) -> None:
         """Pass the prompts of new rows and let them join the others (1, 2).
 
         Raises:
@@ -119,7 +119,7 @@ class Flight:
         logits = self._pass(tokens, [row.length for row in self.rows], self._cache, keep=1)
         self._keep(self._advance(self.rows, logits[:, -1]))
 
-    def drop(self, gone: Sequence[Row]) -> None:
+    def drop(self, gone: Sequence[RunningRow]) -> None:
         """Take rows out, whether they ended or not (4)."""
         self._keep([place for place, row in enumerate(self.rows) if row not in gone])
 
@@ -136,7 +136,7 @@ class Flight:
             return
         self._cache = kept(self._cache, places, max(row.length for row in self.rows))
 
-    def _steer(self, wanted: Sequence[Row], acting: Sequence[Row]) -> None:
+    def _steer(self, wanted: Sequence[RunningRow], acting: Sequence[RunningRow]) -> None:
         self._table.hold([row.request.dials for row in wanted], self._steering)
         self._steering.assign(self._table.slots([row.request.dials for row in acting]))
 
@@ -160,7 +160,7 @@ class Flight:
         logits: Tensor = output.logits
         return logits
 
-    def _advance(self, rows: Sequence[Row], logits: Float[Tensor, "row vocab"]) -> list[int]:
+    def _advance(self, rows: Sequence[RunningRow], logits: Float[Tensor, "row vocab"]) -> list[int]:
         """Choose and hand on a token for each row; the places of those that go on."""
         usable = torch.isfinite(logits.amax(dim=-1)).tolist()  # the largest of a row is NaN where any is
         tokens = next_tokens(logits.nan_to_num(), [row.request for row in rows], [row.generator for row in rows])

@@ -23,7 +23,7 @@ from neurodial.errors import QueueFullError, ServerClosedError
 from neurodial.intervention.steer import steered
 from neurodial.model.hooks import contiguous_head
 from neurodial.model.subject import Subject
-from neurodial.serve.batch import Flight, Row
+from neurodial.serve.batch import Flight, RunningRow
 from neurodial.serve.options import EngineOptions
 from neurodial.serve.request import Deliver, Event, Failed, Piece, Request
 from neurodial.serve.slots import SlotTable, plan_of
@@ -70,9 +70,9 @@ class Engine:
         )  # refused now, not at a request
         self._table = SlotTable(subject, everything, size=2 * self.options.max_batch + 1, force=self.options.force)
         self._change = threading.Condition()
-        self._waiting: deque[Row] = deque()
-        self._running: tuple[Row, ...] = ()
-        self._cancelled: set[Row] = set()
+        self._waiting: deque[RunningRow] = deque()
+        self._running: tuple[RunningRow, ...] = ()
+        self._cancelled: set[RunningRow] = set()
         self._is_closing = False
         self._deadline: float | None = None
         self._thread = threading.Thread(target=self._run, name="neurodial-engine", daemon=True)
@@ -102,7 +102,7 @@ class Engine:
         """Whether the thread runs and takes requests."""
         return self._thread.is_alive() and not self._is_closing
 
-    def submit(self, requests: Sequence[Request], deliver: Sequence[Deliver]) -> list[Row]:
+    def submit(self, requests: Sequence[Request], deliver: Sequence[Deliver]) -> list[RunningRow]:
         """Queue requests, all or none; each one's events go to its `deliver`, from the engine's thread.
 
         Raises:
@@ -110,7 +110,8 @@ class Engine:
             ServerClosedError: the engine is closing, or its thread has died.
         """
         rows = [
-            Row(request, receive, self.subject.tokenizer) for request, receive in zip(requests, deliver, strict=True)
+            RunningRow(request, receive, self.subject.tokenizer)
+            for request, receive in zip(requests, deliver, strict=True)
         ]
         with self._change:
             if not self.is_alive:
@@ -126,7 +127,7 @@ class Engine:
             self._change.notify_all()
         return rows
 
-    def cancel(self, rows: Sequence[Row]) -> None:
+    def cancel(self, rows: Sequence[RunningRow]) -> None:
         """End requests whose answers nobody wants any more; they leave before the next pass, without an event."""
         with self._change:
             self._cancelled.update(rows)
@@ -189,7 +190,7 @@ class Engine:
             self._running = tuple(flight.rows)
         return True
 
-    def _next(self, flight: Flight) -> list[Row] | None:
+    def _next(self, flight: Flight) -> list[RunningRow] | None:
         """The rows that join now, after the cancelled ones left; None at the end."""
         with self._change:
             self._change.wait_for(lambda: bool(self._waiting or flight.rows or self._is_closing))
@@ -204,9 +205,9 @@ class Engine:
             flight.drop([row for row in flight.rows if row in gone])
         return None if is_over else new
 
-    def _taken(self, places: int) -> list[Row]:
+    def _taken(self, places: int) -> list[RunningRow]:
         """Waiting rows that pass their prompts together: within the places, and the budget of padded tokens."""
-        taken: list[Row] = []
+        taken: list[RunningRow] = []
         longest = 0
         while self._waiting and len(taken) < places:
             row = self._waiting[0]
@@ -217,7 +218,7 @@ class Engine:
             taken.append(self._waiting.popleft())
         return taken
 
-    def _guarded(self, flight: Flight, act: Callable[[], None], new: list[Row], what: str) -> None:
+    def _guarded(self, flight: Flight, act: Callable[[], None], new: list[RunningRow], what: str) -> None:
         """Do it; where the model raises, end the rows it concerns and go on with the others (3)."""
         try:
             act()
@@ -242,7 +243,7 @@ def _until_end(queue: SimpleQueue[Event]) -> list[Event]:
     return events
 
 
-def _fail(rows: Sequence[Row], message: str) -> None:
+def _fail(rows: Sequence[RunningRow], message: str) -> None:
     for row in rows:
         if not row.is_over:
             row.end(Failed(message))
