@@ -33,7 +33,7 @@ from neurodial.prompts.render import render
 from neurodial.serve.address import listen
 from neurodial.serve.api import application
 from neurodial.serve.engine import Engine
-from neurodial.serve.names import Catalogue, Served
+from neurodial.serve.names import Catalogue, ServedCircuit
 from neurodial.serve.options import ServerOptions
 from neurodial.serve.prometheus import Metrics
 from neurodial.serve.request import Finished, Request
@@ -67,7 +67,7 @@ def measured(rounds: int, longest: int) -> dict[str, object]:
     sequences = render(subject.tokenizer, prompts)
     decoding = Decoding(max_new_tokens=longest, batch_size=CLIENTS)
     circuit = Circuit.read(CIRCUIT)
-    catalogue = Catalogue("demo", {"refusal": Served(circuit)})
+    catalogue = Catalogue("demo", {"refusal": ServedCircuit(circuit)})
     metrics = Metrics()
     requests = [Request(tokens, (0.0,), max_tokens=longest) for tokens in sequences]
     loop = asyncio.new_event_loop()

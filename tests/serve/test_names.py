@@ -7,9 +7,11 @@ import pytest
 from neurodial.circuit.circuit import Circuit
 from neurodial.errors import OptionError
 from neurodial.serve.failure import ApiError
-from neurodial.serve.names import Catalogue, Served
+from neurodial.serve.names import Catalogue, ServedCircuit
 
-CATALOGUE = Catalogue("org/base", {"polite": Served(Circuit(())), "terse": Served(Circuit(()), 0.5)}, max_dial=2.0)
+CATALOGUE = Catalogue(
+    "org/base", {"polite": ServedCircuit(Circuit(())), "terse": ServedCircuit(Circuit(()), 0.5)}, max_dial=2.0
+)
 
 
 @pytest.mark.parametrize(
@@ -70,14 +72,14 @@ def test_the_list_has_parents():
 @pytest.mark.parametrize("name", ["a@b", "a:b", "a/b", "", "..", "org/base", "x" * 65, "ä"])
 def test_names_that_requests_could_not_say_are_refused(name):
     with pytest.raises(OptionError, match="A circuit is named"):
-        Catalogue("org/base", {name: Served(Circuit(()))})
+        Catalogue("org/base", {name: ServedCircuit(Circuit(()))})
 
 
 def test_a_name_like_the_base_is_refused():
     with pytest.raises(OptionError, match="A circuit is named 'demo'"):
-        Catalogue("demo", {"demo": Served(Circuit(()))})
+        Catalogue("demo", {"demo": ServedCircuit(Circuit(()))})
 
 
 def test_a_circuits_own_dial_must_be_in_the_range():
     with pytest.raises(OptionError, match="from -1 to 1"):
-        Catalogue("base", {"polite": Served(Circuit(()), 2.0)}, max_dial=1.0)
+        Catalogue("base", {"polite": ServedCircuit(Circuit(()), 2.0)}, max_dial=1.0)

@@ -54,10 +54,10 @@ def serve(
         options = replace(options, api_key=os.environ.get(KEY_VARIABLE) or None)
     _check_packages()
     from neurodial.serve.address import is_loopback, listen
-    from neurodial.serve.names import Catalogue, Served
+    from neurodial.serve.names import Catalogue, ServedCircuit
 
     named = {found: (read, dial) for found, read, dial in read_circuits([*arguments, *(circuit or [])], 1.0)}
-    served = {found: Served(read, dial) for found, (read, dial) in named.items()}
+    served = {found: ServedCircuit(read, dial) for found, (read, dial) in named.items()}
     catalogue = Catalogue(name or _public_name(model), served, options.max_dial)
     listening = listen(host, port)
     with listening:
