@@ -24,7 +24,7 @@ from neurodial.studio.jobs import Reporter, Run
 from neurodial.studio.prompt_preview import as_lines, read_prompts
 from neurodial.studio.views import circuit_view, fires_view, scores_view
 from neurodial.studio.workshop import Workshop
-from neurodial.tracing.neuron import Written, firing, written_tokens
+from neurodial.tracing.neuron import WrittenToken, firing, written_tokens
 
 _READ = 24  # prompts of each side that a neuron's page reads
 
@@ -156,5 +156,5 @@ def _select(asked: requests.Discovery) -> Fraction | Count | None:
     return None if asked.fraction is None else Fraction(asked.fraction)
 
 
-def _written(found: list[Written]) -> list[list[Any]]:
+def _written(found: list[WrittenToken]) -> list[list[Any]]:
     return [[one.text, float(f"{one.weight:.4g}")] for one in found if math.isfinite(one.weight)]
