@@ -24,14 +24,14 @@ class Turned(_Request):
     off: Annotated[list[tuple[int, int]], Field(max_length=20_000)] = []
 
 
-class ChatMessage(_Request):
+class ChatTurn(_Request):
     """One message of a chat."""
 
     role: Literal["user", "assistant"]
     content: Text
 
 
-Chat = Annotated[list[ChatMessage], Field(min_length=1, max_length=60)]
+Chat = Annotated[list[ChatTurn], Field(min_length=1, max_length=60)]
 
 
 class AnswerRequest(_Request):

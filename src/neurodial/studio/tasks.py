@@ -69,7 +69,7 @@ def _end(workshop: Workshop, said: Sequence[Said]) -> dict[str, Any]:
     return {"text": text, "tokens": len(tokens), "finished": last.is_end, "kl": _nats(last.kl_so_far)}
 
 
-def _chat(messages: Sequence[requests.ChatMessage]) -> Prompt:
+def _chat(messages: Sequence[requests.ChatTurn]) -> Prompt:
     if len(messages) == 1:
         return messages[0].content
     return tuple(Message(one.role, one.content) for one in messages)
