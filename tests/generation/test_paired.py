@@ -1,4 +1,4 @@
-"""The duet's laws: each voice is what `generate` gives, and its damage is what `measure_divergence` gives."""
+"""The paired_decoding's laws: each voice is what `generate` gives, and its damage is what `measure_divergence` gives."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from tests.subjects import SOME_FAMILIES
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.divergence import measure_divergence
 from neurodial.generation.generate import generate, stop_tokens
-from neurodial.generation.paired import SIDES, _Draw, _Voice, duet
+from neurodial.generation.paired import SIDES, _Draw, _Voice, paired_decoding
 from neurodial.intervention.scale import Scale
 from neurodial.model.tiny import tiny_subject
 from neurodial.prompts.passage import Passage
@@ -29,7 +29,7 @@ def tokens_of(said, side):
 @pytest.mark.parametrize("family", SOME_FAMILIES)
 def test_each_voice_is_the_greedy_answer_under_its_side(family):
     subject, scale = tiny_subject(family), Scale(small_circuit(), dial=2.0)
-    said = list(duet(subject, ("Hi there", "Hi there"), scale, decoding=GREEDY))
+    said = list(paired_decoding(subject, ("Hi there", "Hi there"), scale, decoding=GREEDY))
     answers = generate(subject, ["Hi there"] * 2, under=[None, scale], decoding=GREEDY)
     assert [tokens_of(said, side) for side in SIDES] == [answer.tokens for answer in answers]
     assert tokens_of(said, "unsteered") != tokens_of(said, "steered"), "the circuit does something"
@@ -40,7 +40,7 @@ def test_each_voice_is_the_greedy_answer_under_its_side(family):
 @pytest.mark.parametrize("family", SOME_FAMILIES)
 def test_damage_so_far_is_the_divergence_of_the_same_tokens(family):
     subject, scale = tiny_subject(family), Scale(small_circuit(), dial=2.0)
-    said = said_by(duet(subject, ("Hi", "Hi"), scale, decoding=GREEDY), "unsteered")
+    said = said_by(paired_decoding(subject, ("Hi", "Hi"), scale, decoding=GREEDY), "unsteered")
     [prompt] = render(subject.tokenizer, ["Hi"])
     for length in (1, 4, len(said)):
         tokens = tuple(one.token for one in said[:length] if not one.is_end)
@@ -53,7 +53,7 @@ def test_damage_so_far_is_the_divergence_of_the_same_tokens(family):
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_at_dial_zero_both_sides_are_one(temperature):
     decoding = Decoding(max_new_tokens=10, temperature=temperature, seed=3)
-    said = list(duet(tiny_subject(), ("Hi", "Hi"), Scale(small_circuit(), dial=0.0), decoding=decoding))
+    said = list(paired_decoding(tiny_subject(), ("Hi", "Hi"), Scale(small_circuit(), dial=0.0), decoding=decoding))
     assert tokens_of(said, "unsteered") == tokens_of(said, "steered")
     # Two rows of one batch are the same sums in another order: rounding of float32, far below any dial's effect.
     assert max(abs(one.kl) for one in said) < 1e-6
@@ -63,14 +63,14 @@ def test_at_dial_zero_both_sides_are_one(temperature):
 def test_chats_that_differ_each_keep_their_own():
     subject, scale = tiny_subject(), Scale(small_circuit(), dial=2.0)
     chats = tuple((Message("user", "Hi"), Message("assistant", text), Message("user", "More")) for text in ("a", "bcd"))
-    said = list(duet(subject, chats, scale, decoding=GREEDY))
+    said = list(paired_decoding(subject, chats, scale, decoding=GREEDY))
     answers = generate(subject, chats, under=[None, scale], decoding=GREEDY)
     assert [tokens_of(said, side) for side in SIDES] == [answer.tokens for answer in answers]
 
 
 def test_probabilities_of_both_sides_stand_with_every_token():
     subject, scale = tiny_subject(), Scale(small_circuit(), dial=2.0)
-    said = said_by(duet(subject, ("Hi", "Hi"), scale, decoding=GREEDY), "steered")
+    said = said_by(paired_decoding(subject, ("Hi", "Hi"), scale, decoding=GREEDY), "steered")
     [prompt] = render(subject.tokenizer, ["Hi"])
     fed = torch.tensor([[*prompt, *(one.token for one in said[:-1])]])
     with torch.no_grad():
@@ -85,7 +85,9 @@ def test_sampling_follows_its_seed_and_temperature():
     subject, scale = tiny_subject(), Scale(small_circuit(), dial=1.0)
 
     def answer(**options):
-        return tokens_of(duet(subject, ("Hi", "Hi"), scale, decoding=Decoding(max_new_tokens=8, **options)), "steered")
+        return tokens_of(
+            paired_decoding(subject, ("Hi", "Hi"), scale, decoding=Decoding(max_new_tokens=8, **options)), "steered"
+        )
 
     assert answer(temperature=1.0, seed=1) == answer(temperature=1.0, seed=1)
     assert answer(temperature=1.0, seed=1) != answer(temperature=1.0, seed=2)
@@ -109,7 +111,7 @@ def test_sampling_draws_from_the_distribution():
 def test_openers_share_of_the_first_token():
     subject, scale = tiny_subject(), Scale(small_circuit(), dial=2.0)
     openers = ((65, 1), (65, 2), (70,))
-    said = list(duet(subject, ("Hi", "Hi"), scale, decoding=GREEDY, openers=openers))
+    said = list(paired_decoding(subject, ("Hi", "Hi"), scale, decoding=GREEDY, openers=openers))
     [prompt] = render(subject.tokenizer, ["Hi"])
     with torch.no_grad():
         plain = subject.model(torch.tensor([prompt])).logits[0, -1].softmax(dim=-1)
@@ -122,7 +124,7 @@ def test_a_side_that_ends_says_so_and_stops():
     subject = tiny_subject()
     [plain] = generate(subject, ["Hi"], decoding=GREEDY)
     subject.model.generation_config.eos_token_id = [plain.tokens[3]]
-    said = list(duet(subject, ("Hi", "Hi"), Scale(small_circuit(), dial=2.0), decoding=GREEDY))
+    said = list(paired_decoding(subject, ("Hi", "Hi"), Scale(small_circuit(), dial=2.0), decoding=GREEDY))
     ended = said_by(said, "unsteered")
     assert [one.is_end for one in ended] == [False] * 3 + [True]
     assert ended[-1].token in stop_tokens(subject)
@@ -133,7 +135,7 @@ def test_a_side_that_ends_says_so_and_stops():
 def test_stopping_early_gives_the_model_back():
     subject = tiny_subject()
     before = [len(module._forward_pre_hooks) for module in subject.model.modules()]
-    running = duet(subject, ("Hi", "Hi"), Scale(small_circuit(), dial=2.0), decoding=GREEDY)
+    running = paired_decoding(subject, ("Hi", "Hi"), Scale(small_circuit(), dial=2.0), decoding=GREEDY)
     next(running)
     assert [len(module._forward_pre_hooks) for module in subject.model.modules()] != before
     running.close()

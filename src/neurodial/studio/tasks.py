@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from neurodial.generation.decoding import Decoding
-from neurodial.generation.paired import SIDES, Said, duet
+from neurodial.generation.paired import SIDES, Said, paired_decoding
 from neurodial.prompts.prompt import Message, Prompt
 from neurodial.studio import requests
 from neurodial.studio.jobs import Reporter, Run
@@ -34,7 +34,7 @@ def answer(workshop: Workshop, asked: requests.AnswerRequest) -> Run:
     def run(reporter: Reporter) -> dict[str, Any]:
         said: dict[str, list[Said]] = {side: [] for side in SIDES}
         with reporter.stoppable(workshop.subject):
-            for one in duet(workshop.subject, chats, intervention, decoding=decoding, openers=openers):
+            for one in paired_decoding(workshop.subject, chats, intervention, decoding=decoding, openers=openers):
                 said[one.side].append(one)
                 reporter.say("token", **token_values(one))
         ends = {side: _end(workshop, found) for side, found in said.items()}
