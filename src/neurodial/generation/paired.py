@@ -47,7 +47,7 @@ class Alternative:
 
 
 @dataclass(frozen=True)
-class Said:
+class TokenComparison:
     """One token of one answer.
 
     Attributes:
@@ -128,7 +128,7 @@ def paired_decoding(
     *,
     decoding: Decoding | None = None,
     openers: Sequence[Tokens] = (),
-) -> Iterator[Said]:
+) -> Iterator[TokenComparison]:
     """Answer a prompt unsteered and steered at once. Closing the iterator stops between two tokens.
 
     Args:
@@ -144,10 +144,10 @@ def paired_decoding(
 
     Example:
         >>> from neurodial.model.tiny import tiny_subject
-        >>> said = list(
+        >>> compared = list(
         ...     paired_decoding(tiny_subject(), ("Hi", "Hi"), Together(()), decoding=Decoding(max_new_tokens=2))
         ... )
-        >>> max(one.kl for one in said) < 1e-6, {one.side for one in said} == set(SIDES)
+        >>> max(token.kl for token in compared) < 1e-6, {token.side for token in compared} == set(SIDES)
         (True, True)
     """
     decoding = decoding or Decoding()
@@ -166,9 +166,9 @@ def paired_decoding(
                 chosen: list[list[int | None]] = []
                 for number, streams in enumerate(batch.pairs):
                     pair = table[2 * number : 2 * number + 2]
-                    said = [draw.say(stream, pair, noise, opening) for stream in streams]
-                    yield from said
-                    chosen.append([None if one.is_end else one.token for one in said])
+                    compared = [draw.next_of(stream, pair, noise, opening) for stream in streams]
+                    yield from compared
+                    chosen.append([None if token.is_end else token.token for token in compared])
                 batch.go_on(chosen)
 
 
@@ -216,9 +216,9 @@ class _Draw:
         uniform = torch.rand(size, generator=self._generator, dtype=torch.float64).clamp_(1e-300, 1 - 1e-16)
         return -torch.log(-torch.log(uniform))
 
-    def say(
+    def next_of(
         self, stream: _Stream, pair: Float[Tensor, "2 vocab"], noise: Tensor | None, opening: tuple[float, float] | None
-    ) -> Said:
+    ) -> TokenComparison:
         """The stream's next token; `pair` holds log-probabilities, unsteered and steered."""
         own = pair[SIDES.index(stream.side)]
         if noise is None:
@@ -231,7 +231,7 @@ class _Draw:
         is_end = token in self._stops
         text = "" if is_end else stream.add(token, self._tokenizer)
         step = len(stream.tokens) if is_end else len(stream.tokens) - 1
-        return Said(
+        return TokenComparison(
             side=stream.side,
             step=step,
             token=token,
