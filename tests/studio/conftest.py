@@ -1,4 +1,4 @@
-"""A workshop with a tiny model, and a client that talks to its app as the page does."""
+"""A studio with a tiny model, and a client that talks to its app as the page does."""
 
 import pytest
 from fastapi.testclient import TestClient
@@ -9,7 +9,7 @@ from neurodial.model.tiny import tiny_subject
 from neurodial.studio.app import create_app
 from neurodial.studio.collection import Collection
 from neurodial.studio.jobs import Desk
-from neurodial.studio.workshop import Workshop
+from neurodial.studio.studio_state import StudioState
 
 ADDRESS = "http://127.0.0.1:8421"
 
@@ -32,23 +32,23 @@ def small_circuit(subject=None, *, name="polite", scale=1.0):
 
 
 @pytest.fixture
-def workshop(tmp_path):
+def studio(tmp_path):
     subject = tiny_subject()
     desk = Desk()
-    yield Workshop(subject, Collection(tmp_path / "studio", {"polite": small_circuit(subject)}), desk)
+    yield StudioState(subject, Collection(tmp_path / "studio", {"polite": small_circuit(subject)}), desk)
     desk.close()
 
 
 @pytest.fixture
-def client(workshop):
-    with TestClient(create_app(workshop), base_url=ADDRESS) as found:
+def client(studio):
+    with TestClient(create_app(studio), base_url=ADDRESS) as found:
         yield found
 
 
-def finished(workshop, response):
+def finished(studio, response):
     """The job that a response speaks of, when it is over."""
     assert response.status_code == 200, response.text
-    job = workshop.desk.find(response.json()["id"])
-    workshop.desk.wait(job, 10**9, seconds=60.0)
+    job = studio.desk.find(response.json()["id"])
+    studio.desk.wait(job, 10**9, seconds=60.0)
     assert job.is_over
     return job

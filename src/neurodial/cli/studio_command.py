@@ -58,14 +58,14 @@ def studio(
     from neurodial.studio.app import create_app
     from neurodial.studio.collection import Collection
     from neurodial.studio.jobs import Desk
-    from neurodial.studio.workshop import Workshop
+    from neurodial.studio.studio_state import StudioState
 
     for found in circuits.values():
         check_fits(found, subject, force=force)
     desk = Desk()
-    workshop = Workshop(subject, Collection(folder, circuits), desk, force=force)
+    state = StudioState(subject, Collection(folder, circuits), desk, force=force)
     try:
-        _serve(create_app(workshop, host=host), listening, open_page=open)
+        _serve(create_app(state, host=host), listening, open_page=open)
     finally:
         desk.close()
 

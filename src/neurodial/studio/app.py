@@ -1,4 +1,4 @@
-"""The studio's server: thin routes over the workshop, and the page's own files."""
+"""The studio's server: thin routes over its state, and the page's own files."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from neurodial.errors import NeurodialError, UnknownNameError
 from neurodial.studio.endpoints import find_job, job_values, library_routes, work_routes
 from neurodial.studio.jobs import Job, in_words
 from neurodial.studio.safety import Guard
-from neurodial.studio.workshop import Workshop
+from neurodial.studio.studio_state import StudioState
 
 _PATIENCE = 15.0  # seconds after which a silent stream says that it is still there
 
 
-def create_app(workshop: Workshop, *, host: str = "127.0.0.1") -> FastAPI:
+def create_app(studio: StudioState, *, host: str = "127.0.0.1") -> FastAPI:
     """The application.
 
     Args:
-        workshop: what it serves.
+        studio: what it serves.
         host: the address it will listen on: requests for other hosts are refused.
 
     Example:
@@ -37,8 +37,8 @@ def create_app(workshop: Workshop, *, host: str = "127.0.0.1") -> FastAPI:
         >>> from neurodial.studio.jobs import Desk
         >>> from neurodial.studio.collection import Collection
         >>> desk = Desk()
-        >>> workshop = Workshop(tiny_subject(), Collection(Path(tempfile.mkdtemp()), {}), desk)
-        >>> create_app(workshop).title
+        >>> studio = StudioState(tiny_subject(), Collection(Path(tempfile.mkdtemp()), {}), desk)
+        >>> create_app(studio).title
         'neurodial studio'
         >>> desk.close()
     """
@@ -46,10 +46,9 @@ def create_app(workshop: Workshop, *, host: str = "127.0.0.1") -> FastAPI:
     app.add_middleware(Guard, host=host)
     app.add_exception_handler(NeurodialError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
-    app.state.workshop = workshop
-    _job_routes(app, workshop)
-    library_routes(app, workshop)
-    work_routes(app, workshop)
+    _job_routes(app, studio)
+    library_routes(app, studio)
+    work_routes(app, studio)
     app.mount("/", StaticFiles(directory=static_folder(), html=True), name="page")
     return app
 
@@ -59,8 +58,8 @@ def static_folder() -> Path:
     return Path(str(resources.files("neurodial.studio"))) / "static"
 
 
-def _job_routes(app: FastAPI, workshop: Workshop) -> None:
-    desk = workshop.desk
+def _job_routes(app: FastAPI, studio: StudioState) -> None:
+    desk = studio.desk
 
     @app.get("/api/jobs")
     def jobs() -> list[dict[str, Any]]:
@@ -68,11 +67,11 @@ def _job_routes(app: FastAPI, workshop: Workshop) -> None:
 
     @app.get("/api/jobs/{number}")
     def job(number: int) -> dict[str, Any]:
-        return job_values(find_job(workshop, number))
+        return job_values(find_job(studio, number))
 
     @app.delete("/api/jobs/{number}")
     def cancel(number: int) -> dict[str, Any]:
-        found = find_job(workshop, number)
+        found = find_job(studio, number)
         desk.cancel(found)
         return job_values(found)
 
@@ -80,16 +79,16 @@ def _job_routes(app: FastAPI, workshop: Workshop) -> None:
     def events(number: int, request: Request) -> StreamingResponse:
         after = request.headers.get("last-event-id", "")
         start = int(after) + 1 if after.isdigit() and len(after) < 10 else 0
-        return StreamingResponse(_stream(workshop, find_job(workshop, number), start), media_type="text/event-stream")
+        return StreamingResponse(_stream(studio, find_job(studio, number), start), media_type="text/event-stream")
 
 
-async def _stream(workshop: Workshop, job: Job, start: int) -> AsyncIterator[str]:
+async def _stream(studio: StudioState, job: Job, start: int) -> AsyncIterator[str]:
     """The events of a job as server-sent events, from one on; the last one says how it ended."""
     sent = start
     while True:
 
         def wait(after: int = sent) -> tuple[list[dict[str, Any]], bool]:
-            return workshop.desk.wait(job, after, seconds=_PATIENCE)
+            return studio.desk.wait(job, after, seconds=_PATIENCE)
 
         new, is_over = await anyio.to_thread.run_sync(wait, abandon_on_cancel=True)
         if new:

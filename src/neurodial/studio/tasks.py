@@ -1,4 +1,4 @@
-"""What jobs do: each function takes the workshop and a request, and gives the work as a function of its reporter."""
+"""What jobs do: each function takes the studio and a request, and gives the work as a function of its reporter."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from neurodial.generation.paired import SIDES, TokenComparison, paired_decoding
 from neurodial.prompts.prompt import Message, Prompt
 from neurodial.studio import requests
 from neurodial.studio.jobs import Reporter, Run
-from neurodial.studio.workshop import Workshop
+from neurodial.studio.studio_state import StudioState
 
 
-def answer(workshop: Workshop, asked: requests.AnswerRequest) -> Run:
+def answer(studio: StudioState, asked: requests.AnswerRequest) -> Run:
     """Both answers, token by token.
 
     Raises:
         UnknownNameError: a circuit is not there.
         OptionError: an option makes no sense.
     """
-    intervention = workshop.together(asked.circuits)
-    intervention.compile(workshop.subject)  # says now, and not in the queue, that it does not fit
+    intervention = studio.together(asked.circuits)
+    intervention.compile(studio.subject)  # says now, and not in the queue, that it does not fit
     decoding = Decoding(
         max_new_tokens=asked.max_new_tokens,
         temperature=asked.temperature,
         seed=asked.seed,
         system=asked.system or None,
     )
-    openers = workshop.opener_tokens(asked.openers)
+    openers = studio.opener_tokens(asked.openers)
     chats = (_chat(asked.unsteered), _chat(asked.steered))
 
     def run(reporter: Reporter) -> dict[str, Any]:
         tokens: dict[str, list[TokenComparison]] = {side: [] for side in SIDES}
-        with reporter.stoppable(workshop.subject):
-            for token in paired_decoding(workshop.subject, chats, intervention, decoding=decoding, openers=openers):
+        with reporter.stoppable(studio.subject):
+            for token in paired_decoding(studio.subject, chats, intervention, decoding=decoding, openers=openers):
                 tokens[token.side].append(token)
                 reporter.say("token", **token_values(token))
-        ends = {side: _end(workshop, of_side) for side, of_side in tokens.items()}
+        ends = {side: _end(studio, of_side) for side, of_side in tokens.items()}
         reporter.say("answers", **ends)
         return ends
 
@@ -62,9 +62,9 @@ def token_values(token: TokenComparison) -> dict[str, Any]:
     return values
 
 
-def _end(workshop: Workshop, tokens: Sequence[TokenComparison]) -> dict[str, Any]:
+def _end(studio: StudioState, tokens: Sequence[TokenComparison]) -> dict[str, Any]:
     ids = [token.token for token in tokens if not token.is_end]
-    text = workshop.subject.tokenizer.decode(ids, skip_special_tokens=True)
+    text = studio.subject.tokenizer.decode(ids, skip_special_tokens=True)
     last = tokens[-1]
     return {"text": text, "tokens": len(ids), "finished": last.is_end, "kl": _nats(last.kl_so_far)}
 

@@ -16,7 +16,7 @@ from neurodial.studio.requests import Turned
 
 
 @dataclass(frozen=True)
-class Workshop:
+class StudioState:
     """What a studio works with.
 
     Attributes:
