@@ -8,7 +8,7 @@ from neurodial.circuit.site import Neuron
 from neurodial.model.tiny import tiny_subject
 from neurodial.studio.app import create_app
 from neurodial.studio.collection import Collection
-from neurodial.studio.jobs import Desk
+from neurodial.studio.jobs import JobQueue
 from neurodial.studio.studio_state import StudioState
 
 ADDRESS = "http://127.0.0.1:8421"
@@ -34,9 +34,9 @@ def small_circuit(subject=None, *, name="polite", scale=1.0):
 @pytest.fixture
 def studio(tmp_path):
     subject = tiny_subject()
-    desk = Desk()
-    yield StudioState(subject, Collection(tmp_path / "studio", {"polite": small_circuit(subject)}), desk)
-    desk.close()
+    queue = JobQueue()
+    yield StudioState(subject, Collection(tmp_path / "studio", {"polite": small_circuit(subject)}), queue)
+    queue.close()
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def client(studio):
 def finished(studio, response):
     """The job that a response speaks of, when it is over."""
     assert response.status_code == 200, response.text
-    job = studio.desk.find(response.json()["id"])
-    studio.desk.wait(job, 10**9, seconds=60.0)
+    job = studio.queue.find(response.json()["id"])
+    studio.queue.wait(job, 10**9, seconds=60.0)
     assert job.is_over
     return job

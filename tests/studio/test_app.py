@@ -151,7 +151,7 @@ def test_a_discovery_that_makes_no_sense_never_starts(client, studio, changes, w
     response = client.post("/api/discoveries", json={"prompts": PASTED, **changes})
     assert response.status_code in {400, 404}
     assert words in response.json()["error"]["problem"]
-    assert studio.desk.jobs() == []
+    assert studio.queue.jobs() == []
 
 
 def test_options_of_a_discovery_reach_the_method(client, studio):

@@ -57,17 +57,17 @@ def studio(
     from neurodial.intervention.scale import check_fits
     from neurodial.studio.app import create_app
     from neurodial.studio.collection import Collection
-    from neurodial.studio.jobs import Desk
+    from neurodial.studio.jobs import JobQueue
     from neurodial.studio.studio_state import StudioState
 
     for found in circuits.values():
         check_fits(found, subject, force=force)
-    desk = Desk()
-    state = StudioState(subject, Collection(folder, circuits), desk, force=force)
+    queue = JobQueue()
+    state = StudioState(subject, Collection(folder, circuits), queue, force=force)
     try:
         _serve(create_app(state, host=host), listening, open_page=open)
     finally:
-        desk.close()
+        queue.close()
 
 
 def _serve(app: FastAPI, listening: socket.socket, *, open_page: bool) -> None:

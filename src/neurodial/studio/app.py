@@ -34,13 +34,13 @@ def create_app(studio: StudioState, *, host: str = "127.0.0.1") -> FastAPI:
     Example:
         >>> import tempfile
         >>> from neurodial.model.tiny import tiny_subject
-        >>> from neurodial.studio.jobs import Desk
+        >>> from neurodial.studio.jobs import JobQueue
         >>> from neurodial.studio.collection import Collection
-        >>> desk = Desk()
-        >>> studio = StudioState(tiny_subject(), Collection(Path(tempfile.mkdtemp()), {}), desk)
+        >>> queue = JobQueue()
+        >>> studio = StudioState(tiny_subject(), Collection(Path(tempfile.mkdtemp()), {}), queue)
         >>> create_app(studio).title
         'neurodial studio'
-        >>> desk.close()
+        >>> queue.close()
     """
     app = FastAPI(title="neurodial studio", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Guard, host=host)
@@ -59,11 +59,11 @@ def static_folder() -> Path:
 
 
 def _job_routes(app: FastAPI, studio: StudioState) -> None:
-    desk = studio.desk
+    queue = studio.queue
 
     @app.get("/api/jobs")
     def jobs() -> list[dict[str, Any]]:
-        return [job_values(job) for job in desk.jobs()]
+        return [job_values(job) for job in queue.jobs()]
 
     @app.get("/api/jobs/{number}")
     def job(number: int) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def _job_routes(app: FastAPI, studio: StudioState) -> None:
     @app.delete("/api/jobs/{number}")
     def cancel(number: int) -> dict[str, Any]:
         found = find_job(studio, number)
-        desk.cancel(found)
+        queue.cancel(found)
         return job_values(found)
 
     @app.get("/api/jobs/{number}/events")
@@ -88,7 +88,7 @@ async def _stream(studio: StudioState, job: Job, start: int) -> AsyncIterator[st
     while True:
 
         def wait(after: int = sent) -> tuple[list[dict[str, Any]], bool]:
-            return studio.desk.wait(job, after, seconds=_PATIENCE)
+            return studio.queue.wait(job, after, seconds=_PATIENCE)
 
         new, is_over = await anyio.to_thread.run_sync(wait, abandon_on_cancel=True)
         if new:

@@ -24,41 +24,41 @@ Plain = dict[str, Any]
 
 def work_routes(app: FastAPI, studio: StudioState) -> None:
     """What starts a job; each gives the job."""
-    desk = studio.desk
+    queue = studio.queue
 
     @app.post("/api/answers")
     def answers(asked: requests.AnswerRequest) -> Plain:
         run = tasks.answer(studio, asked)
         title = asked.steered[-1].content[:80]
-        return job_values(desk.submit("answer", title, run, asked=asked.model_dump(), is_urgent=True))
+        return job_values(queue.submit("answer", title, run, asked=asked.model_dump(), is_urgent=True))
 
     @app.post("/api/discoveries")
     def discoveries(asked: requests.Discovery) -> Plain:
         run = tasks_discover.discover(studio, asked)
         title = f"{asked.name}: {asked.method} on {asked.prompts.set or asked.prompts.name}"
-        return job_values(desk.submit("discover", title, run, asked=asked.model_dump()))
+        return job_values(queue.submit("discover", title, run, asked=asked.model_dump()))
 
     @app.post("/api/openers")
     def find_openers(asked: requests.OpenersRequest) -> Plain:
         run = tasks_discover.openers(studio, asked)
-        return job_values(desk.submit("openers", asked.prompts, run, asked=asked.model_dump()))
+        return job_values(queue.submit("openers", asked.prompts, run, asked=asked.model_dump()))
 
     @app.post("/api/neurons")
     def neurons(asked: requests.NeuronRequest) -> Plain:
         run = tasks_discover.neuron(studio, asked)
         title = f"layer {asked.layer}, neuron {asked.index}"
-        return job_values(desk.submit("neuron", title, run, asked=asked.model_dump(), is_urgent=True))
+        return job_values(queue.submit("neuron", title, run, asked=asked.model_dump(), is_urgent=True))
 
     @app.post("/api/measurements")
     def measurements(asked: requests.MeasurementRequest) -> Plain:
         run = tasks_measure.measure(studio, asked)
         title = f"{', '.join(asked.circuits)} on {asked.prompts}"
-        return job_values(desk.submit(asked.kind, title, run, asked=asked.model_dump()))
+        return job_values(queue.submit(asked.kind, title, run, asked=asked.model_dump()))
 
     @app.post("/api/exports")
     def exports(asked: requests.ExportRequest) -> Plain:
         run = tasks_measure.export(studio, asked)
-        return job_values(desk.submit("export", f"{asked.name} as {asked.route}", run, asked=asked.model_dump()))
+        return job_values(queue.submit("export", f"{asked.name} as {asked.route}", run, asked=asked.model_dump()))
 
     @app.get("/api/jobs/{number}/result")
     def result(number: int) -> Plain:
@@ -221,7 +221,7 @@ def find_job(studio: StudioState, number: int) -> Job:
     Raises:
         UnknownNameError: there is none.
     """
-    found = studio.desk.find(number)
+    found = studio.queue.find(number)
     if found is None:
         raise UnknownNameError(f"There is no job {number}.", fix="It may have been forgotten; start it again.")
     return found

@@ -1,4 +1,4 @@
-"""The model, the collection and the desk together: what every route and every job works with."""
+"""The model, the collection and the queue together: what every route and every job works with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from neurodial.intervention.scale import Scale
 from neurodial.model.subject import Subject
 from neurodial.prompts.render import Tokens
 from neurodial.studio.collection import Collection
-from neurodial.studio.jobs import Desk
+from neurodial.studio.jobs import JobQueue
 from neurodial.studio.requests import Turned
 
 
@@ -22,14 +22,14 @@ class StudioState:
     Attributes:
         subject: the model; only jobs may run it, one at a time.
         collection: circuits, prompt sets, reports, exports.
-        desk: the queue of jobs.
+        queue: the queue of jobs.
         force: take circuits that were made on another model.
         found_openers: openers by the prompt set that they were found with.
     """
 
     subject: Subject
     collection: Collection
-    desk: Desk
+    queue: JobQueue
     force: bool = False
     found_openers: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
