@@ -130,9 +130,9 @@ def test_discovery_from_pasted_prompts_to_a_saved_circuit(client, studio):
     assert client.get("/api/circuits/banks").json()["scores"] == found["scores"]
     assert "banks" in [one["id"] for one in client.get("/api/prompt-sets").json()]
     again = Collection(studio.collection.folder, {})
-    assert [shelf.id for shelf in again.circuits()] == ["banks"], "a new studio on the same folder finds it"
-    [shelf] = again.circuits()
-    assert min(abs(row.score) for row in shelf.circuit) == pytest.approx(found["scores"]["cutoff"])
+    assert [stored.id for stored in again.circuits()] == ["banks"], "a new studio on the same folder finds it"
+    [stored] = again.circuits()
+    assert min(abs(row.score) for row in stored.circuit) == pytest.approx(found["scores"]["cutoff"])
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")
 
 
 @dataclass(frozen=True)
-class Shelf:
+class StoredCircuit:
     """A circuit of the collection.
 
     Attributes:
@@ -48,7 +48,7 @@ class Collection:
         >>> collection = Collection(Path(tempfile.mkdtemp()), {})
         >>> collection.save_circuit(Circuit.of([], name="Very polite!"))
         'very-polite'
-        >>> [shelf.id for shelf in collection.circuits()]
+        >>> [stored.id for stored in collection.circuits()]
         ['very-polite']
     """
 
@@ -56,12 +56,14 @@ class Collection:
         self.folder = folder
         self._given = {_slug(name): replace(circuit, name=name) for name, circuit in given.items()}
 
-    def circuits(self) -> list[Shelf]:
+    def circuits(self) -> list[StoredCircuit]:
         """Every circuit that can be read: those of the command first, then the saved ones."""
-        found = [Shelf(name, circuit, is_given=True) for name, circuit in self._given.items()]
+        found = [StoredCircuit(name, circuit, is_given=True) for name, circuit in self._given.items()]
         for name in self._names("circuits", _CIRCUIT):
             try:
-                found.append(Shelf(name, read_circuit(self.folder / "circuits" / f"{name}{_CIRCUIT}"), is_given=False))
+                found.append(
+                    StoredCircuit(name, read_circuit(self.folder / "circuits" / f"{name}{_CIRCUIT}"), is_given=False)
+                )
             except CircuitFileError:
                 continue  # a damaged file is no reason to show nothing
         return found

@@ -91,13 +91,13 @@ def library_routes(app: FastAPI, studio: StudioState) -> None:
     def circuits() -> list[Plain]:
         return [
             {
-                "id": shelf.id,
-                "name": shelf.circuit.name,
-                "direction": shelf.circuit.direction,
-                "neurons": len(shelf.circuit),
-                "given": shelf.is_given,
+                "id": stored.id,
+                "name": stored.circuit.name,
+                "direction": stored.circuit.direction,
+                "neurons": len(stored.circuit),
+                "given": stored.is_given,
             }
-            for shelf in collection.circuits()
+            for stored in collection.circuits()
         ]
 
     @app.get("/api/circuits/{name}")

@@ -50,10 +50,10 @@ class StudioState:
     def openers(self) -> dict[str, tuple[str, ...]]:
         """Openers by their source: those found here, and those that circuits carry."""
         found = dict(self.found_openers)
-        for shelf in self.collection.circuits():
-            carried = (shelf.circuit.origin.report or {}).get("openers")
+        for stored in self.collection.circuits():
+            carried = (stored.circuit.origin.report or {}).get("openers")
             if carried:
-                found[f"circuit:{shelf.id}"] = tuple(str(text) for text in carried)
+                found[f"circuit:{stored.id}"] = tuple(str(text) for text in carried)
         return found
 
     def opener_tokens(self, source: str) -> tuple[Tokens, ...]:
