@@ -13,7 +13,7 @@ from neurodial.errors import OptionError, UnknownNameError
 from neurodial.evaluation.baselines import COMPARATORS
 from neurodial.studio import requests, tasks, tasks_discover, tasks_measure
 from neurodial.studio.jobs import Job
-from neurodial.studio.prompt_preview import Spelling, check_view
+from neurodial.studio.prompt_preview import TokenizerView, check_view
 from neurodial.studio.safety import REPORT_POLICY
 from neurodial.studio.studio_state import StudioState, without
 from neurodial.studio.tasks_discover import Discovered
@@ -68,7 +68,7 @@ def work_routes(app: FastAPI, studio: StudioState) -> None:
 
 def library_routes(app: FastAPI, studio: StudioState) -> None:
     """What is there to look at."""
-    spelling = Spelling(studio.subject)
+    tokenizer_view = TokenizerView(studio.subject)
     collection = studio.collection
 
     @app.get("/api/model")
@@ -81,7 +81,7 @@ def library_routes(app: FastAPI, studio: StudioState) -> None:
 
     @app.post("/api/prompts/check")
     def check(asked: requests.CheckRequest) -> Plain:
-        return check_view(collection, spelling, asked)
+        return check_view(collection, tokenizer_view, asked)
 
     @app.get("/api/openers")
     def openers() -> Plain:
