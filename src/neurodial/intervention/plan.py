@@ -1,6 +1,6 @@
-"""What an intervention compiles to: edits at the doors of a model, each with a bank of settings.
+"""What an intervention compiles to: edits at the hook points of a model, each with settings for every slot.
 
-A bank has the axes (phase, slot, …). Phase 0 is the prompt, 1 what is generated. Slot `s` holds the settings of
+Settings have the axes (phase, slot, …). Phase 0 is the prompt, 1 what is generated. Slot `s` holds the settings of
 the s-th intervention of a batch; which row uses which slot is decided when a batch runs (`Steering.assign`), so
 one batch may carry a different dial in each row, and changing a dial changes buffers, never hooks.
 """
@@ -22,7 +22,7 @@ When = Literal["all", "prompt", "generated"]
 PHASES: dict[When, tuple[bool, bool]] = {"all": (True, True), "prompt": (True, False), "generated": (False, True)}
 
 
-class Door(NamedTuple):
+class HookPoint(NamedTuple):
     """A place where a model can be edited: a site's neurons, a residual write, a block's output, the embedding."""
 
     kind: Literal["neurons", "attention", "mlp", "block", "embedding"]
@@ -31,7 +31,7 @@ class Door(NamedTuple):
 
     @property
     def site(self) -> Site:
-        """The MLP, where the door is to neurons."""
+        """The MLP, where its neurons are edited."""
         return Site(self.layer, self.expert)
 
 
@@ -56,7 +56,7 @@ class Pick(NamedTuple):
 
 
 class Bank(ABC):
-    """Settings of one edit at one door, over phases and slots, and how they change a tensor."""
+    """An edit at one hook point: its settings over phases and slots, and how they change a tensor."""
 
     @abstractmethod
     def tensors(self) -> tuple[Tensor, ...]:
@@ -184,12 +184,12 @@ class Plan:
     """Edits in the order in which they are made.
 
     Attributes:
-        edits: door and bank of each.
-        slots: number of slots of every bank.
+        edits: hook point and edit of each.
+        slots: number of slots of every edit.
         rows: the number of rows that the dials were given for, one slot each; None where one slot serves all.
     """
 
-    edits: tuple[tuple[Door, Bank], ...]
+    edits: tuple[tuple[HookPoint, Bank], ...]
     slots: int = 1
     rows: int | None = None
 
@@ -207,22 +207,22 @@ def spread(values: Tensor, when: When) -> Float[Tensor, "phase slot *rest"]:
 def stack(plans: Sequence[Plan]) -> Plan:
     """One plan whose slot s does what plan s does. Each plan must have one slot.
 
-    Edits of one kind at one door share a bank where each plan's own order at the door allows it, so many dials of
+    Edits of one kind at one point become one where each plan's own order at the point allows it, so many dials of
     one circuit cost one multiply.
     """
-    doors: dict[Door, list[tuple[type[Bank], list[Bank | None]]]] = {}
+    points: dict[HookPoint, list[tuple[type[Bank], list[Bank | None]]]] = {}
     for number, plan in enumerate(plans):
-        reached: dict[Door, int] = {}
-        for door, bank in plan.edits:
-            shared = doors.setdefault(door, [])
-            start = reached.get(door, 0)
+        reached: dict[HookPoint, int] = {}
+        for point, bank in plan.edits:
+            shared = points.setdefault(point, [])
+            start = reached.get(point, 0)
             place = next((n for n in range(start, len(shared)) if shared[n][0] is type(bank)), None)
             if place is None:
                 place = start
                 shared.insert(place, (type(bank), [None] * len(plans)))
             shared[place][1][number] = bank
-            reached[door] = place + 1
-    edits = [(door, _side_by_side(banks)) for door, shared in doors.items() for _, banks in shared]
+            reached[point] = place + 1
+    edits = [(point, _side_by_side(banks)) for point, shared in points.items() for _, banks in shared]
     return Plan(tuple(edits), len(plans))
 
 
@@ -238,15 +238,15 @@ def compose(plans: Sequence[Plan]) -> Plan:
     """One plan that does all of the given ones: doses at one site add, other edits follow one another."""
     rows = {plan.rows for plan in plans if plan.rows is not None}
     slots = max((plan.slots for plan in plans), default=1)
-    doses: dict[Door, Tensor] = {}
-    others: list[tuple[Door, Bank]] = []
+    doses: dict[HookPoint, Tensor] = {}
+    others: list[tuple[HookPoint, Bank]] = []
     for plan in plans:
-        for door, bank in plan.edits:
+        for point, bank in plan.edits:
             if isinstance(bank, Multiply):
-                doses[door] = doses[door] + bank.doses if door in doses else bank.doses
+                doses[point] = doses[point] + bank.doses if point in doses else bank.doses
             else:
-                others.append((door, _widened(bank, slots)))
-    first = [(door, _widened(Multiply(dose), slots)) for door, dose in doses.items()]
+                others.append((point, _widened(bank, slots)))
+    first = [(point, _widened(Multiply(dose), slots)) for point, dose in doses.items()]
     return Plan((*first, *others), slots, next(iter(rows), None))
 
 

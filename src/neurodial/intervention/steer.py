@@ -10,7 +10,7 @@ from torch import Tensor
 
 from neurodial.errors import SteeringError
 from neurodial.intervention.base import Intervention, Together
-from neurodial.intervention.plan import Bank, Door, Pick, Plan, phases_of, stack
+from neurodial.intervention.plan import Bank, HookPoint, Pick, Plan, phases_of, stack
 from neurodial.model.hooks import (
     Edit,
     Handle,
@@ -57,13 +57,13 @@ class Steering:
         self._chosen.clear()
 
     def replace(self, plan: Plan) -> None:
-        """Exchange the settings for those of a plan with the same doors in the same order; no hook changes.
+        """Exchange the settings for those of a plan with the same hook points in the same order; no hook changes.
 
         Raises:
-            SteeringError: the doors differ, or a slot that `assign` has given to a row is gone.
+            SteeringError: the hook points differ, or a slot that `assign` has given to a row is gone.
         """
-        if [door for door, _ in plan.edits] != [door for door, _ in self.plan.edits]:
-            raise SteeringError("The new plan edits other places.", wanted="the same doors in the same order")
+        if [point for point, _ in plan.edits] != [point for point, _ in self.plan.edits]:
+            raise SteeringError("The new plan edits other places.", wanted="the same hook points in the same order")
         _check_slots(self._assigned, plan)
         self._set(plan)
 
@@ -164,21 +164,21 @@ def steered(subject: Subject, plan: Plan) -> Iterator[Steering]:
     def install(handles: list[Handle]) -> None:
         if plan.edits:
             handles.append(on_forward(subject, steering.look))
-        for number, (door, _) in enumerate(plan.edits):
-            handles.append(_open(subject, door, steering.edit(number)))
+        for number, (point, _) in enumerate(plan.edits):
+            handles.append(_open(subject, point, steering.edit(number)))
 
     with installed(install):
         yield steering
 
 
-def _open(subject: Subject, door: Door, edit: Edit) -> Handle:
-    if door.kind == "neurons":
-        return on_neurons(subject, door.site, edit)
-    if door.kind == "block":
-        return on_block_output(subject, door.layer, edit)
-    if door.kind == "embedding":
+def _open(subject: Subject, point: HookPoint, edit: Edit) -> Handle:
+    if point.kind == "neurons":
+        return on_neurons(subject, point.site, edit)
+    if point.kind == "block":
+        return on_block_output(subject, point.layer, edit)
+    if point.kind == "embedding":
         return on_embedding(subject, edit)
-    return on_write(subject, door.layer, door.kind, edit)
+    return on_write(subject, point.layer, point.kind, edit)
 
 
 def _check_slots(slots: Sequence[int] | None, plan: Plan) -> None:

@@ -110,7 +110,7 @@ class Tape:
         self.neurons: list[Tensor] = []
 
     def install(self, subject: Subject, handles: list[Handle]) -> None:
-        """Open the doors; the embedding becomes the leaf of the graph."""
+        """Install the hooks; the embedding becomes the leaf of the graph."""
         handles.append(on_embedding(subject, self._begin))
         for site in subject.sites:
             handles.append(on_neurons(subject, site, _keep(self.neurons)))
