@@ -35,8 +35,8 @@ class HookPoint(NamedTuple):
         return Site(self.layer, self.expert)
 
 
-class Pick(NamedTuple):
-    """Which bank entry each cell of a batch uses.
+class SlotIndex(NamedTuple):
+    """Which setting each cell of a batch uses.
 
     Attributes:
         phase: 0 or 1 for all cells alike, or one per cell.
@@ -46,16 +46,16 @@ class Pick(NamedTuple):
     phase: int | Int[Tensor, "row token"]
     slot: int | Int[Tensor, "row"]
 
-    def of(self, bank: Float[Tensor, "phase slot *rest"]) -> Tensor:
-        """The entries of a bank, in a shape that broadcasts against (row, token, feature)."""
+    def of(self, settings: Float[Tensor, "phase slot *rest"]) -> Tensor:
+        """The chosen settings, in a shape that broadcasts against (row, token, feature)."""
         if isinstance(self.phase, int):
-            chosen = bank[self.phase, self.slot]
+            chosen = settings[self.phase, self.slot]
             return chosen if isinstance(self.slot, int) else chosen.unsqueeze(1)
         slot = self.slot if isinstance(self.slot, int) else self.slot.unsqueeze(1)
-        return bank[self.phase, slot]
+        return settings[self.phase, slot]
 
 
-class Bank(ABC):
+class SlottedEdit(ABC):
     """An edit at one hook point: its settings over phases and slots, and how they change a tensor."""
 
     @abstractmethod
@@ -63,21 +63,21 @@ class Bank(ABC):
         """The settings, each (phase, slot, …)."""
 
     @abstractmethod
-    def with_tensors(self, tensors: Sequence[Tensor]) -> Bank:
+    def with_tensors(self, tensors: Sequence[Tensor]) -> SlottedEdit:
         """The same edit with other settings."""
 
     @abstractmethod
     def apply(self, hidden: Tensor, *settings: Tensor) -> Tensor:
-        """The edited (row, token, feature), never in place; `settings` are what a `Pick` chose, in order.
+        """The edited (row, token, feature), never in place; `settings` are what a `SlotIndex` chose, in order.
 
         Plain tensors in the signature: it also runs under torch.compile, which shape checks would break.
         """
 
-    def neutral(self) -> Bank:
+    def neutral(self) -> SlottedEdit:
         """One slot that changes nothing."""
         return self.with_tensors([torch.zeros_like(tensor[:, :1]) for tensor in self.tensors()])
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> Bank:
+    def to(self, device: torch.device, dtype: torch.dtype) -> SlottedEdit:
         """The settings where, and in the precision that, they are used."""
         return self.with_tensors([tensor.to(device, dtype) for tensor in self.tensors()])
 
@@ -88,7 +88,7 @@ class Bank(ABC):
 
 
 @dataclass(frozen=True)
-class Multiply(Bank):
+class Multiply(SlottedEdit):
     """Neuron j becomes `(1 - dose_j) * a_j`. Doses at one neuron add."""
 
     doses: Float[Tensor, "phase slot neuron"]
@@ -112,7 +112,7 @@ class Multiply(Bank):
 
 
 @dataclass(frozen=True)
-class Add(Bank):
+class Add(SlottedEdit):
     """A vector is added."""
 
     vectors: Float[Tensor, "phase slot feature"]
@@ -131,7 +131,7 @@ class Add(Bank):
 
 
 @dataclass(frozen=True)
-class Project(Bank):
+class Project(SlottedEdit):
     """The component along a unit vector is taken out, times the strength: `h - s (h·u) u`."""
 
     directions: Float[Tensor, "phase slot feature"]
@@ -159,7 +159,7 @@ class Project(Bank):
 
 
 @dataclass(frozen=True)
-class Replace(Bank):
+class Replace(SlottedEdit):
     """Neuron j moves from its activation towards a constant: `a + s_j (v_j - a)`; s_j = 0 leaves it."""
 
     values: Float[Tensor, "phase slot neuron"]
@@ -189,14 +189,14 @@ class Plan:
         rows: the number of rows that the dials were given for, one slot each; None where one slot serves all.
     """
 
-    edits: tuple[tuple[HookPoint, Bank], ...]
+    edits: tuple[tuple[HookPoint, SlottedEdit], ...]
     slots: int = 1
     rows: int | None = None
 
     @property
     def ignores_phase(self) -> bool:
         """Whether prompt and generated tokens are treated alike."""
-        return all(bank.ignores_phase for _, bank in self.edits)
+        return all(edit.ignores_phase for _, edit in self.edits)
 
 
 def spread(values: Tensor, when: When) -> Float[Tensor, "phase slot *rest"]:
@@ -210,27 +210,27 @@ def stack(plans: Sequence[Plan]) -> Plan:
     Edits of one kind at one point become one where each plan's own order at the point allows it, so many dials of
     one circuit cost one multiply.
     """
-    points: dict[HookPoint, list[tuple[type[Bank], list[Bank | None]]]] = {}
+    points: dict[HookPoint, list[tuple[type[SlottedEdit], list[SlottedEdit | None]]]] = {}
     for number, plan in enumerate(plans):
         reached: dict[HookPoint, int] = {}
-        for point, bank in plan.edits:
+        for point, edit in plan.edits:
             shared = points.setdefault(point, [])
             start = reached.get(point, 0)
-            place = next((n for n in range(start, len(shared)) if shared[n][0] is type(bank)), None)
+            place = next((n for n in range(start, len(shared)) if shared[n][0] is type(edit)), None)
             if place is None:
                 place = start
-                shared.insert(place, (type(bank), [None] * len(plans)))
-            shared[place][1][number] = bank
+                shared.insert(place, (type(edit), [None] * len(plans)))
+            shared[place][1][number] = edit
             reached[point] = place + 1
-    edits = [(point, _side_by_side(banks)) for point, shared in points.items() for _, banks in shared]
+    edits = [(point, _side_by_side(own)) for point, shared in points.items() for _, own in shared]
     return Plan(tuple(edits), len(plans))
 
 
-def _side_by_side(banks: Sequence[Bank | None]) -> Bank:
-    """Banks of one kind as one bank, a slot each; None changes nothing."""
-    model = next(bank for bank in banks if bank is not None)
-    filled = [model.neutral() if bank is None else bank for bank in banks]
-    parts = zip(*(bank.tensors() for bank in filled), strict=True)
+def _side_by_side(edits: Sequence[SlottedEdit | None]) -> SlottedEdit:
+    """Edits of one kind as one edit, a slot each; None changes nothing."""
+    model = next(edit for edit in edits if edit is not None)
+    filled = [model.neutral() if edit is None else edit for edit in edits]
+    parts = zip(*(edit.tensors() for edit in filled), strict=True)
     return model.with_tensors([torch.cat(part, dim=1) for part in parts])
 
 
@@ -239,19 +239,19 @@ def compose(plans: Sequence[Plan]) -> Plan:
     rows = {plan.rows for plan in plans if plan.rows is not None}
     slots = max((plan.slots for plan in plans), default=1)
     doses: dict[HookPoint, Tensor] = {}
-    others: list[tuple[HookPoint, Bank]] = []
+    others: list[tuple[HookPoint, SlottedEdit]] = []
     for plan in plans:
-        for point, bank in plan.edits:
-            if isinstance(bank, Multiply):
-                doses[point] = doses[point] + bank.doses if point in doses else bank.doses
+        for point, edit in plan.edits:
+            if isinstance(edit, Multiply):
+                doses[point] = doses[point] + edit.doses if point in doses else edit.doses
             else:
-                others.append((point, _widened(bank, slots)))
+                others.append((point, _widened(edit, slots)))
     first = [(point, _widened(Multiply(dose), slots)) for point, dose in doses.items()]
     return Plan((*first, *others), slots, next(iter(rows), None))
 
 
-def _widened(bank: Bank, slots: int) -> Bank:
-    return bank.with_tensors([tensor.expand(-1, slots, *tensor.shape[2:]) for tensor in bank.tensors()])
+def _widened(edit: SlottedEdit, slots: int) -> SlottedEdit:
+    return edit.with_tensors([tensor.expand(-1, slots, *tensor.shape[2:]) for tensor in edit.tensors()])
 
 
 def phases_of(cached: int, tokens: int, boundary: Sequence[int] | None, device: torch.device) -> int | Tensor:

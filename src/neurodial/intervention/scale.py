@@ -110,8 +110,8 @@ class Pin(Intervention):
             share[list(pinned)] = 1.0
             values = torch.zeros_like(share)
             values[list(pinned)] = torch.tensor(list(pinned.values()), dtype=torch.float64)
-            bank = Replace(spread(torch.ones_like(column) * values, self.when), spread(column * share, self.when))
-            edits.append((HookPoint("neurons", site.layer, site.expert), bank))
+            edit = Replace(spread(torch.ones_like(column) * values, self.when), spread(column * share, self.when))
+            edits.append((HookPoint("neurons", site.layer, site.expert), edit))
         return Plan(tuple(edits), len(column), rows_of(self.dial))
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from neurodial.errors import SteeringError
 from neurodial.intervention.base import Intervention, Together
-from neurodial.intervention.plan import Bank, HookPoint, Pick, Plan, phases_of, stack
+from neurodial.intervention.plan import HookPoint, Plan, SlotIndex, SlottedEdit, phases_of, stack
 from neurodial.model.hooks import (
     Edit,
     Handle,
@@ -30,7 +30,7 @@ class Steering:
 
     def __init__(self, plan: Plan, label: str = "the model") -> None:
         self._label = label
-        self._placed: dict[tuple[int, torch.device, torch.dtype], Bank] = {}
+        self._placed: dict[tuple[int, torch.device, torch.dtype], SlottedEdit] = {}
         self._chosen: dict[tuple[int, int, torch.device, torch.dtype], tuple[Tensor, ...]] = {}
         self._assigned: tuple[int, ...] | None = None
         self._boundary: tuple[int, ...] | None = None
@@ -91,20 +91,20 @@ class Steering:
         self._placed.clear()
         self._chosen.clear()
 
-    def _bank(self, number: int, hidden: Tensor) -> Bank:
+    def _placed_edit(self, number: int, hidden: Tensor) -> SlottedEdit:
         key = (number, hidden.device, hidden.dtype)
-        bank = self._placed.get(key)
-        if bank is None:
-            bank = self._placed[key] = self.plan.edits[number][1].to(hidden.device, hidden.dtype)
-        return bank
+        edit = self._placed.get(key)
+        if edit is None:
+            edit = self._placed[key] = self.plan.edits[number][1].to(hidden.device, hidden.dtype)
+        return edit
 
     def _choose(self, number: int, hidden: Tensor) -> tuple[Tensor, ...]:
         """The settings of an edit for the cells of a batch; kept until rows, phases or dials change."""
         with torch.inference_mode(mode=False):  # a later pass may want gradients
-            pick = self._pick(hidden)
-            return tuple(pick.of(tensor) for tensor in self._bank(number, hidden).tensors())
+            index = self._slot_index(hidden)
+            return tuple(index.of(tensor) for tensor in self._placed_edit(number, hidden).tensors())
 
-    def _pick(self, hidden: Tensor) -> Pick:
+    def _slot_index(self, hidden: Tensor) -> SlotIndex:
         _, tokens, cached = self._shape
         rows = hidden.shape[0]
         boundary = None
@@ -115,8 +115,8 @@ class Steering:
         if slots is None and self.plan.slots > 1:
             slots = tuple(range(self.plan.slots))
         if slots is None:
-            return Pick(phase, 0)
-        return Pick(phase, torch.tensor(_spread_over(slots, rows, self._label), device=hidden.device))
+            return SlotIndex(phase, 0)
+        return SlotIndex(phase, torch.tensor(_spread_over(slots, rows, self._label), device=hidden.device))
 
 
 @contextmanager

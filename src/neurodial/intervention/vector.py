@@ -55,8 +55,8 @@ class AddVector(Intervention):
         """
         _check_fits(self.vector, subject, self.layer)
         column = dial_column(self.dial)
-        bank = Add(spread(column * self.alpha * self.vector.double().cpu(), self.when))
-        return Plan(((HookPoint("block", self.layer), bank),), len(column), rows_of(self.dial))
+        edit = Add(spread(column * self.alpha * self.vector.double().cpu(), self.when))
+        return Plan(((HookPoint("block", self.layer), edit),), len(column), rows_of(self.dial))
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,14 +99,14 @@ class ProjectOut(Intervention):
         column = dial_column(self.dial)
         unit = self.direction.double().cpu()
         unit = (unit / unit.norm()).expand(len(column), -1)
-        bank = Project(spread(unit, "all"), spread(column, self.when))
+        edit = Project(spread(unit, "all"), spread(column, self.when))
         layers = range(subject.layers)
         if self.where == "blocks":
             points = [HookPoint("block", layer) for layer in layers]
         else:
             parts: tuple[Literal["attention", "mlp"], ...] = ("attention", "mlp")
             points = [HookPoint("embedding", 0), *(HookPoint(part, layer) for layer in layers for part in parts)]
-        return Plan(tuple((point, bank) for point in points), len(column), rows_of(self.dial))
+        return Plan(tuple((point, edit) for point in points), len(column), rows_of(self.dial))
 
 
 def _check_vector(vector: Tensor) -> None:
