@@ -1,4 +1,4 @@
-"""The rows in flight: one cache, one forward pass for all of them, whatever their dials.
+"""The rows that run: one cache, one forward pass for all of them, whatever their dials.
 
 1. New rows pass their prompts together, padded on the left; each gets its first token.
 2. Those that go on join the cache of the others, aligned at the right.
@@ -33,7 +33,7 @@ NOT_FINITE = (
 
 
 class RunningRow:
-    """One request in flight."""
+    """One request that runs."""
 
     def __init__(self, request: Request, deliver: Deliver, tokenizer: Any) -> None:
         self.request, self.deliver = request, deliver
@@ -65,8 +65,8 @@ class RunningRow:
         return not is_last
 
 
-class Flight:
-    """Rows in flight and their cache. Used by one thread alone, inside the steering's block."""
+class RunningBatch:
+    """Running rows and their cache. Used by one thread alone, inside the steering's block."""
 
     def __init__(self, subject: Subject, steering: Steering, table: SlotTable) -> None:
         self._subject, self._steering, self._table = subject, steering, table
@@ -77,14 +77,14 @@ class Flight:
 
     @property
     def is_whole(self) -> bool:
-        """Whether every layer's cache has the rows in flight; false after an error halfway through a change."""
+        """Whether every layer's cache has the running rows; false after an error halfway through a change."""
         return not self.rows or row_counts(self._cache) == {len(self.rows)}
 
     def join(self, new: Sequence[RunningRow]) -> None:
         """Pass the prompts of new rows and let them join the others (1, 2).
 
         Raises:
-            Exception: whatever the model raises; the rows that were in flight before are as they were.
+            Exception: whatever the model raises; the rows that ran before are as they were.
         """
         cache = empty_cache()
         self._steer([*new, *self.rows], new)
