@@ -22,7 +22,7 @@ from neurodial.serve.engine import Engine
 from neurodial.serve.failure import ApiError, error_body
 from neurodial.serve.flow import ClientGoneError, Flow, line, stream, unless_gone
 from neurodial.serve.guard import Guard
-from neurodial.serve.names import Catalogue
+from neurodial.serve.names import ModelNames
 from neurodial.serve.options import ServerOptions
 from neurodial.serve.prepare import Prepared, Preparer
 from neurodial.serve.prometheus import Metrics
@@ -32,18 +32,18 @@ CLIENT_GONE = 499
 """What the metrics count for a client that went away; nobody reads it."""
 
 
-def application(engine: Engine, catalogue: Catalogue, options: ServerOptions, metrics: Metrics) -> ASGIApp:
+def application(engine: Engine, model_names: ModelNames, options: ServerOptions, metrics: Metrics) -> ASGIApp:
     """The server as an ASGI application, with everything that stands before it.
 
     Example:
         >>> from neurodial.model.tiny import tiny_subject
         >>> engine = Engine(tiny_subject(), {})
-        >>> app = application(engine, Catalogue("tiny", {}), ServerOptions(), Metrics())
+        >>> app = application(engine, ModelNames("tiny", {}), ServerOptions(), Metrics())
         >>> callable(app)
         True
     """
     app = FastAPI(title="neurodial", version=__version__, docs_url=None, redoc_url=None)
-    preparer = Preparer(engine.subject, catalogue, max_tokens=options.max_tokens)
+    preparer = Preparer(engine.subject, model_names, max_tokens=options.max_tokens)
     server = _Server(engine, metrics, options)
     created = int(time.time())
     metrics.watch(engine)
@@ -61,11 +61,11 @@ def application(engine: Engine, catalogue: Catalogue, options: ServerOptions, me
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
-        return {"object": "list", "data": catalogue.entries(created)}
+        return {"object": "list", "data": model_names.entries(created)}
 
     @app.get("/v1/models/{name:path}")
     async def model(name: str) -> dict[str, Any]:
-        return catalogue.entry(name, created)
+        return model_names.entry(name, created)
 
     @app.post("/v1/chat/completions")
     async def chat(http: HttpRequest, body: ChatBody) -> Response:

@@ -28,7 +28,7 @@ class ServedCircuit:
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class ModelNames:
     """What a request may name.
 
     Attributes:
@@ -40,8 +40,8 @@ class Catalogue:
         OptionError: a name has signs that model names can't have, is the base's, or a circuit's own dial is too large.
 
     Example:
-        >>> catalogue = Catalogue("demo", {"refusal": ServedCircuit(Circuit(()))})
-        >>> catalogue.dials("refusal@0.5", [("refusal", 0.25)])
+        >>> model_names = ModelNames("demo", {"refusal": ServedCircuit(Circuit(()))})
+        >>> model_names.dials("refusal@0.5", [("refusal", 0.25)])
         (0.75,)
     """
 
