@@ -20,7 +20,7 @@ from neurodial.circuit.site import Site
 from neurodial.errors import GradientError
 from neurodial.model.head import at_least_float32
 from neurodial.model.hooks import Edit, Handle, installed, on_block_output, on_embedding, on_neurons
-from neurodial.model.micro_batch import room
+from neurodial.model.micro_batch import micro_batch_tokens
 from neurodial.model.subject import Subject
 
 GRADIENT_BUDGET = 1024
@@ -48,9 +48,9 @@ def multiplier_slopes(subject: Subject, take: Take) -> Iterator[None]:
         yield
 
 
-def gradient_room(subject: Subject) -> int:
+def gradient_tokens(subject: Subject) -> int:
     """Tokens of one micro-batch of a backward pass, padding included: as many as the device has room for."""
-    return room(subject, GRADIENT_BUDGET)
+    return micro_batch_tokens(subject, GRADIENT_BUDGET)
 
 
 @contextmanager

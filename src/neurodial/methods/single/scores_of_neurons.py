@@ -25,7 +25,7 @@ from neurodial.activations.groups import GroupBatch, group_batches
 from neurodial.circuit.site import Neuron
 from neurodial.errors import ActivationError, OptionError
 from neurodial.margins.margin import Margin
-from neurodial.model.gradients import Tape, frozen, gradient_room, gradients
+from neurodial.model.gradients import Tape, frozen, gradient_tokens, gradients
 from neurodial.model.head import hidden_states
 from neurodial.model.hooks import installed
 from neurodial.model.subject import Subject
@@ -111,7 +111,7 @@ def candidates(
     chosen = search or CandidateSearch()
     has_template = subject.tokenizer.chat_template is not None
     width = post_instruction_length(subject.tokenizer) if has_template else 1
-    budget = chosen.budget or gradient_room(subject)
+    budget = chosen.budget or gradient_tokens(subject)
     sides = [_side(subject, margin, side, (width, budget), progress) for side in (contrast.positive, contrast.negative)]
     found: list[Candidate] = []
     for layer in range(math.ceil(chosen.layers * subject.layers)):
