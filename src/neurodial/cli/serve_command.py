@@ -91,7 +91,7 @@ def _check_packages() -> None:
 
 
 def _public_name(model: str) -> str:
-    """A path of this machine is nobody's business."""
+    """The name that clients see: a local path is shown as its last part, so that it tells nothing of the machine."""
     path = Path(model).expanduser()
     return path.name if path.exists() or path.is_absolute() else model
 
