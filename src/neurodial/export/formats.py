@@ -15,7 +15,7 @@ from neurodial.export.gguf_adapter import architecture_of, read_gguf_lora, write
 from neurodial.export.gguf_bake import bake_gguf, check_gguf
 from neurodial.export.gguf_merge import check_merge, merge_gguf
 from neurodial.export.loaded import Loaded, through_matrices, through_peft, through_transformers
-from neurodial.export.manifest import Manifest, Travel
+from neurodial.export.manifest import AdapterInfo, Manifest
 from neurodial.export.merge import read_lora, scaled_rows, write_peft
 from neurodial.export.peft_adapter import CONFIG, WEIGHTS, read_low_rank, write_ia3, write_lora
 from neurodial.export.recipe import Recipe
@@ -38,7 +38,7 @@ class Written(NamedTuple):
     """
 
     precision: str
-    adapter: Travel | None = None
+    adapter: AdapterInfo | None = None
 
 
 @dataclass(frozen=True)
@@ -72,19 +72,19 @@ def _write_lora(subject: Subject, recipe: Recipe, folder: Path) -> Written:
     return Written("float32", _second(subject, folder))
 
 
-def _second(subject: Subject, folder: Path) -> Travel | None:
+def _second(subject: Subject, folder: Path) -> AdapterInfo | None:
     """Put the model's adapter beside the circuit's: both are loaded together, and their changes add."""
     if subject.adapter is None:
         return None
     (folder / "first-adapter").mkdir()
     for name in (CONFIG, WEIGHTS):
         shutil.copyfile(Path(subject.adapter.path) / name, folder / "first-adapter" / name)
-    return _travel(subject, "second adapter", "first-adapter")
+    return _adapter_info(subject, "second adapter", "first-adapter")
 
 
-def _travel(subject: Subject, how: str, file: str | None = None) -> Travel | None:
+def _adapter_info(subject: Subject, how: str, file: str | None = None) -> AdapterInfo | None:
     adapter = subject.adapter
-    return None if adapter is None else Travel(how=how, path=adapter.path, digest=adapter.digest, file=file)
+    return None if adapter is None else AdapterInfo(how=how, path=adapter.path, digest=adapter.digest, file=file)
 
 
 def _load_lora(subject: Subject, manifest: Manifest, folder: Path) -> AbstractContextManager[Loaded]:
@@ -96,25 +96,25 @@ def _load_lora(subject: Subject, manifest: Manifest, folder: Path) -> AbstractCo
 
 
 def _write_ia3(subject: Subject, recipe: Recipe, folder: Path) -> Written:
-    base, travel = _merged_base(subject, folder)
+    base, info = _merged_base(subject, folder)
     write_ia3(subject, recipe, folder, base=base)
-    return Written("float32", travel)
+    return Written("float32", info)
 
 
 def _write_vllm(subject: Subject, recipe: Recipe, folder: Path) -> Written:
-    base, travel = _merged_base(subject, folder)
+    base, info = _merged_base(subject, folder)
     write_lora(subject, recipe, folder, base=base)
-    return Written("float32", travel)
+    return Written("float32", info)
 
 
-def _merged_base(subject: Subject, folder: Path) -> tuple[str, Travel | None]:
+def _merged_base(subject: Subject, folder: Path) -> tuple[str, AdapterInfo | None]:
     """The model that the files go on: where it carries an adapter, a copy with that merged, for one adapter alone."""
     if subject.adapter is None:
         return _base_of(subject), None
     base = "merged-base"
     (folder / base).mkdir()
     write_weights(subject, None, folder / base)
-    return base, _travel(subject, "merged", base)
+    return base, _adapter_info(subject, "merged", base)
 
 
 def _load_peft(subject: Subject, manifest: Manifest, folder: Path) -> AbstractContextManager[Loaded]:
@@ -127,7 +127,7 @@ def _write_weights(subject: Subject, recipe: Recipe, folder: Path) -> Written:
     names = [str(DTYPES[name]).removeprefix("torch.") for name in stored]
     from neurodial.export.evidence import coarser
 
-    return Written(coarser(*names), _travel(subject, "merged"))
+    return Written(coarser(*names), _adapter_info(subject, "merged"))
 
 
 def _load_weights(subject: Subject, manifest: Manifest, folder: Path) -> AbstractContextManager[Loaded]:
@@ -140,7 +140,7 @@ def _write_gguf_lora(subject: Subject, recipe: Recipe, folder: Path) -> Written:
     if subject.adapter is None:
         return Written("float32")
     write_converted(subject, read_lora(Path(subject.adapter.path)), folder / "first-adapter.gguf")
-    return Written("float32", _travel(subject, "second adapter", "first-adapter.gguf"))
+    return Written("float32", _adapter_info(subject, "second adapter", "first-adapter.gguf"))
 
 
 def _load_gguf_lora(subject: Subject, manifest: Manifest, folder: Path) -> AbstractContextManager[Loaded]:
@@ -157,7 +157,7 @@ def _write_gguf(subject: Subject, recipe: Recipe, folder: Path) -> Written:
     write_converted(subject, lora, folder / "first-adapter.gguf")
     (folder / "first-adapter").mkdir()
     write_peft(lora, Path(subject.adapter.path), folder / "first-adapter")
-    return Written(precision, _travel(subject, "second adapter", "first-adapter.gguf"))
+    return Written(precision, _adapter_info(subject, "second adapter", "first-adapter.gguf"))
 
 
 def _load_gguf(subject: Subject, manifest: Manifest, folder: Path) -> AbstractContextManager[Loaded]:
@@ -167,8 +167,8 @@ def _load_gguf(subject: Subject, manifest: Manifest, folder: Path) -> AbstractCo
 
 def _write_gguf_merged(subject: Subject, recipe: Recipe, folder: Path) -> Written:
     merged = merge_gguf(subject, recipe, folder / "model.gguf")
-    travel = _travel(subject, "merged and re-quantised")
-    return Written(merged.precision, travel and travel.model_copy(update={"types": merged.types}))
+    info = _adapter_info(subject, "merged and re-quantised")
+    return Written(merged.precision, info and info.model_copy(update={"types": merged.types}))
 
 
 def _load_gguf_merged(subject: Subject, manifest: Manifest, folder: Path) -> AbstractContextManager[Loaded]:

@@ -37,7 +37,7 @@ class Base(BaseModel):
     identity: dict[str, Any]
 
 
-class Travel(BaseModel):
+class AdapterInfo(BaseModel):
     """How the adapter that the model carried travels.
 
     `merged` into the weights, `merged and re-quantised`, or as a `second adapter` that is loaded beside.
@@ -90,7 +90,7 @@ class Manifest(BaseModel):
     max_lora_rank: int | None
     precision: str
     base: Base
-    adapter: Travel | None
+    adapter: AdapterInfo | None
     circuits: list[Part]
     engines: list[dict[str, Any]]
     versions: dict[str, str]
