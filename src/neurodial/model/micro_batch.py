@@ -1,7 +1,8 @@
 """How many tokens go through a model at once when a backward pass follows, which needs every layer's activations.
 
-On a processor a fixed number: it fits into the processor's caches. On an accelerator small batches leave it waiting for the next
-kernel, and large ones fill its memory: as many as fit into half of what is free, by an estimate of what a token takes.
+On a processor a fixed number: it fits into the processor's caches. On an accelerator small batches leave it waiting
+for the next kernel, and large ones fill its memory: as many as fit into half of what is free, by an estimate of what a
+token takes.
 Passes without a backward pass take a fixed number everywhere: a few thousand tokens keep a card busy, and larger
 batches only hold more padding.
 """
