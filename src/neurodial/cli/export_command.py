@@ -15,7 +15,7 @@ from neurodial.cli.options import ModelOptions, read_circuits
 from neurodial.errors import OptionError
 
 if TYPE_CHECKING:
-    from neurodial.export.evidence import Evidence
+    from neurodial.export.equivalence import EquivalenceCheck
     from neurodial.export.export_circuit import Export
     from neurodial.export.manifest import Manifest
 
@@ -35,7 +35,7 @@ def export(
     json: bool = False,
     loading: ModelOptions | None = None,
 ) -> None:
-    """Write a circuit as files that other engines load, and prove that they do what the hook does.
+    """Write a circuit as files that other engines load, and check that they do what the hook does.
 
     Args:
         model: Hub id, local folder, GGUF file, `demo` or `demo-base`.
@@ -49,7 +49,7 @@ def export(
         force: replace an export that stands there, and take a circuit of another model if the shape allows.
         push: upload to this repository of the Hub (user/name), private unless --public.
         public: let everybody see the repository.
-        json: print the manifest and the evidence as JSON.
+        json: print the manifest and the checks as JSON.
         loading: how the model is loaded.
     """
     from neurodial.files import refuse_folder
@@ -83,12 +83,12 @@ def export(
 
 
 def verify(folder: Path, *, model: str | None = None, json: bool = False, loading: ModelOptions | None = None) -> None:
-    """Repeat the proof of an export: its files do what the hook does, and differ from the unsteered model.
+    """Check an export again: its files do what the hook does, and differ from the unsteered model.
 
     Args:
         folder: an export.
         model: the model that it was made for, where it can't be found as it was then.
-        json: print the evidence as JSON.
+        json: print the checks as JSON.
         loading: how the model is loaded.
     """
     from neurodial.cli.console import quiet_libraries
@@ -101,18 +101,18 @@ def verify(folder: Path, *, model: str | None = None, json: bool = False, loadin
     quiet_libraries()
     subject = None if model is None else (loading or ModelOptions()).load(model)
     with status(f"checking {folder}"):
-        evidence = verify_export(folder, subject=subject)
+        checks = verify_export(folder, subject=subject)
     if json:
-        print_json([dataclasses.asdict(one) for one in evidence])
+        print_json([dataclasses.asdict(check) for check in checks])
         return
-    _show_evidence(manifest, evidence)
+    _show_checks(manifest, checks)
 
 
 def _show(done: Export, *, as_json: bool) -> None:
     manifest = done.manifest
     if as_json:
-        evidence = [dataclasses.asdict(one) for one in done.evidence]
-        print_json({"folder": str(done.folder), **manifest.model_dump(mode="json"), "evidence": evidence})
+        checks = [dataclasses.asdict(check) for check in done.checks]
+        print_json({"folder": str(done.folder), **manifest.model_dump(mode="json"), "checks": checks})
         return
     dials = ", ".join(f"{part.name}@{part.dial:g}" for part in manifest.circuits)
     out.print(f"[bold]{manifest.route}[/bold] of {dials} for {manifest.base.label}")
@@ -130,18 +130,22 @@ def _show(done: Export, *, as_json: bool) -> None:
     for note in manifest.engines:
         out.print(f"  {'yes' if note['can'] else 'no ':3} {note['engine']}: {note['how']}")
     out.print()
-    _show_evidence(manifest, done.evidence)
+    _show_checks(manifest, done.checks)
     err.print(f"\nwritten: {done.folder}")
 
 
-def _show_evidence(manifest: Manifest, evidence: Sequence[Evidence]) -> None:
+def _show_checks(manifest: Manifest, checks: Sequence[EquivalenceCheck]) -> None:
     table = Table("loaded by", "strength", "files against hook", "allowed", "hook against unsteered", box=None)
-    for one in evidence:
+    for check in checks:
         table.add_row(
-            one.engine, f"{one.strength:g}", f"{one.difference:.2g}", f"{one.tolerance:g}", f"{one.effect:.2g}"
+            check.engine,
+            f"{check.strength:g}",
+            f"{check.difference:.2g}",
+            f"{check.tolerance:g}",
+            f"{check.effect:.2g}",
         )
     out.print(table)
     out.print(
-        f"largest differences of a log-probability, in nats, over {evidence[0].prompts} prompts and "
-        f"{evidence[0].places} places, {manifest.precision}; the files do what the hook does"
+        f"largest differences of a log-probability, in nats, over {checks[0].prompts} prompts and "
+        f"{checks[0].places} places, {manifest.precision}; the files do what the hook does"
     )

@@ -158,7 +158,7 @@ def _control(bill: Bill) -> dict[str, Any]:
 
 
 def _speed(bill: Bill, arm: Arm) -> dict[str, Any]:
-    """Ratios of a steered forward pass to a plain one, in turns, so that a change in the machine's load slows both alike."""
+    """Ratios of a steered forward pass to a plain one, in turns: a change in the machine's load slows both alike."""
     tokens = torch.arange(8 * 32).reshape(8, 32) % bill.subject.model.config.get_text_config().vocab_size
     _forward_time(bill.subject, tokens, None)
     ratios = []

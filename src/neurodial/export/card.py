@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from neurodial.export.evidence import Evidence
-from neurodial.export.manifest import PROOF, Manifest
+from neurodial.export.equivalence import EquivalenceCheck
+from neurodial.export.manifest import VERIFICATION, Manifest
 from neurodial.files import write_atomic
 
 _LIBRARY = {"lora": "peft", "vllm": "peft", "ia3": "peft", "weights": "transformers"}
@@ -22,12 +22,12 @@ _WHAT = {
 }
 
 
-def write_card(folder: Path, manifest: Manifest, evidence: Sequence[Evidence]) -> None:
+def write_card(folder: Path, manifest: Manifest, checks: Sequence[EquivalenceCheck]) -> None:
     """Write README.md with front matter."""
-    write_atomic(folder / "README.md", card_text(manifest, evidence), overwrite=True)
+    write_atomic(folder / "README.md", card_text(manifest, checks), overwrite=True)
 
 
-def card_text(manifest: Manifest, evidence: Sequence[Evidence]) -> str:
+def card_text(manifest: Manifest, checks: Sequence[EquivalenceCheck]) -> str:
     """The card as Markdown."""
     parts = [
         _front_matter(manifest),
@@ -36,7 +36,7 @@ def card_text(manifest: Manifest, evidence: Sequence[Evidence]) -> str:
         _what_it_is(manifest),
         _use(manifest),
         _engines(manifest),
-        _proof(evidence),
+        _measured(checks),
         _licence(manifest),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -129,15 +129,16 @@ def _engines(manifest: Manifest) -> str:
     return "## Engines\n\n| engine | takes it | how |\n|---|---|---|\n" + "\n".join(rows)
 
 
-def _proof(evidence: Sequence[Evidence]) -> str:
+def _measured(checks: Sequence[EquivalenceCheck]) -> str:
     head = (
-        f"## Measured\n\nLargest difference of a next-token log-probability, in nats, over {evidence[0].prompts} real "
-        f"prompts and {evidence[0].places} places; `{PROOF}` has all numbers, `neurodial verify FOLDER` repeats it.\n\n"
+        f"## Measured\n\nLargest difference of a next-token log-probability, in nats, over {checks[0].prompts} real "
+        f"prompts and {checks[0].places} places; `{VERIFICATION}` has all numbers, "
+        "`neurodial verify FOLDER` repeats it.\n\n"
         "| loaded by | strength | files against hook | allowed | hook against unsteered |\n|---|---|---|---|---|\n"
     )
     rows = (
-        f"| {one.engine} | {one.strength:g} | {one.difference:.2g} | {one.tolerance:g} | {one.effect:.2g} |"
-        for one in evidence
+        f"| {check.engine} | {check.strength:g} | {check.difference:.2g} | {check.tolerance:g} | {check.effect:.2g} |"
+        for check in checks
     )
     return head + "\n".join(rows)
 

@@ -125,7 +125,7 @@ def _load_peft(subject: Subject, manifest: Manifest, folder: Path) -> AbstractCo
 def _write_weights(subject: Subject, recipe: Recipe, folder: Path) -> Written:
     stored = write_weights(subject, recipe, folder)
     names = [str(DTYPES[name]).removeprefix("torch.") for name in stored]
-    from neurodial.export.evidence import coarser
+    from neurodial.export.equivalence import coarser
 
     return Written(coarser(*names), _adapter_info(subject, "merged"))
 

@@ -21,7 +21,7 @@ from neurodial.model.subject import Subject
 from neurodial.provenance import ModelIdentity, now, versions
 
 MANIFEST = "neurodial.json"
-PROOF = "verification.json"
+VERIFICATION = "verification.json"
 FORMAT = "neurodial.export"
 VERSION = 1
 _CIRCUITS = "circuits"
@@ -185,7 +185,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 def changed_files(folder: Path, manifest: Manifest) -> list[str]:
     """Files that are not as they were when the export was made; verification and card may be made anew."""
-    redone = {PROOF, "README.md"}
+    redone = {VERIFICATION, "README.md"}
     return sorted(
         name
         for name, digest in manifest.files.items()

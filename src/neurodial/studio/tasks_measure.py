@@ -17,7 +17,7 @@ from neurodial.evaluation.results import Report
 from neurodial.evaluation.store import read_rows
 from neurodial.evaluation.studies import Grid, frontier, frontier_figures
 from neurodial.export.export_circuit import export_circuit
-from neurodial.export.manifest import MANIFEST, PROOF, read_manifest
+from neurodial.export.manifest import MANIFEST, VERIFICATION, read_manifest
 from neurodial.files import write_atomic
 from neurodial.generation.decoding import Decoding
 from neurodial.intervention.scale import Scale
@@ -145,7 +145,7 @@ def report_view(name: str, folder: Path, part: str) -> dict[str, Any]:
 
 
 def export(studio: StudioState, asked: requests.ExportRequest) -> Run:
-    """Write circuits as files that other engines load, with the proof.
+    """Write circuits as files that other engines load, and check them.
 
     Raises:
         UnknownNameError: a circuit is not there.
@@ -166,9 +166,9 @@ def export(studio: StudioState, asked: requests.ExportRequest) -> Run:
 
 
 def export_view(name: str, folder: Path) -> dict[str, Any]:
-    """An export as the page shows it: what it is, its proof, what engines do with it, its files by number."""
+    """An export as the page shows it: what it is, its checks, what engines do with it, its files by number."""
     manifest = read_manifest(folder)
-    proof = json.loads((folder / PROOF).read_text(encoding="utf-8"))
+    verification = json.loads((folder / VERIFICATION).read_text(encoding="utf-8"))
     return {
         "id": name,
         "folder": str(folder.resolve()),
@@ -181,7 +181,7 @@ def export_view(name: str, folder: Path) -> dict[str, Any]:
         "adapter": None if manifest.adapter is None else manifest.adapter.model_dump(),
         "circuits": [part.model_dump() for part in manifest.circuits],
         "engines": manifest.engines,
-        "proof": {key: proof[key] for key in ("precision", "unit", "comparisons")},
+        "proof": {key: verification[key] for key in ("precision", "unit", "comparisons")},
         "files": [[str(path.relative_to(folder)), path.stat().st_size] for path in export_files(folder)],
     }
 
