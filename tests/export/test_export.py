@@ -20,7 +20,7 @@ from neurodial.errors import (
     UnknownNameError,
     VerificationError,
 )
-from neurodial.export import formats as routes
+from neurodial.export import formats
 from neurodial.export.export_circuit import export_circuit, verify_export
 from neurodial.export.manifest import MANIFEST, VERIFICATION, read_manifest, write_manifest
 from neurodial.export.recipe import Recipe, recipe_of
@@ -36,13 +36,19 @@ def exported(tmp_path):
 
 @pytest.fixture
 def rewritten(monkeypatch):
-    """Makes a route write what another recipe says."""
+    """Makes a format write what another recipe says."""
 
-    def make(route, change):
-        honest = routes.way(route)
-        monkeypatch.setitem(routes._WAYS, route, replace(honest, write=lambda s, r, f: honest.write(s, change(r), f)))
+    def make(name, change):
+        honest = formats.export_format(name)
+        replace_format(monkeypatch, replace(honest, write=lambda s, r, f: honest.write(s, change(r), f)))
 
     return make
+
+
+def replace_format(monkeypatch, form):
+    """Another record under the same name."""
+    changed = tuple(form if known.name == form.name else known for known in formats.FORMATS)
+    monkeypatch.setattr(formats, "FORMATS", changed)
 
 
 def nothing_left(folder):
@@ -163,13 +169,13 @@ def test_the_model_is_given_back_as_it_was(tmp_path):
 
 
 def test_an_interrupted_export_leaves_nothing(tmp_path, monkeypatch):
-    honest = routes.way("weights")
+    honest = formats.export_format("weights")
 
     def interrupted(subject, recipe, folder):
         honest.write(subject, recipe, folder)
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(routes._WAYS, "weights", replace(honest, write=interrupted))
+    replace_format(monkeypatch, replace(honest, write=interrupted))
     subject = shared("llama")
     with pytest.raises(KeyboardInterrupt):
         export_circuit(subject, Scale(dosed(subject)), route="weights", output=tmp_path / "out")

@@ -13,20 +13,28 @@ from rich.table import Table
 from neurodial.cli.console import err, out, print_json, status
 from neurodial.cli.options import ModelOptions, read_circuits
 from neurodial.errors import OptionError
+from neurodial.export.formats import FORMATS, export_format, format_names
 
 if TYPE_CHECKING:
     from neurodial.export.equivalence import EquivalenceCheck
     from neurodial.export.export_circuit import Export
     from neurodial.export.manifest import Manifest
 
-Route = Literal["lora", "ia3", "weights", "vllm", "gguf-lora", "gguf", "gguf-merged"]
+    FormatName = str
+else:
+    FormatName = Literal[format_names()]  # what the list holds, so that --help shows it
+
+
+def _formats_help() -> str:
+    """What `--as` says in the help."""
+    return "\n\n".join(["the form of the files.", *(f"{form.name}: {form.summary}" for form in FORMATS)])
 
 
 def export(
     model: str,
     *arguments: str,
     circuit: Annotated[list[str] | None, Parameter(name=["--circuit", "-c"])] = None,
-    as_: Annotated[Route, Parameter(name="--as")] = "lora",
+    as_: Annotated[FormatName, Parameter(name="--as", help=_formats_help())] = "lora",
     dial: float = 1.0,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     force: bool = False,
@@ -41,11 +49,9 @@ def export(
         model: Hub id, local folder, GGUF file, `demo` or `demo-base`.
         arguments: the circuit's file, `[name=]file[@dial]`; several compose, their doses add.
         circuit: the same as an option.
-        as_: lora (PEFT, strength = dial), ia3 (PEFT, fixed), weights (the whole model), vllm (a LoRA and what the
-            vLLM plugin needs), gguf-lora (llama.cpp, strength = dial), gguf (baked into MODEL, a GGUF file),
-            gguf-merged (the same with MODEL's own adapter merged and quantised again: one file).
+        as_: the form of the files: one of `neurodial.export.formats`.
         dial: for circuits that name none of their own.
-        output: the folder to make; by default NAME-ROUTE.
+        output: the folder to make; by default NAME-FORMAT.
         force: replace an export that stands there, and take a circuit of another model if the shape allows.
         push: upload to this repository of the Hub (user/name), private unless --public.
         public: let everybody see the repository.
@@ -118,7 +124,7 @@ def _show(done: Export, *, as_json: bool) -> None:
     out.print(f"[bold]{manifest.route}[/bold] of {dials} for {manifest.base.label}")
     ranks = ", ".join(f"{layer}: {count}" for layer, count in manifest.ranks.items())
     out.print(f"neurons by layer: {ranks} (rank {manifest.rank})")
-    if manifest.route in {"lora", "vllm", "gguf-lora"}:
+    if export_format(manifest.route).is_dialled:
         meaning = f"dial {manifest.strength:g}" if manifest.is_one_dial else "these dials together"
         out.print(f"strength 1 is {meaning}; strength 0 is the unsteered model")
     if manifest.adapter is not None:

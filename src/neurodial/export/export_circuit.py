@@ -1,8 +1,8 @@
 """Shipping a circuit: write, check, describe, and only then let the folder appear.
 
-1. Refuse what can't work: the output, the circuits, the route.
+1. Refuse what can't work: the output, the circuits, the format.
 2. Measure what the hook does to real prompts.
-3. Write the route's files into a hidden folder, load them as an engine does, and compare.
+3. Write the format's files into a hidden folder, load them as an engine does, and compare.
 4. Write circuits, verification, card and manifest; rename the folder into place.
 """
 
@@ -14,11 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from neurodial.errors import UnknownNameError, VerificationError, near_names
+from neurodial.errors import VerificationError
 from neurodial.export.card import write_card
-from neurodial.export.engines import ROUTES, Route, engine_notes
 from neurodial.export.equivalence import EquivalenceCheck, Reference, coarser, compare, log_probabilities, reference
-from neurodial.export.formats import way
+from neurodial.export.formats import export_format
 from neurodial.export.manifest import (
     MANIFEST,
     VERIFICATION,
@@ -63,7 +62,7 @@ def export_circuit(
     subject: Subject,
     scales: Scale | Sequence[Scale],
     *,
-    route: Route | str,
+    route: str,
     output: str | Path,
     overwrite: bool = False,
 ) -> Export:
@@ -72,13 +71,14 @@ def export_circuit(
     Args:
         subject: the model.
         scales: one circuit at its dial, or several; doses on one neuron add.
-        route: `lora`, `ia3`, `weights`, `vllm`, `gguf-lora`, `gguf` or `gguf-merged`.
+        route: the name of a format: `lora`, `vllm`, `ia3`, `weights`, `gguf-lora`, `gguf`, `gguf-merged`.
         output: the folder to make. It appears when everything in it is written and checked, not before.
         overwrite: replace an export that stands there.
 
     Raises:
         FileError: the folder exists, or can't be written.
-        ExportError: the route can't take this model or circuit.
+        UnknownNameError: there is no such format.
+        ExportError: the format can't take this model or circuit.
         ModelMismatchError: a circuit was made on another model.
         VerificationError: the files don't do what the hook does; nothing is left behind.
 
@@ -94,20 +94,19 @@ def export_circuit(
         >>> export.checks[0].agrees
         True
     """
-    kind = _route(route)
+    form = export_format(route)
     refuse_folder(output, overwrite=overwrite, mark=MANIFEST)
     chosen = (scales,) if isinstance(scales, Scale) else tuple(scales)
     recipe = recipe_of(subject, chosen)
-    path = way(kind)
-    path.check(subject, recipe)
-    notes = engine_notes(kind, family=subject.family.name, rank=recipe.rank, adapter=subject.adapter is not None)
-    expected = reference(subject, chosen, _prompts(), path.strengths)
+    form.check(subject, recipe)
+    notes = form.engines(subject.family, recipe.rank, subject.adapter is not None)
+    expected = reference(subject, chosen, _prompts(), form.strengths)
     with new_folder(output, overwrite=overwrite, mark=MANIFEST) as folder:
-        written = path.write(subject, recipe, folder)
+        written = form.write(subject, recipe, folder)
         precision = coarser(written.precision, _dtype(subject))
         parts = write_circuits(folder, chosen)
         manifest = manifest_of(
-            subject, recipe, kind, parts=parts, notes=notes, precision=precision, adapter=written.adapter
+            subject, recipe, route, parts=parts, notes=notes, precision=precision, adapter=written.adapter
         )
         checks = _compare(subject, manifest, folder, expected)
         _write_verification(folder, manifest, checks)
@@ -148,7 +147,7 @@ def verify_export(folder: str | Path, *, subject: Subject | None = None) -> tupl
             fix="Name it with --model, and its adapter with --adapter.",
         )
     scales = read_scales(place, manifest)
-    expected = reference(model, scales, _prompts(), way(manifest.route).strengths)
+    expected = reference(model, scales, _prompts(), export_format(manifest.route).strengths)
     checks = _compare(model, manifest, place, expected)
     _write_verification(place, manifest, checks)
     return checks
@@ -162,13 +161,6 @@ def reload(manifest: Manifest) -> Subject:
     return load(label, adapter=adapter, dtype=dtype)
 
 
-def _route(name: str) -> Route:
-    for route in ROUTES:
-        if route == name:
-            return route
-    raise UnknownNameError(f"There is no route {name!r}.", fix=near_names(name, ROUTES))
-
-
 def _prompts() -> Sequence[Prompt]:
     return read_prompt_list("diverse").prompts[:PROMPTS]
 
@@ -179,7 +171,7 @@ def _dtype(subject: Subject) -> str:
 
 def _compare(subject: Subject, manifest: Manifest, folder: Path, expected: Reference) -> tuple[EquivalenceCheck, ...]:
     checks = []
-    with way(manifest.route).load(subject, manifest, folder) as loaded:
+    with export_format(manifest.route).load(subject, manifest, folder) as loaded:
         for strength in expected.steered:
             loaded.set_strength(strength)
             measured = log_probabilities(loaded.model, expected.tokens)
@@ -202,7 +194,7 @@ def _disagree(manifest: Manifest, check: EquivalenceCheck) -> VerificationError:
         fix=(
             "The effect is too small to tell from rounding: load the model with --dtype float32, or turn the dial up."
             if drowned
-            else "Nothing was kept; please report this with the model and the route."
+            else "Nothing was kept; please report this with the model and the format."
         ),
     )
 

@@ -7,13 +7,14 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from neurodial.circuit.file import read_circuit, write_circuit
 from neurodial.errors import ExportError
-from neurodial.export.engines import EngineNote, Route
+from neurodial.export.engines import EngineNote, vllm_rank
+from neurodial.export.formats import known_format
 from neurodial.export.recipe import Recipe
 from neurodial.files import write_atomic
 from neurodial.intervention.scale import Scale
@@ -69,6 +70,7 @@ class Manifest(BaseModel):
     """Everything that `verify` and an engine's plugin need to know.
 
     Attributes:
+        route: the name of the format.
         strength: the dial that an engine's strength 1 stands for.
         is_one_dial: whether all circuits have that dial; otherwise their dials are in the doses.
         ranks: number of neurons in each layer that is touched.
@@ -81,7 +83,7 @@ class Manifest(BaseModel):
     model_config = ConfigDict(extra="forbid")
     format: str
     version: int
-    route: Route
+    route: Annotated[str, AfterValidator(known_format)]
     name: str
     strength: float
     is_one_dial: bool
@@ -124,11 +126,9 @@ def read_scales(folder: Path, manifest: Manifest) -> tuple[Scale, ...]:
 
 
 def manifest_of(
-    subject: Subject, recipe: Recipe, route: Route, *, parts: list[Part], notes: Sequence[EngineNote], **fields: Any
+    subject: Subject, recipe: Recipe, route: str, *, parts: list[Part], notes: Sequence[EngineNote], **fields: Any
 ) -> Manifest:
     """The manifest of an export, still without its files."""
-    from neurodial.export.engines import vllm_rank
-
     return Manifest(
         format=FORMAT,
         version=VERSION,

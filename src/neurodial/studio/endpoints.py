@@ -11,6 +11,7 @@ from fastapi.responses import FileResponse, Response
 from neurodial import __version__
 from neurodial.errors import OptionError, UnknownNameError
 from neurodial.evaluation.baselines import COMPARATORS
+from neurodial.export import formats
 from neurodial.studio import requests, tasks, tasks_discover, tasks_measure
 from neurodial.studio.jobs import Job
 from neurodial.studio.prompt_preview import TokenizerView, check_view
@@ -141,6 +142,10 @@ def _report_routes(app: FastAPI, studio: StudioState) -> None:
 
 def _export_routes(app: FastAPI, studio: StudioState) -> None:
     collection = studio.collection
+
+    @app.get("/api/export-formats")
+    def export_formats() -> list[Plain]:
+        return [{"name": form.name, "title": form.title, "summary": form.summary} for form in formats.FORMATS]
 
     @app.get("/api/exports")
     def exports() -> list[str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from neurodial.export.formats import known_format
 
 Id = Annotated[str, Field(min_length=1, max_length=80)]
 Dial = Annotated[float, Field(ge=-100, le=100)]
@@ -129,5 +131,5 @@ class ExportRequest(_Request):
     """Circuits to ship."""
 
     circuits: Annotated[list[Turned], Field(min_length=1, max_length=8)]
-    route: Literal["lora", "ia3", "weights", "vllm", "gguf-lora", "gguf"]
+    route: Annotated[str, AfterValidator(known_format)]
     name: Name = "export"
