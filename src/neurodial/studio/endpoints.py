@@ -145,7 +145,7 @@ def _export_routes(app: FastAPI, studio: StudioState) -> None:
 
     @app.get("/api/export-formats")
     def export_formats() -> list[Plain]:
-        return [{"name": form.name, "title": form.title, "summary": form.summary} for form in formats.FORMATS]
+        return export_formats_view()
 
     @app.get("/api/exports")
     def exports() -> list[str]:
@@ -161,6 +161,11 @@ def _export_routes(app: FastAPI, studio: StudioState) -> None:
         if not 0 <= number < len(files):
             raise UnknownNameError(f"There is no file {number}.", wanted=f"0 to {len(files) - 1}")
         return FileResponse(files[number], media_type="application/octet-stream", filename=files[number].name)
+
+
+def export_formats_view() -> list[Plain]:
+    """The formats that a circuit leaves in, as the page offers them."""
+    return [{"name": form.name, "title": form.title, "summary": form.summary} for form in formats.FORMATS]
 
 
 def model_view(studio: StudioState) -> Plain:
