@@ -8,7 +8,7 @@ from tests.studio.conftest import ADDRESS, finished, small_circuit
 from neurodial.studio.app import static_folder
 from neurodial.studio.collection import Collection
 from neurodial.studio.requests import Discovery, MeasurementRequest
-from neurodial.studio.safety import BODY_LIMIT, is_own_host
+from neurodial.studio.safety import BODY_LIMIT, studio_policy
 from neurodial.studio.tasks_discover import chosen_method
 from neurodial.studio.tasks_measure import measurement_place
 
@@ -319,10 +319,10 @@ def test_its_own_names_are_taken(client, host):
 
 def test_an_open_address_takes_numbers_but_no_foreign_names():
     everywhere = ".".join("0000")
-    assert is_own_host("192.168.0.7:8421", everywhere)
-    assert is_own_host("box.local:8421", "box.local")
-    assert not is_own_host("evil.example:8421", everywhere)
-    assert not is_own_host("192.168.0.7:8421", "127.0.0.1")
+    assert studio_policy(everywhere).takes_host("192.168.0.7:8421")
+    assert studio_policy("box.local").takes_host("box.local:8421")
+    assert not studio_policy(everywhere).takes_host("evil.example:8421")
+    assert not studio_policy("127.0.0.1").takes_host("192.168.0.7:8421")
 
 
 def test_another_site_is_refused_by_its_fetch_metadata(client):

@@ -21,7 +21,7 @@ from neurodial.serve.answers import ChatForm, CompletionForm, Form
 from neurodial.serve.engine import Engine
 from neurodial.serve.failure import ApiError, error_body
 from neurodial.serve.flow import ClientGoneError, Flow, line, stream, unless_gone
-from neurodial.serve.guard import Guard
+from neurodial.serve.guard import GuardPolicy, LocalGuard
 from neurodial.serve.names import ModelNames
 from neurodial.serve.options import ServerOptions
 from neurodial.serve.prepare import Prepared, Preparer
@@ -82,10 +82,22 @@ def application(engine: Engine, model_names: ModelNames, options: ServerOptions,
         )
         return await server.answer(http, body, prepared, form)
 
-    guarded: ASGIApp = Guard(app, options, lambda status: metrics.answered("refused", status))
+    guarded: ASGIApp = LocalGuard(app, _policy(options), on_refusal=lambda status: metrics.answered("refused", status))
     if options.allow_origin:
         guarded = CORSMiddleware(guarded, allow_origins=options.allow_origin, allow_methods=["*"], allow_headers=["*"])
     return guarded
+
+
+def _policy(options: ServerOptions) -> GuardPolicy:
+    return GuardPolicy(
+        hosts=options.allow_host,
+        origins=options.allow_origin,
+        api_key=options.api_key,
+        max_body=options.max_body,
+        timeout=options.timeout,
+        wanted_host="localhost, an address, or a name given by --allow-host",
+        wanted_origin="one given by --allow-origin",
+    )
 
 
 class _Server:

@@ -16,9 +16,10 @@ from fastapi.staticfiles import StaticFiles
 
 from neurodial import __version__
 from neurodial.errors import NeurodialError, UnknownNameError
+from neurodial.serve.guard import LocalGuard
 from neurodial.studio.endpoints import find_job, job_values, library_routes, work_routes
 from neurodial.studio.jobs import Job, in_words
-from neurodial.studio.safety import Guard
+from neurodial.studio.safety import refusal_in_words, studio_policy
 from neurodial.studio.studio_state import StudioState
 
 _PATIENCE = 15.0  # seconds after which a silent stream says that it is still there
@@ -43,7 +44,7 @@ def create_app(studio: StudioState, *, host: str = "127.0.0.1") -> FastAPI:
         >>> queue.close()
     """
     app = FastAPI(title="neurodial studio", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(Guard, host=host)
+    app.add_middleware(LocalGuard, policy=studio_policy(host), body_of=refusal_in_words)
     app.add_exception_handler(NeurodialError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     _job_routes(app, studio)
