@@ -9,6 +9,7 @@ from neurodial.generation.decoding import Decoding
 from neurodial.generation.divergence import measure_divergence
 from neurodial.generation.generate import generate, stop_tokens
 from neurodial.generation.paired import SIDES, _Draw, _Stream, paired_decoding
+from neurodial.generation.text_stream import TextStream
 from neurodial.intervention.scale import Scale
 from neurodial.model.tiny import tiny_subject
 from neurodial.prompts.passage import Passage
@@ -103,7 +104,11 @@ def test_sampling_draws_from_the_distribution():
     counts = torch.zeros(4)
     for _ in range(2000):
         noise = draw.noise(subject)
-        counts[draw.next_of(_Stream("steered"), probabilities.log().expand(2, 4), noise, None).token] += 1
+        counts[
+            draw.next_of(
+                _Stream("steered", TextStream(subject.tokenizer)), probabilities.log().expand(2, 4), noise, None
+            ).token
+        ] += 1
     errors = (probabilities * (1 - probabilities) / 2000).sqrt()
     assert bool(((counts / 2000 - probabilities).abs() < 4 * errors).all()), "four standard errors, a fixed seed"
 

@@ -14,7 +14,7 @@ Chats that differ (each side remembers its own answers) run as two pairs with a 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -23,6 +23,8 @@ from torch import Tensor
 
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.generate import stop_tokens
+from neurodial.generation.sampling import nucleus
+from neurodial.generation.text_stream import TextStream
 from neurodial.intervention.base import Intervention, Together
 from neurodial.intervention.steer import Steering, steer_each
 from neurodial.model.head import at_least_float32
@@ -82,18 +84,9 @@ class _Stream:
     """One answer in the making."""
 
     side: Side
-    tokens: list[int] = field(default_factory=list)
-    text: str = ""
+    text: TextStream
+    tokens: int = 0
     divergence: float = 0.0
-
-    def add(self, token: int, tokenizer: Any) -> str:
-        """What the token adds to the text; an unfinished letter waits for its last byte."""
-        self.tokens.append(token)
-        whole = str(tokenizer.decode(self.tokens, skip_special_tokens=True))
-        if whole.endswith("\ufffd"):
-            return ""
-        new, self.text = whole[len(self.text) :], whole
-        return new
 
 
 @dataclass
@@ -173,7 +166,7 @@ def paired_decoding(
 
 
 def _batches(subject: Subject, rendered: Sequence[Tokens]) -> list[_PairBatch]:
-    streams = [_Stream(side) for side in SIDES]
+    streams = [_Stream(side, TextStream(subject.tokenizer)) for side in SIDES]
     groups = [streams] if rendered[0] == rendered[1] else [[stream] for stream in streams]
     return [
         _PairBatch(torch.tensor([tokens, tokens], device=subject.device), [group])
@@ -224,13 +217,14 @@ class _Draw:
         if noise is None:
             token = int(own.argmax())
         else:
-            scaled = _nucleus(own.double() / self._decoding.temperature, self._decoding.top_p)
+            scaled = _inside(own.double() / self._decoding.temperature, self._decoding.top_p)
             token = int((scaled + noise[: own.numel()]).argmax())
         kl = float((pair[0].exp() * (pair[0] - pair[1])).sum().double())
         stream.divergence += kl
         is_end = token in self._stops
-        text = "" if is_end else stream.add(token, self._tokenizer)
-        step = len(stream.tokens) if is_end else len(stream.tokens) - 1
+        text = "" if is_end else stream.text.add(token)
+        step = stream.tokens
+        stream.tokens += 1
         return TokenComparison(
             side=stream.side,
             step=step,
@@ -255,10 +249,9 @@ class _Draw:
         )
 
 
-def _nucleus(scaled: Float[Tensor, "vocab"], top_p: float) -> Float[Tensor, "vocab"]:
-    """Scores with everything outside the smallest set of probability `top_p` left out."""
+def _inside(scaled: Float[Tensor, "vocab"], top_p: float) -> Float[Tensor, "vocab"]:
+    """Scores with everything outside the nucleus left out."""
     if top_p >= 1:
         return scaled
-    ordered, places = scaled.softmax(dim=-1).sort(descending=True)
-    outside = places[ordered.cumsum(dim=-1) - ordered >= top_p]
-    return scaled.index_fill(0, outside, -torch.inf)
+    _, kept = nucleus(scaled, top_p)
+    return torch.full_like(scaled, -torch.inf).index_copy(0, kept, scaled[kept])

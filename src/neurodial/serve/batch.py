@@ -18,13 +18,13 @@ from torch import Tensor
 from neurodial.activations.batches import padded
 from neurodial.activations.collect import pad_id
 from neurodial.generation.generate import stop_tokens
+from neurodial.generation.text_stream import TextStream
 from neurodial.intervention.steer import Steering
 from neurodial.model.cache import empty_cache, joined, kept, row_counts
 from neurodial.model.subject import Subject
-from neurodial.serve.choose import generator_of, next_tokens, scored
+from neurodial.serve.next_token import generator_of, next_tokens, scored
 from neurodial.serve.request import Deliver, Failed, Finished, Piece, Request, Scored
 from neurodial.serve.slots import SlotTable
-from neurodial.serve.text import TextStream
 
 NOT_FINITE = (
     "The model gave logits that are not finite. The dial may be too strong for it, or its dtype too narrow; "
