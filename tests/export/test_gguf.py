@@ -19,7 +19,7 @@ from neurodial.export.recipe import Recipe
 from neurodial.intervention.scale import Scale
 from neurodial.model.tiny import tiny_subject
 
-LLAMA_CPP_FAMILIES = ["llama", "qwen3", "gemma2", "phi3", "gpt2", "gpt_neox"]
+LLAMA_CPP_FAMILIES = ["llama", "smollm3", "qwen3", "gemma2", "phi3", "gpt2", "gpt_neox"]
 
 
 # ------------------------------------------------------------------------------------------- adapters

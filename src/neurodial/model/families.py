@@ -144,6 +144,7 @@ _GEMMA_NORMS = (
 
 FAMILIES: tuple[Family, ...] = (
     _llama_like("llama", "llama", gguf="llama", gguf_interleaved=_LLAMA_CPP_HEADS),  # SmolLM and SmolLM2 too
+    _llama_like("smollm3", "smollm3", gguf="smollm3", gguf_interleaved=_LLAMA_CPP_HEADS),
     _llama_like("mistral", "mistral", gguf="llama", gguf_interleaved=_LLAMA_CPP_HEADS),
     _llama_like("qwen2", "qwen2", "qwen2_vl_text", "qwen2_5_vl_text", gguf="qwen2"),
     _llama_like("qwen3", "qwen3", "qwen3_vl_text", gguf="qwen3", query_key_norms=_QUERY_KEY_NORMS),
