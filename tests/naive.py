@@ -23,12 +23,12 @@ def down(model: Any, layer: int) -> Any:
     return found[layer]
 
 
-def maps(module: torch.nn.Module) -> tuple[int, int] | None:
+def maps(module: Any) -> tuple[int, int] | None:
     """From how many features to how many a linear module leads; GPT-2's Conv1D keeps its weight the other way."""
     if isinstance(module, torch.nn.Linear):
         return module.in_features, module.out_features
     if type(module).__name__ == "Conv1D":
-        return module.weight.shape[0], module.weight.shape[1]
+        return int(module.weight.shape[0]), int(module.weight.shape[1])
     return None
 
 

@@ -62,11 +62,11 @@ def test_a_new_format_is_in_the_commands_help(command, capsys):
 
 def test_a_new_format_is_listed_and_taken_by_the_studio(toy):
     from neurodial.studio.endpoints import export_formats_view
-    from neurodial.studio.requests import ExportRequest
+    from neurodial.studio.requests import ExportRequest, Turned
 
     listed = {form["name"]: form for form in export_formats_view()}
     assert listed["toy"] == {"name": "toy", "title": "Toy bundle", "summary": toy.summary}
-    assert ExportRequest(circuits=[{"id": "polite"}], route="toy").route == "toy"
+    assert ExportRequest(circuits=[Turned(id="polite")], route="toy").route == "toy"
 
 
 def test_a_new_format_is_written_checked_and_described(toy, tmp_path):
@@ -85,7 +85,7 @@ def test_a_new_format_is_written_checked_and_described(toy, tmp_path):
 def test_without_its_record_a_format_is_unknown_everywhere(toy, tmp_path, monkeypatch):
     from pydantic import ValidationError
 
-    from neurodial.studio.requests import ExportRequest
+    from neurodial.studio.requests import ExportRequest, Turned
 
     subject = shared("llama")
     export_circuit(subject, Scale(dosed(subject)), route="toy", output=tmp_path / "out")
@@ -95,7 +95,7 @@ def test_without_its_record_a_format_is_unknown_everywhere(toy, tmp_path, monkey
     with pytest.raises(ExportError, match=rf"{MANIFEST} is damaged: route: .*no export format 'toy'.*gguf-merged"):
         read_manifest(tmp_path / "out")
     with pytest.raises(ValidationError, match="one of lora, vllm"):
-        ExportRequest(circuits=[{"id": "polite"}], route="toy")
+        ExportRequest(circuits=[Turned(id="polite")], route="toy")
 
 
 def test_a_name_stands_for_one_format():

@@ -51,9 +51,9 @@ class StudioState:
         """Openers by their source: those found here, and those that circuits carry."""
         found = dict(self.found_openers)
         for stored in self.collection.circuits():
-            carried = (stored.circuit.origin.report or {}).get("openers")
-            if carried:
-                found[f"circuit:{stored.id}"] = tuple(str(text) for text in carried)
+            report = stored.circuit.origin.report
+            if report is not None and report.openers:
+                found[f"circuit:{stored.id}"] = report.openers
         return found
 
     def opener_tokens(self, source: str) -> tuple[Tokens, ...]:
