@@ -199,11 +199,11 @@ MODULES_THAT_MAY_STAND_TWICE = {
     "__init__": "every stage has one",
     "base": "the interface of a stage's own kind: detectors, interventions, methods",
     "options": "the frozen dataclasses of one stage's options",
+    "paths": "a method's paths from a strength to an intervention: one module in each method's folder",
     "registry": "the list of a stage's own kind: detectors, methods",
 }
 CLASSES_THAT_MAY_STAND_TWICE: dict[str, str] = {
     "Found": "what a search gave: neurons with their scores, and the one neuron of `single`",
-    "Trial": "one strength that was tried; leaves the list when one search serves methods and comparisons",
 }
 
 
