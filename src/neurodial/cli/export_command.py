@@ -74,9 +74,7 @@ def export(
     from neurodial.export.export_circuit import export_circuit
     from neurodial.intervention.scale import Scale
 
-    scales = [
-        Scale(dataclasses.replace(found, name=name), dial=strength, force=force) for name, found, strength in named
-    ]
+    scales = [Scale(dataclasses.replace(read, name=name), dial=strength, force=force) for name, read, strength in named]
     with status(f"writing and checking {target}"):
         done = export_circuit(subject, scales, route=as_, output=target, overwrite=force)
     _show(done, as_json=json)

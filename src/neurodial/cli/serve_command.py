@@ -56,8 +56,8 @@ def serve(
     from neurodial.serve.address import is_loopback, listen
     from neurodial.serve.names import ModelNames, ServedCircuit
 
-    named = {found: (read, dial) for found, read, dial in read_circuits([*arguments, *(circuit or [])], 1.0)}
-    served = {found: ServedCircuit(read, dial) for found, (read, dial) in named.items()}
+    named = {own_name: (read, dial) for own_name, read, dial in read_circuits([*arguments, *(circuit or [])], 1.0)}
+    served = {own_name: ServedCircuit(read, dial) for own_name, (read, dial) in named.items()}
     model_names = ModelNames(name or _public_name(model), served, options.max_dial)
     listening = listen(host, port)
     with listening:
@@ -69,7 +69,7 @@ def serve(
         from neurodial.serve.run import Server
 
         metrics = Metrics()
-        circuits = {found: entry.circuit for found, entry in served.items()}
+        circuits = {own_name: entry.circuit for own_name, entry in served.items()}
         with Engine(subject, circuits, engine, on_pass=metrics.passed) as running:
             app = application(running, model_names, options, metrics)
             _show(listening.getsockname(), subject, model_names, has_key=options.api_key is not None)

@@ -48,7 +48,7 @@ def studio(
             raise MissingPackageError(
                 f"The studio needs the package {package}.", fix="Run `pip install 'neurodial[studio]'`."
             )
-    circuits = {name: found for name, found, _ in read_circuits(circuit or [], default_dial=1.0)}
+    circuits = {name: read for name, read, _ in read_circuits(circuit or [], default_dial=1.0)}
     from neurodial.serve.address import listen
 
     listening = listen(host, port)
@@ -60,8 +60,8 @@ def studio(
     from neurodial.studio.jobs import JobQueue
     from neurodial.studio.studio_state import StudioState
 
-    for found in circuits.values():
-        check_fits(found, subject, force=force)
+    for read in circuits.values():
+        check_fits(read, subject, force=force)
     queue = JobQueue()
     state = StudioState(subject, Collection(folder, circuits), queue, force=force)
     try:

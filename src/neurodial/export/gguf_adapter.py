@@ -84,13 +84,13 @@ def read_gguf_lora(subject: Subject, file: Path) -> dict[Any, LowRank]:
         raise ExportError(f"{file} is for {architecture}.", wanted=architecture_of(subject))
     alpha = float(reader.fields[gguf.Keys.Adapter.LORA_ALPHA].contents())
     tensors = {tensor.name: torch.from_numpy(tensor.data.copy()) for tensor in reader.tensors}
-    found = {}
+    matrices = {}
     for site in subject.sites:
         key = f"blk.{site.layer}.ffn_down.weight.lora_"
         if f"{key}a" in tensors:
             down, up = tensors[f"{key}a"], tensors[f"{key}b"]
-            found[site] = LowRank(down, up * (alpha / down.shape[0]))
-    return found
+            matrices[site] = LowRank(down, up * (alpha / down.shape[0]))
+    return matrices
 
 
 def gguf_names(subject: Subject, modules: list[str]) -> dict[str, str]:
@@ -104,7 +104,7 @@ def gguf_names(subject: Subject, modules: list[str]) -> dict[str, str]:
     architecture = architecture_of(subject)
     kind = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
     known = gguf.get_tensor_name_map(kind, subject.layers)
-    found = {}
+    names = {}
     for module in modules:
         name = known.get_name(module)
         if name is None or name.rpartition(".")[2] in subject.family.gguf_rearranged:
@@ -113,8 +113,8 @@ def gguf_names(subject: Subject, modules: list[str]) -> dict[str, str]:
                 wanted="an adapter on attention and MLP projections",
                 fix="Merge the adapter into the model, convert that to GGUF, and export from the file.",
             )
-        found[module] = name
-    return found
+        names[module] = name
+    return names
 
 
 def reordered(subject: Subject, name: str, rows: Float[Tensor, "out any"]) -> Float[Tensor, "out any"]:

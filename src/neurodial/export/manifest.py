@@ -221,8 +221,8 @@ def licence_of(subject: Subject) -> str | None:
     if not card.is_file():
         return None
     lines = card.read_text(encoding="utf-8", errors="replace").splitlines()[:100]
-    found = (line.partition(":")[2].strip().strip("'\"") for line in lines if line.startswith("license:"))
-    return next(found, None) or None
+    named = (line.partition(":")[2].strip().strip("'\"") for line in lines if line.startswith("license:"))
+    return next(named, None) or None
 
 
 def _inside(folder: Path, name: str) -> Path:

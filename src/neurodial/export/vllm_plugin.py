@@ -104,10 +104,10 @@ def resolver(exports: Mapping[str, ServedExport], cache: Path, limit: float) -> 
         """Answers `NAME` and `NAME@DIAL`."""
 
         async def resolve_lora(self, base_model_name: str, lora_name: str) -> Any:
-            found = split(lora_name, exports, limit)
-            if found is None:
+            asked = split(lora_name, exports, limit)
+            if asked is None:
                 return None
-            served, dial = found
+            served, dial = asked
             _warn_about_base(served, base_model_name, logger.warning)
             folder = folder_at(served, dial, cache)
             # The number is vLLM's to give: it replaces this one.
@@ -174,8 +174,8 @@ def read_export(folder: Path, name: str | None = None) -> ServedExport:
             raise ValueError(
                 f"it is {manifest['format']!r}, version {manifest['version']}, route {manifest['route']!r}"
             )
-        found = {part: _digest(folder / part) for part in (_CONFIG, _WEIGHTS)}
-        changed = sorted(part for part, digest in found.items() if manifest["files"].get(part) != digest)
+        digests = {part: _digest(folder / part) for part in (_CONFIG, _WEIGHTS)}
+        changed = sorted(part for part, digest in digests.items() if manifest["files"].get(part) != digest)
         if changed:
             raise ValueError(f"{', '.join(changed)} changed since the export")
         base = manifest["base"]
@@ -184,7 +184,7 @@ def read_export(folder: Path, name: str | None = None) -> ServedExport:
             folder=folder.resolve(),
             dial=float(manifest["strength"]),
             rank=int(config["r"]),
-            digest=found[_WEIGHTS],
+            digest=digests[_WEIGHTS],
             base=tuple(str(part) for part in (base["label"], base["source"]) if part),
         )
     except (OSError, KeyError, TypeError, ValueError) as error:

@@ -130,10 +130,10 @@ def gradients(subject: Subject, value: Tensor, parts: Sequence[Tensor], *, retai
     """
     if not value.requires_grad:
         raise without_gradients(subject, "none leaves its output")
-    found = torch.autograd.grad(value, list(parts), allow_unused=True, retain_graph=retain)
-    if any(gradient is None for gradient in found):
+    parts_gradients = torch.autograd.grad(value, list(parts), allow_unused=True, retain_graph=retain)
+    if any(gradient is None for gradient in parts_gradients):
         raise without_gradients(subject, "none reaches some of its layers")
-    return list(found)
+    return list(parts_gradients)
 
 
 def _remember(raw: list[Tensor]) -> Callable[[Tensor], None]:

@@ -180,13 +180,13 @@ def _answer_errors(app: FastAPI, metrics: Metrics) -> None:
 
 def _validation(error: RequestValidationError) -> ApiError:
     """The first thing that is wrong with a body, by its field."""
-    found = error.errors()[0]
-    places = [str(place) for place in found["loc"] if place != "body"]
-    if found["type"] == "json_invalid":
-        return ApiError(400, f"The body is not JSON: {found.get('ctx', {}).get('error', found['msg'])}.")
+    first = error.errors()[0]
+    places = [str(place) for place in first["loc"] if place != "body"]
+    if first["type"] == "json_invalid":
+        return ApiError(400, f"The body is not JSON: {first.get('ctx', {}).get('error', first['msg'])}.")
     field = ".".join(places) or "The body"
     words = {"extra_forbidden": "this server knows no such field", "missing": "this field is missing"}
-    message = words.get(found["type"], found["msg"].removeprefix("Value error, "))
+    message = words.get(first["type"], first["msg"].removeprefix("Value error, "))
     return ApiError(400, f"{field}: {message}.", param=places[0] if places else None)
 
 

@@ -136,8 +136,8 @@ class RunningBatch:
             return
         self._cache = kept(self._cache, places, max(row.length for row in self.rows))
 
-    def _steer(self, wanted: Sequence[RunningRow], acting: Sequence[RunningRow]) -> None:
-        self._table.hold([row.request.dials for row in wanted], self._steering)
+    def _steer(self, kept_rows: Sequence[RunningRow], acting: Sequence[RunningRow]) -> None:
+        self._table.hold([row.request.dials for row in kept_rows], self._steering)
         self._steering.assign(self._table.slots([row.request.dials for row in acting]))
 
     def _pass(

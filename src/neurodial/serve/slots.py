@@ -43,9 +43,9 @@ class SlotTable:
         """All settings, a slot each."""
         return stack(list(self._plans.values()))
 
-    def hold(self, wanted: Iterable[Dials], steering: Steering) -> None:
+    def hold(self, rows: Iterable[Dials], steering: Steering) -> None:
         """Have slots for these settings; those of other rows are forgotten only where there are too many."""
-        settings = dict.fromkeys(wanted)
+        settings = dict.fromkeys(rows)
         missing = [dials for dials in settings if dials not in self._plans]
         if not missing:
             return

@@ -72,9 +72,9 @@ def _job_routes(app: FastAPI, studio: StudioState) -> None:
 
     @app.delete("/api/jobs/{number}")
     def cancel(number: int) -> dict[str, Any]:
-        found = find_job(studio, number)
-        queue.cancel(found)
-        return job_values(found)
+        job = find_job(studio, number)
+        queue.cancel(job)
+        return job_values(job)
 
     @app.get("/api/jobs/{number}/events")
     def events(number: int, request: Request) -> StreamingResponse:

@@ -196,10 +196,10 @@ def save_circuit(studio: StudioState, asked: requests.SaveRequest) -> str:
         raise OptionError("A circuit to save is not named.", wanted="a job that found one, or a circuit")
     picture = None
     if asked.job is not None:
-        found = _result(studio, asked.job)
-        if not isinstance(found, Discovered):
+        discovered = _result(studio, asked.job)
+        if not isinstance(discovered, Discovered):
             raise OptionError(f"Job {asked.job} found no circuit.", wanted="a discovery")
-        circuit, picture = found.circuit, found.picture
+        circuit, picture = discovered.circuit, discovered.picture
     else:
         circuit, picture = studio.collection.circuit(asked.circuit), studio.collection.picture(asked.circuit)
     kept = without(circuit, asked.off)
@@ -231,10 +231,10 @@ def find_job(studio: StudioState, number: int) -> Job:
     Raises:
         UnknownNameError: there is none.
     """
-    found = studio.queue.find(number)
-    if found is None:
+    job = studio.queue.find(number)
+    if job is None:
         raise UnknownNameError(f"There is no job {number}.", fix="It may have been forgotten; start it again.")
-    return found
+    return job
 
 
 def _result(studio: StudioState, number: int) -> Any:

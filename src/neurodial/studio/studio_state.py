@@ -45,16 +45,16 @@ class StudioState:
 
     def together(self, turned: list[Turned]) -> Together:
         """Several circuits at their dials."""
-        return Together(tuple(self.scale(one) for one in turned))
+        return Together(tuple(self.scale(each) for each in turned))
 
     def openers(self) -> dict[str, tuple[str, ...]]:
         """Openers by their source: those found here, and those that circuits carry."""
-        found = dict(self.found_openers)
+        by_source = dict(self.found_openers)
         for stored in self.collection.circuits():
             report = stored.circuit.origin.report
             if report is not None and report.openers:
-                found[f"circuit:{stored.id}"] = report.openers
-        return found
+                by_source[f"circuit:{stored.id}"] = report.openers
+        return by_source
 
     def opener_tokens(self, source: str) -> tuple[Tokens, ...]:
         """Openers of a source as token ids; none for the empty source.
@@ -64,11 +64,11 @@ class StudioState:
         """
         if not source:
             return ()
-        found = self.openers().get(source)
-        if found is None:
+        texts = self.openers().get(source)
+        if texts is None:
             raise OptionError(f"There are no openers of {source!r}.", fix="Find them first, from a set of prompts.")
         encode = self.subject.tokenizer
-        return tuple(tuple(encode(text, add_special_tokens=False)["input_ids"]) for text in found)
+        return tuple(tuple(encode(text, add_special_tokens=False)["input_ids"]) for text in texts)
 
 
 def without(circuit: Circuit, off: list[tuple[int, int]]) -> Circuit:

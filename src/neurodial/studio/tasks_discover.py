@@ -64,7 +64,7 @@ def chosen_method(asked: requests.Discovery) -> CNA | Dose:
     }
     changes = {name: value for name, value in given.items() if value is not None}
     chosen = method(asked.method)
-    known = {one.name for one in dataclasses.fields(chosen)}
+    known = {field.name for field in dataclasses.fields(chosen)}
     unknown = sorted(changes.keys() - known)
     if unknown:
         raise OptionError(f"Method {asked.method} has no option {unknown[0]!r}.", wanted=", ".join(sorted(known)))
@@ -123,8 +123,8 @@ def neuron(studio: StudioState, asked: requests.NeuronRequest) -> Run:
         SteeringError: the model has no such neuron.
         UnknownNameError: there is no such prompt set.
     """
-    one = Neuron(asked.layer, None, asked.index)
-    check_neurons(frozenset({one}), studio.subject)
+    neuron = Neuron(asked.layer, None, asked.index)
+    check_neurons(frozenset({neuron}), studio.subject)
     contrast = studio.collection.pairs(asked.prompts).discovery
 
     def run(reporter: Reporter) -> dict[str, Any]:
@@ -133,8 +133,8 @@ def neuron(studio: StudioState, asked: requests.NeuronRequest) -> Run:
         named = [(side, example.prompt) for side, examples in sides.items() for example in examples]
         sequences = render(subject.tokenizer, [prompt for _, prompt in named])
         with reporter.stoppable(subject):
-            up, down = written_tokens(subject, one, count=12)
-            values = firing(subject, one, sequences, progress=reporter.progress)
+            up, down = written_tokens(subject, neuron, count=12)
+            values = firing(subject, neuron, sequences, progress=reporter.progress)
         spelled = [
             (side, [subject.tokenizer.decode([token]) for token in tokens], found.tolist(), Last().read(len(tokens)))
             for (side, _), tokens, found in zip(named, sequences, values, strict=True)
@@ -156,5 +156,5 @@ def _select(asked: requests.Discovery) -> Fraction | Count | None:
     return None if asked.fraction is None else Fraction(asked.fraction)
 
 
-def _written(found: list[WrittenToken]) -> list[list[Any]]:
-    return [[one.text, float(f"{one.weight:.4g}")] for one in found if math.isfinite(one.weight)]
+def _written(tokens: list[WrittenToken]) -> list[list[Any]]:
+    return [[token.text, float(f"{token.weight:.4g}")] for token in tokens if math.isfinite(token.weight)]

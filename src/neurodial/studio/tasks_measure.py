@@ -55,7 +55,7 @@ def measure(studio: StudioState, asked: requests.MeasurementRequest) -> Run:
     def run(reporter: Reporter) -> dict[str, Any]:
         with reporter.stoppable(studio.subject):
             if asked.kind == "evaluate":
-                scales = [Scale(one, dial=dial, force=studio.force) for one in circuits for dial in dials]
+                scales = [Scale(circuit, dial=dial, force=studio.force) for circuit in circuits for dial in dials]
                 report = evaluate(
                     studio.subject,
                     scales,
@@ -151,7 +151,7 @@ def export(studio: StudioState, asked: requests.ExportRequest) -> Run:
         UnknownNameError: a circuit is not there.
         SteeringError: a circuit does not fit the model.
     """
-    scales = [studio.scale(one) for one in asked.circuits]
+    scales = [studio.scale(circuit) for circuit in asked.circuits]
     for scale in scales:
         scale.compile(studio.subject)
 
