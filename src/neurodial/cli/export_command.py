@@ -127,7 +127,7 @@ def _show(done: Export, *, as_json: bool) -> None:
         out.print(f"strength 1 is {meaning}; strength 0 is the unsteered model")
     if manifest.adapter is not None:
         file = f" ({manifest.adapter.file})" if manifest.adapter.file else ""
-        out.print(f"the model's own adapter travels: {manifest.adapter.how}{file}")
+        out.print(f"the model's own adapter goes along: {manifest.adapter.how}{file}")
         if manifest.adapter.types:
             types = ", ".join(f"{count} {way}" for way, count in manifest.adapter.types.items())
             out.print(f"types of the weights that it changed: {types}")
