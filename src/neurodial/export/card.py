@@ -70,7 +70,8 @@ def _what_it_is(manifest: Manifest) -> str:
         beside = f" (`{manifest.adapter.file}`)" if manifest.adapter.file else ""
         types = ", ".join(f"{count} weights {way}" for way, count in manifest.adapter.types.items())
         rows.append(
-            f"- the base carried an adapter; it goes along: {manifest.adapter.how}{beside}{f' ({types})' if types else ''}"
+            f"- the base carried an adapter; it goes along: {manifest.adapter.how}{beside}"
+            f"{f' ({types})' if types else ''}"
         )
     rows.append(f"- {sum(manifest.ranks.values())} neurons in {len(manifest.ranks)} layers, rank {manifest.rank}")
     rows.append(f"- made with neurodial {manifest.versions.get('neurodial', '')}, {manifest.created}")
