@@ -1,4 +1,5 @@
 // What the page's modules hand to each other.
+import type { Discovery } from "./requests.d.ts";
 import type { Job, Model, Words } from "./views.d.ts";
 
 /** What may stand in an element: text becomes text nodes; null, undefined and false are nothing. */
@@ -88,27 +89,43 @@ export interface Cell {
   rank: number;
 }
 
+/** What may be chosen for a part of the request; empty: the server's own choice. */
+type Chosen<Key extends keyof Discovery> = NonNullable<Discovery[Key]> | "";
+
+/** The choices of the discover form, each a value that the server takes and its text. */
+export interface DiscoverChoices {
+  method: [NonNullable<Discovery["method"]>, string][];
+  size: ["fraction" | "count", string][];
+  direction: [NonNullable<Discovery["direction"]>, string][];
+  margin: [Chosen<"margin">, string][];
+  dose_sign: [Chosen<"sign">, string][];
+  broken: Option[];
+  score: [Chosen<"score">, string][];
+  sign: [Chosen<"sign">, string][];
+  position: Option[];
+}
+
 /** What the discover form holds. */
 export interface DiscoverForm extends Record<string, string | number | boolean> {
   source: string;
   positive: string;
   negative: string;
   lines: string;
-  as: string;
-  method: string;
-  size: string;
+  as: "lists" | "lines";
+  method: NonNullable<Discovery["method"]>;
+  size: "fraction" | "count";
   fraction: number;
   count: number;
-  score: string;
-  sign: string;
+  score: Chosen<"score">;
+  sign: Chosen<"sign">;
   position: string;
   universal: boolean;
   budget: number;
-  direction: string;
+  direction: NonNullable<Discovery["direction"]>;
   x_max: number;
-  margin: string;
+  margin: Chosen<"margin">;
   broken: string;
-  dose_sign: string;
+  dose_sign: Chosen<"sign">;
   name: string;
   system: string;
 }

@@ -75,11 +75,10 @@ export const defaultName = ({ source }) => (source === PASTE ? "mine" : source);
 export function askedDiscovery(form) {
   const { method, name, system } = form;
   const options = { cna: cnaOptions(form), dose: doseOptions(form), "cna-reference": {} };
-  const known = /** @type {keyof typeof options} */ (method);
   return {
     prompts: askedPrompts(form),
     name: name || defaultName(form),
-    method: known,
+    method,
     system,
     fraction: null,
     count: null,
@@ -92,7 +91,7 @@ export function askedDiscovery(form) {
     sign: null,
     position: null,
     universal: true,
-    ...options[known],
+    ...options[method],
   };
 }
 
@@ -104,8 +103,8 @@ function cnaOptions(form) {
   const { score, sign, position, universal } = form;
   return {
     ...sizeOptions(form),
-    score: /** @type {Discovery["score"]} */ (score || null),
-    sign: /** @type {Discovery["sign"]} */ (sign || null),
+    score: score || null,
+    sign: sign || null,
     position: position === "last" ? null : position,
     universal,
   };
@@ -117,10 +116,10 @@ function doseOptions(form) {
   return {
     ...sizeOptions(form),
     budget,
-    direction: /** @type {Discovery["direction"]} */ (direction),
+    direction,
     x_max,
-    margin: /** @type {Discovery["margin"]} */ (margin || null),
+    margin: margin || null,
     max_degenerate: broken ? Number(broken) : null,
-    sign: /** @type {Discovery["sign"]} */ (dose_sign || null),
+    sign: dose_sign || null,
   };
 }

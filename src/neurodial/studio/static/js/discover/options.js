@@ -4,9 +4,9 @@ import { fill, h } from "../dom.js";
 import { explain } from "../explain.js";
 import { grouped } from "../numbers.js";
 import { defaultName } from "./form.js";
-/** @import { DiscoverForm, Option } from "../../../types/page.d.ts" */
+/** @import { DiscoverChoices, DiscoverForm } from "../../../types/page.d.ts" */
 
-/** @type {Record<string, Option[]>} */
+/** @type {DiscoverChoices} */
 const CHOICES = {
   method: [
     ["cna", "CNA: activations that differ (fast)"],
@@ -26,7 +26,7 @@ const CHOICES = {
     ["alternatives", "how answers without it begin"],
     ["openers", "how answers with it begin"],
     ["answer", "the answers in the prompt file"],
-    ["twin", "its answers to the other prompts"],
+    ["own-answers", "its answers to the other prompts"],
   ],
   dose_sign: [
     ["", "up, or both: what goes further"],
@@ -132,7 +132,7 @@ export class Options {
     const { margin, broken } = this.form;
     const largest = this.#number("x_max", { min: 0.1, max: 100, step: "any" });
     return [
-      this.#choice("What is pushed", "margin", margin === "twin" ? TWINS : null),
+      this.#choice("What is pushed", "margin", margin === "own-answers" ? TWINS : null),
       this.#choice("Neurons that take part", "dose_sign"),
       this.#choice("Broken answers", "broken", broken ? BROKEN : null),
       field("Largest dose", largest, "Past 1 a neuron's sign is turned."),
@@ -157,7 +157,7 @@ export class Options {
     ];
   }
 
-  /** @param {string} label @param {string} key @param {string | null} [help] */
+  /** @param {string} label @param {keyof DiscoverChoices} key @param {string | null} [help] */
   #choice(label, key, help) {
     const choose = (/** @type {string} */ value) => {
       this.doings.set(key, value);
