@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from neurodial.circuit.circuit import Circuit
-from neurodial.circuit.compare import Comparison, compare
+from neurodial.circuit.compare import CircuitOverlap, compare
 from neurodial.discovery import discover
 from neurodial.errors import OptionError
 from neurodial.evaluation.detectors.registry import function
@@ -77,7 +77,7 @@ class Study:
 
 
 @dataclass(frozen=True)
-class Figure:
+class FrontierArea:
     """A method's frontier in one number each.
 
     Attributes:
@@ -127,7 +127,7 @@ def frontier(
     return _study(subject, circuits, pairs, against, grid or Grid(), progress)
 
 
-def frontier_figures(report: Report, *, cap: float = 0.1, metric: str | None = None) -> tuple[Figure, ...]:
+def frontier_figures(report: Report, *, cap: float = 0.1, metric: str | None = None) -> tuple[FrontierArea, ...]:
     """Behaviour left against damage, one number for each method.
 
     1. A method's points are its dials above 0, each (KL, behaviour left / unsteered); (0, 1) belongs to every method.
@@ -158,7 +158,7 @@ def frontier_figures(report: Report, *, cap: float = 0.1, metric: str | None = N
         if points:
             steps = _steps(points, cap)
             area = sum(height * (end - start) for start, end, height in steps) / cap
-            figures.append(Figure(label, area, steps[-1][2], tuple(sorted(points))))
+            figures.append(FrontierArea(label, area, steps[-1][2], tuple(sorted(points))))
     return tuple(sorted(figures, key=lambda figure: figure.area))
 
 
@@ -171,7 +171,7 @@ class Transfer:
         reports: by (model the circuit was found on, model it is put on): 0 the first, 1 the second.
     """
 
-    overlap: Comparison
+    overlap: CircuitOverlap
     reports: Mapping[tuple[int, int], Report]
 
 
