@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import Parameter
+from cyclopts import CycloptsError, Parameter
 
 from neurodial.errors import OptionError
 
 if TYPE_CHECKING:
     from neurodial.circuit.circuit import Circuit
     from neurodial.model.subject import Subject
+    from neurodial.prompts.pairs import PairSet
 
 
 @Parameter(name="*")
@@ -59,6 +60,44 @@ class ModelOptions:
                 trust_remote_code=self.trust_remote_code,
                 **options,
             )
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class TwoLists:
+    """A behaviour as two files of prompts, instead of --behaviour.
+
+    Attributes:
+        positive: file of prompts that show the behaviour, one a line, or rows with `prompt`; goes with --negative.
+        negative: file of prompts that show its opposite.
+    """
+
+    positive: Path | None = None
+    negative: Path | None = None
+
+    def pairs(self, behaviour: str | None, *, default: str | None = None) -> PairSet:
+        """The prompt set that was asked for: by name or file, as two files, or the default.
+
+        Raises:
+            CycloptsError: nothing was asked for, and there is no default.
+            OptionError: both ways were taken, or half of the second.
+        """
+        from neurodial.prompts.behaviours import read_pairs, read_two_lists
+
+        if self.positive is None and self.negative is None:
+            source = behaviour or default
+            if source is None:
+                raise CycloptsError(
+                    msg="Parameter --behaviour requires an argument: a shipped behaviour or a file; or give two lists "
+                    "of prompts, --positive FILE --negative FILE."
+                )
+            return read_pairs(source)
+        if behaviour is not None:
+            raise OptionError("Prompts came both by --behaviour and as two lists.", wanted="one of the two")
+        if self.positive is None or self.negative is None:
+            side, other = ("negative", "positive") if self.positive is None else ("positive", "negative")
+            raise OptionError(f"--{side} came without --{other}.", wanted="both: a contrast has two sides")
+        return read_two_lists(self.positive, self.negative)
 
 
 def read_circuits(specifications: list[str], default_dial: float) -> list[tuple[str, Circuit, float]]:

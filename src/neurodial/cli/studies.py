@@ -13,7 +13,7 @@ from rich.table import Table
 from neurodial.cli.console import bars, err, out
 from neurodial.cli.evaluate import show_report, write_folder
 from neurodial.cli.measuring import MeasureOptions, parts
-from neurodial.cli.options import ModelOptions, parse_dials, read_circuits
+from neurodial.cli.options import ModelOptions, TwoLists, parse_dials, read_circuits
 from neurodial.errors import OptionError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def study(
     model: str,
     *arguments: str,
     output: Annotated[Path, Parameter(name=["--output", "-o"])],
-    behaviour: Annotated[str, Parameter(name=["--behaviour", "-b"])] = "refusal",
+    behaviour: Annotated[str | None, Parameter(name=["--behaviour", "-b"])] = None,
     counts: str = "10,46,138",
     dials: str | None = None,
     points: str | None = None,
@@ -35,6 +35,7 @@ def study(
     cap: float = 0.1,
     method: str = "cna",
     shuffles: int = 20,
+    lists: TwoLists | None = None,
     measuring: MeasureOptions | None = None,
     loading: ModelOptions | None = None,
 ) -> None:
@@ -46,7 +47,7 @@ def study(
         model: Hub id, local folder, GGUF file, `demo` or `demo-base`.
         arguments: sweep, frontier: circuit files. transfer: the second model. layers: nothing.
         output: the study's folder.
-        behaviour: the prompt set.
+        behaviour: the prompt set; refusal by default.
         counts: sweep: numbers of neurons between commas.
         dials: dense grid of dials between commas, measured by margin and KL; both signs by default.
         points: dials at which answers are made, between commas; `none` for none. 0.5 and 1 by default.
@@ -54,13 +55,13 @@ def study(
         cap: frontier: nats per token up to which the area is taken.
         method: transfer, layers: how circuits are found: cna, cna-reference, or for transfer dose.
         shuffles: layers: circuits on shuffled sides.
+        lists: the behaviour as two files.
         measuring: what is measured, on how much.
         loading: how the model is loaded.
     """
     from neurodial.evaluation.studies import DENSE, POINTS, Grid, frontier, sweep
-    from neurodial.prompts.behaviours import read_pairs
 
-    pairs = read_pairs(behaviour)
+    pairs = (lists or TwoLists()).pairs(behaviour, default="refusal")
     dense = DENSE if dials is None else tuple(parse_dials(dials))
     chosen = POINTS if points is None else () if points == "none" else tuple(parse_dials(points))
     grid = Grid(dense, chosen, (measuring or MeasureOptions()).evaluation(), output)
