@@ -10,6 +10,7 @@ from typing import Any
 from neurodial.errors import NeurodialError
 from neurodial.prompts.cells import fold
 from neurodial.prompts.columns import (
+    ANSWERS,
     CHATS,
     LABELS,
     NEGATIVE_ANSWERS,
@@ -18,8 +19,9 @@ from neurodial.prompts.columns import (
     POSITIVES,
     PROMPTS,
     present,
+    side_of,
 )
-from neurodial.prompts.rows import read_rows
+from neurodial.prompts.rows import kind_of, read_text, text_rows
 
 _TWO_LISTS = "Give two such lists instead: --positive FILE --negative FILE; or give each line a label."
 
@@ -84,16 +86,20 @@ def _format(path: Path) -> str | None:
 
 def _rows(path: Path) -> str | None:
     try:
-        rows = read_rows(path)
+        text = read_text(path)
+        rows = text_rows(text, path.name, path.suffix)
     except NeurodialError:
         return None
-    if not rows:
-        return "It is empty."
+    if not rows or (text.lstrip()[0] in "{[" and kind_of(text, path.suffix) != "json"):
+        return None
     row = {fold(name): value for name, value in rows[0][1].items()}
     if {"layer", "index"} <= set(row) or {"layer", "neuron"} <= set(row):
         return "It looks like a table of neurons: neurodial convert FILE NAME.circuit.json makes a circuit of it."
+    label = present(row, LABELS)
+    if label and present(row, ANSWERS) and side_of(row[label]) is None:
+        return "It looks like answers that were judged: neurodial detectors check FILE scores detectors against them."
     has_sides = present(row, POSITIVES) or present(row, NEGATIVES) or present(row, POSITIVE_ANSWERS)
-    if has_sides or present(row, LABELS):
+    if has_sides or label:
         return "It looks like contrasted prompts: --behaviour takes it, and neurodial behaviours checks it."
     if present(row, (*PROMPTS, "text")):
         return (

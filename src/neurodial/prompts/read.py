@@ -16,7 +16,7 @@ from neurodial.prompts.columns import Side
 from neurodial.prompts.pairs import SPLITS, Behaviour, Contrast, PairSet, Split, deal
 from neurodial.prompts.prompt import prompt_key, prompt_words
 from neurodial.prompts.records import Placed, Records, place_rows, read_records, tell, text_records
-from neurodial.prompts.rows import JSON_ENDINGS, TABLE_ENDINGS, clip, read_rows
+from neurodial.prompts.rows import JSON_ENDINGS, TABLE_ENDINGS, clip, pasted_ending, read_rows
 from neurodial.prompts.table import read_table
 
 __all__ = ["ENDINGS_SHOWN", "PAIR_ENDINGS", "assemble", "read_pair_file", "read_pair_text", "read_rows"]
@@ -51,7 +51,7 @@ def read_pair_text(text: str, name: str) -> PairSet:
         PromptError: a record is malformed, a prompt stands twice, a side is empty.
         OverlapError: a prompt stands in two splits.
     """
-    return _told(Behaviour(name), text_records(text, name))
+    return _told(Behaviour(name), text_records(text, name, pasted_ending(text)))
 
 
 def assemble(behaviour: Behaviour, placed: Sequence[Placed], notes: Iterable[str] = ()) -> PairSet:

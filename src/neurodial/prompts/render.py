@@ -115,9 +115,8 @@ def _left_open(tokenizer: Any, messages: list[dict[str, str]]) -> Tokens:
     marked = [*messages[:-1], {**messages[-1], "content": messages[-1]["content"].rstrip() + mark}]
     text = tokenizer.apply_chat_template(marked, tokenize=False)
     if mark not in text:
-        answer = messages[-1]["content"]
         raise PromptError(
-            f"The model's chat template drops the end of the answer {answer if len(answer) <= 80 else answer[:80] + '…'!r}.",
+            f"The model's chat template drops the end of the answer {messages[-1]['content'][:80]!r}.",
             wanted="an answer that the template renders, after its thinking if it has any",
         )
     return tuple(tokenizer(text[: text.rindex(mark)], add_special_tokens=False)["input_ids"])

@@ -84,6 +84,11 @@ def text_rows(text: str, name: str, ending: str = "") -> tuple[Row, ...]:
     return tuple((f"{name}, line {number}", {"prompt": line.strip()}) for number, line in lines if line.strip())
 
 
+def pasted_ending(text: str) -> str:
+    """The ending of a file that a pasted text could be: JSON lines where it begins so, else what it holds tells."""
+    return ".jsonl" if text.lstrip()[:1] in {"{", "["} else ""
+
+
 def kind_of(text: str, ending: str = "") -> Literal["json", "table", "lines"]:
     """How a text is read: by its file's ending where that is known, else by what it holds.
 

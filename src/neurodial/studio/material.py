@@ -14,7 +14,7 @@ from neurodial.prompts.pairs import SPLITS, PairSet, few_prompts
 from neurodial.prompts.prompt import Prompt, prompt_text
 from neurodial.prompts.read import read_pair_text
 from neurodial.prompts.render import Tokens, check_context, post_instruction_length, render
-from neurodial.prompts.rows import text_rows
+from neurodial.prompts.rows import pasted_ending, text_rows
 from neurodial.studio.collection import Collection
 from neurodial.studio.requests import Check, Prompts
 
@@ -70,7 +70,7 @@ def as_lines(asked: Prompts) -> str:
     sides = (("positive", asked.positive), ("negative", asked.negative))
     rows = [{"text": text, "label": side} for side, texts in sides for text in _stripped(texts)]
     if asked.lines.strip():
-        rows = [row for _, row in text_rows(asked.lines, "pasted")]
+        rows = [row for _, row in text_rows(asked.lines, "pasted", pasted_ending(asked.lines))]
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
