@@ -29,6 +29,7 @@ _STRENGTHS = {
 }  # fmt: skip
 _DOING = re.compile(r"amplif|boost|enhanc|excit|suppress|inhibit|ablat|remov|zero", re.IGNORECASE)
 _KEY = re.compile(r"\(?\s*(\d+)\s*,\s*(\d+)\s*(?:,\s*(\d+)\s*)?\)?|L(\d+)[._/ ]?N(\d+)", re.IGNORECASE)
+_NUMBER = re.compile(r"[+-]?\d*[.,]?\d+(e[+-]?\d+)?", re.IGNORECASE)
 _LAYER = re.compile(r"(?:layer[ _.]?|l)?(\d+)", re.IGNORECASE)
 _NEURON = "layer and index, and where wanted expert, position, score, and dose or multiplier"
 
@@ -175,10 +176,7 @@ def _refuse_meant(name: str, value: Any, place: str) -> None:
     meant = near(name, _OURS)
     if meant is not None:
         raise CircuitFileError(f"{place}: {name!r} is not known. Did you mean {meant!r}?", wanted=_NEURON)
-    is_number = isinstance(value, int | float) or re.fullmatch(
-        r"\s*[+-]?\d*[.,]?\d+(e[+-]?\d+)?\s*", str(value), re.IGNORECASE
-    )
-    if is_number and name not in _COUNTERS:
+    if _NUMBER.fullmatch(str(value).strip()) and name not in _COUNTERS:
         raise CircuitFileError(
             f"{place}: the column {name!r} holds numbers ({value}) and is not understood.",
             wanted=_NEURON,

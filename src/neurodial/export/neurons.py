@@ -171,8 +171,8 @@ def _united(lines: Sequence[_Read], source: Path) -> tuple[list[Row], list[str]]
     notes = []
     if any(line.position is not None for line in lines):
         notes.append(
-            f"{len(found)} neurons at {len(lines)} positions: a circuit acts at every token, so positions are left out; "
-            "scores of one neuron are added up"
+            f"{len(found)} neurons at {len(lines)} positions: a circuit acts at every token, so positions are left out "
+            "and the scores of one neuron are added up"
         )
     return [line.row for line in found.values()], notes
 

@@ -102,7 +102,7 @@ def _dialect(text: str, known: Collection[str]) -> tuple[str, str]:
 
 def _first_lines(text: str) -> Iterator[str]:
     """The header and the line after it, blanks around them stripped."""
-    lines = (line.strip(" \r") for line in io.StringIO(text))
+    lines = (line.strip(" \r\n") for line in io.StringIO(text))
     present = (line for line in lines if line)
     for _, line in zip(range(2), present, strict=False):
         yield line

@@ -45,12 +45,13 @@ def read_text(path: Path) -> str:
         raise FileError(f"{path} is {looks}.", wanted="a file of text", fix=fix[0].upper() + fix[1:] + ".")
     is_wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        return data.decode("utf-16" if is_wide else "utf-8-sig")
+        text = data.decode("utf-16" if is_wide else "utf-8-sig")
     except UnicodeDecodeError as error:
         encoding = "UTF-16" if is_wide else "UTF-8"
         raise FileError(
             f"{path} can't be read: it is not {encoding} (byte {error.start}).", fix="Save it as UTF-8."
         ) from error
+    return text if "\n" in text else text.replace("\r", "\n")  # as Macs once ended their lines
 
 
 def read_rows(path: Path) -> tuple[Row, ...]:
