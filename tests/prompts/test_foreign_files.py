@@ -477,3 +477,15 @@ def test_few_prompts_are_told():
     assert few_prompts(Contrast.of([f"p{n}" for n in range(20)], [f"n{n}" for n in range(20)])) is None
     assert "10 prompts a side" in str(few_prompts(Contrast.of(SHOWS, [*LACKS, "another"])))
     assert "unstable circuit" in str(few_prompts(PLAIN.discovery))
+
+
+# ------------------------------------------------------------------------------------------- a behaviour's table
+
+
+def test_fields_of_a_table_are_folded_and_slips_are_named(tmp_path):
+    lists = 'Positive = ["a"]\nNEGATIVE = ["b"]\nRate-On = "negative"\n'
+    pairs = read_pair_file(write(tmp_path, "mine.TOML", lists))
+    assert (sides(pairs), pairs.behaviour.rate_on) == (({"a"}, {"b"}), "negative")
+    with pytest.raises(PromptError, match=r"'detecter' is not known. Did you mean 'detector'"):
+        read_pair_file(write(tmp_path, "mine.toml", lists + 'detecter = "refusal"\n'))
+    assert read_pair_file(write(tmp_path, "mine.toml", lists + 'authors = "me"\n')).hash == pairs.hash

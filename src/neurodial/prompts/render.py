@@ -95,14 +95,14 @@ def _templated(tokenizer: Any, prompt: Prompt, *, double_bos: bool) -> Tokens:
         return tuple(tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False, **options))
     except Exception as error:
         if is_open and isinstance(error, ValueError):
-            return _left_open(tokenizer, messages)
+            return _left_open(tokenizer, messages, double_bos=double_bos)
         if type(error).__module__.startswith("jinja2"):
             roles = ", ".join(message["role"] for message in messages)
             raise PromptError(f"The model's chat template refuses a chat of {roles}: {error}.") from error
         raise
 
 
-def _left_open(tokenizer: Any, messages: list[dict[str, str]]) -> Tokens:
+def _left_open(tokenizer: Any, messages: list[dict[str, str]], *, double_bos: bool) -> Tokens:
     """A chat left open after its answer, for templates that take an answer apart, such as at `</think>`.
 
     transformers wants to find the whole answer in what was rendered; here the end of it is marked, and what the
@@ -119,7 +119,7 @@ def _left_open(tokenizer: Any, messages: list[dict[str, str]]) -> Tokens:
             f"The model's chat template drops the end of the answer {messages[-1]['content'][:80]!r}.",
             wanted="an answer that the template renders, after its thinking if it has any",
         )
-    return tuple(tokenizer(text[: text.rindex(mark)], add_special_tokens=False)["input_ids"])
+    return tuple(tokenizer(text[: text.rindex(mark)], add_special_tokens=double_bos)["input_ids"])
 
 
 def _raw(tokenizer: Any, prompt: Prompt, system: str | None) -> Tokens:

@@ -10,6 +10,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from neurodial.errors import FileError, PromptError
+from neurodial.prompts.cells import fold
+from neurodial.prompts.columns import near
 from neurodial.prompts.pairs import Behaviour
 
 
@@ -45,8 +47,17 @@ def read_table(path: Path) -> Table:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise FileError(f"{path} can't be read as TOML: {error}.") from error
+    named = {fold(name): value for name, value in values.items()}
+    for name in named.keys() - Table.model_fields.keys():
+        meant = near(name, Table.model_fields.keys() - named.keys())
+        if meant is not None:
+            raise PromptError(
+                f"{path.name}: the field {name!r} is not known. Did you mean {meant!r}?",
+                wanted=", ".join(Table.model_fields),
+                fix="Name it so, or take it out.",
+            )
     try:
-        return Table.model_validate(values)
+        return Table.model_validate(named)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
