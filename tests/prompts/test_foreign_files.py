@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from neurodial.circuit.circuit import Circuit, Origin
 from neurodial.errors import FileError, NeurodialError, OverlapError, PromptError, UnknownNameError
+from neurodial.evaluation.arms import refuse_seen
 from neurodial.prompts.behaviours import read_pairs, read_two_lists
 from neurodial.prompts.borrowed import with_test_set
 from neurodial.prompts.columns import side_of
@@ -461,6 +463,20 @@ def test_digests_of_plain_prompts_are_those_of_files_written_before():
     assert prompt_digest("Hello  there") == words_digest("hello there") == "12998c017066eb0d"
     chat = (Message("system", "Hello"), Message("user", "there"))
     assert words_digest(chat) == "12998c017066eb0d" != prompt_digest(chat)
+
+
+def test_circuits_of_before_are_known_again_by_their_words():
+    chat = (Message("system", "Sing"), Message("user", "Hi"))
+    record = Contrast.of([chat], ["x"]).record
+    before = {"digests": sorted([words_digest(chat), words_digest("x")])}
+    for prompts, seen in ((record, [chat]), (before, [chat, "Sing Hi"])):
+        circuit = Circuit.of([], origin=Origin(prompts=prompts))
+        for prompt in (chat, "Sing Hi", "other"):
+            if prompt in seen:
+                with pytest.raises(OverlapError, match="1 test prompts were used"):
+                    refuse_seen([circuit], [prompt])
+            else:
+                refuse_seen([circuit], [prompt])
 
 
 def test_files_of_chats_are_dealt_as_before(tmp_path):

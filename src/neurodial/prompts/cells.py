@@ -52,7 +52,7 @@ def read_cells(text: str, name: str, known: Collection[str]) -> tuple[Line, ...]
         (Line(number=2, cells={'positive': 'a, I say', 'negative': 'b'}),)
     """
     skipped, lines = _preamble(text)
-    delimiter, quote = _dialect(lines, known)
+    delimiter, quote = _dialect(lines, known, is_tabbed=name.casefold().endswith(".tsv"))
     start = 1
     try:
         stream = io.StringIO(lines, newline="")
@@ -86,13 +86,13 @@ def _preamble(text: str) -> tuple[int, str]:
     return (0, text) if match is None else (1, rest)
 
 
-def _dialect(text: str, known: Collection[str]) -> tuple[str, str]:
+def _dialect(text: str, known: Collection[str], *, is_tabbed: bool) -> tuple[str, str]:
     lines = list(_first_lines(text))
     header = lines[0] if lines else ""
 
-    def merit(delimiter: str) -> tuple[int, int]:
+    def merit(delimiter: str) -> tuple[int, int, bool]:
         names = _names(header, delimiter)
-        return sum(name in known for name in names), len(names)
+        return sum(name in known for name in names), len(names), is_tabbed and delimiter == "\t"
 
     delimiter = max(_DELIMITERS, key=merit)
     between = re.compile(rf"'\s*{re.escape(delimiter)}\s*'")
