@@ -6,18 +6,20 @@ import dataclasses
 import logging
 from typing import NamedTuple
 
-from neurodial.attribution.cna import Attribution, attribute
-from neurodial.attribution.methods import CNA, Dose
-from neurodial.attribution.scores import Scores
 from neurodial.circuit.circuit import Circuit, Origin
-from neurodial.circuit.select import Select
+from neurodial.circuit.selection import Select
 from neurodial.errors import OptionError
-from neurodial.measurement.margin import Margin
+from neurodial.margins.choose_margin import BehaviourMargin
+from neurodial.margins.margin import Margin
+from neurodial.methods.cna.attribute import Attribution, attribute
+from neurodial.methods.cna.options import CNA
+from neurodial.methods.dose.find_doses import find_doses
+from neurodial.methods.dose.options import Dose
+from neurodial.methods.scores import Scores
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Contrast, PairSet, few_prompts
 from neurodial.provenance import describe, now, versions
-from neurodial.tuning.dose import find_doses
 
 _log = logging.getLogger(__name__)
 
@@ -97,6 +99,7 @@ def find(
         model=subject.identity,
         method=describe(method),
         prompts=contrast.record | notes,
+        behaviour=prompts.behaviour.name if isinstance(prompts, PairSet) else None,
         universal=None if method.universal is None else _filtered(found),
         versions=versions(),
         created=now(),
@@ -119,7 +122,8 @@ def _dosed(
             fix="Pass pairs, not pairs.discovery.",
         )
     notes = _notes(prompts, prompts.discovery)
-    found = find_doses(subject, prompts, method, margin=margin, progress=progress)
+    given = None if margin is None else BehaviourMargin.of(margin)
+    found = find_doses(subject, prompts, method, margin=given, progress=progress)
     contrast = prompts.discovery
     origin = Origin(
         model=subject.identity,
@@ -134,6 +138,8 @@ def _dosed(
         seed=method.seed,
         created=now(),
         report=found.report,
+        behaviour=prompts.behaviour.name,
+        margin=found.margin.record(),
     )
     circuit = Circuit.of(found.rows, name=name, direction=method.direction, origin=origin, stability=found.stability)
     return Found(circuit, found.scores)

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from neurodial.cli.circuits import report_lines
-from neurodial.cli.discover import discover
+from neurodial.cli.circuits_command import report_lines
+from neurodial.cli.discover_command import discover
 from neurodial.errors import MarginError, OptionError
 from neurodial.model.tiny import tiny_model, tiny_tokenizer
 
@@ -112,7 +112,7 @@ def test_an_option_of_another_method_is_refused(files):
         ),
         (
             ['"text": "harm SPLIT?", "label": "positive"', '"text": "b SPLIT", "label": "negative"'],
-            "twin",
+            "own-answers",
             "has no twin",
         ),
     ],

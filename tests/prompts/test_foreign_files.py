@@ -504,4 +504,6 @@ def test_fields_of_a_table_are_folded_and_slips_are_named(tmp_path):
     assert (sides(pairs), pairs.behaviour.rate_on) == (({"a"}, {"b"}), "negative")
     with pytest.raises(PromptError, match=r"'detecter' is not known. Did you mean 'detector'"):
         read_pair_file(write(tmp_path, "mine.toml", lists + 'detecter = "refusal"\n'))
+    with pytest.raises(PromptError, match="a field stands twice"):
+        read_pair_file(write(tmp_path, "mine.toml", lists + 'positive = ["c"]\n'))
     assert read_pair_file(write(tmp_path, "mine.toml", lists + 'authors = "me"\n')).hash == pairs.hash

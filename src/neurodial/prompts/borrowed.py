@@ -45,12 +45,12 @@ def with_test_set(pairs: PairSet, name: str, limit: int | None = None, *, load: 
         safe = read_dataset(name, "safe", load=load)
     if safe:
         negative = Contrast.of(_once(harmful, limit), _once(safe, limit)).negative
-    elif pairs.splits[2] is not None:
+    elif pairs.get("test") is not None:
         negative = pairs.test.negative[:limit]
     else:
         raise PromptError(f"Neither {name!r} nor the prompt set has negative test prompts.", wanted="at least one")
     test = Contrast(Contrast.of(_once(harmful, limit), ["-"]).positive, negative)
-    return PairSet(pairs.behaviour, (pairs.splits[0], pairs.splits[1], test), notes)
+    return PairSet(pairs.behaviour, (pairs.get("discovery"), pairs.get("development"), test), notes)
 
 
 def _once(prompts: Iterable[Prompt], limit: int | None) -> tuple[Prompt, ...]:

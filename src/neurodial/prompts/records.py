@@ -205,8 +205,8 @@ def _placed(place: str, row: dict[str, Any], fields: dict[str, Any]) -> list[Pla
 
 
 def _sides(record: _Record) -> Iterator[tuple[Side, Example]]:
-    def example(text: _Text, twin: _Text | None = None) -> Example:
-        other = None if twin is None else _prompt(twin)
+    def example(text: _Text, counterpart: _Text | None = None) -> Example:
+        other = None if counterpart is None else _prompt(counterpart)
         return Example(_prompt(text), record.category, record.positive_answer, record.negative_answer, other)
 
     if record.text is not None and record.label is not None:
@@ -240,9 +240,9 @@ def _foreign_notes(rows: Sequence[Row], used: set[str]) -> list[str]:
 
 def _half_notes(placed: Sequence[Placed]) -> list[str]:
     """A note on lines with one side where others have both: a cell that was left empty."""
-    both = {item.place for item in placed if item.example.twin is not None}
+    both = {item.place for item in placed if item.example.counterpart is not None}
     alone = sorted({item.place for item in placed} - both, key=[item.place for item in placed].index)
-    is_paired = both and any(item.example.twin is None for item in placed)
+    is_paired = both and any(item.example.counterpart is None for item in placed)
     return [f"one side only on {_lines(len(alone))}, such as {alone[0]}; others have both"] if is_paired else []
 
 

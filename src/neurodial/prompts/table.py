@@ -5,9 +5,9 @@ from __future__ import annotations
 import tomllib
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from neurodial.errors import FileError, PromptError
 from neurodial.prompts.cells import fold
@@ -25,6 +25,9 @@ class Table(BaseModel):
     margin: Literal["openers", "answer"] = "openers"
     detector: str = ""
     rate_on: Literal["positive", "negative"] = "positive"
+    is_harmful: bool = False
+    answers: Annotated[tuple[str, str] | None, Field(strict=False)] = None
+    system_prompts: Annotated[tuple[str, str] | None, Field(strict=False)] = None
     licence: str = ""
     file: str | None = None
     positive: list[Any] | None = None
@@ -48,6 +51,8 @@ def read_table(path: Path) -> Table:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise FileError(f"{path} can't be read as TOML: {error}.") from error
     named = {fold(name): value for name, value in values.items()}
+    if len(named) < len(values):
+        raise PromptError(f"{path.name}: a field stands twice, in other letters: {', '.join(values)}.")
     for name in named.keys() - Table.model_fields.keys():
         meant = near(name, Table.model_fields.keys() - named.keys())
         if meant is not None:
