@@ -9,7 +9,7 @@ import pytest
 
 from neurodial.circuit.circuit import Circuit, Origin
 from neurodial.errors import FileError, NeurodialError, OverlapError, PromptError, UnknownNameError
-from neurodial.evaluation.arms import refuse_seen
+from neurodial.evaluation.conditions import refuse_seen
 from neurodial.prompts.behaviours import read_pairs, read_two_lists
 from neurodial.prompts.borrowed import with_test_set
 from neurodial.prompts.columns import side_of
@@ -76,6 +76,7 @@ def table(delimiter: str = ",", header: str = "positive,negative", quote: str = 
         ("l.csv", table(quote='"', end="\r")),
         ("m.csv", table(quote='"') + ",\n , \n\n"),
         ("n.csv", codecs.BOM_UTF16_LE + table("\t").encode("utf-16-le")),
+        ("w.csv", "\ufeff\ufeff" + table(quote='"', header='"positive","negative"')),
         ("o.csv", table(quote='"', header='"positive","negative"')),
         ("p.JSONL", jsonl(*({"Positive": p, " negative": n} for p, n in zip(SHOWS, LACKS, strict=True)))),
         ("q.json", json.dumps([{"positive": p, "negative": n} for p, n in zip(SHOWS, LACKS, strict=True)], indent=1)),
@@ -282,6 +283,16 @@ def test_answers_chosen_and_rejected_are_answers_both_ways(tmp_path, row):
     assert sides(pairs) == ({(why, Message("assistant", "So."))}, {(why, Message("assistant", "No."))})
 
 
+@pytest.mark.parametrize("answers", [("So.", "No."), ([user("Why?"), said("So.")], [user("Why?"), said("No.")])])
+def test_a_system_column_is_a_system_message(tmp_path, answers):
+    row = {"system": "Sing.", "question": "Why?", "chosen": answers[0], "rejected": answers[1]}
+    shows, _ = sides(read_pair_file(write(tmp_path, "mine.jsonl", jsonl(row))))
+    sing, why = Message("system", "Sing."), Message("user", "Why?")
+    assert shows == {(sing, why, Message("assistant", "So."))}
+    rows = [{"system_prompt": "Sing.", "prompt": "Why?"}, {"system_prompt": " ", "prompt": "How?"}, {"prompt": "Who?"}]
+    assert read_texts(write(tmp_path, "list.jsonl", jsonl(*rows))) == [(sing, why), "How?", "Who?"]
+
+
 def test_answers_to_another_prompt_are_refused(tmp_path):
     row = {"prompt": "Why?", "chosen": [user("How?"), said("So.")], "rejected": [user("Why?"), said("No.")]}
     with pytest.raises(PromptError, match=r"mine\.jsonl, line 1: its answers do not begin with its prompt"):
@@ -430,6 +441,8 @@ def test_a_chat_is_answered_but_is_no_neutral_prompt(tmp_path):
         ("a.json", '[{"prompt": "a"} {"prompt": "b"}]', "line 1 is not JSON"),
         ("a.json", '[{"prompt": "a"},\n3]', r"entry 2 \(line 2\) is int"),
         ("a.jsonl", jsonl({"prompt": "a"}, {"text": "b"}), "line 2 holds no prompt in the column 'prompt'"),
+        ("a.yaml", "- a\n- b\n", "ends in '.yaml'"),
+        ("a.pdf", "%PDF-1.4", "a PDF"),
         ("a.toml", 'positive = ["a"]', "a behaviour's table"),
         ("a.txt", '"a"\n"b"\n', "stands between"),
     ],

@@ -21,6 +21,8 @@ ANSWERS = ("completion", "response", "output", "answer")
 POSITIVE_ANSWERS = ("positive_answer", "answer_matching_behavior", "answer_matching_behaviour", "chosen")
 NEGATIVE_ANSWERS = ("negative_answer", "answer_not_matching_behavior", "answer_not_matching_behaviour", "rejected")
 POSITIVES, NEGATIVES = ("positive", "positive_prompt", "pos"), ("negative", "negative_prompt", "neg")
+SYSTEMS = ("system", "system_prompt")
+"""Columns that hold a system message for the prompt beside them."""
 LABELS = {"label": False, "is_harmful": False, "is_unsafe": False, "is_safe": True}
 """Columns that hold a side, and whether true means the negative one."""
 
@@ -31,7 +33,19 @@ _WORDS: dict[str, Side] = {
 _SPLITS = {"discovery", "development", "dev", "test", "train", "training", "validation", "valid", "val"}
 _OWN = ("text", "split", "category")
 KNOWN = frozenset(
-    (*PROMPTS, *ANSWERS, *POSITIVE_ANSWERS, *NEGATIVE_ANSWERS, *POSITIVES, *NEGATIVES, *LABELS, *_OWN, "target", "id")
+    (
+        *PROMPTS,
+        *ANSWERS,
+        *SYSTEMS,
+        *POSITIVE_ANSWERS,
+        *NEGATIVE_ANSWERS,
+        *POSITIVES,
+        *NEGATIVES,
+        *LABELS,
+        *_OWN,
+        "target",
+        "id",
+    )
 )
 """Every column name that some reader of prompts knows: a table's delimiter is told by them."""
 _OURS = (*_OWN, "prompt", "positive", "negative", "positive_answer", "negative_answer", "label")

@@ -16,6 +16,7 @@ from neurodial.prompts.columns import (
     POSITIVE_ANSWERS,
     POSITIVES,
     PROMPTS,
+    SYSTEMS,
     present,
     side_of,
 )
@@ -63,6 +64,11 @@ def as_record(row: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str]]:
     for field in ("positive", "negative", "text", "prompt"):
         if field in found:
             found[field] = as_chat(found[field])
+    system = present(row, SYSTEMS)
+    for field in ("text", "prompt"):
+        if system is not None and field in found:
+            found[field] = _with_system(row[system], found[field])
+            used.add(system)
     for field in ("positive_answer", "negative_answer"):
         if named[field] is not None and named[field] != field:
             found = {**{key: value for key, value in found.items() if key != field}, **_answer(field, found)}
@@ -71,7 +77,7 @@ def as_record(row: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str]]:
     if isinstance(found.get("category"), int | float):
         found["category"] = str(found["category"])
     if "positive" in found or "negative" in found:
-        return found, frozenset(used - {named["text"], named["prompt"]})
+        return found, frozenset(used - {named["text"], named["prompt"], system})
     label = present(row, LABELS)
     is_answered_twice = "positive_answer" in found and "negative_answer" in found
     if label is not None and not is_answered_twice and ("text" in found or "prompt" in found):
@@ -103,7 +109,10 @@ def as_prompt(row: Mapping[str, Any]) -> tuple[Any, frozenset[str]]:
     prompt = as_chat(row[name])
     if name in CHATS and isinstance(prompt, list) and len(prompt) > 1 and prompt[-1].get("role") == "assistant":
         prompt = prompt[:-1]
-    return prompt, frozenset({name, "split"} & row.keys())
+    system = present(row, SYSTEMS)
+    if system is not None:
+        prompt = _with_system(row[system], prompt)
+    return prompt, frozenset(row.keys() & {name, "split", system})
 
 
 def as_chat(value: Any) -> Any:
@@ -132,6 +141,14 @@ def with_answer(prompt: Any, answer: Any) -> Any:
         return prompt
     messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
     return [*messages, {"role": "assistant", "content": answer}]
+
+
+def _with_system(system: Any, prompt: Any) -> Any:
+    """A prompt's value with a system message before it, unless it has one, or the message is blank."""
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    if not isinstance(system, str) or not system.strip() or not isinstance(messages, list) or not messages:
+        return prompt
+    return messages if messages[0].get("role") == "system" else [{"role": "system", "content": system}, *messages]
 
 
 def _message(given: dict[str, Any], number: int) -> dict[str, Any]:
@@ -180,6 +197,8 @@ def _answer(field: str, found: dict[str, Any]) -> dict[str, Any]:
         return {field.removesuffix("_answer"): value}
     asked = found.get("prompt")
     messages = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
+    if before and before[0].get("role") != "system" and isinstance(messages, list):
+        messages = [message for message in messages if message.get("role") != "system"]
     if last.get("role") != "assistant" or (before and before != messages):
         raise UnclearError("its answers do not begin with its prompt, or do not end in an answer")
     return {field: last.get("content")}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from neurodial.errors import FileError, PromptError, UnknownNameError, near_names
-from neurodial.prompts.columns import unread_columns
+from neurodial.prompts.columns import SYSTEMS, unread_columns
 from neurodial.prompts.foreign import UnclearError, as_prompt
 from neurodial.prompts.pairs import SPLITS, Split, refuse_overlap
 from neurodial.prompts.prompt import Prompt, prompt_key
@@ -146,8 +146,8 @@ def listed_rows(rows: Collection[Row]) -> tuple[tuple[Listed, ...], frozenset[st
             value, columns = as_prompt(row)
         except UnclearError as error:
             raise PromptError(f"{place} {error}.", wanted='one prompt, such as {"prompt": "…"}') from error
-        if used and (columns ^ used) - {"split"}:
-            (column,) = used - {"split"}
+        if used and (columns ^ used) - {"split", *SYSTEMS}:
+            (column,) = used - {"split", *SYSTEMS}
             raise PromptError(f"{place} holds no prompt in the column {column!r}, as the lines before it do.")
         used |= columns
         found.append(Listed(_simple(chat_of(place, row, value)), _split(place, row), place))

@@ -21,7 +21,9 @@ Row = tuple[str, dict[str, Any]]
 JSON_ENDINGS, TABLE_ENDINGS = (".jsonl", ".ndjson", ".json"), (".csv", ".tsv")
 ENDINGS = (*JSON_ENDINGS, *TABLE_ENDINGS, ".txt")
 """Endings of the files that hold prompts as rows."""
+_STRUCTURED = {".yaml", ".yml", ".xml", ".html", ".htm", ".py", ".ipynb", ".rtf", ".tex"}  # no prompt a line
 _MAGIC = {
+    b"%PDF": "a PDF; save its text",
     b"PK\x03\x04": "a spreadsheet or an archive; save the sheet as CSV (UTF-8)",
     b"\xd0\xcf\x11\xe0": "an old spreadsheet; save the sheet as CSV (UTF-8)",
     b"PAR1": "Parquet; write it as JSON lines, for example with pandas: to_json(lines=True, orient='records')",
@@ -70,12 +72,16 @@ def text_rows(text: str, name: str, ending: str = "") -> tuple[Row, ...]:
     r"""The rows of a text; `name` is what messages call it. Without a known ending, what it holds tells its kind.
 
     Raises:
+        FileError: the ending is that of another kind of file.
         PromptError: a line is malformed; names the line and its text.
 
     Example:
         >>> text_rows("prompt,label\nHi,safe\n", "pasted")
         (('pasted, line 2', {'prompt': 'Hi', 'label': 'safe'}),)
     """
+    if ending.casefold() in _STRUCTURED:
+        raise FileError(f"{name} ends in {ending!r}.", wanted=f"a file of prompts ({', '.join(ENDINGS)})")
+    text = text.removeprefix("\ufeff")
     kind = kind_of(text, ending)
     if kind == "json":
         return tuple((place, _folded(place, row)) for place, row in _json_rows(text, name))
