@@ -285,6 +285,25 @@ def test_two_lists_of_prompts_are_a_behaviour(capsys, here, model, prompts):
         assert (code, said in flat(error)) == (1, True)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["discover", "demo"],
+        ["evaluate", "demo", "--against", "random", "-o", "out"],
+        ["study", "layers", "demo", "-o", "out"],
+        ["single", "demo"],
+        ["audit", "demo"],
+        ["behaviours"],
+    ],
+)
+def test_every_command_that_takes_a_behaviour_takes_two_lists(capsys, here, no_model, command):
+    (here / "p.txt").write_text("Be bold\nBe loud\n")
+    code, error = fail(capsys, *command, "--positive", "p.txt", "--negative", "p.txt")
+    assert (code, "2 prompts stand on both sides" in flat(error)) == (1, True)
+    code, error = fail(capsys, *command, "--negative", "p.txt")
+    assert (code, "--negative came without --positive" in flat(error)) == (1, True)
+
+
 def test_notes_on_prompts_reach_the_user_and_the_circuit(capsys, here, model):
     rows = "".join(f"{n},harm {n} a,unsafe\n{n},help {n} b,safe\n" for n in range(15))
     (here / "mine.csv").write_text("id,Prompt,Label\n" + rows)
