@@ -26,7 +26,7 @@ from statistics import fmean
 from typing import Any, get_args
 
 import torch
-from routes import BY_RATIO, DOSINGS, LARGEST_FULL, SELECTIONS, TOGETHER, VECTORS, Route, Source
+from routes import BY_RATIO, DOSINGS, SELECTIONS, TOGETHER, VECTORS, Route, Source
 
 from neurodial.errors import BudgetError, MarginError, OptionError
 from neurodial.evaluation.detectors.base import Exchange, tally
@@ -147,9 +147,9 @@ class Seed:
             for side in (whole.positive, whole.negative)
         ]
         pairs = replace(common.pairs, splits=(Contrast(*share), *common.pairs.splits[1:]))
-        margin, costing = common.material.margin, common.material.costing
+        margin = common.material.margin
         options = common.options
-        self.source = Source(common.exact, pairs, margin, costing, common.costs, options.x_max, seed, options.direction)
+        self.source = Source(common.exact, pairs, margin, common.costs, options.x_max, seed, options.direction)
         self.found: dict[tuple[str, str, int], list[Route]] = {}
         self.known: dict[tuple[object, ...], dict[float, Trial]] = {}
 
@@ -275,8 +275,7 @@ def keys(arguments: argparse.Namespace) -> Iterator[Key]:
     for seed in arguments.seeds if arguments.credit else ():
         for method in SELECTIONS:
             for dosing in DOSINGS:
-                if not (dosing == "full" and main > LARGEST_FULL):
-                    yield Key(method, dosing, main, 0.0 if dosing == "zero" else largest, seed)
+                yield Key(method, dosing, main, 0.0 if dosing == "zero" else largest, seed)
 
 
 def _once(arguments: argparse.Namespace, seed: int) -> Iterator[Key]:

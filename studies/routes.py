@@ -1,8 +1,8 @@
 """The ways to remove or induce a behaviour that a study compares, each as an intervention of adjustable strength.
 
 Neurons: chosen by CNA (raw or standardised difference), by effect, by effect per cost (Dose; with or without those that
-hold the behaviour down, which are turned up), or at random; dosed with zero, with one dose for all, in closed form, or
-by their joint curvature. Vectors: activation addition, directional ablation. All are found from one seed's share of the
+hold the behaviour down, which are turned up), or at random; dosed with zero, with one dose for all, or in closed form.
+Vectors: activation addition, directional ablation. All are found from one seed's share of the
 discovery prompts.
 """
 
@@ -18,28 +18,25 @@ from typing import Any
 import torch
 
 from neurodial.circuit.circuit import Circuit, Direction
-from neurodial.circuit.selection import Count
+from neurodial.circuit.selection import Count, strongest
 from neurodial.intervention.base import Intervention
 from neurodial.intervention.scale import Scale
 from neurodial.intervention.vector import AddVector, ProjectOut
 from neurodial.margins.margin import Margin
 from neurodial.methods.base import Sign
-from neurodial.methods.choose import strongest
 from neurodial.methods.cna.attribute import attribute
 from neurodial.methods.cna.options import CNA
-from neurodial.methods.dose.cost import Cost, Sampling, quadratic_cost
+from neurodial.methods.dose.cost import Cost
 from neurodial.methods.dose.effects import Push, effects_by_fold
-from neurodial.methods.dose.paths import Bounds, DosePath, Trade, closed_path, full_path, uniform_path
+from neurodial.methods.dose.paths import Bounds, DosePath, Trade, closed_path, uniform_path
 from neurodial.methods.vectors.differences import direction_vectors, last_token_vectors
 from neurodial.model.subject import Subject
 from neurodial.prompts.pairs import PairSet
-from neurodial.prompts.passage import Passage
 
 SELECTIONS = ("dose", "dose-both", "cna", "cna-standardised", "effect", "random")
 BY_RATIO = ("dose", "dose-both")  # by effect against cost
-DOSINGS = ("closed", "uniform", "full", "zero")
+DOSINGS = ("closed", "uniform", "zero")
 VECTORS = ("caa", "direction")
-LARGEST_FULL = 200  # neurons; a joint curvature of more is not worth its time
 TOGETHER = 8  # strengths that share a batch
 
 
@@ -68,7 +65,6 @@ class Source:
         subject: the model, in float32.
         pairs: the behaviour, with this seed's share of the discovery prompts.
         margin: its margin.
-        costing: neutral answers for the cost.
         costs: of every neuron.
         x_max: the largest dose.
         seed: of the share and of random neurons.
@@ -78,7 +74,6 @@ class Source:
     subject: Subject
     pairs: PairSet
     margin: Margin
-    costing: Sequence[Passage]
     costs: Cost
     x_max: float
     seed: int
@@ -150,12 +145,8 @@ class Source:
             turned = () if details else (Bounds(self.x_max, "induce"),)  # multiplied by up to 4
             ways = (bounds, *turned)
             return [_scaled(uniform_path(rows, each), {"direction": each.direction, **details}) for each in ways]
-        if dosing == "closed":
-            among = None if selection in BY_RATIO else places
-            return [_scaled(closed_path(trade, Count(count), bounds, among=among), details)]
-        chosen = [row.neuron for row in rows]
-        fisher = quadratic_cost(self.subject, self.costing, chosen, sampling=Sampling(4, self.seed))
-        return [_scaled(full_path(trade, places, fisher, bounds))]
+        among = None if selection in BY_RATIO else places
+        return [_scaled(closed_path(trade, Count(count), bounds, among=among), details)]
 
     def vectors(self, name: str) -> list[Route]:
         """One route for each layer (and token, for directions) of a method of the residual stream."""

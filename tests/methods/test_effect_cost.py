@@ -12,9 +12,7 @@ from neurodial.methods.dose.options import Dose
 from neurodial.methods.dose.paths import (
     Bounds,
     Trade,
-    bounded_maximum,
     closed_path,
-    full_path,
     predicted_change,
     uniform_path,
 )
@@ -98,48 +96,11 @@ def test_what_both_signs_are_predicted_to_do_is_the_sum_of_what_each_does():
     assert predicted_change(EFFECT, rows) == pytest.approx(-0.5 - 0.4)
 
 
-def test_joint_doses_of_both_signs_know_who_undoes_whose_damage():
-    """Two neurons that write alike: turning one up and the other down costs little, turning both down twice as much."""
-    found = Trade.of(EFFECT, COST, sign="both")
-    alike = torch.tensor([[1.0, 0.9], [0.9, 1.0]], dtype=torch.float64)
-    opposed = full_path(found, [0, 1], alike, Bounds(9.0)).rows_at(0.1)
-    apart = full_path(found, [0, 1], torch.eye(2, dtype=torch.float64), Bounds(9.0)).rows_at(0.1)
-    assert (opposed[0].dose > 0, opposed[1].dose < 0) == (True, True)
-    assert abs(opposed[0].dose) > 2 * abs(apart[0].dose)
-    assert abs(opposed[1].dose) > 2 * abs(apart[1].dose)
-
-
 def test_one_dose_for_all():
     found = trade()
     path = uniform_path(found.rows(found.best(2), [1.0, 1.0]), Bounds(3.0))
     assert [row.dose for row in path.rows_at(0.7)] == [0.7, 0.7]
     assert (path.high, path.rows_at(9.0)[0].dose) == (3.0, 3.0)
-
-
-def test_the_bounded_maximum_beats_its_neighbours():
-    generator = torch.Generator().manual_seed(0)
-    root = torch.rand(6, 6, generator=generator, dtype=torch.float64)
-    curvature = root @ root.T + 0.1 * torch.eye(6, dtype=torch.float64)
-    linear = torch.rand(6, generator=generator, dtype=torch.float64) * 3
-    x = bounded_maximum(linear, curvature, 1.0)
-
-    def value(x):
-        return float(linear @ x - x @ curvature @ x / 2)
-
-    assert bool(((x >= 0) & (x <= 1)).all())
-    for _ in range(200):
-        other = (x + 0.05 * torch.randn(6, generator=generator, dtype=torch.float64)).clamp(0, 1)
-        assert value(other) <= value(x) + 1e-9
-
-
-def test_joint_doses_know_that_two_neurons_do_the_same_damage():
-    found = trade()
-    together = torch.tensor([[1.0, 1.0], [1.0, 1.0]], dtype=torch.float64)
-    apart = torch.eye(2, dtype=torch.float64)
-    joint = full_path(found, [0, 2], together, Bounds(3.0)).rows_at(1.0)
-    alone = full_path(found, [0, 2], apart, Bounds(3.0)).rows_at(1.0)
-    assert [row.dose for row in alone] == pytest.approx([2 / 1.1, 1 / 1.1])
-    assert sum(row.dose for row in joint) < 0.75 * sum(row.dose for row in alone)
 
 
 def test_nothing_to_choose_from_is_refused():
@@ -158,7 +119,6 @@ def test_nothing_to_choose_from_is_refused():
         ({"budget": float("nan")}, "budget is nan"),
         ({"margin_target": float("inf")}, "margin target is inf"),
         ({"x_max": 0.0}, "largest dose is 0"),
-        ({"rounds": 0}, "rounds is 0"),
         ({"draws": 0}, "draws is 0"),
         ({"answer_tokens": 0}, "answer_tokens is 0"),
         ({"folds": 1}, "folds is 1"),

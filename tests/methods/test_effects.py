@@ -42,14 +42,6 @@ def test_without_an_aim_there_is_the_margin_alone():
     assert Effects(MARGIN, AIM, "remove").pushes == ("margin", "margin and aim", "aim")
 
 
-def test_the_mean_weighs_both_parts():
-    other = Effects(scores(0.0, 0.0, 3.0), scores(4.0, 1.0, 0.25), "remove")
-    mean = Effects(MARGIN, AIM, "remove").mean_with(other, 0.25)
-    assert mean.margin.flat().tolist() == [1.5, 0.75, 0.0]
-    assert mean.aim.flat().tolist() == [1.375, -2.0, 0.25]
-    assert Effects(MARGIN, None, "remove").mean_with(Effects(AIM, None, "remove"), 0.5).aim is None
-
-
 def test_effects_are_taken_of_the_margin_and_of_its_aim_from_the_folds_asked_for():
     subject = tiny_subject()
     texts = [(f"say {n}!", f"say {n}?") for n in range(4)]

@@ -57,7 +57,7 @@ def study(place):
             return {frontier.Key(**row["key"]): row for row in map(json.loads, lines)}
 
         run.frontier = frontier
-        run.tables = importlib.import_module("tables")
+        run.routes, run.tables = importlib.import_module("routes"), importlib.import_module("tables")
         yield run
 
 
@@ -68,7 +68,7 @@ def removed(study):
 
 def test_every_row_is_there_and_within_its_budget(study, removed):
     ways = {(key.method, key.dosing) for key in removed}
-    assert ways >= {(selection, dosing) for selection in study.tables.SELECTIONS for dosing in study.tables.DOSINGS}
+    assert ways >= {(selection, dosing) for selection in study.tables.SELECTIONS for dosing in study.routes.DOSINGS}
     for key, row in removed.items():
         if "test" in row and key.budget:
             assert row["development"]["divergence"] <= key.budget, key

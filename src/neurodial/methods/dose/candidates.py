@@ -2,14 +2,13 @@
 
 1. Effect against cost gives a path of doses; the search along it begins where they predict that the goal is met.
 2. Where the margin knows which answers are aimed for, along other mixtures of effects too (`effects.py`).
-3. Again, as often as asked for, with the mean of the effects at the unsteered model and at the doses found.
-4. Several ways, by the sign of the effects: one that can't meet the goal is left out where another can.
+3. Several ways, by the sign of the effects: one that can't meet the goal is left out where another can.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import product
 
 import torch
@@ -17,11 +16,10 @@ import torch
 from neurodial.circuit.circuit import Circuit, Row
 from neurodial.errors import BudgetError, OptionError
 from neurodial.intervention.scale import Scale
-from neurodial.intervention.steer import steer
 from neurodial.methods.base import Sign
-from neurodial.methods.dose.cost import Cost, Sampling, quadratic_cost
+from neurodial.methods.dose.cost import Cost
 from neurodial.methods.dose.effects import Effects, Push
-from neurodial.methods.dose.paths import Bounds, DosePath, Trade, closed_path, full_path, predicted_change, uniform_path
+from neurodial.methods.dose.paths import Bounds, Trade, closed_path, predicted_change
 from neurodial.strength.development import Development
 from neurodial.strength.limits import Goal, Trial, better
 from neurodial.strength.search import crossing, search
@@ -37,7 +35,7 @@ class Way:
         effects: from which the doses follow.
         trade: effect against cost.
         best: the trial that was kept.
-        trials: all of them, of every round.
+        trials: all of them.
     """
 
     sign: Sign
@@ -56,14 +54,12 @@ class Ground:
         development: the split that is measured on, with the model, the neutral answers and the method's options.
         costs: of every neuron.
         effects: of the unsteered model.
-        effects_again: takes them anew, under the steering around the call.
         goal: how far to go.
     """
 
     development: Development
     costs: Cost
     effects: Effects
-    effects_again: Callable[[], Effects]
     goal: Goal
 
     def best_way(self) -> tuple[Way, list[Way]]:
@@ -89,24 +85,11 @@ class Ground:
         return best, ways
 
     def along(self, sign: Sign, push: Push = "margin") -> Way:
-        """The search with the neurons of a sign."""
-        way = self._searched(self.effects, sign, push)
-        effects = self.effects
-        for done in range(1, self.development.method.rounds):
-            with steer(self.development.subject, Scale(Circuit.of(way.best.rows))):
-                there = self.effects_again()
-            effects = effects.mean_with(there, 1 / (done + 1))
-            again = self._searched(effects, sign, push)
-            kept = way if better(way.best, again.best, self.goal) is way.best else again
-            way = replace(kept, trials=(*way.trials, *again.trials))
-        return way
-
-    def _searched(self, effects: Effects, sign: Sign, push: Push) -> Way:
-        """The search along the path of some effects, begun where effect and cost predict that the goal is met."""
-        trade = Trade.of(
-            effects.along(push), self.costs.scores, skip_layers=self.development.method.skip_layers, sign=sign
-        )
-        path, goal, development = self._path(trade), self.goal, self.development
+        """The search with the neurons of a sign, begun where effect and cost predict that the goal is met."""
+        effects, method = self.effects, self.development.method
+        trade = Trade.of(effects.along(push), self.costs.scores, skip_layers=method.skip_layers, sign=sign)
+        path = closed_path(trade, method.select, Bounds(method.x_max, method.direction))
+        goal, development = self.goal, self.development
 
         def measure(strengths: Sequence[float]) -> list[Trial]:
             rows = [path.rows_at(strength) for strength in strengths]
@@ -124,19 +107,6 @@ class Ground:
         guess = crossing(falls_short, path.low, path.high)
         found = search(path.low, path.high, measure, goal, answer=answer, guess=guess)
         return Way(sign, push, effects, trade, *found)
-
-    def _path(self, trade: Trade) -> DosePath:
-        method = self.development.method
-        bounds = Bounds(method.x_max, method.direction)
-        if method.dosing == "closed":
-            return closed_path(trade, method.select, bounds)
-        chosen = trade.best(method.select.count(trade.effect.numel()))
-        if method.dosing == "uniform":
-            return uniform_path(trade.rows(chosen, [1.0] * len(chosen)), bounds)
-        sampling = Sampling(method.draws, method.seed)
-        neurons = trade.layout.neurons_at(chosen)
-        fisher = quadratic_cost(self.development.subject, self.development.material.costing, neurons, sampling=sampling)
-        return full_path(trade, chosen, fisher, bounds)
 
 
 def first_order(effects: Effects, costs: Cost, rows: Sequence[Row]) -> tuple[float, float]:

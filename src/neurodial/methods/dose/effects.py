@@ -58,11 +58,6 @@ class Effects:
         aim = Scores({site: away * self.aim[site] for site in self.aim})
         return aim if push == "aim" else _sum(self.margin, aim)
 
-    def mean_with(self, other: Effects, weight: float) -> Effects:
-        """The mean with other effects of the same; `weight` of those."""
-        aim = None if self.aim is None or other.aim is None else _sum(self.aim, other.aim, 1 - weight, weight)
-        return Effects(_sum(self.margin, other.margin, 1 - weight, weight), aim, self.direction)
-
 
 def effects_by_fold(
     subject: Subject,
@@ -88,5 +83,5 @@ def effects_by_fold(
     return of
 
 
-def _sum(first: Scores, second: Scores, weight: float = 1.0, other: float = 1.0) -> Scores:
-    return Scores({site: weight * first[site] + other * second[site].to(first[site]) for site in first})
+def _sum(first: Scores, second: Scores) -> Scores:
+    return Scores({site: first[site] + second[site].to(first[site]) for site in first})

@@ -6,10 +6,9 @@
 3. Effect on the prompts that show the behaviour (to remove it) or lack it (to induce it), by prompt fold.
 4. Cost of every neuron.
 5. A path of doses (`attribution.dose`), and how far to go along it, found by measuring on the development split.
-6. Again, as often as asked for, with the mean of the effects at the unsteered model and at the doses found.
-7. Both once with the neurons that hold the behaviour up alone, once with those that hold it down as well, unless one is
+6. Both once with the neurons that hold the behaviour up alone, once with those that hold it down as well, unless one is
    asked for; what goes further on the development split is kept.
-8. The report: what was predicted, what was measured. Stability: what is chosen again without each fold.
+7. The report: what was predicted, what was measured. Stability: what is chosen again without each fold.
 """
 
 from __future__ import annotations
@@ -71,18 +70,15 @@ def find_doses(
     examples = material.about(pairs.discovery)
     folds = _folds(examples, max(1, min(method.folds, len(examples))))
 
-    def by_fold() -> Callable[[Sequence[int]], Effects]:
-        return effects_by_fold(
-            subject, material.margin, examples, method.direction, folds=folds, system=method.system, progress=progress
-        )
-
     every = range(1 + max(folds))
     sampling = Sampling(method.draws, method.seed)
     costs = cost(subject, material.costing, sampling=sampling, progress=progress)
-    first = by_fold()
+    by_fold = effects_by_fold(
+        subject, material.margin, examples, method.direction, folds=folds, system=method.system, progress=progress
+    )
     development = Development(subject, material, material.development[0], method, progress)
     goal = _goal(development)
-    ground = Ground(development, costs, effects=first(every), effects_again=lambda: by_fold()(every), goal=goal)
+    ground = Ground(development, costs, effects=by_fold(every), goal=goal)
     way, ways = ground.best_way()
     best = way.best
     fisher = quadratic_cost(
@@ -103,7 +99,7 @@ def find_doses(
     }
     stability = None
     if method.folds >= 2 and max(folds) >= 1:
-        stability = _stability(first, costs, method, way, folds=1 + max(folds))
+        stability = _stability(by_fold, costs, method, way, folds=1 + max(folds))
     return Dosed(best.rows, way.trade.scores, stability, report)
 
 
@@ -171,11 +167,7 @@ def _stability(
     for left_out in range(folds):
         scores = of_folds([fold for fold in range(folds) if fold != left_out]).along(way.push)
         trade = Trade.of(scores, costs.scores, skip_layers=method.skip_layers, sign=way.sign)
-        if method.dosing == "closed":
-            rows = closed_path(trade, method.select, Bounds(method.x_max, method.direction)).rows_at(way.best.strength)
-        else:
-            best = trade.best(len(chosen))
-            rows = trade.rows(best, [1.0] * len(best))
+        rows = closed_path(trade, method.select, Bounds(method.x_max, method.direction)).rows_at(way.best.strength)
         again.append(chosen & {row.neuron for row in rows})
     ordered = sorted(chosen, key=lambda neuron: (*neuron.site.order, neuron.index))
     return Stability(

@@ -12,7 +12,6 @@ from neurodial.errors import OptionError, UnknownNameError, near_names
 from neurodial.prompts.pairs import Behaviour
 
 DoseSign = Literal["tuned", "positive", "negative", "both"]
-Dosing = Literal["closed", "uniform", "full"]
 MarginKind = Literal["behaviour", "alternatives", "openers", "answer", "twin"]
 
 
@@ -33,8 +32,6 @@ class Dose:
             hold it down, turned up; `both`; `tuned`: positive and both are both tried, and what goes further on the
             development prompts is kept.
         x_max: the largest dose; past 1 a neuron's sign is turned.
-        dosing: `closed`, each neuron's dose from its own effect and cost; `uniform`, one dose for all; `full`, from
-            the joint curvature of the chosen neurons.
         margin: what is pushed. `alternatives`: towards how answers without the behaviour begin; `openers`: away from
             (or to induce, towards) how the behaviour's answers begin; `answer`: whole answers given with the prompts;
             `twin`: from the model's own answers towards those to the other prompts of the pairs (see `TwinMargin`).
@@ -45,8 +42,6 @@ class Dose:
         draws: labels drawn for each token of the neutral answers.
         max_degenerate: how many more of the answers to the development prompts may have broken down (loops, gibberish,
             nothing said) than without steering, as a share; None: no answers are generated and none looked at.
-        rounds: 1 takes the effect at the unsteered model; each further round adds the effect at the doses found, so
-            that doses follow the mean slope along the way.
         skip_layers: layers left out.
         folds: number of prompt folds for the stability measure; 0 for none.
         seed: of the labels.
@@ -64,21 +59,19 @@ class Dose:
     select: Select = field(default_factory=Fraction)
     sign: DoseSign = "tuned"
     x_max: float = 3.0
-    dosing: Dosing = "closed"
     margin: MarginKind = "behaviour"
     neutral: str = "neutral"
     passages: int | None = None
     answer_tokens: int = 48
     draws: int = 2
     max_degenerate: float | None = None
-    rounds: int = 1
     skip_layers: tuple[int, ...] = ()
     folds: int = 10
     seed: int = 0
     system: str | None = None
 
     def __post_init__(self) -> None:
-        for name, kind in (("direction", Direction), ("sign", DoseSign), ("dosing", Dosing), ("margin", MarginKind)):
+        for name, kind in (("direction", Direction), ("sign", DoseSign), ("margin", MarginKind)):
             value, allowed = getattr(self, name), get_args(kind)
             if value not in allowed:
                 raise UnknownNameError(f"The {name} is {value!r}.", fix=near_names(str(value), allowed))
@@ -95,7 +88,7 @@ class Dose:
             raise OptionError(f"The largest dose is {self.x_max}.", wanted="more than 0 and at most 100")
         if self.max_degenerate is not None and not 0 <= self.max_degenerate <= 1:
             raise OptionError(f"max_degenerate is {self.max_degenerate}.", wanted="a share from 0 to 1, such as 0.05")
-        for name in ("answer_tokens", "draws", "rounds", "passages"):
+        for name in ("answer_tokens", "draws", "passages"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise OptionError(f"{name} is {value}.", wanted="at least 1")

@@ -5,8 +5,7 @@
    `x_j = clip(s e_j / c_j, 0, x_max)`, the maximum of `e_j x - c_j x^2 / (2 s)`.
 3. Keep the neurons of largest gain `e_j x_j - c_j x_j^2 / (2 s)`. Where nothing is clipped that is the order of
    `e_j^2 / c_j`, whatever the strength.
-4. Two other dosings: one dose for all of the neurons of largest `e^2 / c`; and the maximum of
-   `e.x - x (F_S + median f) x / (2 s)` within the same bounds, which knows how the chosen neurons act together.
+4. For comparison: one dose for all of given neurons.
 5. To induce a behaviour the doses are negative: neurons that hold it up are turned up.
 6. Neurons that hold the behaviour down (negative effect) may take part as well: theirs are the opposite doses.
 
@@ -23,10 +22,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neurodial.circuit.circuit import Direction, Row
-from neurodial.circuit.selection import Select
+from neurodial.circuit.selection import Select, strongest
 from neurodial.errors import OptionError
 from neurodial.methods.base import Sign
-from neurodial.methods.choose import strongest
 from neurodial.methods.scores import Scores
 
 SMALLEST_DOSE = 0.02  # a path begins where its largest dose is this
@@ -152,23 +150,26 @@ def closed_path(trade: Trade, select: Select, bounds: Bounds, *, among: Sequence
 
     Args:
         trade: effects and costs.
-        select: how many neurons.
+        select: which neurons, by their gain.
         bounds: of the doses.
         among: places of the neurons to choose from; all by default.
     """
-    places = torch.arange(trade.effect.numel()) if among is None else torch.tensor(sorted(among))
-    effect, cost = trade.effect[places], trade.cost[places]
-    count = min(select.count(trade.effect.numel()), int((effect > 0).sum()))
+    effect, cost, layers = trade.effect, trade.cost, trade.layout.layers()
+    if among is not None:
+        left = torch.zeros_like(effect)
+        left[list(among)] = effect[list(among)]
+        effect = left
+
+    def taken(gain: Float[Tensor, "all"]) -> Tensor:
+        return select.choose(torch.where(gain > 0, gain, -torch.inf), layers)
 
     def rows_at(strength: float) -> tuple[Row, ...]:
         doses = (strength * effect / cost).clamp(max=bounds.x_max)
-        gain = effect * doses - cost * doses.square() / (2 * strength)
-        chosen = _largest(gain, count)
-        return trade.rows(places[chosen].tolist(), [bounds.signed(dose) for dose in doses[chosen].tolist()])
+        chosen = taken(effect * doses - cost * doses.square() / (2 * strength))
+        return trade.rows(chosen.tolist(), [bounds.signed(dose) for dose in doses[chosen].tolist()])
 
     steepest = (effect / cost).max()
-    strongest = effect.topk(count).indices
-    high = bounds.x_max / float((effect / cost)[strongest].min())
+    high = bounds.x_max / float((effect / cost)[taken(effect)].min())  # with all doses at their largest, by the effect
     low = min(SMALLEST_DOSE, bounds.x_max) / float(steepest)
     return DosePath(low, max(high, low), rows_at)
 
@@ -181,48 +182,6 @@ def uniform_path(rows: Sequence[Row], bounds: Bounds) -> DosePath:
         return tuple(row._replace(dose=dose * row.dose) for row in rows)
 
     return DosePath(min(SMALLEST_DOSE, bounds.x_max), bounds.x_max, rows_at)
-
-
-def full_path(trade: Trade, chosen: Sequence[int], fisher: Float[Tensor, "chosen chosen"], bounds: Bounds) -> DosePath:
-    """Doses of the chosen neurons that take their joint curvature into account."""
-    places = torch.tensor(list(chosen))
-    effect, turned = trade.effect[places], trade.turned[places].to(fisher)
-    curvature = turned[:, None] * fisher * turned + trade.damping * torch.eye(len(chosen), dtype=fisher.dtype)
-
-    def rows_at(strength: float) -> tuple[Row, ...]:
-        doses = bounded_maximum(strength * effect, curvature, bounds.x_max)
-        return trade.rows(chosen, [bounds.signed(dose) for dose in doses.tolist()])
-
-    unbounded = torch.linalg.solve(curvature, effect).clamp(min=0).max()
-    low = min(SMALLEST_DOSE, bounds.x_max) / max(float(unbounded), 1e-12)
-    high = bounds.x_max * float((curvature.abs().sum(dim=1) / effect.clamp(min=1e-12)).max())
-    return DosePath(low, max(low, high), rows_at)
-
-
-def bounded_maximum(
-    linear: Float[Tensor, "chosen"], curvature: Float[Tensor, "chosen chosen"], largest: float, *, sweeps: int = 500
-) -> Float[Tensor, "chosen"]:
-    """The x within [0, largest] that maximises `linear.x - x curvature x / 2`, by coordinate ascent.
-
-    Example:
-        >>> bounded_maximum(torch.tensor([1.0, 9.0]), torch.eye(2), 3.0)
-        tensor([1., 3.])
-    """
-    x = torch.zeros_like(linear)
-    product = torch.zeros_like(linear)
-    diagonal = curvature.diagonal()
-    for _ in range(sweeps):
-        moved = 0.0
-        for n in range(len(linear)):
-            target = float((linear[n] - product[n]) / diagonal[n] + x[n])
-            step = min(max(target, 0.0), largest) - float(x[n])
-            if step:
-                x[n] += step
-                product += step * curvature[:, n]
-                moved = max(moved, abs(step))
-        if moved < 1e-6 * largest:
-            break
-    return x
 
 
 def predicted_change(effect: Scores, rows: Sequence[Row]) -> float:
