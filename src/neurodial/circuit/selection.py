@@ -11,6 +11,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, ClassVar, get_type_hints
 
 from neurodial.errors import OptionError, UnknownNameError, near_names
+from neurodial.options import Form, Spelling
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -236,6 +237,17 @@ def show_select(select: Select) -> str:
         'fraction:0.001'
     """
     return f"{select.name}:{select.value}"
+
+
+def _forms() -> list[Form]:
+    return [
+        Form(rule.name, rule.meaning, value_type(rule), default_value(rule) or value_type(rule)(10))
+        for rule in SELECTION_RULES
+    ]
+
+
+SELECT_SPELLING = Spelling(parse_select, show_select, "RULE:VALUE", _forms)
+"""How a rule stands among a method's options."""
 
 
 def strongest(strength: Tensor, count: int) -> Tensor:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from neurodial.errors import OptionError
 
@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from neurodial.circuit.circuit import Circuit
     from neurodial.model.subject import Subject
 
+MODEL = Group("Model", sort_key=80)
 
-@Parameter(name="*")
+
+@Parameter(name="*", group=MODEL)
 @dataclass(frozen=True)
 class ModelOptions:
     """How the model is loaded.

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from neurodial.errors import UnknownNameError, near_names
 from neurodial.methods.cna.options import CNA
 from neurodial.methods.dose.options import Dose
+
+if TYPE_CHECKING:
+    from neurodial.prompts.pairs import PairSet
 
 METHODS: dict[str, Callable[[], CNA | Dose]] = {"cna": CNA, "cna-reference": CNA.reference, "dose": Dose}
 """Methods by the name that the command line takes, each a function that gives its preset."""
@@ -25,3 +29,32 @@ def method(name: str) -> CNA | Dose:
     if name not in METHODS:
         raise UnknownNameError(f"There is no method {name!r}.", fix=near_names(name, METHODS))
     return METHODS[name]()
+
+
+def presets() -> dict[str, CNA | Dose]:
+    """One preset of each class of options, by the first name that gives one: what options are derived from."""
+    found: dict[type, tuple[str, CNA | Dose]] = {}
+    for name, make in METHODS.items():
+        preset = make()
+        found.setdefault(type(preset), (name, preset))
+    return dict(found.values())
+
+
+def check_prompts(chosen: CNA | Dose, pairs: PairSet) -> None:
+    """Refuse now, and not after a model is loaded or a job has waited, what the method will read and is not there.
+
+    Raises:
+        PromptError: a split that the method needs is missing.
+        MarginError: the margin needs answers that the prompts lack.
+        UnknownNameError: there is no such list of prompts.
+    """
+    from neurodial.prompts.answered import refuse_missing
+    from neurodial.prompts.behaviours import read_prompt_list
+
+    pairs.split("discovery")
+    if isinstance(chosen, Dose):
+        development = pairs.split("development")
+        refuse_missing(chosen.margin_for(pairs.behaviour), (pairs.discovery, development))
+        read_prompt_list(chosen.neutral)
+    elif chosen.universal is not None:
+        read_prompt_list(chosen.universal.prompts)
