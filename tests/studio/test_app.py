@@ -5,6 +5,7 @@ import json
 import pytest
 from tests.studio.conftest import ADDRESS, finished, small_circuit
 
+from neurodial.methods.dose.options import Dose
 from neurodial.studio.app import static_folder
 from neurodial.studio.collection import Collection
 from neurodial.studio.requests import Discovery, Measurement
@@ -119,7 +120,9 @@ def test_script_in_a_prompt_stays_text(client, workshop):
 
 
 def test_discovery_from_pasted_prompts_to_a_saved_circuit(client, workshop):
-    response = client.post("/api/discoveries", json={"prompts": PASTED, "name": "banks", "count": 5})
+    response = client.post(
+        "/api/discoveries", json={"prompts": PASTED, "name": "banks", "options": {"select": "count:5"}}
+    )
     job = finished(workshop, response)
     assert job.state == "done", job.error
     found = client.get(f"/api/jobs/{job.number}/result").json()
@@ -138,13 +141,16 @@ def test_discovery_from_pasted_prompts_to_a_saved_circuit(client, workshop):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"fraction": 0.1, "count": 3}, "Both"),
-        ({"budget": 0.1}, "no option 'budget'"),
+        ({"options": {"select": "fractoin:0.1"}}, "no rule of selection 'fractoin'"),
+        ({"options": {"budget": 0.1}}, "Method cna has no option budget"),
+        ({"options": {"folds": 1}}, "The number of folds is 1"),
+        ({"options": {"universal": None, "universal_share": 0.5}}, "universal is none, and share of it is given"),
+        ({"method": "dose", "options": {"margin": "answer"}}, "has no pair of answers"),
         ({"prompts": {"positive": HARM, "negative": HARM}}, "both sides"),
         ({"prompts": {"positive": HARM}}, "negative side has no prompts"),
         ({"prompts": {"lines": "{not json"}}, "line 1 is not JSON"),
         ({"prompts": {"set": "nothing"}}, "no prompt set 'nothing'"),
-        ({"position": "middle"}, "position"),
+        ({"options": {"position": "middle"}}, "position"),
     ],
 )
 def test_a_discovery_that_makes_no_sense_never_starts(client, workshop, changes, words):
@@ -156,12 +162,16 @@ def test_a_discovery_that_makes_no_sense_never_starts(client, workshop, changes,
 
 def test_options_of_a_discovery_reach_the_method(client, workshop):
     def method(**options):
-        job = finished(workshop, client.post("/api/discoveries", json={"prompts": PASTED, "count": 4, **options}))
+        asked = {"prompts": PASTED, "options": {"select": "count:4", **options}}
+        job = finished(workshop, client.post("/api/discoveries", json=asked))
         assert job.state == "done", job.error
         return job.value.circuit.origin.method
 
     assert method()["universal"] is not None
-    assert method(universal=False)["universal"] is None
+    assert method(universal=None)["universal"] is None
+    assert method(universal_share=0.5)["universal"]["share"] == 0.5
+    assert method(select="per-layer:2")["select"] == {"kind": "PerLayer", "value": 2}
+    assert method(folds=3)["folds"] == 3
     assert method(score="auroc")["score"] == "auroc"
     assert method(sign="positive")["sign"] == "positive"
     assert method(position="-2")["position"] == {"kind": "Index", "value": -2}
@@ -171,13 +181,57 @@ def test_options_of_a_discovery_reach_the_method(client, workshop):
 
 def test_options_of_doses_reach_the_method():
     options = {"budget": 0.02, "direction": "induce", "x_max": 2.0, "margin": "twin", "sign": "both"}
-    options |= {"max_degenerate": 0.0}
-    asked = Discovery.model_validate({"prompts": {"set": "formality"}, "method": "dose", "fraction": 0.01, **options})
+    options |= {"max_degenerate": 0.0, "margin_target": -1.0, "passages": 3, "seed": 4, "draws": 3}
+    given = {"select": "fraction:0.01", **options}
+    asked = Discovery.model_validate({"prompts": {"set": "formality"}, "method": "dose", "options": given})
     chosen = chosen_method(asked)
     assert {name: getattr(chosen, name) for name in options} == options
     assert chosen.select.value == 0.01
     plain = chosen_method(Discovery.model_validate({"prompts": {"set": "formality"}, "method": "dose"}))
-    assert (plain.margin, plain.sign) == ("behaviour", "tuned")
+    assert plain == Dose()
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "words"),
+    [
+        ("discoveries", {"budgte": 0.1}, "budgte"),
+        ("discoveries", {"budget": "much"}, "budget"),
+        ("discoveries", {"score": "detla"}, "score"),
+        ("discoveries", {"folds": 2.5}, "folds"),
+        ("discoveries", {"folds": None}, "folds"),
+        ("discoveries", {"skip_layers": [0.5]}, "skip_layers"),
+        ("discoveries", {"as_published": True}, "as_published"),
+        ("discoveries", {"universal": "/etc/passwd"}, "universal"),
+        ("discoveries", {"neutral": "../secrets.txt"}, "neutral"),
+        ("measurements", {"detectors": ["python:os:system"]}, "detectors"),
+        ("measurements", {"detectors": ["regex:(a+)+$"]}, "detectors"),
+        ("measurements", {"tasks": ["task.yaml"]}, "tasks"),
+        ("measurements", {"max_new_tokens": 10**9}, "max_new_tokens"),
+    ],
+)
+def test_an_option_of_another_shape_is_refused(client, path, options, words):
+    asked = {"prompts": PASTED} if path == "discoveries" else {"prompts": "banks", "circuits": ["polite"], "dials": [1]}
+    response = client.post(f"/api/{path}", json={**asked, "options": options})
+    assert response.status_code == 422
+    assert words in response.json()["error"]["problem"]
+
+
+def test_the_forms_say_what_may_stand_and_what_stands(client):
+    found = client.get("/api/options").json()
+    methods = {one["name"]: {option["name"]: option for option in one["options"]} for one in found["methods"]}
+    assert set(methods) == {"cna", "cna-reference", "dose"}
+    assert methods["cna"]["select"]["default"] == "fraction:0.001"
+    assert [form["name"] for form in methods["cna"]["select"]["forms"]][:2] == ["fraction", "count"]
+    assert methods["cna-reference"]["select"]["default"] == "count:1600"
+    assert (methods["cna"]["universal"]["choices"], methods["cna-reference"]["universal"]["default"]) == (
+        ["diverse", "neutral", "over_refusal"],
+        "none",
+    )
+    assert methods["dose"]["budget"]["help"].startswith("damage in nats per token")
+    evaluation = {option["name"]: option for option in found["evaluation"]}
+    assert (evaluation["prompts"]["default"], evaluation["speed"]["default"]) == ("8", "False")
+    assert "refusal" in evaluation["detectors"]["choices"]
+    assert "tasks" not in evaluation
 
 
 def test_check_shows_prompts_as_the_model_sees_them(client):
@@ -235,9 +289,7 @@ def test_an_evaluation_and_its_report(client, workshop):
         "circuits": ["polite"],
         "prompts": "banks",
         "dials": [1.0],
-        "limit": 2,
-        "neutral": 2,
-        "max_new_tokens": 3,
+        "options": {"prompts": 2, "neutral": 2, "max_new_tokens": 3},
     }
     job = finished(workshop, client.post("/api/measurements", json=request))
     assert job.state == "done", job.error
@@ -252,8 +304,13 @@ def test_an_evaluation_and_its_report(client, workshop):
     assert client.get(f"/api/reports/{report['id']}/dense/page").status_code == 404
     again = finished(workshop, client.post("/api/measurements", json=request))
     assert again.value == job.value, "the same request is the same report"
-    place = measurement_place(workshop, Measurement(**{**request, "dials": [2.0]}))[0]
-    assert place != report["id"], "another request is another report"
+
+    def place(**changes):
+        return measurement_place(workshop, Measurement.model_validate({**request, **changes}))[0]
+
+    assert place(dials=[2.0]) != report["id"], "another request is another report"
+    assert place(options={**request["options"], "seed": 1}) != report["id"]
+    assert place(options={**request["options"], "seed": 0}) == report["id"], "a default that is said changes nothing"
 
 
 def test_a_frontier_has_two_parts(client, workshop):
@@ -263,9 +320,7 @@ def test_a_frontier_has_two_parts(client, workshop):
         "circuits": ["polite"],
         "prompts": "banks",
         "dials": [0.5, 2.0],
-        "limit": 2,
-        "neutral": 2,
-        "max_new_tokens": 3,
+        "options": {"prompts": 2, "neutral": 2, "max_new_tokens": 3},
     }
     job = finished(workshop, client.post("/api/measurements", json=request))
     assert job.state == "done", job.error

@@ -11,7 +11,7 @@ from neurodial.cli.circuits_command import print_circuit_json, show_circuit
 from neurodial.cli.console import bars, err
 from neurodial.cli.declared import OUTPUT, Given, SelectOptions, command_options, select_options
 from neurodial.cli.options import ModelOptions
-from neurodial.methods.registry import presets
+from neurodial.methods.registry import METHOD_WORDS, presets
 
 if TYPE_CHECKING:
     from neurodial.methods.cna.options import CNA
@@ -24,13 +24,15 @@ else:
     )
     Selection = select_options("the method's own: fraction:0.001", module=__name__)
 
+_METHODS = "; ".join(f"{name}: {words}" for name, words in METHOD_WORDS.items())
+
 
 def discover(
     model: str,
     *,
     behaviour: Annotated[str, Parameter(name=["--behaviour", "-b"])],
     output: Annotated[Path | None, Parameter(name=["--output", "-o"], group=OUTPUT)] = None,
-    method: str = "cna",
+    method: Annotated[str, Parameter(help=_METHODS)] = "cna",
     force: Annotated[bool, Parameter(group=OUTPUT)] = False,
     json: Annotated[bool, Parameter(group=OUTPUT)] = False,
     selection: Selection | None = None,
@@ -43,8 +45,7 @@ def discover(
         model: Hub id, local folder, GGUF file, `demo` (the small model with the refusal organism) or `demo-base`.
         behaviour: a shipped behaviour (see `neurodial behaviours`), or a .jsonl, .csv or .toml file.
         output: the circuit's file; by default BEHAVIOUR.circuit.json.
-        method: cna (the paper), cna-reference (every difference of the public code), or dose (effect and cost, with
-            a measured dose for each neuron: the one to take where the model gives gradients).
+        method: see the list.
         force: overwrite the output file.
         json: print the circuit as JSON.
         selection: which neurons are taken.

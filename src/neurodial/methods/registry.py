@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 METHODS: dict[str, Callable[[], CNA | Dose]] = {"cna": CNA, "cna-reference": CNA.reference, "dose": Dose}
 """Methods by the name that the command line takes, each a function that gives its preset."""
 
+METHOD_WORDS = {
+    "cna": "activations that differ; one pass (the paper)",
+    "cna-reference": "every difference of the paper's public code",
+    "dose": "effect against cost, a measured dose for each neuron; needs gradients",
+}
+"""What each method is, in a few words."""
+
 
 def method(name: str) -> CNA | Dose:
     """The preset of a method by its name.
