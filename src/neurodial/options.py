@@ -23,6 +23,7 @@ Options = TypeVar("Options")
 _KEY = "neurodial"
 _SCALARS = (bool, int, float, str)
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+_LISTS = {int: "whole numbers between commas", float: "numbers between commas", str: "names between commas"}
 _NONE = "none"
 
 
@@ -163,8 +164,7 @@ class Option:
     def _wanted(self) -> str:
         if not self.is_list:
             return _WORDS[self.kind]
-        items = {str: "names", int: "whole numbers"}.get(self.kind, "numbers")
-        return f"{items} between commas" + (", such as 0,1" if self.kind is not str else "")
+        return _LISTS[self.kind] + (", such as 0,1" if self.kind is not str else "")
 
 
 def _is_none(value: object) -> bool:
@@ -317,16 +317,21 @@ def option_table(options: Any) -> str:
     """The options as a Markdown table, for the reference."""
     lines = ["| option | value | default | meaning |", "|---|---|---|---|"]
     for option in options_of(options):
-        spelling = option.notes.spelling
-        value = ", ".join(f"`{choice}`" for choice in option.choices) or (
-            f"`{spelling.shape}`" if spelling else _WORDS[option.kind]
-        )
-        if option.is_list:
-            value = f"several of {value}"
-        if option.is_optional:
-            value += ", or none"
-        default = f"`{option.shown_default}`"
         path = ".".join(option.path)
         name = f"`{option.name}`" if path == option.name else f"`{option.name}` (`{path}`)"
-        lines.append(f"| {name} | {value} | {default} | {option.help.replace('|', chr(92) + '|')} |")
+        value = _value_words(option) + (", or none" if option.is_optional else "")
+        lines.append(f"| {name} | {value} | `{option.shown_default}` | {option.help.replace('|', chr(92) + '|')} |")
     return "\n".join(lines)
+
+
+def _value_words(option: Option) -> str:
+    """What may stand as the value, in Markdown."""
+    if option.choices:
+        return ", ".join(f"`{choice}`" for choice in option.choices)
+    if option.notes.spelling is not None:
+        forms = option.notes.spelling.forms()
+        words = [f"`{form.name}`" if form.kind is None else f"`{form.name}:VALUE`" for form in forms]
+        return ", ".join(words) or f"`{option.notes.spelling.shape}`"
+    if option.is_list:
+        return _LISTS[option.kind]
+    return _WORDS[option.kind]

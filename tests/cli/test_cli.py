@@ -315,6 +315,18 @@ def test_folds_and_the_universal_filter_do_something(capsys, here, model, prompt
     assert nd.Circuit.read("b.json").stability is None
 
 
+def test_a_file_that_records_options_that_are_gone_reads_and_shows(capsys, here, circuit):
+    value = json.loads(Path(circuit).read_text())
+    gone = {"dosing": "full", "rounds": 3, "rounding": True, "double_bos": True}
+    value["method"] |= gone
+    Path("old.circuit.json").write_text(json.dumps(value))
+    old = nd.Circuit.read("old.circuit.json")
+    assert {name: old.origin.method[name] for name in gone} == gone
+    assert old.rows == nd.Circuit.read(circuit).rows
+    assert "mine: 6 neurons" in flat(run(capsys, "show", "old.circuit.json"))
+    assert json.loads(run(capsys, "show", "old.circuit.json", "--json"))["method"]["dosing"] == "full"
+
+
 def test_how_the_model_is_loaded_is_an_option(capsys, here, model, prompts, found):
     from peft import LoraConfig, get_peft_model
 
