@@ -269,7 +269,7 @@ def scalar_fields(options: object) -> Iterator[tuple[str, Told, bool]]:
     Read without the code that the rule is about.
     """
     hints = get_type_hints(type(options))
-    for field in dataclasses.fields(options):  # type: ignore[arg-type]
+    for field in dataclasses.fields(options):
         notes = field.metadata.get("neurodial")
         value = getattr(options, field.name)
         parts = [part for part in (get_args(hints[field.name]) or [hints[field.name]]) if part is not type(None)]
@@ -401,8 +401,10 @@ def test_a_field_more_is_an_option_more_everywhere(options):
 
     typed = command_options("Typed", {"made": options}, shared="Made up", module=__name__)
 
-    def command(*, given: typed | None = None) -> None:
+    def command(*, given=None):
         """Do nothing."""
+
+    command.__annotations__["given"] = typed | None
 
     declared = together(options)
     assert ("weight" in declared) == isinstance(options, MadeFurther)

@@ -224,11 +224,12 @@ def _nested(field: str, kind: Any, value: object, *, is_optional: bool, notes: N
     if is_optional:
         default = None if value is None else inner[0].default
         inner[0] = dataclasses.replace(inner[0], is_optional=True, default=default)
-    outside = {} if notes.in_studio else {"in_studio": False}
-    return [
-        dataclasses.replace(option, path=(field, *option.path), notes=dataclasses.replace(option.notes, **outside))
-        for option in inner
-    ]
+    found = []
+    for option in inner:
+        in_studio = notes.in_studio and option.notes.in_studio
+        part = dataclasses.replace(option.notes, in_studio=in_studio)
+        found.append(dataclasses.replace(option, path=(field, *option.path), notes=part))
+    return found
 
 
 def _without_none(hint: Any) -> tuple[Any, bool]:
@@ -290,7 +291,8 @@ def changed(options: Options, given: Mapping[str, object], *, title: str = "") -
             names = ", ".join(dict.fromkeys(option.name for option in known))
             raise OptionError(f"{title} has no option {name}.", wanted=names)
     values = {option.path: option.read(given[option.name]) for option in known if option.name in given}
-    return _replaced(options, values)
+    made: Options = _replaced(options, values)
+    return made
 
 
 def _replaced(options: Any, values: Mapping[tuple[str, ...], object]) -> Any:

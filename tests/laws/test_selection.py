@@ -38,8 +38,7 @@ RISING = {
 
 
 def of(name, value):
-    [rule] = [rule for rule in SELECTION_RULES if rule.name == name]
-    return rule(value)
+    return parse_select(f"{name}:{value}")
 
 
 def taken(rule, places):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from cyclopts import Group, Parameter
 
@@ -30,6 +30,9 @@ class Given:
         """What was typed, by the name of the option; `none` as that word."""
         values = ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
         return {name: value for name, value in values if value is not None}
+
+
+Typed = TypeVar("Typed", bound=Given)
 
 
 def command_options(
@@ -57,13 +60,14 @@ def command_options(
         heading = shared if len(titles) > 1 or len(declared) == 1 else f"Of method {titles[0]}"
         group = Group(heading, sort_key=20 + (order.index(titles[0]) if len(titles) == 1 else 0))
         fields.append((option_name, _annotation(ways, group), None))
-    made: type[Given] = dataclasses.make_dataclass(name, fields, bases=(Given,), frozen=True, kw_only=True)
-    return _command_class(made, module)
+    return _command_class(name, fields, Given, module)
 
 
-def _command_class(made: type[Any], module: str) -> Any:
+def _command_class(name: str, fields: list[Any], base: type[Typed], module: str) -> type[Typed]:
+    made = dataclasses.make_dataclass(name, fields, bases=(base,), frozen=True, kw_only=True)
     made.__module__ = module  # cyclopts reads a class's annotations where it stands
-    return Parameter(name="*")(made)
+    named: type[Typed] = Parameter(name="*")(made)
+    return named
 
 
 def _annotation(ways: Sequence[tuple[str, Option]], group: Group) -> Any:
@@ -146,7 +150,4 @@ def select_options(default: str, *, module: str = __name__) -> type[SelectOption
     for rule in SELECTION_RULES:
         hint = Parameter(help=f"{rule.meaning}.", group=SELECTION, show_default=False, allow_leading_hyphen=True)
         fields.append((rule.name.replace("-", "_"), Annotated[value_type(rule) | None, hint], None))
-    made: type[SelectOptions] = dataclasses.make_dataclass(
-        "SelectOptions", fields, bases=(SelectOptions,), frozen=True, kw_only=True
-    )
-    return _command_class(made, module)
+    return _command_class("SelectOptions", fields, SelectOptions, module)

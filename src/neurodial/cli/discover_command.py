@@ -14,10 +14,10 @@ from neurodial.cli.options import ModelOptions
 from neurodial.methods.registry import METHOD_WORDS, presets
 
 if TYPE_CHECKING:
+    from neurodial.cli.declared import Given as MethodOptions
+    from neurodial.cli.declared import SelectOptions as Selection
     from neurodial.methods.cna.options import CNA
     from neurodial.methods.dose.options import Dose
-
-    MethodOptions, Selection = Given, SelectOptions
 else:
     MethodOptions = command_options(
         "MethodOptions", presets(), shared="Of every method", leave_out=("select",), module=__name__

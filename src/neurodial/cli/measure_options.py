@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from neurodial.cli.declared import Given, command_options
 from neurodial.evaluation.options import Evaluation
 from neurodial.options import changed
 
 if TYPE_CHECKING:
-    MeasureOptions = Given
+    MeasureOptions: TypeAlias = Given
 else:
     MeasureOptions = command_options(
         "MeasureOptions", {"evaluation": Evaluation()}, shared="Measuring", module=__name__

@@ -10,11 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from neurodial.cli.console import err, out, print_json, status
-from neurodial.cli.declared import OUTPUT, SelectOptions, select_options
+from neurodial.cli.declared import OUTPUT, select_options
 from neurodial.cli.options import ModelOptions
 from neurodial.errors import OptionError
 
 if TYPE_CHECKING:
+    from neurodial.cli.declared import SelectOptions as Selection
     from neurodial.model.subject import Subject
     from neurodial.tracing.faithfulness import Ablation, Curve
     from neurodial.tracing.graph import GraphNode, TraceGraph
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from neurodial.tracing.question import Question
     from neurodial.tracing.rules import Rules
     from neurodial.tracing.trace import Trace
-
-    Selection = SelectOptions
 else:
     Selection = select_options("count:30", module=__name__)
 

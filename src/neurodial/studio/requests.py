@@ -8,10 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from neurodial.evaluation.options import Evaluation
 from neurodial.methods.registry import METHODS
-from neurodial.studio.option_forms import LONGEST_TEXT, GivenOptions, request_model
+from neurodial.studio.option_forms import LONGEST_TEXT, request_model
 
 if TYPE_CHECKING:
-    MethodOptions = EvaluationOptions = GivenOptions
+    from neurodial.studio.option_forms import GivenOptions as EvaluationOptions
+    from neurodial.studio.option_forms import GivenOptions as MethodOptions
+
     MethodName = str
 else:
     MethodOptions = request_model("MethodOptions", *(preset() for preset in METHODS.values()))

@@ -101,9 +101,7 @@ class Dose:
         """The kind of margin, the behaviour's own where none is asked for.
 
         Example:
-            >>> from neurodial.methods.base import prompt_list_names
-        from neurodial.options import noted
-                from neurodial.prompts.pairs import Behaviour
+            >>> from neurodial.prompts.pairs import Behaviour
             >>> Dose().margin_for(Behaviour("register", margin="answer"))
             'answer'
         """
