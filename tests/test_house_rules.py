@@ -312,7 +312,7 @@ def of_command(command: Any) -> dict[str, Told]:
         default = argument.parameter.show_default
         if callable(default):
             texts = (text.rpartition(": ")[2] for text in default(None).split("; "))
-            choices = tuple(choice for choice in argument.get_choices() or () if choice != "none")
+            choices = tuple(argument.get_choices() or ())
             found[argument.name.removeprefix("--").replace("-", "_")] = Told(choices, frozenset(texts))
     return found
 
@@ -361,11 +361,11 @@ def test_the_options_of_an_evaluation_are_the_same_everywhere():
     assert {"prompts", "kl_limit", "max_new_tokens", "top_p", "task_limit", "thinking"} <= set(declared)
     for command in (evaluate, study):
         assert drift(declared, of_command(command)) == []
-    first_look = together(Evaluation.first_look(), studio=True)
-    assert set(first_look) <= of_request(EvaluationOptions)
-    assert drift(first_look, of_form(form(Evaluation.first_look()))) == []
+    quick = together(Evaluation.quick(), studio=True)
+    assert set(quick) <= of_request(EvaluationOptions)
+    assert drift(quick, of_form(form(Evaluation.quick()))) == []
     # Tasks come from files or from the net, and the studio takes neither.
-    assert set(declared) - set(first_look) == {"task_limit", "fewshot", "task_chat"}
+    assert set(declared) - set(quick) == {"task_limit", "fewshot", "task_chat"}
 
 
 @dataclasses.dataclass(frozen=True)

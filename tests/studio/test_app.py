@@ -180,7 +180,7 @@ def test_options_of_a_discovery_reach_the_method(client, workshop):
 
 
 def test_options_of_doses_reach_the_method():
-    options = {"budget": 0.02, "direction": "induce", "x_max": 2.0, "margin": "twin", "sign": "both"}
+    options = {"budget": 0.02, "direction": "induce", "x_max": 2.0, "margin": "own-answers", "sign": "both"}
     options |= {"max_degenerate": 0.0, "margin_target": -1.0, "passages": 3, "seed": 4, "draws": 3}
     given = {"select": "fraction:0.01", **options}
     asked = Discovery.model_validate({"prompts": {"set": "formality"}, "method": "dose", "options": given})

@@ -53,12 +53,12 @@ def discover(
         loading: how the model is loaded.
     """
     from neurodial.files import refuse_existing
-    from neurodial.methods.registry import check_prompts
+    from neurodial.methods.check import check_method
     from neurodial.prompts.behaviours import read_pairs
 
     chosen = chosen_method(method, selection, options)
     pairs = read_pairs(behaviour)
-    check_prompts(chosen, pairs)
+    check_method(chosen, pairs)
     target = refuse_existing(output or Path(f"{pairs.behaviour.name}.circuit.json"), overwrite=force)
     subject = (loading or ModelOptions()).load(model)
 

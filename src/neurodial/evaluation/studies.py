@@ -137,7 +137,7 @@ def frontier_figures(report: Report, *, cap: float = 0.1, metric: str | None = N
         OptionError: the cap is not above 0, or the report lacks the metric.
 
     Example:
-        >>> frontier_figures(Report("x", {"x": ""}, (ArmResult("unsteered", "unsteered", 0.0, {}, {}, {}),)))
+        >>> frontier_figures(Report("x", {"x": ""}, (ConditionResult("unsteered", "unsteered", 0.0, {}, {}, {}),)))
         Traceback (most recent call last):
         neurodial.errors.OptionError: The report has no behaviour rate. Wanted: a report with answers or with openers.
     """

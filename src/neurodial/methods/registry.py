@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from neurodial.errors import UnknownNameError, near_names
 from neurodial.methods.cna.options import CNA
 from neurodial.methods.dose.options import Dose
-
-if TYPE_CHECKING:
-    from neurodial.prompts.pairs import PairSet
 
 METHODS: dict[str, Callable[[], CNA | Dose]] = {"cna": CNA, "cna-reference": CNA.reference, "dose": Dose}
 """Methods by the name that the command line takes, each a function that gives its preset."""
@@ -45,23 +41,3 @@ def presets() -> dict[str, CNA | Dose]:
         preset = make()
         found.setdefault(type(preset), (name, preset))
     return dict(found.values())
-
-
-def check_prompts(chosen: CNA | Dose, pairs: PairSet) -> None:
-    """Refuse now, and not after a model is loaded or a job has waited, what the method will read and is not there.
-
-    Raises:
-        PromptError: a split that the method needs is missing.
-        MarginError: the margin needs answers that the prompts lack.
-        UnknownNameError: there is no such list of prompts.
-    """
-    from neurodial.prompts.answered import refuse_missing
-    from neurodial.prompts.behaviours import read_prompt_list
-
-    pairs.split("discovery")
-    if isinstance(chosen, Dose):
-        development = pairs.split("development")
-        refuse_missing(chosen.margin_for(pairs.behaviour), (pairs.discovery, development))
-        read_prompt_list(chosen.neutral)
-    elif chosen.universal is not None:
-        read_prompt_list(chosen.universal.prompts)

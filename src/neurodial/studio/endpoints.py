@@ -10,8 +10,8 @@ from fastapi.responses import FileResponse, Response
 
 from neurodial import __version__
 from neurodial.errors import OptionError, UnknownNameError
-from neurodial.evaluation.baselines import COMPARATORS
 from neurodial.evaluation.options import Evaluation
+from neurodial.methods.comparators import COMPARATORS
 from neurodial.methods.registry import METHOD_WORDS, METHODS
 from neurodial.studio import requests, tasks, tasks_discover, tasks_measure
 from neurodial.studio.jobs import Job
@@ -168,7 +168,7 @@ def _export_routes(app: FastAPI, workshop: Workshop) -> None:
 def options_view() -> Plain:
     """The forms of what may be asked for: of each method of discovery, and of an evaluation."""
     methods = [{"name": name, "title": METHOD_WORDS[name], "options": form(METHODS[name]())} for name in METHODS]
-    return {"methods": methods, "evaluation": form(Evaluation.first_look())}
+    return {"methods": methods, "evaluation": form(Evaluation.quick())}
 
 
 def model_view(workshop: Workshop) -> Plain:

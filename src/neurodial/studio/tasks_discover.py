@@ -12,9 +12,10 @@ from neurodial.circuit.site import Neuron
 from neurodial.discovery import find
 from neurodial.intervention.scale import check_neurons
 from neurodial.margins.openers import find_openers
+from neurodial.methods.check import check_method
 from neurodial.methods.cna.options import CNA
 from neurodial.methods.dose.options import Dose
-from neurodial.methods.registry import check_prompts, method
+from neurodial.methods.registry import method
 from neurodial.options import changed
 from neurodial.prompts.render import render
 from neurodial.studio import requests
@@ -57,7 +58,7 @@ def discover(workshop: Workshop, asked: requests.Discovery) -> Run:
     """
     chosen = chosen_method(asked)
     pairs = read_prompts(workshop.collection, asked.prompts)
-    check_prompts(chosen, pairs)
+    check_method(chosen, pairs)
     if not asked.prompts.set:
         workshop.collection.save_prompts(asked.prompts.name or "pasted", as_lines(asked.prompts))
 

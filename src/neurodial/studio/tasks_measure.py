@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from neurodial.errors import FileError, OptionError, UnknownNameError, near_names
-from neurodial.evaluation.baselines import check_names
 from neurodial.evaluation.evaluate import evaluate
 from neurodial.evaluation.metrics import metric
 from neurodial.evaluation.options import Evaluation, check_dials
@@ -20,6 +19,7 @@ from neurodial.export.export_circuit import export_circuit
 from neurodial.export.manifest import MANIFEST, PROOF, read_manifest
 from neurodial.files import write_atomic
 from neurodial.intervention.scale import Scale
+from neurodial.methods.comparators import check_names
 from neurodial.options import changed
 from neurodial.provenance import canonical_json, describe, sha256
 from neurodial.studio import requests
@@ -72,12 +72,12 @@ def measure(workshop: Workshop, asked: requests.Measurement) -> Run:
 
 
 def chosen_evaluation(asked: requests.Measurement) -> Evaluation:
-    """A first look with every option of the request in its place.
+    """A quick evaluation with every option of the request in its place.
 
     Raises:
         OptionError: an option makes no sense.
     """
-    return changed(Evaluation.first_look(), asked.options.given())
+    return changed(Evaluation.quick(), asked.options.given())
 
 
 def measurement_place(workshop: Workshop, asked: requests.Measurement) -> tuple[str, Path]:

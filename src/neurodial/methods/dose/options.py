@@ -6,15 +6,15 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from neurodial.circuit.circuit import Direction
 from neurodial.circuit.selection import SELECT_SPELLING, Fraction, Select
 from neurodial.errors import OptionError, UnknownNameError, near_names
 from neurodial.methods.base import prompt_list_names
 from neurodial.options import noted
-from neurodial.prompts.pairs import Behaviour
+from neurodial.prompts.answered import MarginKind
+from neurodial.prompts.pairs import Direction
 
 DoseSign = Literal["tuned", "positive", "negative", "both"]
-MarginKind = Literal["behaviour", "alternatives", "openers", "answer", "twin"]
+Dosing = Literal["closed", "uniform"]
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,10 @@ class Dose:
             hold it down, turned up; `both`; `tuned`: positive and both are both tried, and what goes further on the
             development prompts is kept.
         x_max: the largest dose; past 1 a neuron's sign is turned.
+        dosing: `closed`, each neuron's dose from its own effect and cost; `uniform`, one dose for all.
         margin: what is pushed. `alternatives`: towards how answers without the behaviour begin; `openers`: away from
             (or to induce, towards) how the behaviour's answers begin; `answer`: whole answers given with the prompts;
-            `twin`: from the model's own answers towards those to the other prompts of the pairs (see `TwinMargin`).
+            `own-answers`: from the model's own answers towards those to the other prompts of the pairs.
             `behaviour`: as the prompt set says, openers being taken to induce and alternatives to remove.
         neutral: list of neutral prompts for the damage, a name or a file.
         passages: how many neutral prompts are answered for the cost, and as many for the damage; none for all.
@@ -61,6 +62,7 @@ class Dose:
     select: Select = field(default_factory=Fraction, metadata=noted(spelling=SELECT_SPELLING))
     sign: DoseSign = "tuned"
     x_max: float = 3.0
+    dosing: Dosing = "closed"
     margin: MarginKind = "behaviour"
     neutral: str = field(default="neutral", metadata=noted(listed=prompt_list_names))
     passages: int | None = None
@@ -73,7 +75,7 @@ class Dose:
     system: str | None = None
 
     def __post_init__(self) -> None:
-        for name, kind in (("direction", Direction), ("sign", DoseSign), ("margin", MarginKind)):
+        for name, kind in (("direction", Direction), ("sign", DoseSign), ("dosing", Dosing), ("margin", MarginKind)):
             value, allowed = getattr(self, name), get_args(kind)
             if value not in allowed:
                 raise UnknownNameError(f"The {name} is {value!r}.", fix=near_names(str(value), allowed))
@@ -96,13 +98,3 @@ class Dose:
                 raise OptionError(f"{name} is {value}.", wanted="at least 1")
         if self.folds < 0 or self.folds == 1:
             raise OptionError(f"The number of folds is {self.folds}.", wanted="0 for none, or 2 and more")
-
-    def margin_for(self, behaviour: Behaviour) -> MarginKind:
-        """The kind of margin, the behaviour's own where none is asked for.
-
-        Example:
-            >>> from neurodial.prompts.pairs import Behaviour
-            >>> Dose().margin_for(Behaviour("register", margin="answer"))
-            'answer'
-        """
-        return behaviour.margin if self.margin == "behaviour" else self.margin

@@ -1,31 +1,35 @@
-"""Which neurons to dose, and how far (third step of effect and cost).
+"""Which neurons to dose, and how far: doses as a function of the strength (third step of effect and cost).
 
 1. Damp the cost: `c_j = f_j + median f`, so that a neuron that never varies can't win by a division by nearly nothing.
 2. At strength s (one over the price of damage) the best dose of a neuron that holds the behaviour up is
    `x_j = clip(s e_j / c_j, 0, x_max)`, the maximum of `e_j x - c_j x^2 / (2 s)`.
 3. Keep the neurons of largest gain `e_j x_j - c_j x_j^2 / (2 s)`. Where nothing is clipped that is the order of
    `e_j^2 / c_j`, whatever the strength.
-4. For comparison: one dose for all of given neurons.
+4. Another dosing: one dose for all of the neurons of largest `e^2 / c`.
 5. To induce a behaviour the doses are negative: neurons that hold it up are turned up.
 6. Neurons that hold the behaviour down (negative effect) may take part as well: theirs are the opposite doses.
 
-A dosing is a path: doses as a function of the strength. How far to go along it is found by measuring (`tuning`).
+How far to go along such a path is found by measuring (`strength/`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from neurodial.circuit.circuit import Direction, Row
-from neurodial.circuit.selection import Select, strongest
+from neurodial.circuit.circuit import Circuit, Row
+from neurodial.circuit.selection import Count, Select
 from neurodial.errors import OptionError
+from neurodial.intervention.scale import Scale
 from neurodial.methods.base import Sign
 from neurodial.methods.scores import Scores
+from neurodial.prompts.pairs import Direction
+from neurodial.strength.path import StrengthPath
 
 SMALLEST_DOSE = 0.02  # a path begins where its largest dose is this
 _HELD = {"positive": "up", "negative": "down", "both": "up or down"}
@@ -39,12 +43,18 @@ class DosePath:
     Attributes:
         low: the strength at which the largest dose is still small.
         high: the strength from which on no dose grows.
-        rows_at: neurons with their scores `e^2 / c` and their doses at a strength.
+        rows_at: neurons with their scores and their doses at a strength.
     """
 
     low: float
     high: float
     rows_at: Callable[[float], tuple[Row, ...]]
+
+    def scaled(self, details: Mapping[str, Any] | None = None, guess: float | None = None) -> StrengthPath:
+        """The path of interventions: at each strength, the neurons scaled by their doses."""
+        return StrengthPath(
+            self.low, self.high, lambda strength: Scale(Circuit.of(self.rows_at(strength))), details or {}, guess
+        )
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,7 @@ class Bounds:
 
 
 @dataclass(frozen=True)
-class Trade:
+class EffectCost:
     """What each neuron gains and costs, in the order (layer, expert, index).
 
     Attributes:
@@ -74,17 +84,19 @@ class Trade:
         cost: c_j, damped.
         damping: what was added to the cost, the median of f.
         layout: to find the neuron of a place.
-        turned: -1 for neurons that hold the behaviour down and take part, 1 for all others.
+        sign: -1 for neurons that hold the behaviour down and take part, 1 for all others.
     """
 
     effect: Float[Tensor, "all"]
     cost: Float[Tensor, "all"]
     damping: float
     layout: Scores
-    turned: Float[Tensor, "all"]
+    sign: Float[Tensor, "all"]
 
     @classmethod
-    def of(cls, effect: Scores, cost: Scores, *, skip_layers: Sequence[int] = (), sign: Sign = "positive") -> Trade:
+    def of(
+        cls, effect: Scores, cost: Scores, *, skip_layers: Sequence[int] = (), sign: Sign = "positive"
+    ) -> EffectCost:
         """Effect against damped cost; layers to skip have no effect.
 
         Args:
@@ -98,8 +110,8 @@ class Trade:
 
         Example:
             >>> from neurodial.circuit.site import Site
-            >>> trade = Trade.of(Scores({Site(0): torch.tensor([2.0, -1.0])}), Scores({Site(0): torch.ones(2)}))
-            >>> trade.ratio.tolist()
+            >>> effect, cost = (Scores({Site(0): torch.tensor(values)}) for values in ([2.0, -1.0], [1.0, 1.0]))
+            >>> EffectCost.of(effect, cost).ratio.tolist()
             [2.0, 0.0]
         """
         damping = float(cost.flat().median())
@@ -135,41 +147,47 @@ class Trade:
 
     def best(self, count: int) -> list[int]:
         """Places of the neurons of largest `e^2 / c`, best first, none without an effect."""
-        return _largest(self.ratio, count)
+        return self.taken(Count(count))
+
+    def taken(self, select: Select) -> list[int]:
+        """Places of the neurons that a rule takes by `e^2 / c`, best first, none without an effect."""
+        places: list[int] = _taken(select, self.ratio, self.layout.layers()).tolist()
+        return places
 
     def rows(self, places: Sequence[int], doses: Sequence[float]) -> tuple[Row, ...]:
         """The rows of some places; a dose is turned where the neuron holds the behaviour down."""
         chosen = torch.tensor(list(places), dtype=torch.long)
         ratio = self.effect[chosen].square() / self.cost[chosen]
-        turned = (torch.tensor(list(doses), dtype=torch.float64) * self.turned[chosen]).tolist()
-        return tuple(map(Row, self.layout.neurons_at(places), ratio.tolist(), turned))
+        signed = (torch.tensor(list(doses), dtype=torch.float64) * self.sign[chosen]).tolist()
+        return tuple(map(Row, self.layout.neurons_at(places), ratio.tolist(), signed))
 
 
-def closed_path(trade: Trade, select: Select, bounds: Bounds, *, among: Sequence[int] | None = None) -> DosePath:
+def closed_path(
+    effect_cost: EffectCost, select: Select, bounds: Bounds, *, among: Sequence[int] | None = None
+) -> DosePath:
     """Closed-form doses; the neurons are chosen anew at each strength, by their gain.
 
     Args:
-        trade: effects and costs.
+        effect_cost: effects and costs.
         select: which neurons, by their gain.
         bounds: of the doses.
         among: places of the neurons to choose from; all by default.
     """
-    effect, cost, layers = trade.effect, trade.cost, trade.layout.layers()
+    effect, cost, layers = effect_cost.effect, effect_cost.cost, effect_cost.layout.layers()
     if among is not None:
         left = torch.zeros_like(effect)
         left[list(among)] = effect[list(among)]
         effect = left
 
-    def taken(gain: Float[Tensor, "all"]) -> Tensor:
-        return select.choose(torch.where(gain > 0, gain, -torch.inf), layers)
-
     def rows_at(strength: float) -> tuple[Row, ...]:
         doses = (strength * effect / cost).clamp(max=bounds.x_max)
-        chosen = taken(effect * doses - cost * doses.square() / (2 * strength))
-        return trade.rows(chosen.tolist(), [bounds.signed(dose) for dose in doses[chosen].tolist()])
+        gain = effect * doses - cost * doses.square() / (2 * strength)
+        chosen = _taken(select, gain, layers)
+        return effect_cost.rows(chosen.tolist(), [bounds.signed(dose) for dose in doses[chosen].tolist()])
 
     steepest = (effect / cost).max()
-    high = bounds.x_max / float((effect / cost)[taken(effect)].min())  # with all doses at their largest, by the effect
+    last = _taken(select, effect, layers)  # with every dose at its largest, the gain goes by the effect
+    high = bounds.x_max / float((effect / cost)[last].min())
     low = min(SMALLEST_DOSE, bounds.x_max) / float(steepest)
     return DosePath(low, max(high, low), rows_at)
 
@@ -190,6 +208,7 @@ def predicted_change(effect: Scores, rows: Sequence[Row]) -> float:
     return -sum(slope * row.dose for slope, row in zip(slopes, rows, strict=True))
 
 
-def _largest(values: Float[Tensor, "all"], count: int) -> list[int]:
-    order = strongest(values, min(count, values.numel()))
-    return [int(place) for place in order[values[order] > 0].tolist()]
+def _taken(select: Select, strength: Float[Tensor, "all"], layers: Int[Tensor, "all"]) -> Int[Tensor, "taken"]:
+    """Places by a rule of selection, none without a strength."""
+    places: Tensor = select.choose(torch.where(strength > 0, strength, -torch.inf), layers)
+    return places
