@@ -289,7 +289,7 @@ def test_an_evaluation_and_its_report(client, workshop):
         "circuits": ["polite"],
         "prompts": "banks",
         "dials": [1.0],
-        "options": {"prompts": 2, "neutral": 2, "max_new_tokens": 3},
+        "options": {"prompts": 2, "neutral": 2, "max_new_tokens": 3, "detectors": ["refusal"]},
     }
     job = finished(workshop, client.post("/api/measurements", json=request))
     assert job.state == "done", job.error
@@ -320,7 +320,7 @@ def test_a_frontier_has_two_parts(client, workshop):
         "circuits": ["polite"],
         "prompts": "banks",
         "dials": [0.5, 2.0],
-        "options": {"prompts": 2, "neutral": 2, "max_new_tokens": 3},
+        "options": {"prompts": 2, "neutral": 2, "max_new_tokens": 3, "detectors": ["refusal"]},
     }
     job = finished(workshop, client.post("/api/measurements", json=request))
     assert job.state == "done", job.error
