@@ -4,6 +4,7 @@ import json
 
 import pytest
 from tests.studio.conftest import ADDRESS, finished, small_circuit
+from tests.studio.contract import TYPES, declared, misfits
 
 from neurodial.methods.dose.options import Dose
 from neurodial.studio.app import static_folder
@@ -38,6 +39,10 @@ def test_an_answer_is_streamed_token_by_token(client, workshop):
     assert [name for name, _ in events[:-1]] == ["message"] * (len(events) - 1)
     assert events[-1][1]["state"] == "done"
     tokens = [event for _, event in events if event.get("event") == "token"]
+    types = declared(TYPES.read_text(encoding="utf-8"))
+    assert [misfits(token, "TokenEvent", types) for token in tokens] == [[]] * len(tokens)
+    assert misfits(events[-2][1], "AnswersEvent", types) == []
+    assert misfits(events[-1][1], "Job", types) == []
     assert {event["side"] for event in tokens} == {"unsteered", "steered"}
     ends = events[-2][1]
     for side in ("unsteered", "steered"):
