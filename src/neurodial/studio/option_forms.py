@@ -5,11 +5,12 @@ What a request leaves out keeps the options' own default; null is `none` where a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 
+from neurodial.errors import near_names
 from neurodial.options import Form, Option, options_of
 
 LONGEST_TEXT = 20_000
@@ -36,7 +37,7 @@ def studio_options(options: Any) -> list[Option]:
     return list(found.values())
 
 
-def request_model(name: str, *declared: Any) -> type[GivenOptions]:
+def request_model(name: str, *declared: Any, module: str = __name__) -> type[GivenOptions]:
     """A class of requests that takes the options of one dataclass's value or of several.
 
     Names of lists and detectors are those that ship: a page must not have files read, or code run, by their name.
@@ -46,15 +47,18 @@ def request_model(name: str, *declared: Any) -> type[GivenOptions]:
         for option in studio_options(options):
             ways.setdefault(option.name, []).append(option)
     fields: Mapping[str, Any] = {option: (_field_type(same), None) for option, same in ways.items()}
-    return create_model(name, __base__=GivenOptions, **fields)
+    about = f"Options that differ from the defaults: {name}."
+    return create_model(name, __base__=GivenOptions, __module__=module, __doc__=about, **fields)
 
 
 def _field_type(ways: list[Option]) -> Any:
     first = ways[0]
-    choices = [choice for option in ways for choice in _choices(option)]
+    choices = [choice for option in ways for choice in option.choices]
     kind: Any
     if choices:
         kind = Literal[tuple(dict.fromkeys(choices))]
+    elif first.notes.listed is not None:
+        kind = Annotated[str, Field(max_length=_LONGEST_SPELLED), AfterValidator(_one_of(first.notes.listed))]
     elif first.kind is bool:
         kind = Annotated[bool, Field(strict=True)]
     elif first.kind is str:
@@ -65,6 +69,15 @@ def _field_type(ways: list[Option]) -> Any:
     if first.is_list:
         kind = Annotated[list[kind], Field(max_length=500)]
     return kind | None if any(option.is_optional for option in ways) else kind
+
+
+def _one_of(listed: Callable[[], Sequence[str]]) -> Callable[[str], str]:
+    def check(name: str) -> str:
+        if name not in listed():
+            raise ValueError(f"there is no {name!r}. {near_names(name, listed())}")
+        return name
+
+    return check
 
 
 def _choices(option: Option) -> list[str]:

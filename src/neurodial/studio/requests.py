@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     MethodName = str
 else:
-    MethodOptions = request_model("MethodOptions", *(preset() for preset in METHODS.values()))
-    EvaluationOptions = request_model("EvaluationOptions", Evaluation())
+    MethodOptions = request_model("MethodOptions", *(preset() for preset in METHODS.values()), module=__name__)
+    EvaluationOptions = request_model("EvaluationOptions", Evaluation(), module=__name__)
     MethodName = Literal[tuple(METHODS)]
 
 Id = Annotated[str, Field(min_length=1, max_length=80)]
