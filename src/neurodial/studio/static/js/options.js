@@ -1,6 +1,6 @@
 // Fields of options, drawn from what the server says of each: no option is named here, so a new one needs nothing here.
 import { field, select, tick } from "./controls.js";
-import { fill, h } from "./dom.js";
+import { append, fill, h } from "./dom.js";
 import { explain } from "./explain.js";
 /** @import { Child, Given, GivenValue, Option } from "../../types/page.d.ts" */
 /** @import { OptionField } from "../../types/views.d.ts" */
@@ -124,10 +124,10 @@ export class OptionFields {
 
 /** The words of an option behind a “?” beside its label. @param {HTMLElement} element @param {Child} words */
 function explained(element, words) {
+  const row = h("div", { class: "row tight" });
   const label = element.querySelector("label");
-  if (label && words instanceof Node) {
-    label.after(words);
-  }
+  label?.replaceWith(row);
+  append(row, [label, words]);
   return element;
 }
 
