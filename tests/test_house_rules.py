@@ -370,6 +370,23 @@ def test_the_options_of_an_evaluation_are_the_same_everywhere():
     assert set(declared) - set(quick) == {"task_limit", "fewshot", "task_chat"}
 
 
+def test_the_pages_forms_name_no_option_but_those_they_put_first():
+    """An option that the code of a form names would have to be named there by whoever adds the next one."""
+    from neurodial.evaluation.options import Evaluation
+    from neurodial.methods.registry import METHODS
+    from neurodial.options import options_of
+
+    scripts = PACKAGE / "studio" / "static" / "js"
+    paths = [
+        path for path in scripts.rglob("*.js") if path.name in {"options.js", "form.js", "discover.js", "measure.js"}
+    ]
+    quoted = {name for path in paths for name in re.findall(r'"(\w+)"', path.read_text(encoding="utf-8"))}
+    names = {option.name for made in (*METHODS.values(), Evaluation) for option in options_of(made())}
+    first = {"select", "budget", "direction", "prompts", "max_new_tokens"}
+    read_by_the_preview = {"position", "system"}
+    assert quoted & names == first | read_by_the_preview
+
+
 @dataclasses.dataclass(frozen=True)
 class Made:
     """Made up.
