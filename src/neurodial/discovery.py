@@ -46,7 +46,7 @@ def discover(
             of a `PairSet`; `Dose` needs a whole `PairSet`, as it finds its doses on the development split.
         method: how, with every option; `CNA()`, the paper's, by default.
         select: how many neurons; the method's own by default.
-        margin: for `Dose`, a margin of your own, such as `Classifier(logit)`, instead of the method's.
+        margin: for `Dose`, a margin of your own, such as `ClassifierLogit(logit)`, instead of the method's.
         name: the circuit's name.
         progress: shown while it runs.
 

@@ -27,6 +27,7 @@ ANSWERS = (
     ("GET", r"/api/options", "OptionForms"),
     ("GET", r"/api/reports", "ReportEntry[]"),
     ("GET", r"/api/reports/[^/]+/[^/]+", "ReportView"),
+    ("GET", r"/api/export-formats", "ExportFormat[]"),
     ("GET", r"/api/exports", "string[]"),
     ("GET", r"/api/exports/[^/]+", "ExportView"),
 )

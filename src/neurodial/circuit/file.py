@@ -49,7 +49,7 @@ class _Model(BaseModel):
     widths: tuple[int, ...]
 
 
-class _File(BaseModel):
+class _CircuitFile(BaseModel):
     format: Literal["neurodial.circuit"]
     version: Literal[1]
     name: str
@@ -133,7 +133,7 @@ def parse_circuit(value: object, *, place: str) -> Circuit:
             fix="Update neurodial to read it.",
         )
     try:
-        file = _File.model_validate(value)
+        file = _CircuitFile.model_validate(value)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -141,7 +141,7 @@ def parse_circuit(value: object, *, place: str) -> Circuit:
     return _circuit(file, place)
 
 
-def _circuit(file: _File, place: str) -> Circuit:
+def _circuit(file: _CircuitFile, place: str) -> Circuit:
     columns = file.neurons
     if len({len(getattr(columns, name)) for name in _Neurons.model_fields}) != 1:
         raise CircuitFileError(f"{place} is damaged: the columns of neurons differ in length.")

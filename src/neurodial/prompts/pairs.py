@@ -116,6 +116,10 @@ class Behaviour:
         is_harmful: whether answers that lack the behaviour may be harmful: reports leave them out unless asked for.
         answers: an answer that shows the behaviour to any prompt, and one that does not, for prompts that bring none.
         system_prompts: system prompts that ask for the opposite of the behaviour, and for the behaviour.
+
+    Example:
+        >>> Behaviour("lists", detector="regex:^- ").rate_on
+        'positive'
     """
 
     name: str

@@ -13,7 +13,7 @@ from neurodial.errors import FileError, PromptError
 from neurodial.prompts.pairs import Behaviour
 
 
-class Table(BaseModel):
+class BehaviourFile(BaseModel):
     """What the TOML file of a behaviour may hold. Other fields (authors, kind …) are the writer's own."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
@@ -37,7 +37,7 @@ class Table(BaseModel):
         return Behaviour(**{**values, "name": self.name or default})
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path) -> BehaviourFile:
     """The table in a behaviour's TOML file.
 
     Raises:
@@ -49,7 +49,7 @@ def read_table(path: Path) -> Table:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise FileError(f"{path} can't be read as TOML: {error}.") from error
     try:
-        return Table.model_validate(values)
+        return BehaviourFile.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

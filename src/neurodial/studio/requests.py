@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from neurodial.evaluation.options import Evaluation
+from neurodial.export.formats import known_format
 from neurodial.methods.registry import METHODS
 from neurodial.studio.option_forms import LONGEST_TEXT, request_model
 
@@ -38,17 +39,17 @@ class Turned(_Request):
     off: Annotated[list[tuple[int, int]], Field(max_length=20_000)] = []
 
 
-class Said(_Request):
+class ChatTurn(_Request):
     """One message of a chat."""
 
     role: Literal["user", "assistant"]
     content: Text
 
 
-Chat = Annotated[list[Said], Field(min_length=1, max_length=60)]
+Chat = Annotated[list[ChatTurn], Field(min_length=1, max_length=60)]
 
 
-class Answer(_Request):
+class AnswerRequest(_Request):
     """An answer of both sides. Each side has a chat of its own: the answers in it differ."""
 
     unsteered: Chat
@@ -71,7 +72,7 @@ class Prompts(_Request):
     name: Annotated[str, Field(max_length=80)] = "pasted"
 
 
-class Check(_Request):
+class CheckRequest(_Request):
     """A contrast to look at before anything is run."""
 
     prompts: Prompts
@@ -88,13 +89,13 @@ class Discovery(_Request):
     options: MethodOptions = Field(default_factory=MethodOptions)
 
 
-class Openers(_Request):
+class OpenersRequest(_Request):
     """Openers to find."""
 
     prompts: Id
 
 
-class Save(_Request):
+class SaveRequest(_Request):
     """A circuit to keep: one that a job found, or one of the collection less some neurons."""
 
     name: Name
@@ -103,7 +104,7 @@ class Save(_Request):
     off: Annotated[list[tuple[int, int]], Field(max_length=20_000)] = []
 
 
-class NeuronPage(_Request):
+class NeuronRequest(_Request):
     """A neuron to read."""
 
     layer: Annotated[int, Field(ge=0, le=10_000)]
@@ -111,7 +112,7 @@ class NeuronPage(_Request):
     prompts: Id
 
 
-class Measurement(_Request):
+class MeasurementRequest(_Request):
     """An evaluation or a frontier."""
 
     kind: Literal["evaluate", "frontier"] = "evaluate"
@@ -122,9 +123,9 @@ class Measurement(_Request):
     options: EvaluationOptions = Field(default_factory=EvaluationOptions)
 
 
-class Export(_Request):
+class ExportRequest(_Request):
     """Circuits to ship."""
 
     circuits: Annotated[list[Turned], Field(min_length=1, max_length=8)]
-    route: Literal["lora", "ia3", "weights", "vllm", "gguf-lora", "gguf"]
+    route: Annotated[str, AfterValidator(known_format)]
     name: Name = "export"

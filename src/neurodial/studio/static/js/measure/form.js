@@ -4,7 +4,7 @@ import { fill, h } from "../dom.js";
 import { keep, recall } from "../keep.js";
 import { knownOnly, OptionFields } from "../options.js";
 /** @import { MeasureForm, Option } from "../../../types/page.d.ts" */
-/** @import { Measurement } from "../../../types/requests.d.ts" */
+/** @import { MeasurementRequest } from "../../../types/requests.d.ts" */
 /** @import { CircuitEntry, OptionField, PromptSet } from "../../../types/views.d.ts" */
 
 /** @type {MeasureForm} */
@@ -28,7 +28,7 @@ const DIALS = "\\s*-?[\\d.]+(\\s*,\\s*-?[\\d.]+)*\\s*";
 /** @returns {MeasureForm} */
 export const readForm = () => ({ ...START, ...recall("measure", {}) });
 
-/** @param {MeasureForm} asked @returns {Measurement} */
+/** @param {MeasureForm} asked @returns {MeasurementRequest} */
 export function askedMeasurement({ kind, circuits, prompts, dials, against, given }) {
   const values = dials.split(",").map(Number);
   return { kind, circuits, prompts, against, dials: values.filter((value) => value !== 0), options: given };
