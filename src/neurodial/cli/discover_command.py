@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from neurodial.cli.circuits_command import print_circuit_json, show_circuit
 from neurodial.cli.console import bars, err
 from neurodial.cli.declared import OUTPUT, Given, SelectOptions, command_options, select_options
-from neurodial.cli.options import ModelOptions
+from neurodial.cli.options import ModelOptions, TwoLists
 from neurodial.methods.registry import METHOD_WORDS, presets
 
 if TYPE_CHECKING:
@@ -30,34 +30,35 @@ _METHODS = "; ".join(f"{name}: {words}" for name, words in METHOD_WORDS.items())
 def discover(
     model: str,
     *,
-    behaviour: Annotated[str, Parameter(name=["--behaviour", "-b"])],
+    behaviour: Annotated[str | None, Parameter(name=["--behaviour", "-b"])] = None,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"], group=OUTPUT)] = None,
     method: Annotated[str, Parameter(help=_METHODS)] = "cna",
     force: Annotated[bool, Parameter(group=OUTPUT)] = False,
     json: Annotated[bool, Parameter(group=OUTPUT)] = False,
     selection: Selection | None = None,
     options: MethodOptions | None = None,
+    lists: TwoLists | None = None,
     loading: ModelOptions | None = None,
 ) -> None:
     """Find the neurons behind a behaviour and write them to a circuit file.
 
     Args:
         model: Hub id, local folder, GGUF file, `demo` (the small model with the refusal organism) or `demo-base`.
-        behaviour: a shipped behaviour (see `neurodial behaviours`), or a .jsonl, .csv or .toml file.
+        behaviour: a shipped behaviour (see `neurodial behaviours`), or a file of contrasted prompts.
         output: the circuit's file; by default BEHAVIOUR.circuit.json.
         method: see the list.
         force: overwrite the output file.
         json: print the circuit as JSON.
         selection: which neurons are taken.
         options: of the method.
+        lists: the behaviour as two files.
         loading: how the model is loaded.
     """
     from neurodial.files import refuse_existing
     from neurodial.methods.check import check_method
-    from neurodial.prompts.behaviours import read_pairs
 
     chosen = chosen_method(method, selection, options)
-    pairs = read_pairs(behaviour)
+    pairs = (lists or TwoLists()).pairs(behaviour)
     check_method(chosen, pairs)
     target = refuse_existing(output or Path(f"{pairs.behaviour.name}.circuit.json"), overwrite=force)
     subject = (loading or ModelOptions()).load(model)

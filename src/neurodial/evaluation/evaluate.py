@@ -221,7 +221,7 @@ def _report(
             "versions": versions(),
             "created": now(),
         },
-        notes=tuple(_notes(arms, store, options)),
+        notes=(*(task.pairs.notes if task.pairs is not None else ()), *_notes(arms, store, options)),
     )
 
 

@@ -11,6 +11,6 @@ Sign = Literal["both", "positive", "negative"]
 
 def prompt_list_names() -> Sequence[str]:
     """The prompt lists that ship, looked up when they are asked for: options are read before prompts are."""
-    from neurodial.prompts import behaviours
+    from neurodial.prompts import lists
 
-    return behaviours.prompt_list_names()
+    return lists.prompt_list_names()
