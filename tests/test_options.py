@@ -6,7 +6,7 @@ from typing import Any, Literal
 import pytest
 
 from neurodial.errors import NeurodialError, OptionError, UnknownNameError
-from neurodial.options import Form, Spelling, changed, noted, option_table, options_of
+from neurodial.options import SpelledForm, Spelling, changed, noted, option_table, options_of
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ POINT = Spelling(
     lambda text: Point(*map(int, text.split("x"))),
     lambda point: f"{point.x}x{point.y}",
     "AxB",
-    lambda: [Form("a", "b")],
+    lambda: [SpelledForm("a", "b")],
 )
 
 

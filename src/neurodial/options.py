@@ -28,7 +28,7 @@ _NONE = "none"
 
 
 @dataclass(frozen=True)
-class Form:
+class SpelledForm:
     """One form of a spelled value: `name:value`, or the name alone.
 
     Attributes:
@@ -58,7 +58,7 @@ class Spelling:
     parse: Callable[[str], Any]
     show: Callable[[Any], str]
     shape: str
-    forms: Callable[[], Sequence[Form]] = tuple
+    forms: Callable[[], Sequence[SpelledForm]] = tuple
 
 
 @dataclass(frozen=True)
@@ -256,7 +256,7 @@ def attribute_texts(kind: type) -> dict[str, str]:
     """What a docstring says of each attribute, under Attributes, on one line.
 
     Example:
-        >>> attribute_texts(Form)["meaning"]
+        >>> attribute_texts(SpelledForm)["meaning"]
         'in a few words.'
     """
     from docstring_parser import DocstringStyle, parse
@@ -281,7 +281,7 @@ def changed(options: Options, given: Mapping[str, object], *, title: str = "") -
         OptionError: there is no such option, a value is of another type, or the options make no sense together.
 
     Example:
-        >>> changed(Form("a", "letter"), {"meaning": "the first letter"}).meaning
+        >>> changed(SpelledForm("a", "letter"), {"meaning": "the first letter"}).meaning
         'the first letter'
     """
     known = options_of(options)

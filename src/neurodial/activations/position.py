@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from neurodial.errors import ActivationError, OptionError
-from neurodial.options import Form, Spelling
+from neurodial.options import SpelledForm, Spelling
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,9 @@ POSITION_SPELLING = Spelling(
     show_position,
     "POSITION",
     lambda: [
-        Form("last", "the last token, as in the paper"),
-        Form("post-instruction", "the mean over what the template puts after the instruction"),
-        Form("index", "one index; negative ones count from the end", int, -2),
+        SpelledForm("last", "the last token, as in the paper"),
+        SpelledForm("post-instruction", "the mean over what the template puts after the instruction"),
+        SpelledForm("index", "one index; negative ones count from the end", int, -2),
     ],
 )
 """How a position stands among a method's options."""

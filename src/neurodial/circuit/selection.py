@@ -11,7 +11,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, ClassVar, get_type_hints
 
 from neurodial.errors import OptionError, UnknownNameError, near_names
-from neurodial.options import Form, Spelling
+from neurodial.options import SpelledForm, Spelling
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -239,9 +239,9 @@ def show_select(select: Select) -> str:
     return f"{select.name}:{select.value}"
 
 
-def _forms() -> list[Form]:
+def _forms() -> list[SpelledForm]:
     return [
-        Form(rule.name, rule.meaning, value_type(rule), default_value(rule) or value_type(rule)(10))
+        SpelledForm(rule.name, rule.meaning, value_type(rule), default_value(rule) or value_type(rule)(10))
         for rule in SELECTION_RULES
     ]
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 
 from neurodial.errors import near_names
-from neurodial.options import Form, Option, options_of
+from neurodial.options import Option, SpelledForm, options_of
 
 LONGEST_TEXT = 20_000
 _LONGEST_SPELLED = 200
@@ -104,6 +104,6 @@ def _field(option: Option) -> dict[str, Any]:
     }
 
 
-def _form(way: Form) -> dict[str, Any]:
+def _form(way: SpelledForm) -> dict[str, Any]:
     kind = None if way.kind is None else way.kind.__name__
     return {"name": way.name, "meaning": way.meaning, "kind": kind, "example": way.example}
