@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from neurodial.circuit.circuit import Circuit, Row
     from neurodial.circuit.compare import compare
     from neurodial.circuit.controls import random_control
-    from neurodial.circuit.selection import Count, Fraction
+    from neurodial.circuit.selection import Count, Fraction, Mass, PerLayer, Threshold
     from neurodial.circuit.site import Neuron, Site
     from neurodial.discovery import discover
     from neurodial.errors import NeurodialError
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from neurodial.model.subject import Subject
     from neurodial.prompts.pairs import Behaviour, Contrast, PairSet
     from neurodial.prompts.prompt import Example, Message
-    from neurodial.tracing.nodes import Mass, Threshold
     from neurodial.tracing.question import Question, ask
     from neurodial.tracing.rules import Rules
     from neurodial.tracing.trace import trace, why
@@ -62,11 +61,12 @@ _HOMES = {
     "Fraction": "circuit.selection",
     "Index": "activations.position",
     "Last": "activations.position",
-    "Mass": "tracing.nodes",
+    "Mass": "circuit.selection",
     "Message": "prompts.prompt",
     "NeurodialError": "errors",
     "Neuron": "circuit.site",
     "PairSet": "prompts.pairs",
+    "PerLayer": "circuit.selection",
     "Pin": "intervention.scale",
     "PostInstruction": "activations.position",
     "ProjectOut": "intervention.vector",
@@ -78,7 +78,7 @@ _HOMES = {
     "SingleNeuron": "methods.single.find_neuron",
     "Site": "circuit.site",
     "Subject": "model.subject",
-    "Threshold": "tracing.nodes",
+    "Threshold": "circuit.selection",
     "Together": "intervention.base",
     "UniversalFilter": "methods.cna.options",
     "ask": "tracing.question",
@@ -123,6 +123,7 @@ __all__ = [
     "NeurodialError",
     "Neuron",
     "PairSet",
+    "PerLayer",
     "Pin",
     "PostInstruction",
     "ProjectOut",

@@ -190,6 +190,9 @@ def test_with_neither_the_behaviour_becomes_as_weak_as_where_it_is_absent(find):
         {"skip_layers": (1,)},
         {"system": "Be brief."},
         {"select": nd.Count(2)},
+        {"select": nd.PerLayer(1)},
+        {"select": nd.Threshold(0.2)},
+        {"select": nd.Mass(0.3)},
     ],
     ids="-".join,
 )
@@ -200,6 +203,8 @@ def test_every_option_changes_the_result(find, change):
         assert max(row.dose for row in changed) <= 0.3
     if "skip_layers" in change:
         assert {row.neuron.layer for row in changed} == {0}
+    if change.get("select") == nd.PerLayer(1):
+        assert sorted(row.neuron.layer for row in changed) == [0, 1]
     if change.get("dosing") == "uniform":
         assert len({row.dose for row in changed}) == 1
 

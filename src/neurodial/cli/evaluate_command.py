@@ -10,8 +10,9 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from neurodial.cli.console import bars, err, out
+from neurodial.cli.declared import OUTPUT
 from neurodial.cli.judge_options import JudgeOptions
-from neurodial.cli.measure_options import MeasureOptions, parts
+from neurodial.cli.measure_options import MeasureOptions, evaluation_of, parts
 from neurodial.cli.options import ModelOptions, TwoLists, parse_dials, read_circuits
 from neurodial.errors import OptionError
 
@@ -25,15 +26,15 @@ _SHOWN = ("opposite", "over_refusal", "degenerate", "opener", "kl", "perplexity"
 def evaluate(
     model: str,
     *circuits: str,
-    output: Annotated[Path, Parameter(name=["--output", "-o"])],
+    output: Annotated[Path, Parameter(name=["--output", "-o"], group=OUTPUT)],
     behaviour: Annotated[str | None, Parameter(name=["--behaviour", "-b"])] = None,
     dials: str | None = None,
     against: str | None = None,
     test_set: str | None = None,
     protocol: Literal["paper"] | None = None,
-    show_harmful: bool = False,
+    show_harmful: Annotated[bool, Parameter(group=OUTPUT)] = False,
     force: bool = False,
-    json: bool = False,
+    json: Annotated[bool, Parameter(group=OUTPUT)] = False,
     lists: TwoLists | None = None,
     measuring: MeasureOptions | None = None,
     judging: JudgeOptions | None = None,
@@ -69,13 +70,12 @@ def evaluate(
     from neurodial.methods.comparators import check_names
     from neurodial.prompts.borrowed import with_test_set
 
-    measuring = measuring or MeasureOptions()
-    options = measuring.evaluation()
+    options = evaluation_of(measuring)
     if protocol == "paper":
         dials = dials or ",".join(map(str, preset.ALPHAS))
         against = ",".join(preset.AGAINST) if against is None else against
         test_set = test_set or preset.TEST_SET
-        options = preset.paper(options)
+        options = evaluation_of(measuring, preset.paper(options))
     if not circuits and not against:
         raise OptionError("There is nothing to evaluate.", wanted="a circuit's file, or methods with --against")
     methods = check_names(parts(against or ""))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import CycloptsError, Parameter
+from cyclopts import CycloptsError, Group, Parameter
 
 from neurodial.errors import OptionError
 
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from neurodial.model.subject import Subject
     from neurodial.prompts.pairs import PairSet
 
+MODEL = Group("Model", sort_key=80)
 
-@Parameter(name="*")
+
+@Parameter(name="*", group=MODEL)
 @dataclass(frozen=True)
 class ModelOptions:
     """How the model is loaded.

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any
 
-from neurodial.activations.position import Last, parse_position
+from neurodial.activations.position import Last
 from neurodial.circuit.circuit import Circuit
-from neurodial.circuit.selection import Count, Fraction
 from neurodial.circuit.site import Neuron
 from neurodial.discovery import find
-from neurodial.errors import OptionError
 from neurodial.intervention.scale import check_neurons
 from neurodial.margins.choose_margin import choose_margin
+from neurodial.methods.check import check_method
 from neurodial.methods.cna.options import CNA
 from neurodial.methods.dose.options import Dose
 from neurodial.methods.registry import method
+from neurodial.options import changed
 from neurodial.prompts.render import render
 from neurodial.studio import requests
 from neurodial.studio.jobs import Reporter, Run
@@ -47,30 +46,7 @@ def chosen_method(asked: requests.Discovery) -> CNA | Dose:
     Raises:
         OptionError: an option makes no sense, or the method lacks it.
     """
-    if asked.fraction is not None and asked.count is not None:
-        raise OptionError("Both a fraction and a count are given.", wanted="one of them")
-    given: dict[str, Any] = {
-        "score": asked.score,
-        "sign": asked.sign,
-        "budget": asked.budget,
-        "direction": asked.direction,
-        "x_max": asked.x_max,
-        "margin": asked.margin,
-        "max_degenerate": asked.max_degenerate,
-        "position": None if asked.position is None else parse_position(asked.position),
-        "select": _select(asked),
-        "system": asked.system or None,
-        "skip_layers": tuple(asked.skip_layers) or None,
-    }
-    changes = {name: value for name, value in given.items() if value is not None}
-    chosen = method(asked.method)
-    known = {field.name for field in dataclasses.fields(chosen)}
-    unknown = sorted(changes.keys() - known)
-    if unknown:
-        raise OptionError(f"Method {asked.method} has no option {unknown[0]!r}.", wanted=", ".join(sorted(known)))
-    if isinstance(chosen, CNA) and not asked.universal:
-        changes["universal"] = None
-    return dataclasses.replace(chosen, **changes)
+    return changed(method(asked.method), asked.options.given(), title=f"Method {asked.method}")
 
 
 def discover(studio: StudioState, asked: requests.Discovery) -> Run:
@@ -82,9 +58,7 @@ def discover(studio: StudioState, asked: requests.Discovery) -> Run:
     """
     chosen = chosen_method(asked)
     pairs = read_prompts(studio.collection, asked.prompts)
-    pairs.split("discovery")
-    if isinstance(chosen, Dose):
-        pairs.split("development")
+    check_method(chosen, pairs)
     if not asked.prompts.set:
         studio.collection.save_prompts(asked.prompts.name or "pasted", as_lines(asked.prompts))
 
@@ -149,12 +123,6 @@ def neuron(studio: StudioState, asked: requests.NeuronRequest) -> Run:
         }
 
     return run
-
-
-def _select(asked: requests.Discovery) -> Fraction | Count | None:
-    if asked.count is not None:
-        return Count(asked.count)
-    return None if asked.fraction is None else Fraction(asked.fraction)
 
 
 def _written(tokens: list[WrittenToken]) -> list[list[Any]]:

@@ -101,7 +101,7 @@ def _prompts(contrast: Contrast) -> list[Prompt]:
 
 
 def _rendered(subject: Subject, prompts: Sequence[Prompt], method: CNA) -> list[Tokens]:
-    return render(subject.tokenizer, prompts, system=method.system, double_bos=method.double_bos)
+    return render(subject.tokenizer, prompts, system=method.system, double_bos=method.as_published)
 
 
 def _universal(subject: Subject, method: CNA, reading: Reading, progress: Progress) -> frozenset[Neuron]:
@@ -118,7 +118,7 @@ def _scorer(
     sequences = _rendered(subject, _prompts(contrast), method)
     parts = max(1, folds)
     groups = [number * parts + fold for number, side in enumerate(sides) for fold in fold_of_each(side, parts)]
-    if method.score == "auroc" or method.rounding:
+    if method.score == "auroc" or method.as_published:
         kept = _Kept()
         collect(subject, sequences, reading, kept.add, progress=progress)
         return _from_activations(kept, torch.tensor(groups), parts, method)
@@ -159,7 +159,7 @@ def _from_activations(kept: _Kept, groups: Tensor, parts: int, method: CNA) -> S
     def score(without: int | None) -> Scores:
         used = torch.ones_like(groups, dtype=torch.bool) if without is None else groups % parts != without
         positive, negative = (groups < parts) & used, (groups >= parts) & used
-        compute = _rounded_delta if method.rounding else auroc
+        compute = _rounded_delta if method.as_published else auroc
         found = {}
         for site in kept.sites():
             values = kept.activations(site)
