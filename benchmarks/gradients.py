@@ -11,11 +11,11 @@ from measure import interleaved, ratios, write
 from neurodial.activations.batches import batches
 from neurodial.activations.collect import pad_id
 from neurodial.activations.groups import group_batches
-from neurodial.attribution.cost import Sampling, cost
-from neurodial.attribution.effect import effect
-from neurodial.measurement.divergence import own_answers
-from neurodial.measurement.margin import Openers
-from neurodial.measurement.options import Decoding
+from neurodial.generation.decoding import Decoding
+from neurodial.generation.divergence import own_answers
+from neurodial.margins.margin import Openers
+from neurodial.methods.dose.cost import Sampling, cost
+from neurodial.methods.dose.effect import effect
 from neurodial.model.gradients import gradient_room
 from neurodial.model.head import hidden_states, log_probs
 from neurodial.model.load import load

@@ -13,10 +13,10 @@ import discovery
 import gradients
 import steering
 import torch
-import tracing
 from measure import wait, write
 from shapes import SHAPES, random_subject
 
+import tracing
 from neurodial.model.gradients import gradient_room
 from neurodial.model.subject import Subject
 

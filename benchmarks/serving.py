@@ -24,18 +24,18 @@ import torch
 from measure import interleaved, ratios, write
 
 from neurodial.circuit.circuit import Circuit
-from neurodial.measurement.generate import generate
-from neurodial.measurement.options import Decoding
+from neurodial.generation.decoding import Decoding
+from neurodial.generation.generate import generate
 from neurodial.model.load import load
 from neurodial.model.subject import Subject
 from neurodial.prompts.behaviours import read_prompt_list
 from neurodial.prompts.render import render
 from neurodial.serve.address import listen
-from neurodial.serve.app import application
+from neurodial.serve.api import application
 from neurodial.serve.engine import Engine
-from neurodial.serve.metrics import Metrics
 from neurodial.serve.names import Catalogue, Served
 from neurodial.serve.options import ServerOptions
+from neurodial.serve.prometheus import Metrics
 from neurodial.serve.request import Finished, Request
 from neurodial.serve.run import Server
 

@@ -27,7 +27,7 @@ from benchmarks import drivers
 from neurodial.circuit.file import read_circuit
 from neurodial.export.engines import ROUTES
 from neurodial.export.evidence import PLACES, at_strength, log_probabilities
-from neurodial.export.export import export_circuit
+from neurodial.export.export_circuit import export_circuit
 from neurodial.export.manifest import Manifest, read_manifest
 from neurodial.files import write_atomic
 from neurodial.intervention.scale import Scale

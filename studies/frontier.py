@@ -28,20 +28,21 @@ from typing import Any, get_args
 import torch
 from routes import BY_RATIO, DOSINGS, LARGEST_FULL, SELECTIONS, TOGETHER, VECTORS, Route, Source
 
-from neurodial.attribution.cost import Cost, Sampling, cost
-from neurodial.attribution.methods import Dose, MarginKind
 from neurodial.errors import BudgetError, MarginError, OptionError
 from neurodial.evaluation.detectors.base import Exchange, tally
 from neurodial.evaluation.detectors.registry import detector
-from neurodial.evaluation.statistics import wilson
+from neurodial.evaluation.intervals import wilson
 from neurodial.files import write_atomic
+from neurodial.generation.decoding import Decoding
+from neurodial.generation.divergence import measure_divergence, own_answers
+from neurodial.generation.generate import generate
 from neurodial.intervention.base import Intervention
-from neurodial.measurement.divergence import measure_divergence, own_answers
-from neurodial.measurement.generate import generate
-from neurodial.measurement.measure_margins import measure_margins
-from neurodial.measurement.options import Decoding
-from neurodial.measurement.single import SingleNeuron, single_neuron
-from neurodial.measurement.twins import ANSWER_TOKENS, TwinMargin
+from neurodial.margins.measure import measure_margins
+from neurodial.margins.own_answers import ANSWER_TOKENS, TwinMargin
+from neurodial.methods.dose.cost import Cost, Sampling, cost
+from neurodial.methods.dose.inputs import Material, gather
+from neurodial.methods.dose.options import Dose, MarginKind
+from neurodial.methods.single.find_neuron import SingleNeuron, single_neuron
 from neurodial.model.load import load
 from neurodial.model.subject import Subject
 from neurodial.progress import silent
@@ -50,10 +51,9 @@ from neurodial.prompts.pairs import Contrast, PairSet
 from neurodial.prompts.passage import Passage
 from neurodial.prompts.prompt import Example, prompt_text
 from neurodial.provenance import versions
-from neurodial.tuning.development import Development
-from neurodial.tuning.goal import Goal, Trial
-from neurodial.tuning.material import Material, gather
-from neurodial.tuning.search import search
+from neurodial.strength.development import Development
+from neurodial.strength.limits import Goal, Trial
+from neurodial.strength.search import search
 
 FINALISTS = 2  # places in the residual stream whose strength is searched
 ANSWERED = {

@@ -17,22 +17,23 @@ from typing import Any
 
 import torch
 
-from neurodial.attribution.cna import attribute
-from neurodial.attribution.cost import Cost, Sampling, quadratic_cost
-from neurodial.attribution.dose import Bounds, DosePath, Trade, closed_path, full_path, uniform_path
-from neurodial.attribution.methods import CNA, Sign
-from neurodial.attribution.select import strongest
 from neurodial.circuit.circuit import Circuit, Direction
-from neurodial.circuit.select import Count
-from neurodial.evaluation.comparators.vectors import direction_vectors, last_token_vectors
+from neurodial.circuit.selection import Count
 from neurodial.intervention.base import Intervention
 from neurodial.intervention.scale import Scale
 from neurodial.intervention.vector import AddVector, ProjectOut
-from neurodial.measurement.margin import Margin
+from neurodial.margins.margin import Margin
+from neurodial.methods.base import Sign
+from neurodial.methods.choose import strongest
+from neurodial.methods.cna.attribute import attribute
+from neurodial.methods.cna.options import CNA
+from neurodial.methods.dose.cost import Cost, Sampling, quadratic_cost
+from neurodial.methods.dose.effects import Push, effects_by_fold
+from neurodial.methods.dose.paths import Bounds, DosePath, Trade, closed_path, full_path, uniform_path
+from neurodial.methods.vectors.differences import direction_vectors, last_token_vectors
 from neurodial.model.subject import Subject
 from neurodial.prompts.pairs import PairSet
 from neurodial.prompts.passage import Passage
-from neurodial.tuning.effects import Push, effects_by_fold
 
 SELECTIONS = ("dose", "dose-both", "cna", "cna-standardised", "effect", "random")
 BY_RATIO = ("dose", "dose-both")  # by effect against cost

@@ -128,7 +128,7 @@ def test_a_stage_says_what_it_takes_and_gives(package):
 
 
 def test_there_are_stages():
-    assert {"prompts", "circuit", "model", "activations", "attribution", "intervention", "cli"} <= {
+    assert {"prompts", "circuit", "model", "activations", "methods", "intervention", "cli"} <= {
         path.name for path in stage_packages()
     }
 

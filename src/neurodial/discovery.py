@@ -5,18 +5,19 @@ from __future__ import annotations
 import dataclasses
 from typing import NamedTuple
 
-from neurodial.attribution.cna import Attribution, attribute
-from neurodial.attribution.methods import CNA, Dose
-from neurodial.attribution.scores import Scores
 from neurodial.circuit.circuit import Circuit, Origin
-from neurodial.circuit.select import Select
+from neurodial.circuit.selection import Select
 from neurodial.errors import OptionError
-from neurodial.measurement.margin import Margin
+from neurodial.margins.margin import Margin
+from neurodial.methods.cna.attribute import Attribution, attribute
+from neurodial.methods.cna.options import CNA
+from neurodial.methods.dose.find_doses import find_doses
+from neurodial.methods.dose.options import Dose
+from neurodial.methods.scores import Scores
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Contrast, PairSet
 from neurodial.provenance import describe, now, versions
-from neurodial.tuning.dose import find_doses
 
 
 class Found(NamedTuple):

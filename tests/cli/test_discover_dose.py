@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from neurodial.cli.circuits import report_lines
-from neurodial.cli.discover import discover
+from neurodial.cli.circuits_command import report_lines
+from neurodial.cli.discover_command import discover
 from neurodial.errors import MarginError, OptionError
 from neurodial.model.tiny import tiny_model, tiny_tokenizer
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from neurodial.cli.main import main
-from neurodial.evaluation.comparators.methods import COMPARATORS
+from neurodial.evaluation.baselines import COMPARATORS
 from neurodial.model.tiny import tiny_subject
 
 ANSWERS = '"positive_answer": "yes it is", "negative_answer": "no it is not"'

@@ -189,7 +189,7 @@ def test_convert_refuses_neurons_that_the_model_lacks(folder, tmp_path, capsys):
 def test_convert_turns_vectors_from_one_format_into_the_other(tmp_path, capsys):
     import torch
 
-    from neurodial.export.vectors import read_vectors, write_vectors
+    from neurodial.export.vector_file import read_vectors, write_vectors
     from neurodial.intervention.vector import AddVector
 
     write_vectors(AddVector(torch.arange(4.0), 2), tmp_path / "a.gguf")

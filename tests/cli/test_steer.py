@@ -8,9 +8,9 @@ import pytest
 from tests.subjects import circuit_of
 
 from neurodial.cli.main import app, main
+from neurodial.generation.decoding import Decoding
+from neurodial.generation.generate import generate
 from neurodial.intervention.scale import Scale
-from neurodial.measurement.generate import generate
-from neurodial.measurement.options import Decoding
 from neurodial.model.load import load
 from neurodial.model.tiny import tiny_model, tiny_tokenizer
 

@@ -8,11 +8,18 @@ import torch
 from neurodial.circuit.circuit import Circuit, Origin, Row
 from neurodial.circuit.site import Neuron
 from neurodial.errors import ActivationError, OptionError, PromptError, UnknownNameError
-from neurodial.evaluation.comparators import vectors as found_vectors
-from neurodial.evaluation.comparators.methods import ALPHAS, Comparison, check_names, comparators
-from neurodial.evaluation.comparators.residual import residual_means
-from neurodial.evaluation.comparators.tuning import Bench, choose
-from neurodial.evaluation.comparators.vectors import (
+from neurodial.evaluation.baselines import ALPHAS, Comparison, check_names, comparators
+from neurodial.evaluation.tuning import Bench, choose
+from neurodial.generation.decoding import Decoding
+from neurodial.generation.divergence import measure_divergence, own_answers
+from neurodial.intervention.base import at_dial
+from neurodial.intervention.scale import Scale
+from neurodial.intervention.steer import steer
+from neurodial.intervention.vector import AddVector, ProjectOut
+from neurodial.margins.margin import Openers
+from neurodial.margins.measure import measure_margins
+from neurodial.methods.vectors import differences as found_vectors
+from neurodial.methods.vectors.differences import (
     REFUSAL_ANSWERS,
     AddEverywhere,
     answer_vectors,
@@ -20,14 +27,7 @@ from neurodial.evaluation.comparators.vectors import (
     last_token_vectors,
     mlp_vectors,
 )
-from neurodial.intervention.base import at_dial
-from neurodial.intervention.scale import Scale
-from neurodial.intervention.steer import steer
-from neurodial.intervention.vector import AddVector, ProjectOut
-from neurodial.measurement.divergence import measure_divergence, own_answers
-from neurodial.measurement.margin import Openers
-from neurodial.measurement.measure_margins import measure_margins
-from neurodial.measurement.options import Decoding
+from neurodial.methods.vectors.residual import residual_means
 from neurodial.model.tiny import tiny_subject
 from neurodial.prompts.pairs import Behaviour, Contrast
 from neurodial.prompts.prompt import Example

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from neurodial.attribution.methods import CNA
 from neurodial.circuit.circuit import Circuit, Origin, Row
 from neurodial.circuit.site import Neuron
 from neurodial.discovery import discover
@@ -21,12 +20,13 @@ from neurodial.evaluation.results import report_json
 from neurodial.evaluation.store import Store, read_rows
 from neurodial.evaluation.task import Margins
 from neurodial.evaluation.thinking import markers_of, split_thinking
+from neurodial.generation.decoding import Decoding
+from neurodial.generation.generate import generate
 from neurodial.intervention.base import Together
 from neurodial.intervention.scale import Scale
-from neurodial.measurement.generate import generate
-from neurodial.measurement.margin import Alternatives, AnswerMargin, Openers
-from neurodial.measurement.measure_margins import measure_margins
-from neurodial.measurement.options import Decoding
+from neurodial.margins.margin import Alternatives, AnswerMargin, Openers
+from neurodial.margins.measure import measure_margins
+from neurodial.methods.cna.options import CNA
 from neurodial.model.tiny import tiny_subject
 from neurodial.prompts.pairs import Behaviour, Contrast, PairSet
 from neurodial.prompts.prompt import Example

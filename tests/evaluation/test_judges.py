@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from neurodial.cli.judges import JudgeOptions
+from neurodial.cli.judge_options import JudgeOptions
 from neurodial.errors import FileError, OptionError, PromptError
 from neurodial.evaluation.detectors.base import Exchange
 from neurodial.evaluation.detectors.check import check, read_labelled, shipped_answers

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from neurodial.errors import FileError, UnknownNameError
+from neurodial.evaluation.intervals import Estimate, paired_rates, rate
 from neurodial.evaluation.report.markdown import markdown_table, read_report
 from neurodial.evaluation.results import ArmResult, Report, report_json
-from neurodial.evaluation.statistics import Estimate, paired_rates, rate
 
 NAN = float("nan")
 

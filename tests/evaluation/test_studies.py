@@ -4,16 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from neurodial.attribution.methods import CNA
 from neurodial.circuit.circuit import Circuit, Origin, Row
-from neurodial.circuit.select import Count
+from neurodial.circuit.selection import Count
 from neurodial.circuit.site import Neuron
 from neurodial.errors import OptionError
-from neurodial.evaluation.comparators import methods
+from neurodial.evaluation import baselines as methods
+from neurodial.evaluation.intervals import Estimate
 from neurodial.evaluation.options import Evaluation
 from neurodial.evaluation.protocol import paper
 from neurodial.evaluation.results import ArmResult, Report
-from neurodial.evaluation.statistics import Estimate
 from neurodial.evaluation.studies import (
     Grid,
     frontier,
@@ -23,7 +22,8 @@ from neurodial.evaluation.studies import (
     token_bill,
     transfer,
 )
-from neurodial.measurement.options import Decoding
+from neurodial.generation.decoding import Decoding
+from neurodial.methods.cna.options import CNA
 from neurodial.model.tiny import tiny_subject
 from neurodial.prompts.pairs import Behaviour, Contrast, PairSet
 from neurodial.prompts.prompt import Example

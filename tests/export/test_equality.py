@@ -10,7 +10,7 @@ from tests.export.circuits import FLOAT32, dosed, gap, hooked, plain
 from tests.subjects import FAMILIES, SOME_FAMILIES, shared
 from transformers import AutoModelForCausalLM
 
-from neurodial.export.export import export_circuit
+from neurodial.export.export_circuit import export_circuit
 from neurodial.intervention.scale import Scale
 from neurodial.model.load import load
 from neurodial.model.tiny import tiny_subject

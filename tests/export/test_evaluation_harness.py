@@ -3,7 +3,7 @@
 import pytest
 from tests.export.circuits import FLOAT32, dosed
 
-from neurodial.export.export import export_circuit
+from neurodial.export.export_circuit import export_circuit
 from neurodial.intervention.scale import Scale
 from neurodial.intervention.steer import steer
 from neurodial.model.load import load

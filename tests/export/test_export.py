@@ -20,8 +20,8 @@ from neurodial.errors import (
     UnknownNameError,
     VerificationError,
 )
-from neurodial.export import routes
-from neurodial.export.export import export_circuit, verify_export
+from neurodial.export import formats as routes
+from neurodial.export.export_circuit import export_circuit, verify_export
 from neurodial.export.manifest import MANIFEST, PROOF, read_manifest, write_manifest
 from neurodial.export.recipe import Recipe, recipe_of
 from neurodial.intervention.scale import Scale
@@ -178,7 +178,7 @@ def test_a_disk_that_fills_up_leaves_nothing(tmp_path, monkeypatch):
     def full(path, content, *, overwrite=False):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("neurodial.export.adapter.write_atomic", full)
+    monkeypatch.setattr("neurodial.export.peft_adapter.write_atomic", full)
     subject = shared("llama")
     with pytest.raises(FileError, match="No space left"):
         export_circuit(subject, Scale(dosed(subject)), route="lora", output=tmp_path / "out")

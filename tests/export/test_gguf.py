@@ -11,7 +11,7 @@ from tests.export.circuits import FLOAT32, dosed, gap, hooked, plain
 from tests.subjects import shared
 
 from neurodial.errors import ExportError
-from neurodial.export.export import export_circuit, verify_export
+from neurodial.export.export_circuit import export_circuit, verify_export
 from neurodial.export.gguf_adapter import read_gguf_lora, reordered, write_converted
 from neurodial.export.gguf_bake import SCALES, bake_gguf, check_gguf, scaled_row, targets
 from neurodial.export.merge import read_lora, scaled_rows

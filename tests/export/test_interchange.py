@@ -11,7 +11,7 @@ from tests.subjects import shared
 from neurodial.circuit.site import Neuron
 from neurodial.errors import CircuitError, CircuitFileError, ExportError, FileError, OptionError
 from neurodial.export.neurons import read_neurons, write_neurons
-from neurodial.export.vectors import read_vectors, write_vectors
+from neurodial.export.vector_file import read_vectors, write_vectors
 from neurodial.intervention.steer import steer
 from neurodial.intervention.vector import AddVector
 

@@ -6,8 +6,8 @@ from tests.subjects import SOME_FAMILIES
 
 from neurodial.circuit.site import Neuron
 from neurodial.errors import OptionError, SteeringError
+from neurodial.generation.generate import Decoding, generate
 from neurodial.intervention.anchor import Anchor, anchored
-from neurodial.measurement.generate import Decoding, generate
 from neurodial.model.hooks import on_neurons
 from neurodial.model.tiny import tiny_subject
 

@@ -7,16 +7,16 @@ Tiny models in float64. Several families still compute norms or softmax in float
 import pytest
 import torch
 
-from neurodial.attribution.cost import Sampling, cost, quadratic_cost
-from neurodial.attribution.effect import effect, effect_scores
 from neurodial.circuit.circuit import Circuit, Row
 from neurodial.circuit.site import Neuron
 from neurodial.errors import GradientError, PromptError
+from neurodial.generation.divergence import measure_divergence
 from neurodial.intervention.scale import Scale
 from neurodial.intervention.steer import steer
-from neurodial.measurement.divergence import measure_divergence
-from neurodial.measurement.margin import AnswerMargin, Classifier, Openers
-from neurodial.measurement.measure_margins import measure_margins
+from neurodial.margins.margin import AnswerMargin, Classifier, Openers
+from neurodial.margins.measure import measure_margins
+from neurodial.methods.dose.cost import Sampling, cost, quadratic_cost
+from neurodial.methods.dose.effect import effect, effect_scores
 from neurodial.model.gradients import backward, multiplier_slopes
 from neurodial.model.head import hidden_states
 from neurodial.model.hooks import on_neurons

@@ -13,14 +13,14 @@ import torch
 from tests.subjects import circuit_of
 
 import neurodial as nd
-from neurodial.measurement.generate import stop_tokens
+from neurodial.generation.generate import stop_tokens
 from neurodial.model.subject import Subject
 from neurodial.serve.address import listen
-from neurodial.serve.app import application
+from neurodial.serve.api import application
 from neurodial.serve.engine import Engine
-from neurodial.serve.metrics import Metrics
 from neurodial.serve.names import Catalogue, Served
 from neurodial.serve.options import EngineOptions, ServerOptions
+from neurodial.serve.prometheus import Metrics
 from neurodial.serve.request import Event, Finished, Piece, Request
 from neurodial.serve.run import Server
 

@@ -13,7 +13,7 @@ import pytest
 from tests.serve.served import TIE, live, oracle, scales, two_circuits, until
 from tests.subjects import fresh
 
-from neurodial.measurement.generate import stop_tokens
+from neurodial.generation.generate import stop_tokens
 from neurodial.prompts.render import render
 from neurodial.serve.batch import Row
 from neurodial.serve.options import EngineOptions, ServerOptions

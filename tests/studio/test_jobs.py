@@ -5,8 +5,8 @@ import threading
 import pytest
 
 from neurodial.errors import OptionError
-from neurodial.measurement.generate import generate
-from neurodial.measurement.options import Decoding
+from neurodial.generation.decoding import Decoding
+from neurodial.generation.generate import generate
 from neurodial.model.tiny import tiny_subject
 from neurodial.studio.jobs import QUEUE, Desk
 

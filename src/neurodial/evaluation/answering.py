@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from neurodial.evaluation.arms import Arm
+from neurodial.evaluation.conditions import Arm
 from neurodial.evaluation.detectors.base import Detector, Exchange, Verdict
 from neurodial.evaluation.options import Evaluation
 from neurodial.evaluation.store import Row, Store
 from neurodial.evaluation.task import Task
 from neurodial.evaluation.thinking import markers_of, split_thinking
-from neurodial.measurement.generate import generate
+from neurodial.generation.generate import generate
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.prompt import Prompt, prompt_text

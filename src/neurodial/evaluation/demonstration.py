@@ -16,21 +16,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from neurodial.attribution.methods import CNA, Dose
 from neurodial.circuit.circuit import Circuit
 from neurodial.circuit.controls import random_control
 from neurodial.discovery import discover
 from neurodial.errors import FileError, MarginError, NeurodialError, OptionError
 from neurodial.evaluation.evaluate import evaluate
+from neurodial.evaluation.intervals import Difference, Estimate, paired_rates
 from neurodial.evaluation.options import Evaluation
 from neurodial.evaluation.results import Report
-from neurodial.evaluation.statistics import Difference, Estimate, paired_rates
 from neurodial.evaluation.store import read_rows
 from neurodial.files import write_atomic
+from neurodial.generation.decoding import Decoding
 from neurodial.intervention.scale import Scale
-from neurodial.measurement.margin import Margin
-from neurodial.measurement.openers import find_alternatives
-from neurodial.measurement.options import Decoding
+from neurodial.margins.margin import Margin
+from neurodial.margins.openers import find_alternatives
+from neurodial.methods.cna.options import CNA
+from neurodial.methods.dose.options import Dose
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import PairSet

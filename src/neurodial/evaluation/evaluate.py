@@ -18,22 +18,30 @@ from typing import Any
 
 from neurodial.errors import MarginError, OptionError
 from neurodial.evaluation.answering import answer, judge, latest_verdicts
-from neurodial.evaluation.arms import UNSTEERED, Arm, circuits_of, comparator_arms, identify, own_arms, refuse_seen
-from neurodial.evaluation.comparators.methods import Comparison, check_names, comparators
-from neurodial.evaluation.comparators.tuning import Bench
+from neurodial.evaluation.baselines import Comparison, check_names, comparators
+from neurodial.evaluation.conditions import (
+    UNSTEERED,
+    Arm,
+    circuits_of,
+    comparator_arms,
+    identify,
+    own_arms,
+    refuse_seen,
+)
 from neurodial.evaluation.detectors.base import Detector
 from neurodial.evaluation.harness import check_tasks, run_tasks
+from neurodial.evaluation.intervals import kappa
 from neurodial.evaluation.measures import Bill, development_examples, measure, neutral_prompts, rows_by_arm
 from neurodial.evaluation.metrics import differences, estimates, values_of
 from neurodial.evaluation.options import Evaluation, HarnessOptions
 from neurodial.evaluation.results import Agreement, ArmResult, Report
-from neurodial.evaluation.statistics import kappa
 from neurodial.evaluation.store import Store
 from neurodial.evaluation.task import Margins, Task, margins_of, task_of
+from neurodial.evaluation.tuning import Bench
+from neurodial.generation.decoding import Decoding
+from neurodial.generation.divergence import own_answers
 from neurodial.intervention.base import Intervention
-from neurodial.measurement.divergence import own_answers
-from neurodial.measurement.margin import Margin
-from neurodial.measurement.options import Decoding
+from neurodial.margins.margin import Margin
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Contrast, PairSet

@@ -11,8 +11,8 @@ import torch
 from neurodial.activations.batches import TOKEN_BUDGET, batches
 from neurodial.activations.collect import pad_id
 from neurodial.errors import PromptError
-from neurodial.measurement.slots import Under, one_each, row_slots
-from neurodial.measurement.states import Rows, row_states
+from neurodial.generation.per_row import Under, one_each, row_slots
+from neurodial.generation.states import Rows, row_states
 from neurodial.model.head import log_probs, to_float64
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent

@@ -14,18 +14,18 @@ from typing import Any
 
 import torch
 
-from neurodial.evaluation.arms import Arm
+from neurodial.evaluation.conditions import Arm
 from neurodial.evaluation.likelihood import continuation, log_likelihoods
 from neurodial.evaluation.options import Evaluation
 from neurodial.evaluation.questions import mark, positive_control, read_questions
 from neurodial.evaluation.store import Row, Store
 from neurodial.evaluation.task import Task, with_answers
+from neurodial.generation.decoding import Decoding
+from neurodial.generation.divergence import measure_divergence, own_answers
 from neurodial.intervention.base import Intervention
 from neurodial.intervention.steer import steer
-from neurodial.measurement.divergence import measure_divergence, own_answers
-from neurodial.measurement.margin import Margin, Openers
-from neurodial.measurement.measure_margins import measure_margins
-from neurodial.measurement.options import Decoding
+from neurodial.margins.margin import Margin, Openers
+from neurodial.margins.measure import measure_margins
 from neurodial.model.head import hidden_states
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from neurodial.evaluation.answering import APART, latest_verdicts
+from neurodial.evaluation.intervals import Difference, Estimate, bootstrap, paired_means, paired_rates, rate
 from neurodial.evaluation.measures import rows_by_arm
-from neurodial.evaluation.statistics import Difference, Estimate, bootstrap, paired_means, paired_rates, rate
 from neurodial.evaluation.store import Row, Store
 from neurodial.text.words import distinct, measure_text
 

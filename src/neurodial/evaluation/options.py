@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from neurodial.errors import OptionError
-from neurodial.measurement.options import Decoding
+from neurodial.generation.decoding import Decoding
 
 Thinking = Literal["leave-out", "apart"]
 

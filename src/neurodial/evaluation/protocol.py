@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from neurodial.evaluation.options import Evaluation, HarnessOptions
-from neurodial.measurement.options import Decoding
+from neurodial.generation.decoding import Decoding
 
 ALPHAS = (0.25, 0.5, 0.75, 1.0)
 """Strengths of the paper; 0 is the unsteered model, which is always measured."""

@@ -18,10 +18,10 @@ from importlib import resources
 from neurodial.circuit.circuit import Circuit, Row
 from neurodial.circuit.site import Neuron
 from neurodial.errors import OptionError
+from neurodial.evaluation.intervals import Difference, Estimate, paired_means, paired_rates, rate
 from neurodial.evaluation.likelihood import continuation, log_likelihoods
-from neurodial.evaluation.statistics import Difference, Estimate, paired_means, paired_rates, rate
+from neurodial.generation.per_row import Under
 from neurodial.intervention.scale import Scale
-from neurodial.measurement.slots import Under
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from neurodial.errors import UnknownNameError, near_names
-from neurodial.evaluation.statistics import Difference, Estimate
+from neurodial.evaluation.intervals import Difference, Estimate
 
 FORMAT = "neurodial.report"
 VERSION = 1

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from neurodial.attribution.methods import CNA, Dose
 from neurodial.circuit.circuit import Circuit
 from neurodial.circuit.compare import Comparison, compare
 from neurodial.discovery import discover
@@ -25,6 +24,8 @@ from neurodial.evaluation.options import Evaluation, check_dials
 from neurodial.evaluation.results import Report
 from neurodial.evaluation.task import task_of
 from neurodial.intervention.scale import Scale
+from neurodial.methods.cna.options import CNA
+from neurodial.methods.dose.options import Dose
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Contrast, PairSet

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from neurodial.errors import MarginError, PromptError
-from neurodial.evaluation.comparators.vectors import REFUSAL_ANSWERS
 from neurodial.evaluation.detectors.base import Detector
 from neurodial.evaluation.detectors.registry import detector, refusal_detectors
 from neurodial.evaluation.options import Evaluation
-from neurodial.measurement.margin import Alternatives, AnswerMargin, Margin, Openers
-from neurodial.measurement.openers import alternatives_of, likely_apart, openers_of, opening_answers
+from neurodial.margins.margin import Alternatives, AnswerMargin, Margin, Openers
+from neurodial.margins.openers import alternatives_of, likely_apart, openers_of, opening_answers
+from neurodial.methods.vectors.differences import REFUSAL_ANSWERS
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.behaviours import read_prompt_list

@@ -19,9 +19,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neurodial.errors import ExportError
-from neurodial.export.adapter import LowRank, low_rank
 from neurodial.export.engines import GGUF_ARCHITECTURES
 from neurodial.export.merge import Lora
+from neurodial.export.peft_adapter import LowRank, low_rank
 from neurodial.export.recipe import Recipe
 from neurodial.model.subject import Subject
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from neurodial.circuit.site import Site
-from neurodial.export.adapter import LowRank
+from neurodial.export.peft_adapter import LowRank
 from neurodial.model.load import load
 from neurodial.model.subject import Subject
 

@@ -1,6 +1,6 @@
 """The parts of a model that linearisation rules speak of, found through the family record.
 
-What is done with their gradients is the attribution's business (`attribution/linearize.py`).
+What is done with their gradients is the attribution's business (`tracing/linearize.py`).
 """
 
 from __future__ import annotations

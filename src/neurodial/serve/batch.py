@@ -17,8 +17,8 @@ from torch import Tensor
 
 from neurodial.activations.batches import padded
 from neurodial.activations.collect import pad_id
+from neurodial.generation.generate import stop_tokens
 from neurodial.intervention.steer import Steering
-from neurodial.measurement.generate import stop_tokens
 from neurodial.model.cache import empty_cache, joined, kept, row_counts
 from neurodial.model.subject import Subject
 from neurodial.serve.choose import generator_of, next_tokens, scored

@@ -16,7 +16,7 @@ from neurodial.serve.answers import Collected, Form
 from neurodial.serve.batch import Row
 from neurodial.serve.engine import CLOSING, Engine
 from neurodial.serve.failure import ApiError
-from neurodial.serve.metrics import Metrics
+from neurodial.serve.prometheus import Metrics
 from neurodial.serve.request import Deliver, Event, Failed, Finished, Piece, Request
 
 Result = TypeVar("Result")

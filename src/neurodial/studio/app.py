@@ -16,8 +16,8 @@ from fastapi.staticfiles import StaticFiles
 
 from neurodial import __version__
 from neurodial.errors import NeurodialError, UnknownNameError
+from neurodial.studio.endpoints import find_job, job_values, library_routes, work_routes
 from neurodial.studio.jobs import Job, in_words
-from neurodial.studio.routes import find_job, job_values, library_routes, work_routes
 from neurodial.studio.safety import Guard
 from neurodial.studio.workshop import Workshop
 

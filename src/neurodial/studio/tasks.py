@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from neurodial.measurement.options import Decoding
+from neurodial.generation.decoding import Decoding
+from neurodial.generation.paired import SIDES, Said, duet
 from neurodial.prompts.prompt import Message, Prompt
 from neurodial.studio import requests
-from neurodial.studio.duet import SIDES, Said, duet
 from neurodial.studio.jobs import Reporter, Run
 from neurodial.studio.workshop import Workshop
 

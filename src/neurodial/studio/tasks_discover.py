@@ -8,21 +8,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from neurodial.activations.position import Last, parse_position
-from neurodial.attribution.methods import CNA, Dose, method
 from neurodial.circuit.circuit import Circuit
-from neurodial.circuit.select import Count, Fraction
+from neurodial.circuit.selection import Count, Fraction
 from neurodial.circuit.site import Neuron
 from neurodial.discovery import find
 from neurodial.errors import OptionError
 from neurodial.intervention.scale import check_neurons
-from neurodial.measurement.neuron import Written, firing, written_tokens
-from neurodial.measurement.openers import find_openers
+from neurodial.margins.openers import find_openers
+from neurodial.methods.cna.options import CNA
+from neurodial.methods.dose.options import Dose
+from neurodial.methods.registry import method
 from neurodial.prompts.render import render
 from neurodial.studio import requests
 from neurodial.studio.jobs import Reporter, Run
-from neurodial.studio.material import as_lines, read_prompts
+from neurodial.studio.prompt_preview import as_lines, read_prompts
 from neurodial.studio.views import circuit_view, fires_view, scores_view
 from neurodial.studio.workshop import Workshop
+from neurodial.tracing.neuron import Written, firing, written_tokens
 
 _READ = 24  # prompts of each side that a neuron's page reads
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from neurodial.errors import FileError, OptionError, UnknownNameError, near_names
-from neurodial.evaluation.comparators.methods import check_names
+from neurodial.evaluation.baselines import check_names
 from neurodial.evaluation.evaluate import evaluate
 from neurodial.evaluation.metrics import metric
 from neurodial.evaluation.options import Evaluation, check_dials
@@ -16,11 +16,11 @@ from neurodial.evaluation.report.evaluation import write_report
 from neurodial.evaluation.results import Report
 from neurodial.evaluation.store import read_rows
 from neurodial.evaluation.studies import Grid, frontier, frontier_figures
-from neurodial.export.export import export_circuit
+from neurodial.export.export_circuit import export_circuit
 from neurodial.export.manifest import MANIFEST, PROOF, read_manifest
 from neurodial.files import write_atomic
+from neurodial.generation.decoding import Decoding
 from neurodial.intervention.scale import Scale
-from neurodial.measurement.options import Decoding
 from neurodial.provenance import canonical_json, sha256
 from neurodial.studio import requests
 from neurodial.studio.jobs import Reporter, Run

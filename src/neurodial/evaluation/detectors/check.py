@@ -10,7 +10,7 @@ from pathlib import Path
 
 from neurodial.errors import PromptError
 from neurodial.evaluation.detectors.base import Detector, Exchange, Verdict
-from neurodial.evaluation.statistics import Estimate, kappa, wilson
+from neurodial.evaluation.intervals import Estimate, kappa, wilson
 from neurodial.prompts.read import read_rows
 
 _LABELS = {

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from neurodial.evaluation.intervals import Estimate
 from neurodial.evaluation.metrics import Metric, metric
 from neurodial.evaluation.report.page import (
     Cell,
@@ -21,7 +22,6 @@ from neurodial.evaluation.report.page import (
 )
 from neurodial.evaluation.report.plots import Series, lines, scatter
 from neurodial.evaluation.results import ArmResult, Report, report_json
-from neurodial.evaluation.statistics import Estimate
 from neurodial.evaluation.store import Row
 from neurodial.files import write_atomic
 

@@ -1,0 +1,157 @@
+"""Batched generation under interventions.
+
+1. Render, refuse what does not fit the context.
+2. Batches of similar length, padded on the left; rows of different interventions share a batch.
+3. transformers generates; each row's answer is cut at its end token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from neurodial.activations.batches import Batch, padded
+from neurodial.activations.collect import pad_id
+from neurodial.generation.decoding import Decoding
+from neurodial.generation.per_row import Under, one_each, row_slots
+from neurodial.model.hooks import contiguous_head
+from neurodial.model.subject import Subject
+from neurodial.progress import Progress, silent
+from neurodial.prompts.prompt import Prompt
+from neurodial.prompts.render import check_context, render
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A generated answer.
+
+    Attributes:
+        prompt: what was asked.
+        text: the answer, without special tokens.
+        tokens: its token ids, the end token left out.
+        is_finished: whether the model ended it; false where it was cut at the longest length.
+
+    Example:
+        >>> str(Answer("Hello", "Hi.", (72, 105, 46), is_finished=True))
+        'Hi.'
+    """
+
+    prompt: Prompt
+    text: str
+    tokens: tuple[int, ...]
+    is_finished: bool
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def generate(
+    subject: Subject,
+    prompts: Sequence[Prompt],
+    *,
+    under: Under = None,
+    decoding: Decoding | None = None,
+    progress: Progress = silent,
+) -> list[Answer]:
+    """Answer prompts, steered or not, in the order given.
+
+    Inside a `with steer(...)` block that steering acts too.
+
+    Args:
+        subject: the model.
+        prompts: what to ask.
+        under: an intervention for all prompts, or one (or None) for each prompt; different ones share a batch.
+        decoding: length, temperature, seed, batch size.
+        progress: shown while it runs.
+
+    Raises:
+        ContextLengthError: a prompt and its answer don't fit the context; found before any work.
+        OptionError: the number of interventions is not the number of prompts.
+
+    Example:
+        >>> import neurodial as nd
+        >>> from neurodial.model.tiny import tiny_subject
+        >>> [answer] = generate(tiny_subject(), ["Hello"], decoding=nd.Decoding(max_new_tokens=2))
+        >>> len(answer.tokens) <= 2
+        True
+    """
+    decoding = decoding or Decoding()
+    each = one_each(under, len(prompts))
+    if not prompts:
+        return []
+    sequences = render(subject.tokenizer, prompts, system=decoding.system)
+    check_context([len(s) for s in sequences], subject.context_length, extra=decoding.max_new_tokens)
+    answers: dict[int, Answer] = {}
+    with (
+        _fork_seed(subject, decoding.seed),
+        row_slots(subject, each) as (steering, slots),
+        contiguous_head(subject),
+        progress("generating", len(prompts)) as advance,
+    ):
+        for batch in _by_size(sequences, decoding.batch_size, pad_id(subject)):
+            if steering is not None:
+                steering.assign([slots[row] for row in batch.rows])
+                steering.mark_prompts([batch.tokens.shape[1]] * len(batch.rows))  # padding is on the left
+            for row, tokens in zip(batch.rows, _generate_batch(subject, batch, decoding), strict=True):
+                answers[row] = _answer(subject, prompts[row], tokens)
+            advance(len(batch.rows))
+    return [answers[row] for row in range(len(prompts))]
+
+
+def stop_tokens(subject: Subject) -> frozenset[int]:
+    """The tokens that end an answer, from the generation configuration and the tokenizer."""
+    configured = subject.model.generation_config.eos_token_id
+    listed = configured if isinstance(configured, list) else [configured]
+    return frozenset(int(token) for token in (*listed, subject.tokenizer.eos_token_id) if token is not None)
+
+
+def _by_size(sequences: Sequence[Sequence[int]], size: int, pad: int) -> Iterator[Batch]:
+    """Batches of similar length. Within one the prompts keep their order: dials given per row follow it."""
+    order = sorted(range(len(sequences)), key=lambda row: -len(sequences[row]))
+    for start in range(0, len(order), size):
+        rows = sorted(order[start : start + size])
+        part = [sequences[row] for row in rows]
+        yield Batch(tuple(rows), padded(part, pad, "left"), tuple(len(sequence) for sequence in part))
+
+
+@torch.no_grad()
+def _generate_batch(subject: Subject, batch: Batch, decoding: Decoding) -> list[list[int]]:
+    tokens = batch.tokens.to(subject.device)
+    width = tokens.shape[1]
+    mask = torch.stack([torch.arange(width) >= width - length for length in batch.lengths]).long()
+    sampling = decoding.temperature > 0
+    # Said outright: some models' own generation settings hold a repetition penalty, and greedy would not be greedy.
+    options = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "num_beams": 1}
+    if sampling:
+        options |= {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0}
+    output: Tensor = subject.model.generate(
+        tokens,
+        attention_mask=mask.to(subject.device),
+        max_new_tokens=decoding.max_new_tokens,
+        do_sample=sampling,
+        pad_token_id=pad_id(subject),
+        eos_token_id=sorted(stop_tokens(subject)),
+        **options,
+    )
+    return [[int(token) for token in row] for row in output[:, width:].tolist()]
+
+
+def _answer(subject: Subject, prompt: Prompt, tokens: list[int]) -> Answer:
+    stops = stop_tokens(subject)
+    end = next((place for place, token in enumerate(tokens) if token in stops), None)
+    kept = tokens if end is None else tokens[:end]
+    text = subject.tokenizer.decode(kept, skip_special_tokens=True)
+    return Answer(prompt, text, tuple(kept), end is not None)
+
+
+@contextmanager
+def _fork_seed(subject: Subject, seed: int) -> Iterator[None]:
+    """Seed the sampling without disturbing the caller's random state."""
+    devices = [subject.device] if subject.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,262 @@
+"""One prompt answered twice at once, unsteered and steered, token by token, with what steering changed at each.
+
+1. Both answers begin as one pair of rows with one cache: the unsteered model and the steered one on the same tokens.
+2. Each voice draws its token from its own row; both use the same Gumbel noise, so the same distribution and seed give
+   the same token. Temperature 0 takes the most probable one.
+3. Where the voices part, the pair is split: each voice keeps an unsteered and a steered row on its own tokens, so
+   that at every token both probabilities are known. A voice that ended drops its rows.
+4. At each place, `KL = sum_y p(y) (log p(y) - log q(y))`, p unsteered and q steered; its mean over the unsteered
+   voice's places is the divergence of `measurement.divergence` on that answer.
+5. At the first place, the share of each distribution that goes to the first tokens of the behaviour's openers.
+Chats that differ (each side remembers its own answers) run as two pairs with a cache each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from neurodial.generation.decoding import Decoding
+from neurodial.generation.generate import stop_tokens
+from neurodial.intervention.base import Intervention, Together
+from neurodial.intervention.steer import Steering, steer_each
+from neurodial.model.head import at_least_float32
+from neurodial.model.hooks import contiguous_head
+from neurodial.model.subject import Subject
+from neurodial.prompts.prompt import Prompt
+from neurodial.prompts.render import Tokens, check_context, render
+
+Side = Literal["unsteered", "steered"]
+SIDES: tuple[Side, Side] = ("unsteered", "steered")
+TOP = 5
+"""How many of the most probable tokens of each side are shown."""
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A token that might have come, with its probability on both sides."""
+
+    text: str
+    unsteered: float
+    steered: float
+
+
+@dataclass(frozen=True)
+class Said:
+    """One token of one answer.
+
+    Attributes:
+        side: whose answer.
+        step: its place in the answer.
+        token: its id.
+        text: what it adds to the answer; empty for an end token or a part of a letter.
+        unsteered: its probability under the unsteered model, after the same tokens.
+        steered: the same under the steered model.
+        alternatives: the most probable tokens of either side, most probable on this side first.
+        kl: KL(unsteered || steered) at this place, in nats.
+        kl_so_far: its mean over this answer's places so far.
+        is_end: whether the token ends the answer.
+        openers: at the first place, the share that goes to the openers' first tokens, unsteered and steered.
+    """
+
+    side: Side
+    step: int
+    token: int
+    text: str
+    unsteered: float
+    steered: float
+    alternatives: tuple[Alternative, ...]
+    kl: float
+    kl_so_far: float
+    is_end: bool
+    openers: tuple[float, float] | None = None
+
+
+@dataclass
+class _Voice:
+    """One answer in the making."""
+
+    side: Side
+    tokens: list[int] = field(default_factory=list)
+    text: str = ""
+    divergence: float = 0.0
+
+    def add(self, token: int, tokenizer: Any) -> str:
+        """What the token adds to the text; an unfinished letter waits for its last byte."""
+        self.tokens.append(token)
+        whole = str(tokenizer.decode(self.tokens, skip_special_tokens=True))
+        if whole.endswith("\ufffd"):
+            return ""
+        new, self.text = whole[len(self.text) :], whole
+        return new
+
+
+@dataclass
+class _Lane:
+    """One batch with a cache: for each pair an unsteered and a steered row. Voices of a pair agree so far."""
+
+    fed: Tensor
+    pairs: list[list[_Voice]]
+    cache: Any = None
+    length: int = 0
+
+    def go_on(self, chosen: Sequence[Sequence[int | None]]) -> None:
+        """Feed the tokens chosen by each voice of each pair; None ends a voice. Split pairs that part."""
+        rows: list[int] = []
+        pairs: list[list[_Voice]] = []
+        tokens: list[int] = []
+        for number, (voices, drawn) in enumerate(zip(self.pairs, chosen, strict=True)):
+            for token in dict.fromkeys(token for token in drawn if token is not None):
+                pairs.append([voice for voice, own in zip(voices, drawn, strict=True) if own == token])
+                rows += [2 * number, 2 * number + 1]
+                tokens += [token, token]
+        if pairs and rows != list(range(2 * len(self.pairs))):
+            self.cache.batch_select_indices(torch.tensor(rows, device=self.fed.device))
+        self.pairs = pairs
+        self.fed = torch.tensor(tokens, dtype=torch.long, device=self.fed.device)[:, None]
+
+
+def duet(
+    subject: Subject,
+    prompts: tuple[Prompt, Prompt],
+    intervention: Intervention,
+    *,
+    decoding: Decoding | None = None,
+    openers: Sequence[Tokens] = (),
+) -> Iterator[Said]:
+    """Answer a prompt unsteered and steered at once. Closing the iterator stops between two tokens.
+
+    Args:
+        subject: the model.
+        prompts: what the unsteered and the steered side are asked: the same, or chats with answers of their own.
+        intervention: what steers.
+        decoding: length, temperature, seed and system prompt.
+        openers: how the behaviour's answers begin, as token ids.
+
+    Raises:
+        ContextLengthError: a prompt and its answer don't fit the context.
+        ModelMismatchError: a circuit was made on another model.
+
+    Example:
+        >>> from neurodial.model.tiny import tiny_subject
+        >>> said = list(duet(tiny_subject(), ("Hi", "Hi"), Together(()), decoding=Decoding(max_new_tokens=2)))
+        >>> max(one.kl for one in said) < 1e-6, {one.side for one in said} == set(SIDES)
+        (True, True)
+    """
+    decoding = decoding or Decoding()
+    rendered = render(subject.tokenizer, prompts, system=decoding.system)
+    check_context([len(tokens) for tokens in rendered], subject.context_length, extra=decoding.max_new_tokens)
+    lanes = _lanes(subject, rendered)
+    draw = _Draw(decoding, subject.tokenizer, stop_tokens(subject))
+    first = torch.tensor(sorted({opener[0] for opener in openers if opener}), dtype=torch.long)
+    with contiguous_head(subject), steer_each(subject, [Together(()), intervention]) as steering:
+        for step in range(decoding.max_new_tokens):
+            lanes = [lane for lane in lanes if lane.pairs]
+            noise = draw.noise(subject)
+            for lane in lanes:
+                table = _log_probs(subject, lane, steering)
+                opening = _opening(table, first) if step == 0 and first.numel() else None
+                chosen: list[list[int | None]] = []
+                for number, voices in enumerate(lane.pairs):
+                    pair = table[2 * number : 2 * number + 2]
+                    said = [draw.say(voice, pair, noise, opening) for voice in voices]
+                    yield from said
+                    chosen.append([None if one.is_end else one.token for one in said])
+                lane.go_on(chosen)
+
+
+def _lanes(subject: Subject, rendered: Sequence[Tokens]) -> list[_Lane]:
+    voices = [_Voice(side) for side in SIDES]
+    groups = [voices] if rendered[0] == rendered[1] else [[voice] for voice in voices]
+    return [
+        _Lane(torch.tensor([tokens, tokens], device=subject.device), [group])
+        for tokens, group in zip(rendered, groups, strict=False)
+    ]
+
+
+def _log_probs(subject: Subject, lane: _Lane, steering: Steering) -> Float[Tensor, "row vocab"]:
+    """Log-probabilities of the next token in each row, on the CPU; the cache grows by what was fed."""
+    steering.assign([0, 1] * len(lane.pairs))
+    rows, tokens = lane.fed.shape
+    lane.length += tokens
+    mask = torch.ones(rows, lane.length, dtype=torch.long, device=lane.fed.device)
+    with torch.no_grad():
+        output = subject.model(
+            lane.fed, attention_mask=mask, past_key_values=lane.cache, use_cache=True, logits_to_keep=1
+        )
+    lane.cache = output.past_key_values
+    raw: Tensor = output.logits[:, -1]
+    return raw.to(at_least_float32(raw.dtype)).log_softmax(dim=-1).cpu()
+
+
+def _opening(table: Float[Tensor, "row vocab"], first: Tensor) -> tuple[float, float]:
+    shares = table[:2, first].exp().sum(dim=-1).clamp(max=1.0).tolist()
+    return shares[0], shares[1]
+
+
+class _Draw:
+    """Draws tokens and says what there is to know about each."""
+
+    def __init__(self, decoding: Decoding, tokenizer: Any, stops: frozenset[int]) -> None:
+        self._decoding, self._tokenizer, self._stops = decoding, tokenizer, stops
+        self._generator = torch.Generator().manual_seed(decoding.seed)
+
+    def noise(self, subject: Subject) -> Tensor | None:
+        """Gumbel noise for one place, the same for both voices; None where decoding is greedy."""
+        if self._decoding.temperature == 0:
+            return None
+        size = int(subject.model.get_output_embeddings().weight.shape[0])
+        uniform = torch.rand(size, generator=self._generator, dtype=torch.float64).clamp_(1e-300, 1 - 1e-16)
+        return -torch.log(-torch.log(uniform))
+
+    def say(
+        self, voice: _Voice, pair: Float[Tensor, "2 vocab"], noise: Tensor | None, opening: tuple[float, float] | None
+    ) -> Said:
+        """The voice's next token; `pair` holds log-probabilities, unsteered and steered."""
+        own = pair[SIDES.index(voice.side)]
+        if noise is None:
+            token = int(own.argmax())
+        else:
+            scaled = _nucleus(own.double() / self._decoding.temperature, self._decoding.top_p)
+            token = int((scaled + noise[: own.numel()]).argmax())
+        kl = float((pair[0].exp() * (pair[0] - pair[1])).sum().double())
+        voice.divergence += kl
+        is_end = token in self._stops
+        text = "" if is_end else voice.add(token, self._tokenizer)
+        step = len(voice.tokens) if is_end else len(voice.tokens) - 1
+        return Said(
+            side=voice.side,
+            step=step,
+            token=token,
+            text=text,
+            unsteered=float(pair[0, token].exp()),
+            steered=float(pair[1, token].exp()),
+            alternatives=self._alternatives(pair, own),
+            kl=kl,
+            kl_so_far=voice.divergence / (step + 1),
+            is_end=is_end,
+            openers=opening,
+        )
+
+    def _alternatives(self, pair: Float[Tensor, "2 vocab"], own: Tensor) -> tuple[Alternative, ...]:
+        count = min(TOP, own.numel())
+        likely = dict.fromkeys(int(token) for row in pair for token in row.topk(count).indices)
+        ranked = sorted(likely, key=lambda token: (-float(own[token]), token))
+        return tuple(
+            Alternative(self._tokenizer.decode([token]), float(pair[0, token].exp()), float(pair[1, token].exp()))
+            for token in ranked
+        )
+
+
+def _nucleus(scaled: Float[Tensor, "vocab"], top_p: float) -> Float[Tensor, "vocab"]:
+    """Scores with everything outside the smallest set of probability `top_p` left out."""
+    if top_p >= 1:
+        return scaled
+    ordered, places = scaled.softmax(dim=-1).sort(descending=True)
+    outside = places[ordered.cumsum(dim=-1) - ordered >= top_p]
+    return scaled.index_fill(0, outside, -torch.inf)
