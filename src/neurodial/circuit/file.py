@@ -45,6 +45,7 @@ class _Model(BaseModel):
     template_hash: str | None
     dtype: str
     widths: tuple[int, ...]
+    setup: dict[str, Any] = {}  # files written before identities carried it have none
 
 
 class _File(BaseModel):
@@ -83,6 +84,8 @@ def circuit_json(circuit: Circuit) -> str:
             "dose": [row.dose for row in circuit],
         },
     }
+    if origin.model is not None and not origin.model.setup:
+        del value["model"]["setup"]  # type: ignore[attr-defined]
     if origin.report is None:
         del value["report"]  # came after version 1: a circuit without one is written as it always was
     return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1) + "\n"

@@ -29,7 +29,7 @@ from neurodial.model.head import at_least_float32
 from neurodial.model.hooks import contiguous_head
 from neurodial.model.subject import Subject
 from neurodial.prompts.prompt import Prompt
-from neurodial.prompts.render import Tokens, check_context, render
+from neurodial.prompts.render import Tokens, check_context
 
 Side = Literal["unsteered", "steered"]
 SIDES: tuple[Side, Side] = ("unsteered", "steered")
@@ -149,7 +149,7 @@ def duet(
         (True, True)
     """
     decoding = decoding or Decoding()
-    rendered = render(subject.tokenizer, prompts, system=decoding.system)
+    rendered = subject.render(prompts, system=decoding.system)
     check_context([len(tokens) for tokens in rendered], subject.context_length, extra=decoding.max_new_tokens)
     lanes = _lanes(subject, rendered)
     draw = _Draw(decoding, subject.tokenizer, stop_tokens(subject))

@@ -67,8 +67,7 @@ class Workshop:
         found = self.openers().get(source)
         if found is None:
             raise OptionError(f"There are no openers of {source!r}.", fix="Find them first, from a set of prompts.")
-        encode = self.subject.tokenizer
-        return tuple(tuple(encode(text, add_special_tokens=False)["input_ids"]) for text in found)
+        return tuple(self.subject.encode(text, special=False) for text in found)
 
 
 def without(circuit: Circuit, off: list[tuple[int, int]]) -> Circuit:

@@ -33,7 +33,7 @@ from neurodial.progress import Progress, silent
 from neurodial.prompts.behaviours import read_prompt_list
 from neurodial.prompts.pairs import Contrast
 from neurodial.prompts.prompt import Prompt
-from neurodial.prompts.render import Tokens, post_instruction_length, render
+from neurodial.prompts.render import Tokens
 from neurodial.provenance import canonical_json, sha256
 
 
@@ -89,7 +89,7 @@ def attribute(subject: Subject, contrast: Contrast, method: CNA, *, progress: Pr
 
 def _position(subject: Subject, method: CNA) -> Position:
     if method.position == PostInstruction():
-        return PostInstruction(post_instruction_length(subject.tokenizer))
+        return PostInstruction(subject.post_instruction_length)
     return method.position
 
 
@@ -98,7 +98,7 @@ def _prompts(contrast: Contrast) -> list[Prompt]:
 
 
 def _rendered(subject: Subject, prompts: Sequence[Prompt], method: CNA) -> list[Tokens]:
-    return render(subject.tokenizer, prompts, system=method.system, double_bos=method.double_bos)
+    return subject.render(prompts, system=method.system, double_bos=method.double_bos)
 
 
 def _universal(subject: Subject, method: CNA, reading: Reading, progress: Progress) -> frozenset[Neuron]:

@@ -26,7 +26,6 @@ from neurodial.methods.single.scores_of_neurons import Candidate, CandidateSearc
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Contrast, PairSet
-from neurodial.prompts.render import post_instruction_length
 
 PinKind = Literal["constant", "anchored"]
 
@@ -193,8 +192,7 @@ def _constant(
 def _anchored(
     subject: Subject, margin: Margin, values: list[tuple[Candidate, float]], contrast: Contrast, strength: float
 ) -> list[Pinned]:
-    has_template = subject.tokenizer.chat_template is not None
-    width = post_instruction_length(subject.tokenizer) if has_template else 1
+    width = subject.post_instruction_length if subject.has_chat else 1
     both = [*contrast.positive, *contrast.negative]
     rows = []
     for one, value in values:

@@ -22,7 +22,7 @@ from neurodial.methods.vectors.residual import residual_means
 from neurodial.model.subject import Subject
 from neurodial.prompts.pairs import Contrast
 from neurodial.prompts.prompt import Example, Message, prompt_text
-from neurodial.prompts.render import Tokens, post_instruction_length, render
+from neurodial.prompts.render import Tokens
 
 REFUSAL_ANSWERS = ("I'm sorry, but I can't help with that.", "Of course. Here is what you need to know:")
 """The two answers of a refusal question, where the prompts bring none of their own."""
@@ -39,7 +39,7 @@ def last_token_vectors(
         (1, 2, 16)
     """
     positive, negative = (
-        residual_means(subject, render(subject.tokenizer, [e.prompt for e in side]), offsets)
+        residual_means(subject, subject.render([e.prompt for e in side]), offsets)
         for side in (contrast.positive, contrast.negative)
     )
     return positive - negative
@@ -56,7 +56,7 @@ def direction_vectors(subject: Subject, contrast: Contrast) -> dict[tuple[int, i
         >>> sorted(direction_vectors(tiny_subject(chat=False), Contrast.of(["a", "b"], ["c"])))
         [(0, -1), (1, -1)]
     """
-    width = 1 if subject.tokenizer.chat_template is None else post_instruction_length(subject.tokenizer)
+    width = subject.post_instruction_length if subject.has_chat else 1
     offsets = [-1 - step for step in range(min(5, width))]
     vectors = last_token_vectors(subject, contrast, offsets)
     return {
@@ -87,7 +87,7 @@ def answer_vectors(
         question = _question(example, (first, second) if is_first else (second, first))
         letters = ("A", "B") if is_first else ("B", "A")
         chats = [(Message("user", question), Message("assistant", f"({letter}")) for letter in letters]
-        shown, lacking = render(subject.tokenizer, chats)
+        shown, lacking = subject.render(chats)
         shows.append(shown)
         lacks.append(lacking)
     return (residual_means(subject, shows) - residual_means(subject, lacks))[0]
@@ -96,7 +96,7 @@ def answer_vectors(
 def mlp_vectors(subject: Subject, contrast: Contrast) -> Float[Tensor, "layer hidden"]:
     """Differences of what every MLP writes at the prompts' last token."""
     rendered: list[list[Tokens]] = [
-        render(subject.tokenizer, [e.prompt for e in side]) for side in (contrast.positive, contrast.negative)
+        subject.render([e.prompt for e in side]) for side in (contrast.positive, contrast.negative)
     ]
     positive, negative = (residual_means(subject, side, where="mlp") for side in rendered)
     return (positive - negative)[0]
