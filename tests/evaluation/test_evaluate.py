@@ -19,7 +19,6 @@ from neurodial.evaluation.report.page import render_page
 from neurodial.evaluation.results import report_json
 from neurodial.evaluation.store import Store, read_rows
 from neurodial.evaluation.task import Margins
-from neurodial.evaluation.thinking import markers_of, split_thinking
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.generate import generate
 from neurodial.intervention.base import Together
@@ -277,16 +276,6 @@ def test_failed_verdicts_count_for_nothing_and_are_asked_again(tmp_path):
 
 
 # ------------------------------------------------------------------------------------------- thinking
-
-
-def test_thinking_is_found_from_the_template():
-    pair = markers_of("… <think> … </think> …")
-    assert pair == ("<think>", "</think>")
-    assert split_thinking("plain", pair).answer == "plain"
-    assert split_thinking("<think>a</think>b", pair)[:2] == ("a", "b")
-    assert split_thinking("a</think>b", pair, starts_inside=True)[:2] == ("a", "b")
-    assert split_thinking("<think>a", pair).is_endless
-    assert split_thinking("<think>a</think>b", None).answer == "<think>a</think>b"
 
 
 def thinking_store(endless):

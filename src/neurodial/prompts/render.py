@@ -56,7 +56,7 @@ def encode(tokenizer: Any, text: str) -> Tokens:
     Example:
         >>> from neurodial.model.tiny import tiny_tokenizer
         >>> encode(tiny_tokenizer(), "a")
-        (256, 65)
+        (256, 64)
     """
     tokens = tuple(tokenizer(text)["input_ids"])
     after = appended(tokenizer)

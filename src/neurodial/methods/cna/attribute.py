@@ -23,6 +23,7 @@ from neurodial.activations.position import Position, PostInstruction
 from neurodial.activations.statistics import GroupedMoments
 from neurodial.circuit.circuit import Row, Stability
 from neurodial.circuit.site import Neuron, Site
+from neurodial.methods.apart import check_apart, check_scores
 from neurodial.methods.choose import Rule, check_skipped, choose
 from neurodial.methods.cna.contrastive import auroc, delta_scores
 from neurodial.methods.cna.options import CNA
@@ -66,8 +67,9 @@ def attribute(subject: Subject, contrast: Contrast, method: CNA, *, progress: Pr
     Raises:
         ContextLengthError: a prompt is longer than the context; found before any work.
         OptionError: a layer to skip does not exist, or all are skipped; found before any work.
-        ActivationError: a prompt is too short for the position (found before any work), or an activation is not
-            finite.
+        PromptError: prompts of the two sides are rendered alike; found before any work.
+        ActivationError: a prompt is too short for the position (found before any work), an activation is not finite,
+            or every score is 0.
     """
     reading = Reading(_position(subject, method))
     check_skipped(method.skip_layers, [site.layer for site in subject.sites])
@@ -75,11 +77,12 @@ def attribute(subject: Subject, contrast: Contrast, method: CNA, *, progress: Pr
     diverse = () if method.universal is None else read_prompt_list(method.universal.prompts).prompts
     for texts in (prompts, diverse):  # all that can be wrong with them, before the first pass
         places_read(subject, _rendered(subject, texts, method), reading)
+    check_apart(subject, contrast, system=method.system, double_bos=method.double_bos, position=reading.position)
     folds = min(method.folds, len(contrast.positive), len(contrast.negative))
     universal = _universal(subject, method, reading, progress)
     score = _scorer(subject, contrast, method, reading, folds, progress)
     rule = Rule(method.select, method.sign, method.skip_layers)
-    scores = score(None)
+    scores = check_scores(score(None))
     unfiltered = choose(scores, rule)
     rule = dataclasses.replace(rule, excluded=universal)
     rows = choose(scores, rule)

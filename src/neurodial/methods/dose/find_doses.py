@@ -23,6 +23,7 @@ import torch
 from neurodial.circuit.circuit import Circuit, Row, Stability
 from neurodial.intervention.scale import Scale
 from neurodial.margins.margin import Margin
+from neurodial.methods.apart import check_apart
 from neurodial.methods.dose.candidates import Ground, Way, first_order
 from neurodial.methods.dose.cost import Cost, Sampling, cost, quadratic_cost
 from neurodial.methods.dose.effects import Effects, effects_by_fold
@@ -65,8 +66,10 @@ def find_doses(
         MarginError: the behaviour can't be measured by the margin asked for.
         BudgetError: the budget or the target can't be met.
         GradientError: the model gives no gradients.
-        PromptError: a split is missing, or neutral prompts show the behaviour.
+        PromptError: a split is missing, its sides are rendered alike, or neutral prompts show the behaviour.
     """
+    for contrast in (pairs.discovery, pairs.development):
+        check_apart(subject, contrast, system=method.system)
     material = gather(subject, pairs, method, margin=margin, progress=progress)
     examples = material.about(pairs.discovery)
     folds = _folds(examples, max(1, min(method.folds, len(examples))))

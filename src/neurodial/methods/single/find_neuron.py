@@ -22,6 +22,7 @@ from neurodial.intervention.scale import Pin
 from neurodial.margins.margin import Alternatives, Margin, Openers
 from neurodial.margins.measure import measure_margins
 from neurodial.margins.openers import OpenerSearch, OpeningMargin, find_margin, refuse_unknown
+from neurodial.methods.apart import check_apart
 from neurodial.methods.single.scores_of_neurons import Candidate, CandidateSearch, candidates
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
@@ -132,7 +133,7 @@ def single_neuron(
 
     Raises:
         MarginError: no beginning of an answer tells the sides apart.
-        PromptError: a split is missing.
+        PromptError: a split is missing, or its sides are rendered alike.
         ContextLengthError: a prompt is longer than the context.
         GradientError: the model gives no gradients.
 
@@ -149,6 +150,8 @@ def single_neuron(
     """
     chosen = method or SingleNeuron()
     contrast, development = pairs.discovery, pairs.development
+    for side in (contrast, development):
+        check_apart(subject, side)
     margin = find_margin(subject, contrast, chosen.margin, search=chosen.openers, progress=progress)  # 1
     found = candidates(subject, margin, contrast, search=chosen.candidates, progress=progress)
     return sweep(subject, margin, found, development, method=chosen, progress=progress)

@@ -18,6 +18,7 @@ from torch import Tensor
 from neurodial.errors import OptionError, PromptError
 from neurodial.intervention.base import Dial, Intervention, check_options, dial_column, rows_of
 from neurodial.intervention.plan import Add, Door, Plan, When, spread
+from neurodial.methods.apart import check_apart
 from neurodial.methods.vectors.residual import residual_means
 from neurodial.model.subject import Subject
 from neurodial.prompts.pairs import Contrast
@@ -38,6 +39,7 @@ def last_token_vectors(
         >>> tuple(last_token_vectors(tiny_subject(), Contrast.of(["a", "b"], ["c"])).shape)
         (1, 2, 16)
     """
+    check_apart(subject, contrast)
     positive, negative = (
         residual_means(subject, subject.render([e.prompt for e in side]), offsets)
         for side in (contrast.positive, contrast.negative)
@@ -95,6 +97,7 @@ def answer_vectors(
 
 def mlp_vectors(subject: Subject, contrast: Contrast) -> Float[Tensor, "layer hidden"]:
     """Differences of what every MLP writes at the prompts' last token."""
+    check_apart(subject, contrast)
     rendered: list[list[Tokens]] = [
         subject.render([e.prompt for e in side]) for side in (contrast.positive, contrast.negative)
     ]
