@@ -19,12 +19,14 @@ from neurodial.activations.batches import Batch, padded
 from neurodial.activations.collect import pad_id
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.per_row import Under, one_each, row_slots
+from neurodial.intervention.parts_of_pass import tracker
 from neurodial.model.generation_settings import plain_generation, stop_strings
 from neurodial.model.hooks import contiguous_head
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.prompt import Prompt
 from neurodial.prompts.render import check_context, generation_prompt
+from neurodial.text.parts import PartTracker
 from neurodial.text.thinking import Parts, special_markers, split_thinking, spoken
 
 
@@ -105,6 +107,8 @@ def generate(
             if steering is not None:
                 steering.assign([slots[row] for row in batch.rows])
                 steering.mark_prompts([batch.tokens.shape[1]] * len(batch.rows))  # padding is on the left
+                if steering.follows_parts:
+                    steering.follow([tracker_of(subject, prompts[row]) for row in batch.rows])
             for row, tokens in zip(batch.rows, _generate_batch(subject, batch, decoding, stops), strict=True):
                 answers[row] = _answer(subject, prompts[row], tokens, stops)
             advance(len(batch.rows))
@@ -192,6 +196,11 @@ def split_answer(subject: Subject, prompt: Prompt, tokens: Sequence[int]) -> Par
     markers = subject.thinking
     text = spoken(subject.tokenizer, tokens, special_markers(subject.tokenizer, markers))
     return split_thinking(text, markers, starts_inside=starts_inside(subject, prompt))
+
+
+def tracker_of(subject: Subject, prompt: Prompt) -> PartTracker:
+    """What follows the answer to a prompt through thinking, saying and calling tools."""
+    return tracker(subject, starts_inside=starts_inside(subject, prompt))
 
 
 def starts_inside(subject: Subject, prompt: Prompt) -> bool:

@@ -13,6 +13,7 @@ Chats that differ (each side remembers its own answers) run as two pairs with a 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -22,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neurodial.generation.decoding import Decoding
-from neurodial.generation.generate import stop_tokens
+from neurodial.generation.generate import place_of_stop, stop_texts, stop_tokens, tracker_of
 from neurodial.intervention.base import Intervention, Together
 from neurodial.intervention.steer import Steering, steer_each
 from neurodial.model.head import at_least_float32
@@ -30,6 +31,8 @@ from neurodial.model.hooks import contiguous_head
 from neurodial.model.subject import Subject
 from neurodial.prompts.prompt import Prompt
 from neurodial.prompts.render import Tokens, check_context
+from neurodial.text.parts import PartTracker
+from neurodial.text.thinking import special_markers, spoken
 
 Side = Literal["unsteered", "steered"]
 SIDES: tuple[Side, Side] = ("unsteered", "steered")
@@ -86,10 +89,10 @@ class _Voice:
     text: str = ""
     divergence: float = 0.0
 
-    def add(self, token: int, tokenizer: Any) -> str:
+    def add(self, token: int, tokenizer: Any, kept: frozenset[int]) -> str:
         """What the token adds to the text; an unfinished letter waits for its last byte."""
         self.tokens.append(token)
-        whole = str(tokenizer.decode(self.tokens, skip_special_tokens=True))
+        whole = spoken(tokenizer, self.tokens, kept)
         if whole.endswith("\ufffd"):
             return ""
         new, self.text = whole[len(self.text) :], whole
@@ -104,6 +107,7 @@ class _Lane:
     pairs: list[list[_Voice]]
     cache: Any = None
     length: int = 0
+    trackers: list[PartTracker] = field(default_factory=list)
 
     def go_on(self, chosen: Sequence[Sequence[int | None]]) -> None:
         """Feed the tokens chosen by each voice of each pair; None ends a voice. Split pairs that part."""
@@ -117,6 +121,7 @@ class _Lane:
                 tokens += [token, token]
         if pairs and rows != list(range(2 * len(self.pairs))):
             self.cache.batch_select_indices(torch.tensor(rows, device=self.fed.device))
+            self.trackers = [copy.copy(self.trackers[row]) for row in rows]
         self.pairs = pairs
         self.fed = torch.tensor(tokens, dtype=torch.long, device=self.fed.device)[:, None]
 
@@ -151,8 +156,9 @@ def duet(
     decoding = decoding or Decoding()
     rendered = subject.render(prompts, system=decoding.system)
     check_context([len(tokens) for tokens in rendered], subject.context_length, extra=decoding.max_new_tokens)
-    lanes = _lanes(subject, rendered)
-    draw = _Draw(decoding, subject.tokenizer, stop_tokens(subject))
+    lanes = _lanes(subject, prompts, rendered)
+    kept = special_markers(subject.tokenizer, subject.thinking)
+    draw = _Draw(decoding, subject.tokenizer, stop_tokens(subject), texts=stop_texts(subject), kept=kept)
     first = torch.tensor(sorted({opener[0] for opener in openers if opener}), dtype=torch.long)
     with contiguous_head(subject), steer_each(subject, [Together(()), intervention]) as steering:
         for step in range(decoding.max_new_tokens):
@@ -170,18 +176,23 @@ def duet(
                 lane.go_on(chosen)
 
 
-def _lanes(subject: Subject, rendered: Sequence[Tokens]) -> list[_Lane]:
+def _lanes(subject: Subject, prompts: Sequence[Prompt], rendered: Sequence[Tokens]) -> list[_Lane]:
     voices = [_Voice(side) for side in SIDES]
     groups = [voices] if rendered[0] == rendered[1] else [[voice] for voice in voices]
     return [
-        _Lane(torch.tensor([tokens, tokens], device=subject.device), [group])
-        for tokens, group in zip(rendered, groups, strict=False)
+        _Lane(
+            torch.tensor([tokens, tokens], device=subject.device),
+            [group],
+            trackers=[tracker_of(subject, prompt) for _ in SIDES],
+        )
+        for prompt, tokens, group in zip(prompts, rendered, groups, strict=False)
     ]
 
 
 def _log_probs(subject: Subject, lane: _Lane, steering: Steering) -> Float[Tensor, "row vocab"]:
     """Log-probabilities of the next token in each row, on the CPU; the cache grows by what was fed."""
     steering.assign([0, 1] * len(lane.pairs))
+    steering.follow(lane.trackers)
     rows, tokens = lane.fed.shape
     lane.length += tokens
     mask = torch.ones(rows, lane.length, dtype=torch.long, device=lane.fed.device)
@@ -202,8 +213,17 @@ def _opening(table: Float[Tensor, "row vocab"], first: Tensor) -> tuple[float, f
 class _Draw:
     """Draws tokens and says what there is to know about each."""
 
-    def __init__(self, decoding: Decoding, tokenizer: Any, stops: frozenset[int]) -> None:
+    def __init__(
+        self,
+        decoding: Decoding,
+        tokenizer: Any,
+        stops: frozenset[int],
+        *,
+        texts: tuple[str, ...] = (),
+        kept: frozenset[int] = frozenset(),
+    ) -> None:
         self._decoding, self._tokenizer, self._stops = decoding, tokenizer, stops
+        self._stop_texts, self._kept = texts, kept
         self._generator = torch.Generator().manual_seed(decoding.seed)
 
     def noise(self, subject: Subject) -> Tensor | None:
@@ -227,8 +247,9 @@ class _Draw:
         kl = float((pair[0].exp() * (pair[0] - pair[1])).sum().double())
         voice.divergence += kl
         is_end = token in self._stops
-        text = "" if is_end else voice.add(token, self._tokenizer)
+        text = "" if is_end else voice.add(token, self._tokenizer, self._kept)
         step = len(voice.tokens) if is_end else len(voice.tokens) - 1
+        is_end = is_end or place_of_stop(self._tokenizer, voice.tokens, self._stop_texts) is not None
         return Said(
             side=voice.side,
             step=step,

@@ -14,7 +14,7 @@ import torch
 from neurodial.circuit.circuit import Circuit
 from neurodial.circuit.site import Neuron, Site
 from neurodial.errors import ModelMismatchError, OptionError, SteeringError
-from neurodial.intervention.base import Dial, Intervention, check_options, dial_column, rows_of
+from neurodial.intervention.base import Dial, Intervention, check_options, check_parts, dial_column, rows_of
 from neurodial.intervention.plan import Door, Multiply, Plan, Replace, When, spread
 from neurodial.model.subject import Subject
 
@@ -53,6 +53,7 @@ class Scale(Intervention):
             SteeringError: the model has no such neuron.
         """
         check_fits(self.circuit, subject, force=self.force)
+        check_parts(self.when, subject)
         column = dial_column(self.dial)
         edits = []
         for site, rows in self.circuit.sites.items():
@@ -100,6 +101,7 @@ class Pin(Intervention):
             SteeringError: the model has no such neuron.
         """
         check_neurons(self.values, subject)
+        check_parts(self.when, subject)
         column = dial_column(self.dial)
         by_site: dict[Site, dict[int, float]] = {}
         for neuron, value in self.values.items():

@@ -24,6 +24,10 @@ _HARMLESS = frozenset({
 """They change no token of a greedy answer, or say only where it ends."""
 
 
+_KEPT = ("bos_token_id", "eos_token_id", "pad_token_id", "use_cache", "cache_implementation", "cache_config")
+"""What stays as the checkpoint has it: its end tokens, and how it keeps what it has read."""
+
+
 def settings_in_force(model: Any) -> dict[str, Any]:
     """The checkpoint's settings that act on a greedy answer, and those that are switched off; empty where none is."""
     own = getattr(model, "generation_config", None)
@@ -54,7 +58,7 @@ def plain_generation(model: Any) -> Iterator[None]:
 
     own = model.generation_config
     model.generation_config = GenerationConfig(
-        bos_token_id=own.bos_token_id, eos_token_id=own.eos_token_id, pad_token_id=own.pad_token_id
+        **{name: getattr(own, name) for name in _KEPT if getattr(own, name, None) is not None}
     )
     try:
         yield

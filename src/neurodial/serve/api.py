@@ -26,7 +26,8 @@ from neurodial.serve.names import Catalogue
 from neurodial.serve.options import ServerOptions
 from neurodial.serve.prepare import Prepared, Preparer
 from neurodial.serve.prometheus import Metrics
-from neurodial.serve.schema import ChatBody, CompletionBody
+from neurodial.serve.schema import FIELDS, ChatBody, CompletionBody
+from neurodial.serve.words import plain
 
 CLIENT_GONE = 499
 """What the metrics count for a client that went away; nobody reads it."""
@@ -144,7 +145,7 @@ def _answer_errors(app: FastAPI, metrics: Metrics) -> None:
 
     async def invalid(http: HttpRequest, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101  # registered for it
-        return _failure(http, _validation(error))
+        return _failure(http, plain(error.errors(), FIELDS))
 
     async def http_error(http: HttpRequest, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101  # registered for it
@@ -164,18 +165,6 @@ def _answer_errors(app: FastAPI, metrics: Metrics) -> None:
     app.add_exception_handler(Exception, unforeseen)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http_error)
-
-
-def _validation(error: RequestValidationError) -> ApiError:
-    """The first thing that is wrong with a body, by its field."""
-    found = error.errors()[0]
-    places = [str(place) for place in found["loc"] if place != "body"]
-    if found["type"] == "json_invalid":
-        return ApiError(400, f"The body is not JSON: {found.get('ctx', {}).get('error', found['msg'])}.")
-    field = ".".join(places) or "The body"
-    words = {"extra_forbidden": "this server knows no such field", "missing": "this field is missing"}
-    message = words.get(found["type"], found["msg"].removeprefix("Value error, "))
-    return ApiError(400, f"{field}: {message}.", param=places[0] if places else None)
 
 
 async def _first(events: AsyncIterator[Any]) -> Any:

@@ -36,12 +36,24 @@ def next_tokens(
     chosen: list[int] = logits.argmax(dim=-1).tolist()  # 1
     for row, (request, generator) in enumerate(zip(requests, generators, strict=True)):
         if generator is not None:
-            chosen[row] = sampled(logits[row], request.temperature, request.top_p, generator)
+            limits = {"top_k": request.top_k, "min_p": request.min_p}
+            chosen[row] = sampled(logits[row], request.temperature, request.top_p, generator, **limits)
     return chosen
 
 
-def sampled(logits: Float[Tensor, "vocab"], temperature: float, top_p: float, generator: torch.Generator) -> int:
+def sampled(
+    logits: Float[Tensor, "vocab"],
+    temperature: float,
+    top_p: float,
+    generator: torch.Generator,
+    *,
+    top_k: int = 0,
+    min_p: float = 0.0,
+) -> int:
     """A token drawn at a temperature from the smallest set of tokens that has the probability `top_p` (2).
+
+    Before that only the `top_k` likeliest are kept (0: all), after it only those of at least the share `min_p` of the
+    likeliest one's probability.
 
     Example:
         >>> sampled(torch.tensor([0.0, 9.0]), 1.0, 0.5, torch.Generator().manual_seed(0))
@@ -49,8 +61,11 @@ def sampled(logits: Float[Tensor, "vocab"], temperature: float, top_p: float, ge
     """
     wide = logits.detach().cpu().double()
     ordered, tokens = (wide / temperature).softmax(dim=-1).sort(descending=True, stable=True)
+    if top_k:
+        ordered = ordered[:top_k] / ordered[:top_k].sum()
     cumulative = ordered.cumsum(dim=-1)
     size = int((cumulative < top_p).sum()) + 1  # the token that crosses top_p belongs to the set
+    size = min(size, len(ordered), int((ordered >= min_p * ordered[0]).sum()))
     cumulative = cumulative[:size]
     drawn = torch.rand((), generator=generator, dtype=torch.float64) * cumulative[-1]
     place = min(int((cumulative <= drawn).sum()), len(cumulative) - 1)

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neurodial.errors import OptionError, PromptError
-from neurodial.intervention.base import Dial, Intervention, check_options, dial_column, rows_of
+from neurodial.intervention.base import Dial, Intervention, check_options, check_parts, dial_column, rows_of
 from neurodial.intervention.plan import Add, Door, Plan, When, spread
 from neurodial.methods.apart import check_apart
 from neurodial.methods.vectors.residual import residual_means
@@ -142,6 +142,7 @@ class AddEverywhere(Intervention):
                 f"The vectors have shape {tuple(self.vectors.shape)}.",
                 wanted=f"({subject.layers}, {subject.hidden_size}), those of {subject.label}",
             )
+        check_parts(self.when, subject)
         column = dial_column(self.dial)
         edits = tuple(
             (Door("mlp", layer), Add(spread(column * self.alpha * self.vectors[layer].double().cpu(), self.when)))
