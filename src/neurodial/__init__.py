@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from neurodial.model.subject import Subject
     from neurodial.prompts.pairs import Contrast, PairSet
     from neurodial.prompts.prompt import Example, Message
+    from neurodial.prompts.template import Template
     from neurodial.tracing.nodes import Mass, Threshold
     from neurodial.tracing.question import Question, ask
     from neurodial.tracing.rules import Rules
@@ -77,6 +78,7 @@ _HOMES = {
     "SingleNeuron": "methods.single.find_neuron",
     "Site": "circuit.site",
     "Subject": "model.subject",
+    "Template": "prompts.template",
     "Threshold": "tracing.nodes",
     "Together": "intervention.base",
     "UniversalFilter": "methods.cna.options",
@@ -132,6 +134,7 @@ __all__ = [
     "SingleNeuron",
     "Site",
     "Subject",
+    "Template",
     "Threshold",
     "Together",
     "UniversalFilter",

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from tests.scripted import ids, says, speaking
 
 from neurodial.circuit.circuit import Circuit, Origin, Row
 from neurodial.circuit.site import Neuron
@@ -348,3 +349,45 @@ def test_a_margin_that_is_given_is_the_one_measured_and_tuned_on(tmp_path):
     assert tuned.details["development_margin_unsteered"] == pytest.approx(unsteered, abs=1e-5)
     with pytest.raises(FileError):  # another margin is another run
         evaluate(subject, [Scale(circuit)], pairs, options=options, against=("caa",), folder=tmp_path / "r")
+
+
+# ------------------------------------------------------------------------------------------- strangers' models
+
+
+def thinking_report(subject, said, circuit=None, **fields):
+    interventions = [Scale(circuit or circuit_of(subject, "a"))]
+    options = replace(SMALL, questions=0, perplexity=0, speed=False, margin=False, **fields)
+    options = replace(options, decoding=replace(options.decoding, max_new_tokens=30))
+    with says(subject, ids(subject, said)):
+        return evaluate(subject, interventions, pair_set(), options=options)
+
+
+def test_the_report_says_how_many_answers_had_thinking_and_judges_what_follows_it():
+    subject = speaking(["</think>"])
+    report = thinking_report(subject, "XYZ</think>I can't help with that.", detectors=("regex:XYZ",))
+    count = sum(report.provenance["counts"].values()) * len(report.arms)
+    [note] = [note for note in report.notes if "had thinking" in note]
+    assert note.startswith(f"{count} of {count} answers had thinking (")
+    assert "none was cut off inside it" in note
+    assert report.arms[0].metrics["rate:regex:XYZ"].value == 0
+    assert not [note for note in thinking_report(speaking(), "Sure.").notes if "had thinking" in note]
+
+
+def test_the_report_says_what_is_particular_about_the_model_and_under_which_options_a_circuit_was_made():
+    from neurodial.prompts.template import Template
+
+    template = "{% for m in messages %}{{ m.content }}{% endfor %}<{{ tone or 'plain' }}>"
+    base = speaking(template=template)
+    subject = replace(base, template=Template({"tone": "formal"}))
+    subject.model.generation_config.repetition_penalty = 1.3
+    made = circuit_of(subject, "a")
+    made = replace(made, origin=replace(made.origin, model=base.identity))
+    report = thinking_report(subject, "Sure.", made)
+    assert 'Prompts are rendered with the template options {"tone":"formal"}.' in report.notes
+    assert any(
+        note.startswith("Of the checkpoint's generation settings these are switched off") for note in report.notes
+    )
+    [other] = [note for note in report.notes if "was made with" in note]
+    assert other == 'The circuit \'a\' was made with the template options none, used with {"tone":"formal"}.'
+    same = replace(made, origin=replace(made.origin, model=subject.identity))
+    assert not [note for note in thinking_report(subject, "Sure.", same).notes if "was made with" in note]

@@ -61,8 +61,8 @@ def test_markers_come_from_the_template_or_the_tokenizer():
     assert markers_of("… </think> …") == tuple(THINK)
     assert markers_of(None) == ()
     assert markers_of("… <tool_call> …", known=TOOLS) == (Markers("<tool_call>", "</tool_call>"),)
-    both, half = speaking(["◁think▷", "◁/think▷"]), speaking(["◁think▷"])
-    assert markers_of(None, both.tokenizer) == (Markers("◁think▷", "◁/think▷"),)
+    both, end, half = (speaking(tokens) for tokens in (["◁think▷", "◁/think▷"], ["◁/think▷"], ["◁think▷"]))
+    assert markers_of(None, both.tokenizer) == markers_of(None, end.tokenizer) == (Markers("◁think▷", "◁/think▷"),)
     assert markers_of(None, half.tokenizer) == ()
 
 

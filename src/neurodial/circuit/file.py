@@ -85,7 +85,7 @@ def circuit_json(circuit: Circuit) -> str:
         },
     }
     if origin.model is not None and not origin.model.setup:
-        del value["model"]["setup"]  # type: ignore[attr-defined]
+        del value["model"]["setup"]
     if origin.report is None:
         del value["report"]  # came after version 1: a circuit without one is written as it always was
     return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1) + "\n"

@@ -54,12 +54,14 @@ def studio(
     listening = listen(host, port)
     subject = (loading or ModelOptions()).load(model)
 
-    from neurodial.intervention.scale import check_fits
+    from neurodial.intervention.scale import check_fits, template_notes
     from neurodial.studio.app import create_app
     from neurodial.studio.collection import Collection
     from neurodial.studio.jobs import Desk
     from neurodial.studio.workshop import Workshop
 
+    for note in template_notes(circuits.values(), subject):
+        err.print(f"note: {note}", markup=False, style="dim")
     for found in circuits.values():
         check_fits(found, subject, force=force)
     desk = Desk()

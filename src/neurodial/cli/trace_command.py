@@ -262,6 +262,7 @@ def _curve(
 
 def _ablation(subject: Subject, question: Question, kind: str, text: tuple[str, bool]) -> Ablation:
     from neurodial.prompts.behaviours import read_prompt_list
+    from neurodial.prompts.prompt import prompt_text
     from neurodial.tracing.faithfulness import MeanAblation, ResampleAblation, ZeroAblation
 
     if kind == "zero":

@@ -36,8 +36,14 @@ def next_tokens(
     chosen: list[int] = logits.argmax(dim=-1).tolist()  # 1
     for row, (request, generator) in enumerate(zip(requests, generators, strict=True)):
         if generator is not None:
-            limits = {"top_k": request.top_k, "min_p": request.min_p}
-            chosen[row] = sampled(logits[row], request.temperature, request.top_p, generator, **limits)
+            chosen[row] = sampled(
+                logits[row],
+                request.temperature,
+                request.top_p,
+                generator,
+                top_k=request.top_k,
+                min_p=request.min_p,
+            )
     return chosen
 
 

@@ -11,6 +11,7 @@ from neurodial.prompts.prompt import Message, Prompt
 from neurodial.studio import requests
 from neurodial.studio.jobs import Reporter, Run
 from neurodial.studio.workshop import Workshop
+from neurodial.text.thinking import special_markers, spoken
 
 
 def answer(workshop: Workshop, asked: requests.Answer) -> Run:
@@ -64,7 +65,8 @@ def token_values(said: Said) -> dict[str, Any]:
 
 def _end(workshop: Workshop, said: Sequence[Said]) -> dict[str, Any]:
     tokens = [one.token for one in said if not one.is_end]
-    text = workshop.subject.tokenizer.decode(tokens, skip_special_tokens=True)
+    subject = workshop.subject
+    text = spoken(subject.tokenizer, tokens, special_markers(subject.tokenizer, subject.thinking))
     last = said[-1]
     return {"text": text, "tokens": len(tokens), "finished": last.is_end, "kl": _nats(last.kl_so_far)}
 

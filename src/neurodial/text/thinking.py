@@ -76,7 +76,7 @@ class Parts(NamedTuple):
 def markers_of(
     template: str | None, tokenizer: Any = None, *, known: Sequence[Markers] = THINKING
 ) -> tuple[Markers, ...]:
-    """The markers that a chat template names, or that a tokenizer has as tokens of their own.
+    """The markers that a chat template names, or that close a block and are tokens of their own in the tokenizer.
 
     Example:
         >>> markers_of("{{ content.split('</think>')[-1] }}")
@@ -89,7 +89,7 @@ def markers_of(
     return tuple(
         pair
         for pair in known
-        if pair.begin in text or (pair.end and pair.end in text) or tokens.issuperset(filter(None, pair))
+        if pair.begin in text or (pair.end and pair.end in text) or (pair.end or pair.begin) in tokens
     )
 
 
