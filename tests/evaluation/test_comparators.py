@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tests.tolerance import of_activations
 
 from neurodial.circuit.circuit import Circuit, Origin, Row
 from neurodial.circuit.site import Neuron
@@ -51,7 +52,7 @@ def test_residual_means_are_those_of_a_plain_forward_pass(family):
     for number, offset in enumerate((-1, -3)):
         # transformers applies the final norm to the last entry, so only blocks before the last can be compared there.
         expected = torch.stack([hidden_of(subject, tokens)[1][0, offset] for tokens in sequences]).double().mean(dim=0)
-        assert torch.allclose(found[number, 0], expected, atol=1e-5)
+        assert torch.allclose(found[number, 0], expected, rtol=0, atol=of_activations(subject, expected))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -60,7 +61,7 @@ def test_batches_do_not_matter(family):
     sequences = render(subject.tokenizer, ["a", "a longer one", "middle"])
     together = residual_means(subject, sequences, (-1,), budget=4096)
     alone = torch.stack([residual_means(subject, [tokens]) for tokens in sequences]).mean(dim=0)
-    assert torch.allclose(together, alone, atol=1e-5)
+    assert torch.allclose(together, alone, rtol=0, atol=of_activations(subject, alone))
 
 
 def test_too_far_from_the_end_is_refused():
@@ -87,7 +88,8 @@ def test_mlp_vectors_are_what_the_mlps_write():
             hidden_of(subject, tokens)
             handle.remove()
         written.append(torch.stack(seen).mean(dim=0))
-    assert torch.allclose(mlp_vectors(subject, CONTRAST)[1], written[0] - written[1], atol=1e-6)
+    bound = of_activations(subject, torch.stack(written))
+    assert torch.allclose(mlp_vectors(subject, CONTRAST)[1], written[0] - written[1], rtol=0, atol=bound)
 
 
 def test_answer_vectors_alternate_the_letter():
@@ -125,7 +127,7 @@ def test_the_published_form_adds_to_every_mlp_with_a_plus(family):
     by_hand = hidden_of(subject, tokens)[-1]
     for handle in handles:
         handle.remove()
-    assert torch.allclose(steered, by_hand, atol=1e-5)
+    assert torch.allclose(steered, by_hand, rtol=0, atol=of_activations(subject, by_hand))
     assert not torch.allclose(steered, plain, atol=1e-2)
     with steer(subject, AddEverywhere(vectors, dial=0.0)):
         assert torch.equal(hidden_of(subject, tokens)[-1], plain)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 from tests.scripted import ids, says, speaking
+from tests.tolerance import of_margins
 
 from neurodial.circuit.circuit import Circuit, Origin, Row
 from neurodial.circuit.site import Neuron
@@ -342,11 +343,11 @@ def test_a_margin_that_is_given_is_the_one_measured_and_tuned_on(tmp_path):
     )
     steered = next(arm for arm in report.arms if arm.method == "circuit")
     alone = measure_margins(subject, margin, pairs.test.positive, under=Scale(circuit))
-    assert steered.metrics["margin"].value == pytest.approx(sum(alone) / len(alone), abs=1e-5)
+    assert steered.metrics["margin"].value == pytest.approx(sum(alone) / len(alone), abs=of_margins(subject))
     tuned = next(arm for arm in report.arms if arm.method.startswith("caa"))
     development = measure_margins(subject, margin, pairs.development.positive[:2])
     unsteered = sum(development) / len(development)
-    assert tuned.details["development_margin_unsteered"] == pytest.approx(unsteered, abs=1e-5)
+    assert tuned.details["development_margin_unsteered"] == pytest.approx(unsteered, abs=of_margins(subject))
     with pytest.raises(FileError):  # another margin is another run
         evaluate(subject, [Scale(circuit)], pairs, options=options, against=("caa",), folder=tmp_path / "r")
 
