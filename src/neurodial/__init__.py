@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from neurodial.methods.single.find_neuron import SingleNeuron, single_neuron
     from neurodial.model.load import load
     from neurodial.model.subject import Subject
-    from neurodial.prompts.pairs import Contrast, PairSet
+    from neurodial.prompts.pairs import Behaviour, Contrast, PairSet
     from neurodial.prompts.prompt import Example, Message
     from neurodial.prompts.template import Template
     from neurodial.tracing.nodes import Mass, Threshold
@@ -51,6 +51,7 @@ _HOMES = {
     "AddVector": "intervention.vector",
     "Answer": "generation.generate",
     "Audit": "evaluation.audit",
+    "Behaviour": "prompts.pairs",
     "CNA": "methods.cna.options",
     "Circuit": "circuit.circuit",
     "Contrast": "prompts.pairs",
@@ -107,6 +108,7 @@ __all__ = [
     "AddVector",
     "Answer",
     "Audit",
+    "Behaviour",
     "CNA",
     "Circuit",
     "Contrast",

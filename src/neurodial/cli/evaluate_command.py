@@ -12,7 +12,7 @@ from rich.table import Table
 from neurodial.cli.console import bars, err, out
 from neurodial.cli.judge_options import JudgeOptions
 from neurodial.cli.measure_options import MeasureOptions, parts
-from neurodial.cli.options import ModelOptions, parse_dials, read_circuits
+from neurodial.cli.options import ModelOptions, parse_dials, read_behaviour, read_circuits
 from neurodial.errors import OptionError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def evaluate(
     model: str,
     *circuits: str,
     output: Annotated[Path, Parameter(name=["--output", "-o"])],
-    behaviour: Annotated[str, Parameter(name=["--behaviour", "-b"])] = "refusal",
+    behaviour: Annotated[str | None, Parameter(name=["--behaviour", "-b"])] = None,
     dials: str | None = None,
     against: str | None = None,
     when: Literal["all", "prompt", "generated", "thinking", "answer", "tools"] = "all",
@@ -48,10 +48,11 @@ def evaluate(
         model: Hub id, local folder, GGUF file, `demo` or `demo-base`.
         circuits: `[name=]file[@dial]` of each circuit; each is measured by itself. A dial here replaces --dials.
         output: the report's folder: report.json, report.html, plots and every answer.
-        behaviour: the prompt set: a shipped behaviour, or a .jsonl, .csv or .toml file. Its test split is reported.
+        behaviour: the prompt set: a shipped behaviour, or a .jsonl, .csv or .toml file; by default the one that the
+            circuits were found with. Its test split is reported.
         dials: dials between commas, 1 by default; write --dials=-1,0.5,1 where the first is negative.
-        against: methods to compare with, between commas: caa, caa-answers, caa-published, direction,
-            direction-blocks, random, random-layer, prompt.
+        against: methods to compare with, between commas: cna, cna-paper, effect, dose, single, caa, caa-answers,
+            caa-published, direction, direction-blocks, random, random-layer, random-searched, prompt.
         when: steer all tokens, only the prompt's, only the generated ones, or of those only what is thinking, the
             answer, or calls of tools.
         test_set: test on another data set than the behaviour's own test split: jbb, xstest, or-bench, strongreject,
@@ -66,9 +67,8 @@ def evaluate(
         loading: how the model is loaded.
     """
     from neurodial.evaluation import protocol as preset
-    from neurodial.evaluation.baselines import check_names
     from neurodial.evaluation.options import check_dials
-    from neurodial.prompts.behaviours import read_pairs
+    from neurodial.methods.comparators import check_names
     from neurodial.prompts.borrowed import with_test_set
 
     measuring = measuring or MeasureOptions()
@@ -82,7 +82,7 @@ def evaluate(
         raise OptionError("There is nothing to evaluate.", wanted="a circuit's file, or methods with --against")
     methods = check_names(parts(against or ""))
     values = check_dials(parse_dials(dials or "1"))
-    pairs = read_pairs(behaviour)
+    pairs = read_behaviour(behaviour, [circuit for _, circuit, _ in read_circuits(list(circuits), 1.0)])
     if test_set is not None:
         pairs = with_test_set(pairs, test_set, options.prompts)
     interventions = _interventions(circuits, values, when, force=force)

@@ -13,8 +13,11 @@ from neurodial.errors import OptionError
 from neurodial.provenance import setup_notes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from neurodial.circuit.circuit import Circuit
     from neurodial.model.subject import Subject
+    from neurodial.prompts.pairs import PairSet
     from neurodial.prompts.template import Template
 
 
@@ -104,6 +107,29 @@ def read_circuits(specifications: list[str], default_dial: float) -> list[tuple[
     if len(set(names)) != len(names):
         raise OptionError(f"The circuits are named {', '.join(names)}.", wanted="different names (name=file)")
     return found
+
+
+def read_behaviour(behaviour: str | None, circuits: Sequence[Circuit]) -> PairSet:
+    """The prompts of a behaviour: the one asked for, else the one that the circuits were found with.
+
+    Raises:
+        OptionError: none is asked for, and the circuits' files name none or several, or one that does not ship.
+    """
+    from neurodial.prompts.behaviours import behaviour_names, read_pairs
+
+    if behaviour is not None:
+        return read_pairs(behaviour)
+    names = {circuit.origin.behaviour for circuit in circuits}
+    wanted = "--behaviour NAME or FILE"
+    if len(names) != 1 or names == {None}:
+        said = ", ".join(sorted(repr(name) for name in names if name)) or "none"
+        raise OptionError(f"No behaviour is asked for; the circuits' files name {said}.", wanted=wanted)
+    [name] = names
+    if name not in behaviour_names():
+        raise OptionError(
+            f"The circuit was found with prompts of your own, {name!r}.", wanted=f"{wanted}: the same file again"
+        )
+    return read_pairs(str(name))
 
 
 def split_specification(text: str) -> tuple[str | None, Path, float | None]:

@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from neurodial.evaluation.conditions import Arm
+from neurodial.evaluation.conditions import Condition
 from neurodial.evaluation.detectors.base import Detector, Exchange, Verdict
 from neurodial.evaluation.options import Evaluation
-from neurodial.evaluation.store import Row, Store
+from neurodial.evaluation.store import ResultRow, Store
 from neurodial.evaluation.task import Task
 from neurodial.generation.generate import generate
 from neurodial.model.subject import Subject
@@ -28,7 +28,7 @@ APART = "thinking"
 
 
 class _Cell(NamedTuple):
-    arm: Arm
+    arm: Condition
     asked: str
     place: int
     prompt: Prompt
@@ -36,7 +36,12 @@ class _Cell(NamedTuple):
 
 
 def answer(
-    subject: Subject, task: Task, arms: Sequence[Arm], options: Evaluation, store: Store, progress: Progress = silent
+    subject: Subject,
+    task: Task,
+    arms: Sequence[Condition],
+    options: Evaluation,
+    store: Store,
+    progress: Progress = silent,
 ) -> None:
     """Make the answers that the store lacks."""
     finished = {(row["arm"], row["set"], row["index"]) for row in store.rows("generations")}
@@ -89,14 +94,14 @@ def judge(detectors: Sequence[Detector], options: Evaluation, store: Store, prog
                 advance(len(part))
 
 
-def latest_verdicts(store: Store) -> dict[tuple[str, str, str, int], Row]:
+def latest_verdicts(store: Store) -> dict[tuple[str, str, str, int], ResultRow]:
     """The last verdict on each row, by detector, arm, set and index."""
     return {(row["detector"], row["arm"], row["set"], row["index"]): row for row in store.rows("verdicts")}
 
 
 def _verdicts(
-    detector: Detector, part: Sequence[tuple[Row, str, str]]
-) -> Iterator[tuple[tuple[Row, str, str], Verdict]]:
+    detector: Detector, part: Sequence[tuple[ResultRow, str, str]]
+) -> Iterator[tuple[tuple[ResultRow, str, str], Verdict]]:
     """An endless think block is degenerate whatever the detector; the rest is the detector's to say."""
     asked = [item for item in part if not (item[0]["endless"] and not item[1].endswith(APART))]
     verdicts = iter(detector.judge([Exchange(row["prompt"], text) for row, _, text in asked]))
@@ -105,13 +110,13 @@ def _verdicts(
         yield item, Verdict("degenerate", reason="endless thinking") if is_endless else next(verdicts)
 
 
-def _texts(row: Row, options: Evaluation) -> Iterator[tuple[str, str]]:
+def _texts(row: ResultRow, options: Evaluation) -> Iterator[tuple[str, str]]:
     yield row["set"], row["answer"]
     if options.thinking == "apart" and row["thinking"] is not None:
         yield f"{row['set']}:{APART}", row["thinking"]
 
 
-def _line(detector: Detector, row: Row, asked: str, verdict: Verdict) -> Row:
+def _line(detector: Detector, row: ResultRow, asked: str, verdict: Verdict) -> ResultRow:
     return {
         "detector": detector.name,
         "arm": row["arm"],
@@ -123,7 +128,7 @@ def _line(detector: Detector, row: Row, asked: str, verdict: Verdict) -> Row:
     }
 
 
-def _cells(subject: Subject, task: Task, arms: Sequence[Arm], options: Evaluation) -> list[_Cell]:
+def _cells(subject: Subject, task: Task, arms: Sequence[Condition], options: Evaluation) -> list[_Cell]:
     cells = []
     for arm in arms:
         for asked in task.asked:
@@ -136,7 +141,7 @@ def _cells(subject: Subject, task: Task, arms: Sequence[Arm], options: Evaluatio
     return sorted(cells, key=lambda cell: (_kind(cell.arm), -cell.length))
 
 
-def _kind(arm: Arm) -> str:
+def _kind(arm: Condition) -> str:
     """Arms that edit the model in the same places share batches; the unsteered one goes with scaled circuits."""
     return "Scale" if arm.intervention is None else type(arm.intervention).__name__
 

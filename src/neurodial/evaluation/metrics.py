@@ -9,8 +9,8 @@ from typing import Any
 
 from neurodial.evaluation.answering import APART, latest_verdicts
 from neurodial.evaluation.intervals import Difference, Estimate, bootstrap, paired_means, paired_rates, rate
-from neurodial.evaluation.measures import rows_by_arm
-from neurodial.evaluation.store import Row, Store
+from neurodial.evaluation.measures import rows_by_condition
+from neurodial.evaluation.store import ResultRow, Store
 from neurodial.text.words import distinct, measure_text
 
 
@@ -142,7 +142,7 @@ def values_of(arm: str, detectors: Sequence[str], store: Store) -> Values:
             (key[3], row["score"]) for key, row in verdicts.items() if key[0] == name and key[2] == "behaviour"
         )
         means |= {f"score:{name}": [score for _, score in scored if score is not None]}
-    measured = {name: row for (key, name), row in rows_by_arm(store).items() if key == arm}
+    measured = {name: row for (key, name), row in rows_by_condition(store).items() if key == arm}
     _measures(measured, shares, means, totals)
     return Values({k: v for k, v in shares.items() if v}, means, totals)
 
@@ -171,14 +171,14 @@ def differences(values: Values, unsteered: Values) -> dict[str, Difference]:
 
 
 def _labels(
-    verdicts: Mapping[tuple[str, str, str, int], Row], detector: str, asked: str, label: str
+    verdicts: Mapping[tuple[str, str, str, int], ResultRow], detector: str, asked: str, label: str
 ) -> list[bool | None]:
     rows = sorted((key[3], row["label"]) for key, row in verdicts.items() if key[0] == detector and key[2] == asked)
     return [None if found == "failed" else found == label for _, found in rows]
 
 
 def _texts(
-    rows: Sequence[Row], shares: dict[str, Sequence[bool | None]]
+    rows: Sequence[ResultRow], shares: dict[str, Sequence[bool | None]]
 ) -> tuple[dict[str, Sequence[float]], dict[str, Estimate]]:
     if not rows:
         return {}, {}
@@ -190,7 +190,7 @@ def _texts(
 
 
 def _measures(
-    measured: Mapping[str, Row],
+    measured: Mapping[str, ResultRow],
     shares: dict[str, Sequence[bool | None]],
     means: dict[str, Sequence[float]],
     totals: dict[str, Estimate],

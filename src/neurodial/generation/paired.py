@@ -1,12 +1,12 @@
 """One prompt answered twice at once, unsteered and steered, token by token, with what steering changed at each.
 
 1. Both answers begin as one pair of rows with one cache: the unsteered model and the steered one on the same tokens.
-2. Each voice draws its token from its own row; both use the same Gumbel noise, so the same distribution and seed give
+2. Each stream draws its token from its own row; both use the same Gumbel noise, so the same distribution and seed give
    the same token. Temperature 0 takes the most probable one.
-3. Where the voices part, the pair is split: each voice keeps an unsteered and a steered row on its own tokens, so
-   that at every token both probabilities are known. A voice that ended drops its rows.
+3. Where the streams part, the pair is split: each stream keeps an unsteered and a steered row on its own tokens, so
+   that at every token both probabilities are known. A stream that ended drops its rows.
 4. At each place, `KL = sum_y p(y) (log p(y) - log q(y))`, p unsteered and q steered; its mean over the unsteered
-   voice's places is the divergence of `measurement.divergence` on that answer.
+   stream's places is the divergence of `measurement.divergence` on that answer.
 5. At the first place, the share of each distribution that goes to the first tokens of the behaviour's openers.
 Chats that differ (each side remembers its own answers) run as two pairs with a cache each.
 """
@@ -23,7 +23,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neurodial.generation.decoding import Decoding
-from neurodial.generation.generate import place_of_stop, stop_texts, stop_tokens, tracker_of
+from neurodial.generation.generate import stop_texts, stop_tokens, tracker_of
+from neurodial.generation.sampling import nucleus
+from neurodial.generation.text_stream import TextStream
 from neurodial.intervention.base import Intervention, Together
 from neurodial.intervention.steer import Steering, steer_each
 from neurodial.model.head import at_least_float32
@@ -32,7 +34,7 @@ from neurodial.model.subject import Subject
 from neurodial.prompts.prompt import Prompt
 from neurodial.prompts.render import Tokens, check_context
 from neurodial.text.parts import PartTracker
-from neurodial.text.thinking import special_markers, spoken
+from neurodial.text.thinking import special_markers
 
 Side = Literal["unsteered", "steered"]
 SIDES: tuple[Side, Side] = ("unsteered", "steered")
@@ -50,7 +52,7 @@ class Alternative:
 
 
 @dataclass(frozen=True)
-class Said:
+class TokenComparison:
     """One token of one answer.
 
     Attributes:
@@ -81,42 +83,33 @@ class Said:
 
 
 @dataclass
-class _Voice:
+class _Stream:
     """One answer in the making."""
 
     side: Side
-    tokens: list[int] = field(default_factory=list)
-    text: str = ""
+    text: TextStream
+    tokens: int = 0
     divergence: float = 0.0
-
-    def add(self, token: int, tokenizer: Any, kept: frozenset[int]) -> str:
-        """What the token adds to the text; an unfinished letter waits for its last byte."""
-        self.tokens.append(token)
-        whole = spoken(tokenizer, self.tokens, kept)
-        if whole.endswith("\ufffd"):
-            return ""
-        new, self.text = whole[len(self.text) :], whole
-        return new
 
 
 @dataclass
-class _Lane:
-    """One batch with a cache: for each pair an unsteered and a steered row. Voices of a pair agree so far."""
+class _PairBatch:
+    """One batch with a cache: for each pair an unsteered and a steered row. Streams of a pair agree so far."""
 
     fed: Tensor
-    pairs: list[list[_Voice]]
+    pairs: list[list[_Stream]]
     cache: Any = None
     length: int = 0
     trackers: list[PartTracker] = field(default_factory=list)
 
     def go_on(self, chosen: Sequence[Sequence[int | None]]) -> None:
-        """Feed the tokens chosen by each voice of each pair; None ends a voice. Split pairs that part."""
+        """Feed the tokens chosen by each stream of each pair; None ends a stream. Split pairs that part."""
         rows: list[int] = []
-        pairs: list[list[_Voice]] = []
+        pairs: list[list[_Stream]] = []
         tokens: list[int] = []
-        for number, (voices, drawn) in enumerate(zip(self.pairs, chosen, strict=True)):
+        for number, (streams, drawn) in enumerate(zip(self.pairs, chosen, strict=True)):
             for token in dict.fromkeys(token for token in drawn if token is not None):
-                pairs.append([voice for voice, own in zip(voices, drawn, strict=True) if own == token])
+                pairs.append([stream for stream, own in zip(streams, drawn, strict=True) if own == token])
                 rows += [2 * number, 2 * number + 1]
                 tokens += [token, token]
         if pairs and rows != list(range(2 * len(self.pairs))):
@@ -126,14 +119,14 @@ class _Lane:
         self.fed = torch.tensor(tokens, dtype=torch.long, device=self.fed.device)[:, None]
 
 
-def duet(
+def paired_decoding(
     subject: Subject,
     prompts: tuple[Prompt, Prompt],
     intervention: Intervention,
     *,
     decoding: Decoding | None = None,
     openers: Sequence[Tokens] = (),
-) -> Iterator[Said]:
+) -> Iterator[TokenComparison]:
     """Answer a prompt unsteered and steered at once. Closing the iterator stops between two tokens.
 
     Args:
@@ -149,38 +142,40 @@ def duet(
 
     Example:
         >>> from neurodial.model.tiny import tiny_subject
-        >>> said = list(duet(tiny_subject(), ("Hi", "Hi"), Together(()), decoding=Decoding(max_new_tokens=2)))
-        >>> max(one.kl for one in said) < 1e-6, {one.side for one in said} == set(SIDES)
+        >>> compared = list(
+        ...     paired_decoding(tiny_subject(), ("Hi", "Hi"), Together(()), decoding=Decoding(max_new_tokens=2))
+        ... )
+        >>> max(token.kl for token in compared) < 1e-6, {token.side for token in compared} == set(SIDES)
         (True, True)
     """
     decoding = decoding or Decoding()
     rendered = subject.render(prompts, system=decoding.system)
     check_context([len(tokens) for tokens in rendered], subject.context_length, extra=decoding.max_new_tokens)
-    lanes = _lanes(subject, prompts, rendered)
-    kept = special_markers(subject.tokenizer, subject.thinking)
-    draw = _Draw(decoding, subject.tokenizer, stop_tokens(subject), texts=stop_texts(subject), kept=kept)
+    batches = _batches(subject, prompts, rendered)
+    draw = _Draw(decoding, subject.tokenizer, stop_tokens(subject))
     first = torch.tensor(sorted({opener[0] for opener in openers if opener}), dtype=torch.long)
     with contiguous_head(subject), steer_each(subject, [Together(()), intervention]) as steering:
         for step in range(decoding.max_new_tokens):
-            lanes = [lane for lane in lanes if lane.pairs]
+            batches = [batch for batch in batches if batch.pairs]
             noise = draw.noise(subject)
-            for lane in lanes:
-                table = _log_probs(subject, lane, steering)
+            for batch in batches:
+                table = _log_probs(subject, batch, steering)
                 opening = _opening(table, first) if step == 0 and first.numel() else None
                 chosen: list[list[int | None]] = []
-                for number, voices in enumerate(lane.pairs):
+                for number, streams in enumerate(batch.pairs):
                     pair = table[2 * number : 2 * number + 2]
-                    said = [draw.say(voice, pair, noise, opening) for voice in voices]
-                    yield from said
-                    chosen.append([None if one.is_end else one.token for one in said])
-                lane.go_on(chosen)
+                    compared = [draw.next_of(stream, pair, noise, opening) for stream in streams]
+                    yield from compared
+                    chosen.append([None if token.is_end else token.token for token in compared])
+                batch.go_on(chosen)
 
 
-def _lanes(subject: Subject, prompts: Sequence[Prompt], rendered: Sequence[Tokens]) -> list[_Lane]:
-    voices = [_Voice(side) for side in SIDES]
-    groups = [voices] if rendered[0] == rendered[1] else [[voice] for voice in voices]
+def _batches(subject: Subject, prompts: Sequence[Prompt], rendered: Sequence[Tokens]) -> list[_PairBatch]:
+    kept = special_markers(subject.tokenizer, subject.thinking)
+    streams = [_Stream(side, TextStream(subject.tokenizer, stop_texts(subject), kept=kept)) for side in SIDES]
+    groups = [streams] if rendered[0] == rendered[1] else [[stream] for stream in streams]
     return [
-        _Lane(
+        _PairBatch(
             torch.tensor([tokens, tokens], device=subject.device),
             [group],
             trackers=[tracker_of(subject, prompt) for _ in SIDES],
@@ -189,18 +184,18 @@ def _lanes(subject: Subject, prompts: Sequence[Prompt], rendered: Sequence[Token
     ]
 
 
-def _log_probs(subject: Subject, lane: _Lane, steering: Steering) -> Float[Tensor, "row vocab"]:
+def _log_probs(subject: Subject, batch: _PairBatch, steering: Steering) -> Float[Tensor, "row vocab"]:
     """Log-probabilities of the next token in each row, on the CPU; the cache grows by what was fed."""
-    steering.assign([0, 1] * len(lane.pairs))
-    steering.follow(lane.trackers)
-    rows, tokens = lane.fed.shape
-    lane.length += tokens
-    mask = torch.ones(rows, lane.length, dtype=torch.long, device=lane.fed.device)
+    steering.assign([0, 1] * len(batch.pairs))
+    steering.follow(batch.trackers)
+    rows, tokens = batch.fed.shape
+    batch.length += tokens
+    mask = torch.ones(rows, batch.length, dtype=torch.long, device=batch.fed.device)
     with torch.no_grad():
         output = subject.model(
-            lane.fed, attention_mask=mask, past_key_values=lane.cache, use_cache=True, logits_to_keep=1
+            batch.fed, attention_mask=mask, past_key_values=batch.cache, use_cache=True, logits_to_keep=1
         )
-    lane.cache = output.past_key_values
+    batch.cache = output.past_key_values
     raw: Tensor = output.logits[:, -1]
     return raw.to(at_least_float32(raw.dtype)).log_softmax(dim=-1).cpu()
 
@@ -213,45 +208,36 @@ def _opening(table: Float[Tensor, "row vocab"], first: Tensor) -> tuple[float, f
 class _Draw:
     """Draws tokens and says what there is to know about each."""
 
-    def __init__(
-        self,
-        decoding: Decoding,
-        tokenizer: Any,
-        stops: frozenset[int],
-        *,
-        texts: tuple[str, ...] = (),
-        kept: frozenset[int] = frozenset(),
-    ) -> None:
+    def __init__(self, decoding: Decoding, tokenizer: Any, stops: frozenset[int]) -> None:
         self._decoding, self._tokenizer, self._stops = decoding, tokenizer, stops
-        self._stop_texts, self._kept = texts, kept
         self._generator = torch.Generator().manual_seed(decoding.seed)
 
     def noise(self, subject: Subject) -> Tensor | None:
-        """Gumbel noise for one place, the same for both voices; None where decoding is greedy."""
+        """Gumbel noise for one place, the same for both streams; None where decoding is greedy."""
         if self._decoding.temperature == 0:
             return None
         size = int(subject.model.get_output_embeddings().weight.shape[0])
         uniform = torch.rand(size, generator=self._generator, dtype=torch.float64).clamp_(1e-300, 1 - 1e-16)
         return -torch.log(-torch.log(uniform))
 
-    def say(
-        self, voice: _Voice, pair: Float[Tensor, "2 vocab"], noise: Tensor | None, opening: tuple[float, float] | None
-    ) -> Said:
-        """The voice's next token; `pair` holds log-probabilities, unsteered and steered."""
-        own = pair[SIDES.index(voice.side)]
+    def next_of(
+        self, stream: _Stream, pair: Float[Tensor, "2 vocab"], noise: Tensor | None, opening: tuple[float, float] | None
+    ) -> TokenComparison:
+        """The stream's next token; `pair` holds log-probabilities, unsteered and steered."""
+        own = pair[SIDES.index(stream.side)]
         if noise is None:
             token = int(own.argmax())
         else:
-            scaled = _nucleus(own.double() / self._decoding.temperature, self._decoding.top_p)
+            scaled = _inside(own.double() / self._decoding.temperature, self._decoding.top_p)
             token = int((scaled + noise[: own.numel()]).argmax())
         kl = float((pair[0].exp() * (pair[0] - pair[1])).sum().double())
-        voice.divergence += kl
+        stream.divergence += kl
         is_end = token in self._stops
-        text = "" if is_end else voice.add(token, self._tokenizer, self._kept)
-        step = len(voice.tokens) if is_end else len(voice.tokens) - 1
-        is_end = is_end or place_of_stop(self._tokenizer, voice.tokens, self._stop_texts) is not None
-        return Said(
-            side=voice.side,
+        text = "" if is_end else stream.text.add(token)
+        step = stream.tokens
+        stream.tokens += 1
+        return TokenComparison(
+            side=stream.side,
             step=step,
             token=token,
             text=text,
@@ -259,8 +245,8 @@ class _Draw:
             steered=float(pair[1, token].exp()),
             alternatives=self._alternatives(pair, own),
             kl=kl,
-            kl_so_far=voice.divergence / (step + 1),
-            is_end=is_end,
+            kl_so_far=stream.divergence / (step + 1),
+            is_end=is_end or stream.text.is_stopped,
             openers=opening,
         )
 
@@ -274,10 +260,9 @@ class _Draw:
         )
 
 
-def _nucleus(scaled: Float[Tensor, "vocab"], top_p: float) -> Float[Tensor, "vocab"]:
-    """Scores with everything outside the smallest set of probability `top_p` left out."""
+def _inside(scaled: Float[Tensor, "vocab"], top_p: float) -> Float[Tensor, "vocab"]:
+    """Scores with everything outside the nucleus left out."""
     if top_p >= 1:
         return scaled
-    ordered, places = scaled.softmax(dim=-1).sort(descending=True)
-    outside = places[ordered.cumsum(dim=-1) - ordered >= top_p]
-    return scaled.index_fill(0, outside, -torch.inf)
+    _, kept = nucleus(scaled, top_p)
+    return torch.full_like(scaled, -torch.inf).index_copy(0, kept, scaled[kept])

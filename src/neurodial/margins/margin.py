@@ -8,7 +8,7 @@
    behaviour away, this is the margin to lower: `Openers` falls too when an answer begins with nonsense, or with a
    paraphrase that is no opener, but only the answers that are wanted bring this one down.
 4. `AnswerMargin`: the log-likelihood of an answer that shows the behaviour against one that does not.
-5. `Classifier`: any differentiable function of a prompt's hidden states.
+5. `ClassifierLogit`: any differentiable function of a prompt's hidden states.
 
 Positive margins mean the behaviour; they are in nats. `measure_margins.py` measures them.
 """
@@ -23,11 +23,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neurodial.circuit.circuit import Direction
 from neurodial.errors import MarginError
 from neurodial.model.head import logits, to_float64
 from neurodial.model.subject import Subject
 from neurodial.prompts.answered import written_answers
+from neurodial.prompts.pairs import Direction
 from neurodial.prompts.prompt import Example
 from neurodial.prompts.render import Tokens
 
@@ -58,7 +58,7 @@ class Margin(ABC):
             start: the prompt's length in tokens.
         """
 
-    def aim(self, direction: Direction) -> Margin | None:
+    def reference(self, direction: Direction) -> Margin | None:
         """How likely the answers are that the behaviour's removal (or coming) is to lead to, or None.
 
         What is found by pushing the margin must not let it fall below the unsteered model's.
@@ -161,6 +161,7 @@ class AnswerMargin(Margin):
 
     Attributes:
         per_token: divide each by the number of its tokens, so that a long answer does not outweigh a short one.
+        fallback: the two answers for examples that bring none.
 
     Example:
         >>> AnswerMargin(per_token=True).per_token
@@ -168,10 +169,11 @@ class AnswerMargin(Margin):
     """
 
     per_token: bool = False
+    fallback: tuple[str, str] | None = None
 
     def rows(self, subject: Subject, prompt: Tokens, example: Example) -> tuple[Tokens, ...]:
         """The prompt with each of the two answers."""
-        answers = written_answers(example)
+        answers = written_answers(example, self.fallback)
         found = tuple(subject.encode(text, special=False) for text in answers)
         if found[0] == found[1] or not all(found):
             raise MarginError(f"The answers {answers} are the same or empty.", wanted="two different answers")
@@ -192,14 +194,14 @@ class AnswerMargin(Margin):
 
 
 @dataclass(frozen=True)
-class Classifier(Margin):
+class ClassifierLogit(Margin):
     """A classifier's logit, read off the prompt's final hidden states.
 
     Attributes:
         logit: a differentiable function of the hidden states (token, hidden) of one prompt; gives one number.
 
     Example:
-        >>> Classifier(lambda hidden: hidden[-1].sum()).logit(torch.ones(2, 3))
+        >>> ClassifierLogit(lambda hidden: hidden[-1].sum()).logit(torch.ones(2, 3))
         tensor(3.)
     """
 

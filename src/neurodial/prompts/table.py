@@ -5,15 +5,15 @@ from __future__ import annotations
 import tomllib
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from neurodial.errors import FileError, PromptError
 from neurodial.prompts.pairs import Behaviour
 
 
-class Table(BaseModel):
+class BehaviourFile(BaseModel):
     """What the TOML file of a behaviour may hold. Other fields (authors, kind …) are the writer's own."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
@@ -23,6 +23,9 @@ class Table(BaseModel):
     margin: Literal["openers", "answer"] = "openers"
     detector: str = ""
     rate_on: Literal["positive", "negative"] = "positive"
+    is_harmful: bool = False
+    answers: Annotated[tuple[str, str] | None, Field(strict=False)] = None
+    system_prompts: Annotated[tuple[str, str] | None, Field(strict=False)] = None
     licence: str = ""
     file: str | None = None
     positive: list[Any] | None = None
@@ -34,7 +37,7 @@ class Table(BaseModel):
         return Behaviour(**{**values, "name": self.name or default})
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path) -> BehaviourFile:
     """The table in a behaviour's TOML file.
 
     Raises:
@@ -46,7 +49,7 @@ def read_table(path: Path) -> Table:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise FileError(f"{path} can't be read as TOML: {error}.") from error
     try:
-        return Table.model_validate(values)
+        return BehaviourFile.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -15,7 +15,7 @@ from neurodial.prompts.render import encode
 from neurodial.prompts.template import check_options, names_variable, template_text
 from neurodial.provenance import canonical_json
 from neurodial.serve.failure import ApiError
-from neurodial.serve.names import Catalogue
+from neurodial.serve.names import ModelNames
 from neurodial.serve.request import Request
 from neurodial.serve.schema import ChatBody, ChatMessage, CompletionBody
 
@@ -34,8 +34,8 @@ class Prepared:
 class Preparer:
     """Prepares bodies. Several threads may use it; the tokenizer serves one at a time."""
 
-    def __init__(self, subject: Subject, catalogue: Catalogue, *, max_tokens: int) -> None:
-        self._subject, self._catalogue, self._max_tokens = subject, catalogue, max_tokens
+    def __init__(self, subject: Subject, model_names: ModelNames, *, max_tokens: int) -> None:
+        self._subject, self._model_names, self._max_tokens = subject, model_names, max_tokens
         self._lock = threading.Lock()
         subject.tokenizer("x")  # the first call may change a tokenizer's settings; later ones only read them
         self._vocabulary = subject.vocabulary
@@ -99,7 +99,7 @@ class Preparer:
         return replace(self._subject, template=template)
 
     def _dials(self, body: ChatBody | CompletionBody) -> tuple[float, ...]:
-        return self._catalogue.dials(body.model, [(circuit.name, circuit.dial) for circuit in body.circuits])
+        return self._model_names.dials(body.model, [(circuit.name, circuit.dial) for circuit in body.circuits])
 
     def _tokens(self, prompt: str | list[int]) -> tuple[int, ...]:
         if isinstance(prompt, str):

@@ -18,20 +18,22 @@ from neurodial.prompts.prompt import Prompt, prompt_text
 from neurodial.prompts.read import read_pair_file
 from neurodial.prompts.render import Tokens, check_context
 from neurodial.studio.collection import Collection
-from neurodial.studio.requests import Check, Prompts
+from neurodial.studio.requests import CheckRequest, Prompts
 
 SHOWN = 2
 """Prompts of each side that are shown as tokens."""
 
 
-class Spelling:
+class TokenizerView:
     """The tokenizer, for requests: a copy of its own, used by one at a time, while the model works with the other."""
 
     def __init__(self, subject: Subject) -> None:
         self._subject = dataclasses.replace(subject, tokenizer=copy.deepcopy(subject.tokenizer))
         self._lock = threading.Lock()
 
-    def spell(self, prompts: list[Prompt], position: Position, system: str | None) -> list[tuple[list[str], list[int]]]:
+    def as_tokens(
+        self, prompts: list[Prompt], position: Position, system: str | None
+    ) -> list[tuple[list[str], list[int]]]:
         """Each prompt as the texts of its tokens, and the places that are read.
 
         Raises:
@@ -78,7 +80,7 @@ def as_lines(asked: Prompts) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def check_view(collection: Collection, spelling: Spelling, asked: Check) -> dict[str, Any]:
+def check_view(collection: Collection, tokenizer_view: TokenizerView, asked: CheckRequest) -> dict[str, Any]:
     """What a contrast holds, and its first prompts as the model sees them.
 
     Raises:
@@ -100,16 +102,16 @@ def check_view(collection: Collection, spelling: Spelling, asked: Check) -> dict
     sides = {}
     for side, examples in (("positive", discovery.positive), ("negative", discovery.negative)):
         prompts = [example.prompt for example in examples]
-        spelled = _spelled(spelling, prompts, position, asked.system or None)
-        sides[side] = [{"tokens": tokens, "read": places} for tokens, places in spelled[:SHOWN]]
+        rendered = _tokens_of(tokenizer_view, prompts, position, asked.system or None)
+        sides[side] = [{"tokens": tokens, "read": places} for tokens, places in rendered[:SHOWN]]
     return {"counts": counts, "margin": pairs.behaviour.margin, "examples": sides, "notes": _notes(pairs)}
 
 
-def _spelled(
-    spelling: Spelling, prompts: list[Prompt], position: Position, system: str | None
+def _tokens_of(
+    tokenizer_view: TokenizerView, prompts: list[Prompt], position: Position, system: str | None
 ) -> list[tuple[list[str], list[int]]]:
     try:
-        return spelling.spell(prompts, position, system)
+        return tokenizer_view.as_tokens(prompts, position, system)
     except ContextLengthError as error:
         longest = max(prompts, key=lambda prompt: len(prompt_text(prompt)))
         raise ContextLengthError(

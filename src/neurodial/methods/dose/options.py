@@ -6,14 +6,13 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from neurodial.circuit.circuit import Direction
 from neurodial.circuit.selection import Fraction, Select
 from neurodial.errors import OptionError, UnknownNameError, near_names
-from neurodial.prompts.pairs import Behaviour
+from neurodial.prompts.answered import MarginKind
+from neurodial.prompts.pairs import Direction
 
 DoseSign = Literal["tuned", "positive", "negative", "both"]
-Dosing = Literal["closed", "uniform", "full"]
-MarginKind = Literal["behaviour", "alternatives", "openers", "answer", "twin"]
+Dosing = Literal["closed", "uniform"]
 
 
 @dataclass(frozen=True)
@@ -33,11 +32,10 @@ class Dose:
             hold it down, turned up; `both`; `tuned`: positive and both are both tried, and what goes further on the
             development prompts is kept.
         x_max: the largest dose; past 1 a neuron's sign is turned.
-        dosing: `closed`, each neuron's dose from its own effect and cost; `uniform`, one dose for all; `full`, from
-            the joint curvature of the chosen neurons.
+        dosing: `closed`, each neuron's dose from its own effect and cost; `uniform`, one dose for all.
         margin: what is pushed. `alternatives`: towards how answers without the behaviour begin; `openers`: away from
             (or to induce, towards) how the behaviour's answers begin; `answer`: whole answers given with the prompts;
-            `twin`: from the model's own answers towards those to the other prompts of the pairs (see `TwinMargin`).
+            `own-answers`: from the model's own answers towards those to the other prompts of the pairs.
             `behaviour`: as the prompt set says, openers being taken to induce and alternatives to remove.
         neutral: name or path of the list of neutral prompts.
         passages: how many of them are answered for the cost, and as many for the damage; None for all.
@@ -45,8 +43,6 @@ class Dose:
         draws: labels drawn for each token of the neutral answers.
         max_degenerate: how many more of the answers to the development prompts may have broken down (loops, gibberish,
             nothing said) than without steering, as a share; None: no answers are generated and none looked at.
-        rounds: 1 takes the effect at the unsteered model; each further round adds the effect at the doses found, so
-            that doses follow the mean slope along the way.
         skip_layers: layers left out.
         folds: number of prompt folds for the stability measure; 0 for none.
         seed: of the labels.
@@ -71,7 +67,6 @@ class Dose:
     answer_tokens: int = 48
     draws: int = 2
     max_degenerate: float | None = None
-    rounds: int = 1
     skip_layers: tuple[int, ...] = ()
     folds: int = 10
     seed: int = 0
@@ -95,19 +90,9 @@ class Dose:
             raise OptionError(f"The largest dose is {self.x_max}.", wanted="more than 0 and at most 100")
         if self.max_degenerate is not None and not 0 <= self.max_degenerate <= 1:
             raise OptionError(f"max_degenerate is {self.max_degenerate}.", wanted="a share from 0 to 1, such as 0.05")
-        for name in ("answer_tokens", "draws", "rounds", "passages"):
+        for name in ("answer_tokens", "draws", "passages"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise OptionError(f"{name} is {value}.", wanted="at least 1")
         if self.folds < 0 or self.folds == 1:
             raise OptionError(f"The number of folds is {self.folds}.", wanted="0 for none, or 2 and more")
-
-    def margin_for(self, behaviour: Behaviour) -> MarginKind:
-        """The kind of margin, the behaviour's own where none is asked for.
-
-        Example:
-            >>> from neurodial.prompts.pairs import Behaviour
-            >>> Dose().margin_for(Behaviour("register", margin="answer"))
-            'answer'
-        """
-        return behaviour.margin if self.margin == "behaviour" else self.margin

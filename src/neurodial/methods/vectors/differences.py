@@ -17,16 +17,13 @@ from torch import Tensor
 
 from neurodial.errors import OptionError, PromptError
 from neurodial.intervention.base import Dial, Intervention, check_options, check_parts, dial_column, rows_of
-from neurodial.intervention.plan import Add, Door, Plan, When, spread
+from neurodial.intervention.plan import Add, HookPoint, Plan, When, spread
 from neurodial.methods.apart import check_apart
 from neurodial.methods.vectors.residual import residual_means
 from neurodial.model.subject import Subject
 from neurodial.prompts.pairs import Contrast
 from neurodial.prompts.prompt import Example, Message, prompt_text
 from neurodial.prompts.render import Tokens
-
-REFUSAL_ANSWERS = ("I'm sorry, but I can't help with that.", "Of course. Here is what you need to know:")
-"""The two answers of a refusal question, where the prompts bring none of their own."""
 
 
 def last_token_vectors(
@@ -145,7 +142,7 @@ class AddEverywhere(Intervention):
         check_parts(self.when, subject)
         column = dial_column(self.dial)
         edits = tuple(
-            (Door("mlp", layer), Add(spread(column * self.alpha * self.vectors[layer].double().cpu(), self.when)))
+            (HookPoint("mlp", layer), Add(spread(column * self.alpha * self.vectors[layer].double().cpu(), self.when)))
             for layer in range(subject.layers)
         )
         return Plan(edits, len(column), rows_of(self.dial))
