@@ -416,7 +416,7 @@ def test_wheel_holds_the_whole_package(tmp_path):
 
 _TOKENISES = re.compile(r"import [^\n]*\brender\b|\btokenizer\([^\n]*\)\[\"input_ids\"\]|apply_chat_template\(")
 _MAY_TOKENISE = {
-    "prompts/render.py", "prompts/template.py", "model/subject.py", "text/thinking.py", "text/parts.py",
+    "prompts/render.py", "prompts/template.py", "model/subject.py", "text/thinking.py", "text/answer_parts.py",
     "tracing/question.py",  # pieces of one word, which the subject checks after that
 }  # fmt: skip
 

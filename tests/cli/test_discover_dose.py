@@ -74,6 +74,7 @@ def test_fewer_passages_and_another_margin_reach_the_method(files):
 def test_how_likely_reference_answers_became_is_said(files):
     run(files, budget=0.02, folds=0)
     report = read_circuit(files / "found.circuit.json").origin.report
+    assert report is not None
     assert not any("reference answers" in line for line in report_lines(report))
     measured = replace(report.measured, reference_before=-1.25, reference=-1.125)
     lines = report_lines(replace(report, measured=measured))
@@ -83,6 +84,7 @@ def test_how_likely_reference_answers_became_is_said(files):
 def test_neutral_answers_that_were_left_out_are_counted(files):
     run(files, budget=0.02, folds=0)
     report = read_circuit(files / "found.circuit.json").origin.report
+    assert report is not None
     assert not any("left out" in line for line in report_lines(report))
     lines = report_lines(replace(report, neutral=replace(report.neutral, left_out=3)))
     assert "left out of cost and damage: 3 neutral answers that show the behaviour" in lines

@@ -54,7 +54,12 @@ def circuit(subject, margin=None, name="mine", **changes):
 
 
 def kind_of(margin):
-    kinds = {Alternatives: "alternatives", Openers: "openers", AnswerMargin: "answer", OwnAnswerMargin: "own-answers"}
+    kinds: dict[type, str] = {
+        Alternatives: "alternatives",
+        Openers: "openers",
+        AnswerMargin: "answer",
+        OwnAnswerMargin: "own-answers",
+    }
     return kinds.get(type(margin), "given")
 
 

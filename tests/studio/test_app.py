@@ -6,6 +6,7 @@ import pytest
 from tests.studio.conftest import ADDRESS, finished, small_circuit
 from tests.studio.contract import TYPES, declared, misfits
 
+from neurodial.prompts.pairs import PairSet
 from neurodial.studio.app import static_folder
 from neurodial.studio.collection import Collection
 from neurodial.studio.requests import Discovery, MeasurementRequest
@@ -138,6 +139,20 @@ def test_discovery_from_pasted_prompts_to_a_saved_circuit(client, studio):
     assert [stored.id for stored in again.circuits()] == ["banks"], "a new studio on the same folder finds it"
     [stored] = again.circuits()
     assert min(abs(row.score) for row in stored.circuit) == pytest.approx(found["scores"]["cutoff"])
+
+
+@pytest.mark.parametrize("form", ["table", "list"])
+def test_a_pasted_table_or_list_is_read_and_kept_as_lines(client, workshop, form):
+    rows = [{"prompt": text, "label": 1} for text in HARM] + [{"prompt": text, "label": 0} for text in HELP]
+    table = "id; Prompt; Label\n" + "".join(f"x; {row['prompt']}; {row['label']}\n" for row in rows)
+    pasted = {"lines": table if form == "table" else json.dumps(rows, indent=1), "name": f"pasted {form}"}
+    told = client.post("/api/prompts/check", json={"prompts": pasted}).json()
+    assert told["counts"] == client.post("/api/prompts/check", json={"prompts": PASTED}).json()["counts"]
+    assert any("labels read: 0 as negative, 1 as positive" in note for note in told["notes"])
+    job = finished(workshop, client.post("/api/discoveries", json={"prompts": pasted, "name": form, "count": 5}))
+    assert job.state == "done", job.error
+    kept = workshop.collection.pairs(f"pasted-{form}")
+    assert kept.hash == PairSet.of(HARM, HELP).hash
 
 
 @pytest.mark.parametrize(

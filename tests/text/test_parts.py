@@ -3,7 +3,7 @@
 import pytest
 from tests.scripted import ids, speaking
 
-from neurodial.text.parts import PartTracker
+from neurodial.text.answer_parts import PartTracker
 from neurodial.text.thinking import Markers
 
 THINK, CALL = Markers("<think>", "</think>"), Markers("<tool_call>", "</tool_call>")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -65,8 +66,20 @@ for _name, _target in COMMANDS.items():
     app.command(_target, name=_name, help=SUMMARIES[_name])
 
 
+class _Notes(logging.Handler):
+    """Says on stderr what the library warns of."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say it, on the stderr of the moment."""
+        print(f"note: {record.getMessage()}", file=sys.stderr)
+
+
+_NOTES = _Notes(logging.WARNING)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; errors are words on stderr, with exit code 1 (2 for what was typed wrongly)."""
+    logging.getLogger("neurodial").addHandler(_NOTES)  # the same one again is no second one
     try:
         app(sys.argv[1:] if arguments is None else list(arguments), exit_on_error=False, print_error=False)
     except CycloptsError as error:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import Parameter
+from cyclopts import CycloptsError, Parameter
 
 from neurodial.errors import OptionError
 from neurodial.provenance import setup_notes
@@ -89,6 +89,45 @@ class ModelOptions:
         return subject
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class TwoLists:
+    """A behaviour as two files of prompts, instead of --behaviour.
+
+    Attributes:
+        positive: file of prompts that show the behaviour, one a line, or rows with `prompt`; goes with --negative.
+        negative: file of prompts that show its opposite.
+    """
+
+    positive: Path | None = None
+    negative: Path | None = None
+
+    def pairs(self, behaviour: str | None, found_with: Sequence[Circuit] = ()) -> PairSet:
+        """The prompt set that was asked for: by name or file, as two files, else the one that circuits were found with.
+
+        Raises:
+            CycloptsError: nothing was asked for, and there are no circuits.
+            OptionError: both ways were taken, or half of the second; or the circuits' files name no behaviour, several,
+                or one that does not ship.
+        """
+        from neurodial.prompts.behaviours import read_pairs, read_two_lists
+
+        if self.positive is None and self.negative is None:
+            source = behaviour or behaviour_of(found_with)
+            if source is None:
+                raise CycloptsError(
+                    msg="Parameter --behaviour requires an argument: a shipped behaviour or a file; or give two lists "
+                    "of prompts, --positive FILE --negative FILE."
+                )
+            return read_pairs(source)
+        if behaviour is not None:
+            raise OptionError("Prompts came both by --behaviour and as two lists.", wanted="one of the two")
+        if self.positive is None or self.negative is None:
+            side, other = ("negative", "positive") if self.positive is None else ("positive", "negative")
+            raise OptionError(f"--{side} came without --{other}.", wanted="both: a contrast has two sides")
+        return read_two_lists(self.positive, self.negative)
+
+
 def read_circuits(specifications: list[str], default_dial: float) -> list[tuple[str, Circuit, float]]:
     """Circuits from `[name=]file[@dial]`, each with its name and dial.
 
@@ -109,27 +148,27 @@ def read_circuits(specifications: list[str], default_dial: float) -> list[tuple[
     return found
 
 
-def read_behaviour(behaviour: str | None, circuits: Sequence[Circuit]) -> PairSet:
-    """The prompts of a behaviour: the one asked for, else the one that the circuits were found with.
+def behaviour_of(circuits: Sequence[Circuit]) -> str | None:
+    """The shipped behaviour that circuits were found with; None where there are no circuits.
 
     Raises:
-        OptionError: none is asked for, and the circuits' files name none or several, or one that does not ship.
+        OptionError: their files name none, several, or one that does not ship.
     """
-    from neurodial.prompts.behaviours import behaviour_names, read_pairs
+    from neurodial.prompts.behaviours import behaviour_names
 
-    if behaviour is not None:
-        return read_pairs(behaviour)
+    if not circuits:
+        return None
     names = {circuit.origin.behaviour for circuit in circuits}
     wanted = "--behaviour NAME or FILE"
     if len(names) != 1 or names == {None}:
         said = ", ".join(sorted(repr(name) for name in names if name)) or "none"
         raise OptionError(f"No behaviour is asked for; the circuits' files name {said}.", wanted=wanted)
-    [name] = names
+    name = str(names.pop())
     if name not in behaviour_names():
         raise OptionError(
             f"The circuit was found with prompts of your own, {name!r}.", wanted=f"{wanted}: the same file again"
         )
-    return read_pairs(str(name))
+    return name
 
 
 def split_specification(text: str) -> tuple[str | None, Path, float | None]:

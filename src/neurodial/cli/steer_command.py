@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from neurodial.intervention.base import Intervention
     from neurodial.intervention.plan import When
     from neurodial.model.subject import Subject
-    from neurodial.prompts.prompt import Message
+    from neurodial.prompts.prompt import Message, Prompt
 
 
 def steer(
@@ -51,7 +51,7 @@ def steer(
         dial: one dial or several between commas: 0 unsteered, 1 the full circuit, negative the other way.
         when: steer all tokens, only the prompt's, only the generated ones, or of those only what is thinking, the
             answer, or calls of tools.
-        file: prompts from a file, one a line, or JSONL with `prompt`; `-` for stdin.
+        file: prompts from a file, one a line, or rows of JSON or CSV with `prompt`; `-` for stdin.
         max_new_tokens: the longest answer.
         temperature: 0 for greedy decoding, else that of sampling.
         seed: of the sampling.
@@ -62,6 +62,7 @@ def steer(
     """
     from neurodial.generation.decoding import Decoding
     from neurodial.intervention.scale import template_notes
+    from neurodial.prompts.prompt import prompt_text
 
     specifications, given = _arguments(circuit, arguments)
     dials = parse_dials(dial)
@@ -83,14 +84,14 @@ def steer(
     for prompt, row in zip(prompts, answers, strict=True):
         if json:
             steered = [{"dial": value, "text": a.text} for value, a in zip(dials, row[1:], strict=True)]
-            line: dict[str, object] = {"prompt": prompt, "unsteered": row[0].text, "steered": steered}
+            line: dict[str, object] = {"prompt": _plain(prompt), "unsteered": row[0].text, "steered": steered}
             if any(answer.thinking is not None for answer in row):
                 line["thinking"] = [answer.thinking for answer in row]  # of the unsteered side first
             if notes or subject.setup:
                 line["notes"] = [*setup_notes(subject.setup), *notes]
             print(json_module.dumps(line, ensure_ascii=False), flush=True)
         else:
-            _show(prompt, dials, row)
+            _show(prompt_text(prompt), dials, row)
 
 
 def _arguments(circuit: list[str] | None, arguments: tuple[str, ...]) -> tuple[list[str], list[str]]:
@@ -105,20 +106,28 @@ def _arguments(circuit: list[str] | None, arguments: tuple[str, ...]) -> tuple[l
     return [arguments[0]], list(arguments[1:])
 
 
-def _prompts(given: list[str], file: Path | None) -> list[str] | None:
+def _plain(prompt: Prompt) -> object:
+    """A prompt as JSON has it: a text, or a list of messages."""
+    from neurodial.prompts.prompt import as_messages
+
+    return prompt if isinstance(prompt, str) else as_messages(prompt)
+
+
+def _prompts(given: list[str], file: Path | None) -> Sequence[Prompt] | None:
     """The prompts to answer, or None for a chat."""
-    from neurodial.prompts.behaviours import read_texts
+    from neurodial.prompts.lists import read_texts, text_list
 
     if given and file is not None:
         raise OptionError("Prompts came both as arguments and by --file.", wanted="one of the two")
     if given:
         return given
+    found: Sequence[Prompt]
     if file is not None and str(file) != "-":
         found = read_texts(file)
     elif file is None and sys.stdin.isatty():
         return None
     else:
-        found = [line.strip() for line in sys.stdin if line.strip()]
+        found = [one.prompt for one in text_list(sys.stdin.read(), "stdin")]
     if not found:
         raise PromptError(f"There are no prompts in {file or 'stdin'}.", wanted="one prompt on each line")
     return found
@@ -135,7 +144,7 @@ def _at(
 
 
 def _answers(
-    subject: Subject, prompts: list[str], sides: list[Intervention | None], decoding: Decoding
+    subject: Subject, prompts: Sequence[Prompt], sides: list[Intervention | None], decoding: Decoding
 ) -> list[list[Answer]]:
     """For each prompt an answer of each side; all of them in shared batches."""
     from neurodial.generation.generate import generate

@@ -13,7 +13,7 @@ from rich.table import Table
 from neurodial.cli.console import bars, err, out
 from neurodial.cli.evaluate_command import show_report, write_folder
 from neurodial.cli.measure_options import MeasureOptions, parts
-from neurodial.cli.options import ModelOptions, parse_dials, read_behaviour, read_circuits
+from neurodial.cli.options import ModelOptions, TwoLists, parse_dials, read_circuits
 from neurodial.errors import OptionError
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def study(
     cap: float = 0.1,
     method: str = "cna",
     shuffles: int = 20,
+    lists: TwoLists | None = None,
     measuring: MeasureOptions | None = None,
     loading: ModelOptions | None = None,
 ) -> None:
@@ -54,6 +55,7 @@ def study(
         cap: frontier: nats per token up to which the area is taken.
         method: transfer, layers: how circuits are found: cna, cna-reference, or for transfer dose.
         shuffles: layers: circuits on shuffled sides.
+        lists: the behaviour as two files.
         measuring: what is measured, on how much.
         loading: how the model is loaded.
     """
@@ -63,13 +65,13 @@ def study(
     chosen = POINTS if points is None else () if points == "none" else tuple(parse_dials(points))
     grid = Grid(dense, chosen, (measuring or MeasureOptions()).evaluation(), output)
     if kind in {"transfer", "layers"}:
-        pairs = read_behaviour(behaviour, [])
+        pairs = (lists or TwoLists()).pairs(behaviour)
         _whole_models(kind, model, arguments, pairs, grid, method, shuffles, loading or ModelOptions())
         return
     circuits = [dataclasses.replace(c, name=name) for name, c, _ in read_circuits(list(arguments), 1.0)]
     if not circuits:
         raise OptionError(f"A {kind} came without a circuit.", wanted="the path of a circuit's file")
-    pairs = read_behaviour(behaviour, circuits)
+    pairs = (lists or TwoLists()).pairs(behaviour, circuits)
     subject = (loading or ModelOptions()).load(model)
     if kind == "sweep":
         numbers = _counts(counts)

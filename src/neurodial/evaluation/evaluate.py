@@ -222,7 +222,12 @@ def _report(
             "versions": versions(),
             "created": now(),
         },
-        notes=(*_loading_notes(subject, arms), *_thinking_notes(subject, store), *_notes(arms, store, options)),
+        notes=(
+            *(task.pairs.notes if task.pairs is not None else ()),
+            *_loading_notes(subject, arms),
+            *_thinking_notes(subject, store),
+            *_notes(arms, store, options),
+        ),
     )
 
 

@@ -26,7 +26,7 @@ from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.prompt import Prompt
 from neurodial.prompts.render import check_context, generation_prompt
-from neurodial.text.parts import PartTracker
+from neurodial.text.answer_parts import PartTracker
 from neurodial.text.thinking import Parts, special_markers, split_thinking, spoken
 
 

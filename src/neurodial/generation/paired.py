@@ -33,7 +33,7 @@ from neurodial.model.hooks import contiguous_head
 from neurodial.model.subject import Subject
 from neurodial.prompts.prompt import Prompt
 from neurodial.prompts.render import Tokens, check_context
-from neurodial.text.parts import PartTracker
+from neurodial.text.answer_parts import PartTracker
 from neurodial.text.thinking import special_markers
 
 Side = Literal["unsteered", "steered"]

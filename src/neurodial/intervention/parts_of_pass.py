@@ -16,7 +16,7 @@ from torch import Tensor
 from neurodial.errors import SteeringError
 from neurodial.intervention.plan import PHASE_OF
 from neurodial.model.subject import Subject
-from neurodial.text.parts import PartTracker
+from neurodial.text.answer_parts import PartTracker
 from neurodial.text.thinking import TOOLS
 
 _TAIL = 48

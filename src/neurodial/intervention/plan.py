@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from neurodial.circuit.site import Site
-from neurodial.text.parts import Part
+from neurodial.text.answer_parts import Part
 
 When = Literal["all", "prompt", "generated", "thinking", "answer", "tools"]
 PHASES: dict[When, tuple[bool, bool, bool, bool]] = {

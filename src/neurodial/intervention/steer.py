@@ -24,7 +24,7 @@ from neurodial.model.hooks import (
     refuse_compiled,
 )
 from neurodial.model.subject import Subject
-from neurodial.text.parts import PartTracker
+from neurodial.text.answer_parts import PartTracker
 
 
 class Steering:

@@ -142,11 +142,37 @@ def with_system(prompt: Prompt, system: str | None) -> Prompt:
 def _templated(tokenizer: Any, prompt: Prompt, template: Template, *, double_bos: bool) -> Tokens:
     messages = as_messages(prompt)
     is_open = messages[-1]["role"] == "assistant"
-    messages = formed(tokenizer, messages, template.options)
     options = {**template.options, "add_generation_prompt": not is_open, "continue_final_message": is_open}
-    if double_bos:
-        return encode(tokenizer, apply(tokenizer, messages, tokenize=False, **options))
-    return tuple(apply(tokenizer, messages, tokenize=True, **options))
+    ready = formed(tokenizer, messages, template.options)
+    try:
+        if double_bos:
+            return encode(tokenizer, apply(tokenizer, ready, tokenize=False, **options))
+        return tuple(apply(tokenizer, ready, tokenize=True, **options))
+    except PromptError as error:
+        if is_open and isinstance(error.__cause__, ValueError):
+            return _left_open(tokenizer, messages, template, double_bos=double_bos)
+        raise
+
+
+def _left_open(tokenizer: Any, messages: list[dict[str, Any]], template: Template, *, double_bos: bool) -> Tokens:
+    """A chat left open after its answer, for templates that take an answer apart, such as at `</think>`.
+
+    transformers wants to find the whole answer in what was rendered; here the end of it is marked, and what the
+    template made of what stands before the mark is taken as it is.
+
+    Raises:
+        PromptError: the template drops the answer's end.
+    """
+    mark = "\ue000end\ue000"
+    marked = [*messages[:-1], {**messages[-1], "content": messages[-1]["content"].rstrip() + mark}]
+    text = str(apply(tokenizer, formed(tokenizer, marked, template.options), tokenize=False, **template.options))
+    if mark not in text:
+        raise PromptError(
+            f"The model's chat template drops the end of the answer {messages[-1]['content'][:80]!r}.",
+            wanted="an answer that the template renders, after its thinking if it has any",
+        )
+    text = text[: text.rindex(mark)]
+    return encode(tokenizer, text) if double_bos else tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def _raw(tokenizer: Any, prompt: Prompt, system: str | None) -> Tokens:

@@ -24,10 +24,10 @@ from neurodial.serve.flow import ClientGoneError, Flow, line, stream, unless_gon
 from neurodial.serve.guard import GuardPolicy, LocalGuard
 from neurodial.serve.names import ModelNames
 from neurodial.serve.options import ServerOptions
+from neurodial.serve.plain_words import plain
 from neurodial.serve.prepare import Prepared, Preparer
 from neurodial.serve.prometheus import Metrics
 from neurodial.serve.schema import FIELDS, ChatBody, CompletionBody
-from neurodial.serve.words import plain
 
 CLIENT_GONE = 499
 """What the metrics count for a client that went away; nobody reads it."""

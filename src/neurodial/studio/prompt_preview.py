@@ -5,18 +5,17 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import tempfile
 import threading
-from pathlib import Path
 from typing import Any
 
 from neurodial.activations.position import Position, PostInstruction, parse_position
 from neurodial.errors import ContextLengthError, PromptError
 from neurodial.model.subject import Subject
-from neurodial.prompts.pairs import SPLITS, PairSet
+from neurodial.prompts.pairs import SPLITS, PairSet, few_prompts
 from neurodial.prompts.prompt import Prompt, prompt_text
-from neurodial.prompts.read import read_pair_file
+from neurodial.prompts.read import read_pair_text
 from neurodial.prompts.render import Tokens, check_context
+from neurodial.prompts.rows import pasted_ending, text_rows
 from neurodial.studio.collection import Collection
 from neurodial.studio.requests import CheckRequest, Prompts
 
@@ -64,19 +63,16 @@ def read_prompts(collection: Collection, asked: Prompts) -> PairSet:
     if asked.set:
         return collection.pairs(asked.set)
     if asked.lines.strip():
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "pasted.jsonl"
-            path.write_text(asked.lines, encoding="utf-8", errors="replace")
-            return read_pair_file(path)
+        return read_pair_text(asked.lines, "pasted")
     return PairSet.of(_stripped(asked.positive), _stripped(asked.negative), name=asked.name or "pasted")
 
 
 def as_lines(asked: Prompts) -> str:
     """Pasted prompts as the lines of a prompt file."""
-    if asked.lines.strip():
-        return asked.lines.strip() + "\n"
     sides = (("positive", asked.positive), ("negative", asked.negative))
     rows = [{"text": text, "label": side} for side, texts in sides for text in _stripped(texts)]
+    if asked.lines.strip():
+        rows = [row for _, row in text_rows(asked.lines, "pasted", pasted_ending(asked.lines))]
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
@@ -121,10 +117,8 @@ def _tokens_of(
 
 def _notes(pairs: PairSet) -> list[str]:
     discovery = pairs.splits[0]
-    fewest = 0 if discovery is None else min(len(discovery.positive), len(discovery.negative))
-    notes = []
-    if fewest < 20:
-        notes.append(f"{fewest} prompts a side to discover with is few: expect an unstable circuit. 50 are better.")
+    few = None if discovery is None else few_prompts(discovery)
+    notes = [*pairs.notes, *([few] if few else [])]
     if pairs.splits[1] is None:
         notes.append("There are too few prompts for a development split: method dose needs one.")
     return notes

@@ -24,7 +24,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from neurodial.errors import OptionError
-from neurodial.evaluation.detectors.base import Detector, Exchange, Rule, Verdict
+from neurodial.evaluation.detectors.base import Detector, Exchange, RuleDetector, Verdict
 from neurodial.evaluation.intervals import wilson
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.generate import generate
@@ -128,7 +128,7 @@ def derived_detector(
         "Derived from the prompts, as no detector is named: a classifier of the model's own answers to both sides; "
         f"it tells {told} of held-out answers apart."
     )
-    return Rule(NAME, description, decide, Degeneration(wrong_language=False))
+    return RuleDetector(NAME, description, decide, Degeneration(wrong_language=False))
 
 
 def undetected(behaviour: Behaviour) -> OptionError:
