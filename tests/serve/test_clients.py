@@ -14,7 +14,7 @@ from neurodial.model.tiny import tiny_model, tiny_tokenizer
 from neurodial.prompts.template import Template
 from neurodial.serve.engine import Engine
 from neurodial.serve.failure import ApiError
-from neurodial.serve.names import Catalogue
+from neurodial.serve.names import ModelNames
 from neurodial.serve.options import EngineOptions
 from neurodial.serve.prepare import Preparer
 from neurodial.serve.request import Piece, Request
@@ -37,7 +37,7 @@ ASKED = [
 
 
 def prepared(subject, **body):
-    preparer = Preparer(subject, Catalogue("tiny", {}, 8.0), max_tokens=8)
+    preparer = Preparer(subject, ModelNames("tiny", {}, 8.0), max_tokens=8)
     fields = {"messages": [{"role": "user", "content": "Hi"}], **body}
     [request] = preparer.chat(ChatBody(model="tiny", **fields)).requests
     return request, str(subject.tokenizer.decode(list(request.tokens)))

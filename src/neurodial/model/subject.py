@@ -85,7 +85,8 @@ class Subject:
         name = label or str(getattr(model, "name_or_path", "") or type(model).__name__)
         subject = cls(model, tokenizer, family, name, **fields)
         subject.check()
-        check_options(template_text(tokenizer, subject.template.options), subject.template.options)
+        if subject.template.options:
+            check_options(template_text(tokenizer, subject.template.options), subject.template.options)
         return subject
 
     def check(self) -> None:
