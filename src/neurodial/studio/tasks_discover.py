@@ -14,7 +14,7 @@ from neurodial.circuit.site import Neuron
 from neurodial.discovery import find
 from neurodial.errors import OptionError
 from neurodial.intervention.scale import check_neurons
-from neurodial.margins.openers import find_openers
+from neurodial.margins.choose_margin import choose_margin
 from neurodial.methods.cna.options import CNA
 from neurodial.methods.dose.options import Dose
 from neurodial.methods.registry import method
@@ -108,7 +108,8 @@ def openers(studio: StudioState, asked: requests.OpenersRequest) -> Run:
 
     def run(reporter: Reporter) -> dict[str, Any]:
         with reporter.stoppable(studio.subject):
-            found = find_openers(studio.subject, contrast, progress=reporter.progress)
+            found = choose_margin(studio.subject, contrast, kind="openers", progress=reporter.progress).openers
+        assert found is not None  # noqa: S101  # what was asked for
         studio.found_openers[asked.prompts] = found.texts
         return {"texts": list(found.texts), "positive": found.positive, "negative": found.negative}
 

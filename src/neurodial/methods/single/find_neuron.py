@@ -19,9 +19,10 @@ from typing import Literal, get_args
 from neurodial.errors import OptionError, UnknownNameError, near_names
 from neurodial.intervention.anchor import Anchor, anchored
 from neurodial.intervention.scale import Pin
+from neurodial.margins.choose_margin import choose_margin
 from neurodial.margins.margin import Alternatives, Margin, Openers
 from neurodial.margins.measure import measure_margins
-from neurodial.margins.openers import OpenerSearch, OpeningMargin, find_margin, refuse_unknown
+from neurodial.margins.openers import OpenerSearch, OpeningMargin, refuse_unknown
 from neurodial.methods.apart import check_apart
 from neurodial.methods.single.scores_of_neurons import CandidateNeuron, CandidateSearch, candidates
 from neurodial.model.subject import Subject
@@ -152,7 +153,9 @@ def single_neuron(
     contrast, development = pairs.discovery, pairs.development
     for side in (contrast, development):
         check_apart(subject, side)
-    margin = find_margin(subject, contrast, chosen.margin, search=chosen.openers, progress=progress)  # 1
+    margin = choose_margin(
+        subject, pairs, kind=chosen.margin, splits=(), openers=chosen.openers, progress=progress
+    ).openings  # 1
     found = candidates(subject, margin, contrast, search=chosen.candidates, progress=progress)
     return sweep(subject, margin, found, development, method=chosen, progress=progress)
 
