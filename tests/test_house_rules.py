@@ -592,3 +592,24 @@ def test_wheel_holds_the_whole_package(tmp_path):
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("neurodial/")}
     source = {path.relative_to(PACKAGE.parent).as_posix() for path in project_files() if PACKAGE in path.parents}
     assert sorted(source ^ packed) == []
+
+
+# ------------------------------------------------------------------------------------------- from text to tokens
+
+_TOKENISES = re.compile(r"import [^\n]*\brender\b|\btokenizer\([^\n]*\)\[\"input_ids\"\]|apply_chat_template\(")
+_MAY_TOKENISE = {
+    "prompts/render.py", "prompts/template.py", "model/subject.py", "text/thinking.py", "text/answer_parts.py",
+    "tracing/question.py",  # pieces of one word, which the subject checks after that
+}  # fmt: skip
+
+
+def test_prompts_become_tokens_in_one_place():
+    """`Subject.render` and `Subject.encode` know template options, ends and the vocabulary; nothing else may."""
+    source = ROOT / "src" / "neurodial"
+    found = [
+        path.relative_to(source).as_posix()
+        for path in sorted(source.rglob("*.py"))
+        if _TOKENISES.search(path.read_text(encoding="utf-8"))
+    ]
+    assert set(found) <= _MAY_TOKENISE
+    assert {"prompts/render.py", "model/subject.py"} <= set(found)  # the pattern finds what it looks for

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from neurodial.model.subject import Subject
     from neurodial.prompts.pairs import Behaviour, Contrast, PairSet
     from neurodial.prompts.prompt import Example, Message
+    from neurodial.prompts.template import Template
     from neurodial.tracing.question import Question, ask
     from neurodial.tracing.rules import Rules
     from neurodial.tracing.trace import trace, why
@@ -79,6 +80,7 @@ _HOMES = {
     "Site": "circuit.site",
     "Subject": "model.subject",
     "Threshold": "circuit.selection",
+    "Template": "prompts.template",
     "Together": "intervention.base",
     "UniversalFilter": "methods.cna.options",
     "ask": "tracing.question",
@@ -135,6 +137,7 @@ __all__ = [
     "SingleNeuron",
     "Site",
     "Subject",
+    "Template",
     "Threshold",
     "Together",
     "UniversalFilter",

@@ -10,6 +10,7 @@ import torch
 from tests import naive
 from tests.planting import PLANTED, planted
 from tests.subjects import SOME_FAMILIES, fresh, prompts, shared
+from tests.tolerance import of_activations
 
 import neurodial as nd
 from neurodial.circuit.site import Neuron
@@ -53,8 +54,8 @@ def test_delta_is_the_papers(family):
     subject = shared(family)
     delta = naive_activations(subject, POSITIVE).mean(axis=0) - naive_activations(subject, NEGATIVE).mean(axis=0)
     found = attribute(subject, CONTRAST, options())
-    # float32 activations of up to about ten, sums in float64.
-    np.testing.assert_allclose(found.scores.flat().numpy(), delta, atol=2e-5)
+    size = naive_activations(subject, [*POSITIVE, *NEGATIVE])
+    np.testing.assert_allclose(found.scores.flat().numpy(), delta, atol=of_activations(subject, size))
     assert [row.neuron for row in found.rows] == naive_choice(subject, delta, K)
 
 
@@ -73,7 +74,8 @@ def test_each_position_is_read(position, read):
     delta = naive_activations(subject, POSITIVE, read).mean(axis=0)
     delta -= naive_activations(subject, NEGATIVE, read).mean(axis=0)
     found = attribute(subject, CONTRAST, options(position=position)).scores.flat().numpy()
-    np.testing.assert_allclose(found, delta, atol=2e-5)
+    size = naive_activations(subject, [*POSITIVE, *NEGATIVE], read)
+    np.testing.assert_allclose(found, delta, atol=of_activations(subject, size))
     assert not np.allclose(found, attribute(subject, CONTRAST, options()).scores.flat().numpy(), atol=1e-2)
 
 

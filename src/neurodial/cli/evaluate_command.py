@@ -19,6 +19,7 @@ from neurodial.errors import OptionError
 if TYPE_CHECKING:
     from neurodial.evaluation.results import Report
     from neurodial.intervention.base import Intervention
+    from neurodial.intervention.plan import When
 
 _SHOWN = ("opposite", "over_refusal", "degenerate", "opener", "kl", "perplexity", "repetition", "accuracy")
 
@@ -30,6 +31,7 @@ def evaluate(
     behaviour: Annotated[str | None, Parameter(name=["--behaviour", "-b"])] = None,
     dials: str | None = None,
     against: str | None = None,
+    when: Literal["all", "prompt", "generated", "thinking", "answer", "tools"] = "all",
     test_set: str | None = None,
     protocol: Literal["paper"] | None = None,
     show_harmful: Annotated[bool, Parameter(group=OUTPUT)] = False,
@@ -53,6 +55,8 @@ def evaluate(
         dials: dials between commas, 1 by default; write --dials=-1,0.5,1 where the first is negative.
         against: methods to compare with, between commas: cna, cna-paper, effect, dose, single, caa, caa-answers,
             caa-published, direction, direction-blocks, random, random-layer, random-searched, prompt.
+        when: steer all tokens, only the prompt's, only the generated ones, or of those only what is thinking, the
+            answer, or calls of tools.
         test_set: test on another data set than the behaviour's own test split: jbb, xstest, or-bench, strongreject,
             harmbench, or a file of harmful prompts, or of harmful and safe ones with labels.
         protocol: paper: prompts, length, detectors, strengths, CAA and MMLU of arXiv 2605.12290; what is given beside
@@ -84,7 +88,7 @@ def evaluate(
     pairs = (lists or TwoLists()).pairs(behaviour, found_with)
     if test_set is not None:
         pairs = with_test_set(pairs, test_set, options.prompts)
-    interventions = _interventions(circuits, values, force=force)
+    interventions = _interventions(circuits, values, when, force=force)
     judges = (judging or JudgeOptions()).judges()
     subject = (loading or ModelOptions()).load(model)
 
@@ -122,12 +126,14 @@ def show_report(report: Report, *, as_json: bool = False, notes: bool = True) ->
         out.print(note, style="dim")
 
 
-def _interventions(circuits: tuple[str, ...], dials: tuple[float, ...], *, force: bool) -> list[Intervention]:
+def _interventions(
+    circuits: tuple[str, ...], dials: tuple[float, ...], when: When, *, force: bool
+) -> list[Intervention]:
     from neurodial.intervention.scale import Scale
 
     found: list[Intervention] = []
     for (name, circuit, own), text in zip(read_circuits(list(circuits), 1.0), circuits, strict=True):
         named = dataclasses.replace(circuit, name=name)
         wanted = (own,) if "@" in text and not Path(text).exists() else dials
-        found += [Scale(named, dial=dial, force=force) for dial in wanted]
+        found += [Scale(named, dial=dial, when=when, force=force) for dial in wanted]
     return found

@@ -260,15 +260,14 @@ def _curve(
 
 def _ablation(subject: Subject, question: Question, kind: str, text: tuple[str, bool]) -> Ablation:
     from neurodial.prompts.behaviours import read_prompt_list
-    from neurodial.prompts.render import render
+    from neurodial.prompts.prompt import prompt_text
     from neurodial.tracing.faithfulness import MeanAblation, ResampleAblation, ZeroAblation
 
     if kind == "zero":
         return ZeroAblation()
     name, raw = text
     prompts = list(read_prompt_list(name).prompts)
-    tokenizer = subject.tokenizer
-    rendered = [tuple(tokenizer(one)["input_ids"]) for one in prompts] if raw else render(tokenizer, prompts)
+    rendered = [subject.encode(prompt_text(prompt)) for prompt in prompts] if raw else subject.render(prompts)
     if kind == "mean":
         return MeanAblation(tuple(rendered[:64]))
     return ResampleAblation(tuple(one for one in rendered if len(one) >= len(question.tokens)))

@@ -39,12 +39,13 @@ from neurodial.evaluation.results import Agreement, ConditionResult, Report
 from neurodial.evaluation.store import Store
 from neurodial.evaluation.task import Task, lacks_detector, task_of
 from neurodial.intervention.base import Intervention
+from neurodial.intervention.scale import template_notes
 from neurodial.margins.margin import Margin
 from neurodial.methods.comparators import check_names
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Behaviour, Contrast, PairSet
-from neurodial.provenance import describe, now, sha256, versions
+from neurodial.provenance import describe, now, setup_notes, sha256, versions
 
 
 def evaluate(
@@ -221,7 +222,12 @@ def _report(
             "versions": versions(),
             "created": now(),
         },
-        notes=(*(task.pairs.notes if task.pairs is not None else ()), *_notes(arms, store, options)),
+        notes=(
+            *(task.pairs.notes if task.pairs is not None else ()),
+            *_loading_notes(subject, arms),
+            *_thinking_notes(subject, store),
+            *_notes(arms, store, options),
+        ),
     )
 
 
@@ -238,6 +244,24 @@ def _agreement(names: Sequence[str], store: Store) -> tuple[Agreement, ...]:
             value = kappa([labels[first][key] for key in both], [labels[second][key] for key in both])
             found.append(Agreement(first, second, value, len(both)))
     return tuple(found)
+
+
+def _loading_notes(subject: Subject, arms: Sequence[Condition]) -> list[str]:
+    """How the model was loaded and prompted, where a reader would not expect it."""
+    circuits = circuits_of([arm.intervention for arm in arms if arm.intervention is not None])
+    return [*setup_notes(subject.setup), *dict.fromkeys(template_notes(circuits, subject))]
+
+
+def _thinking_notes(subject: Subject, store: Store) -> list[str]:
+    """How many answers had any thinking; nothing where none had and nothing marks any."""
+    rows = store.rows("generations")
+    thought = sum(row["thinking"] is not None for row in rows)
+    if not thought and not subject.thinking:
+        return []
+    shown = " or ".join(f"{begin} … {end}" for begin, end in subject.thinking) or "markers found in the answers"
+    endless = sum(row["endless"] for row in rows)
+    cut = f"{endless} were cut off inside it" if endless else "none was cut off inside it"
+    return [f"{thought} of {len(rows)} answers had thinking ({shown}); {cut}. What is judged is the answer after it."]
 
 
 def _notes(arms: Sequence[Condition], store: Store, options: Evaluation) -> list[str]:

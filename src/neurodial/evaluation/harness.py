@@ -20,6 +20,7 @@ from neurodial.errors import FileError, MissingPackageError, OptionError, Unknow
 from neurodial.evaluation.options import HarnessOptions
 from neurodial.intervention.base import Intervention
 from neurodial.intervention.steer import steer
+from neurodial.model.generation_settings import plain_generation
 from neurodial.model.subject import Subject
 
 _FEWSHOT_SEED = 1234
@@ -94,9 +95,11 @@ def run_tasks(
         batch_size=options.batch_size,
         device=str(subject.device),
         max_length=subject.context_length,
+        chat_template_args=dict(subject.template.options),
     )
     try:
-        with steer(subject, *([] if intervention is None else [intervention])):
+        steering = steer(subject, *([] if intervention is None else [intervention]))
+        with steering, plain_generation(subject.model):
             found = evaluate(
                 lm=wrapped if cache is None else CachingLM(wrapped, f"{cache}.db"),
                 task_dict=_loaded(options),

@@ -174,7 +174,7 @@ class AnswerMargin(Margin):
     def rows(self, subject: Subject, prompt: Tokens, example: Example) -> tuple[Tokens, ...]:
         """The prompt with each of the two answers."""
         answers = written_answers(example, self.fallback)
-        found = tuple(tuple(subject.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in answers)
+        found = tuple(subject.encode(text, special=False) for text in answers)
         if found[0] == found[1] or not all(found):
             raise MarginError(f"The answers {answers} are the same or empty.", wanted="two different answers")
         return tuple((*prompt, *answer) for answer in found)

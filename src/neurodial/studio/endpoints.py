@@ -190,7 +190,7 @@ def model_view(studio: StudioState) -> Plain:
         "widths": list(subject.widths),
         "neurons": subject.neurons,
         "context": subject.context_length,
-        "chat": subject.tokenizer.chat_template is not None,
+        "chat": subject.has_chat,
         "gguf": (subject.source or "").endswith(".gguf"),
         "adapter": subject.adapter is not None,
         "dtype": str(subject.dtype).removeprefix("torch."),

@@ -17,7 +17,6 @@ from neurodial.methods.cna.options import CNA
 from neurodial.methods.dose.options import Dose
 from neurodial.methods.registry import method
 from neurodial.options import changed
-from neurodial.prompts.render import render
 from neurodial.studio import requests
 from neurodial.studio.jobs import Reporter, Run
 from neurodial.studio.prompt_preview import as_lines, read_prompts
@@ -106,7 +105,7 @@ def neuron(studio: StudioState, asked: requests.NeuronRequest) -> Run:
         subject = studio.subject
         sides = {"positive": contrast.positive[:_READ], "negative": contrast.negative[:_READ]}
         named = [(side, example.prompt) for side, examples in sides.items() for example in examples]
-        sequences = render(subject.tokenizer, [prompt for _, prompt in named])
+        sequences = subject.render([prompt for _, prompt in named])
         with reporter.stoppable(subject):
             up, down = written_tokens(subject, neuron, count=12)
             values = firing(subject, neuron, sequences, progress=reporter.progress)
