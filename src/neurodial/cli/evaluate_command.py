@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from neurodial.evaluation.results import Report
     from neurodial.intervention.base import Intervention
 
-_SHOWN = ("opposite", "over_refusal", "degenerate", "opener", "kl", "perplexity", "repetition", "accuracy")
+_SHOWN = ("opposite", "over_refusal", "degenerate", "opener", "kl", "perplexity", "repetition", "accuracy", "mmlu")
 
 
 def evaluate(
@@ -63,6 +63,7 @@ def evaluate(
     """
     from neurodial.evaluation import protocol as preset
     from neurodial.evaluation.baselines import check_names
+    from neurodial.evaluation.mmlu_run import check_benchmarks
     from neurodial.evaluation.options import check_dials
     from neurodial.prompts.behaviours import read_pairs
     from neurodial.prompts.borrowed import with_test_set
@@ -83,6 +84,7 @@ def evaluate(
         pairs = with_test_set(pairs, test_set, options.prompts)
     interventions = _interventions(circuits, values, force=force)
     judges = (judging or JudgeOptions()).judges()
+    check_benchmarks(options.harness)
     subject = (loading or ModelOptions()).load(model)
 
     from neurodial.evaluation.evaluate import evaluate as run

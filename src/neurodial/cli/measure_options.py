@@ -24,13 +24,15 @@ class MeasureOptions:
         over_refusal: safe prompts that sound unsafe, for refusal; 0 for none.
         questions: questions of our multiple-choice set; 0 for none.
         perplexity: texts written by people, for perplexity; 0 for none.
-        tasks: tasks of lm-evaluation-harness between commas: names such as mmlu, or task files (.yaml) with local data.
-        task_limit: at most this many documents of each task or subject.
-        fewshot: examples before each question of a task; by default the task's own number.
+        tasks: benchmarks between commas: mmlu (from the Hub), mmlu:FILE.jsonl or mmlu:FOLDER with dev.jsonl; or tasks
+            of lm-evaluation-harness, by name or as task files (.yaml) with local data.
+        task_limit: at most this many documents of each task (or of each of its subjects); of mmlu in all, 1000 by
+            default.
+        fewshot: examples before each question of a task; by default the task's own number, 5 for mmlu.
         max_new_tokens: the longest answer; take 512 for a headline number.
         batch_size: answers made at once.
         temperature: 0 for greedy decoding, else that of sampling.
-        seed: of the sampling.
+        seed: of the sampling, and of the draw of MMLU's questions.
         system: a system message before every prompt.
         kl_limit: nats per token that tuning of the other methods allows.
         thinking: a reasoning model's think block: leave it out of what is scored, or score it apart as well.
@@ -67,7 +69,7 @@ class MeasureOptions:
         )
         names = ("prompts", "neutral", "over_refusal", "questions", "perplexity", "kl_limit")
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        harness = HarnessOptions(parts(self.tasks), self.task_limit, self.fewshot, self.batch_size)
+        harness = HarnessOptions(parts(self.tasks), self.task_limit, self.fewshot, self.batch_size, seed=self.seed)
         base = Evaluation(detectors=parts(self.detectors), decoding=decoding, thinking=self.thinking, harness=harness)
         return dataclasses.replace(base, **given)
 

@@ -29,10 +29,11 @@ from neurodial.evaluation.conditions import (
     refuse_seen,
 )
 from neurodial.evaluation.detectors.base import Detector
-from neurodial.evaluation.harness import check_tasks, run_tasks
+from neurodial.evaluation.harness import run_tasks
 from neurodial.evaluation.intervals import kappa
 from neurodial.evaluation.measures import Bill, development_examples, measure, neutral_prompts, rows_by_arm
 from neurodial.evaluation.metrics import differences, estimates, values_of
+from neurodial.evaluation.mmlu_run import check_benchmarks, harness_tasks, mmlu_notes, run_mmlu
 from neurodial.evaluation.options import Evaluation, HarnessOptions
 from neurodial.evaluation.results import Agreement, ArmResult, Report
 from neurodial.evaluation.store import Store
@@ -98,7 +99,7 @@ def evaluate(
     """
     options = options or Evaluation()
     check_names(against)
-    check_tasks(options.harness.tasks)
+    check_benchmarks(options.harness)
     task = task_of(prompts, options, detectors)
     if against and task.pairs is None:
         raise OptionError(
@@ -122,6 +123,7 @@ def evaluate(
         answer(subject, task, arms, options, store, progress)
         judge(task.detectors, options, store, progress)
     measure(Bill(subject, task, arms, options, margins.reported), store, progress)
+    run_mmlu(subject, arms, options.harness, store, progress)
     _harness(subject, arms, options.harness, store, progress)
     return _report(subject, task, arms, options, store, margins.text)
 
@@ -200,7 +202,7 @@ def _harness(subject: Subject, arms: Sequence[Arm], options: HarnessOptions, sto
     pending = [
         (arm, task)
         for arm in arms
-        for task in options.tasks
+        for task in harness_tasks(options)
         if arm.system is None and (arm.key, f"harness:{task}") not in finished
     ]
     with progress("running tasks", len(pending)) as advance:
@@ -286,4 +288,4 @@ def _notes(arms: Sequence[Arm], store: Store, options: Evaluation) -> list[str]:
             f"{control['accuracy_drop']:+.1%} and the right answer's log-likelihood by "
             f"{control['likelihood_drop']:+.2f} nats per token."
         )
-    return notes
+    return [*notes, *mmlu_notes(store)]

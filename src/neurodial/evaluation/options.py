@@ -15,14 +15,17 @@ Thinking = Literal["leave-out", "apart"]
 
 @dataclass(frozen=True)
 class HarnessOptions:
-    """How harness tasks are run.
+    """How benchmarks are run.
 
     Attributes:
-        tasks: names, or paths of task files.
-        limit: at most this many documents of each task (of each subject, where a task has subjects).
-        fewshot: examples before each question; None: the task's own number.
-        batch_size: rows of a batch.
-        chat: put questions into the model's chat template.
+        tasks: `mmlu`, `mmlu:FILE` or `mmlu:FOLDER`, which are scored here; or tasks of lm-evaluation-harness: names, or
+            paths of task files.
+        limit: at most this many documents of each task (of each subject, where a harness task has subjects); of MMLU in
+            all, 1000 where it is None.
+        fewshot: examples before each question; None: the task's own number, of MMLU 5.
+        batch_size: rows of a batch of the harness.
+        chat: put the harness's questions into the model's chat template.
+        seed: of the draw of MMLU's questions, and of the neurons that its positive control switches off.
 
     Example:
         >>> HarnessOptions(("mmlu",), limit=20).batch_size
@@ -34,6 +37,7 @@ class HarnessOptions:
     fewshot: int | None = None
     batch_size: int = 8
     chat: bool = False
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
@@ -64,7 +68,7 @@ class Evaluation:
         development: at most this many development prompts and neutral answers when comparators are tuned.
         kl_limit: the largest KL in nats per token that tuning allows.
         seeds: of the random controls.
-        harness: tasks of lm-evaluation-harness, run at every dial.
+        harness: MMLU and tasks of lm-evaluation-harness, run at every dial.
 
     Example:
         >>> Evaluation().decoding.max_new_tokens
