@@ -33,11 +33,12 @@ class Answered:
     """How each question was answered under one intervention.
 
     Attributes:
-        letters: the place of the letter given.
+        letters: the place of the letter given; of equally likely ones the first.
         letter: log-probability of the right letter in nats, over the whole vocabulary.
         texts: the place of the choice whose text is likeliest.
         texts_per_character: the same with log-likelihoods divided by the text's characters.
         text: log-likelihood of the right choice's text, in nats per token.
+        ties: questions whose likeliest letters are equally likely, as low precision makes them.
     """
 
     letters: tuple[int, ...]
@@ -45,6 +46,7 @@ class Answered:
     texts: tuple[int, ...]
     texts_per_character: tuple[int, ...]
     text: tuple[float, ...]
+    ties: int
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,7 @@ def _answered(paper: Paper, letters: Sequence[tuple[float, ...]], texts: Sequenc
         tuple(
             own[answer] / len(one.choices[answer]) for own, answer, one in zip(texts, right, paper.texts, strict=True)
         ),
+        sum(own.count(max(own)) > 1 for own in letters),
     )
 
 

@@ -85,7 +85,14 @@ def _row(arm: str, paper: Paper, answered: Answered) -> Row:
     picked = {name: getattr(answered, name) for name in SHARES.values()}
     right = {name: [a == b for a, b in zip(own, answers, strict=True)] for name, own in picked.items()}
     likely = {name: list(getattr(answered, name)) for name in MEANS.values()}
-    return {"arm": arm, "measure": "mmlu", **right, "given": list(answered.letters), "log_probs": likely}
+    return {
+        "arm": arm,
+        "measure": "mmlu",
+        **right,
+        "given": list(answered.letters),
+        "ties": answered.ties,
+        "log_probs": likely,
+    }
 
 
 def _describe(questions: QuestionSet, paper: Paper) -> Row:
@@ -130,7 +137,8 @@ def mmlu_notes(store: Store) -> list[str]:
     rows = {row["arm"]: row for row in store.rows("measures") if row["measure"] == "mmlu"}
     if not asked or not {"unsteered", _CONTROL} <= rows.keys():
         return []
-    return [_asked(asked[0]), *_levels(asked[0], rows["unsteered"]), _damage(rows["unsteered"], rows[_CONTROL])]
+    plain = rows["unsteered"]
+    return [_asked(asked[0]), *_levels(asked[0], plain), *_ties(asked[0], plain), _damage(plain, rows[_CONTROL])]
 
 
 def _asked(row: Row) -> str:
@@ -154,6 +162,14 @@ def _levels(asked: Row, unsteered: Row) -> Iterator[str]:
                 f"MMLU {words}: the unsteered model is at chance, {_percent(found)} against {asked['chance']:.0%}. "
                 "This accuracy can't show damage here: read the log-probability of the right answer."
             )
+
+
+def _ties(asked: Row, unsteered: Row) -> Iterator[str]:
+    if unsteered["ties"]:
+        yield (
+            f"MMLU by letters: on {unsteered['ties']} of {asked['n']} questions the likeliest letters are equally "
+            "likely in the model's precision, and the first of them counts."
+        )
 
 
 def _damage(unsteered: Row, control: Row) -> str:
