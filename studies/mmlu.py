@@ -109,7 +109,10 @@ def tables(folder: Path | str) -> str:
         return "This study has not been run yet: `make study-mmlu`."
     report = read_report(path)
     shares, means = ["mmlu", "mmlu_texts", "mmlu_texts_per_character"], ["mmlu_right_letter", "mmlu_right_text"]
+    name = path.parent.name
     parts = [
+        f"Every figure is from [report.json]({name}/report.json); intervals are at 95 %.",
+        "\n\n".join(f"![{words}, against the dial]({name}/{plot}.svg)" for plot, (_, words) in PLOTS.items()),
         "\n".join(f"- {note}" for note in report["notes"]),
         "## At every dial",
         markdown_table(report, ["rate:refusal", "degenerate", "kl", *shares[:2]]),

@@ -95,7 +95,7 @@ def naive(subject, questions, intervention):
 
 def test_many_at_once_is_one_by_one(folder, subject):
     """Every dial in one batch, questions sharing their examples: as each choice by itself in a plain pass."""
-    questions = read_mmlu(str(folder), shots=2)
+    questions = read_mmlu(str(folder), shots=2, limit=6)
     circuit = circuit_of(subject, 8, dose=2.0)
     each = [None, Scale(circuit, 1.0), Scale(circuit, -1.0)]
     results = answer_paper(subject, paper_of(subject, questions), each)
@@ -142,11 +142,11 @@ doc_to_text: "{text}"
 doc_to_choice: {choice}
 doc_to_target: answer
 metric_list:
-  - metric: acc
-  - metric: acc_norm
+  - metric: {metric}
 """
 LETTER_TASK = {
     "task": "own_mmlu",
+    "metric": "acc",
     "shots": 3,
     "description": "The following are multiple choice questions (with answers) about number games.\\n\\n",
     "text": "{{{{question.strip()}}}}\\nA. {{{{choices[0]}}}}\\nB. {{{{choices[1]}}}}\\nC. {{{{choices[2]}}}}\\nD. "
@@ -155,11 +155,14 @@ LETTER_TASK = {
 }
 TEXT_TASK = {
     "task": "own_mmlu_continuation",
+    "metric": "acc",
     "shots": 0,
     "description": "",
     "text": "Question: {{{{question.strip()}}}}\\nAnswer:",
     "choice": '"{{{{choices}}}}"',
 }
+
+SCALED_TASK = {**TEXT_TASK, "task": "own_mmlu_scaled", "metric": "acc_norm"}
 
 
 def harness_task(place, task, test, dev):
@@ -184,15 +187,15 @@ def test_the_harness_gives_the_same(tmp_path, subject):
     questions = read_mmlu(str(tmp_path / "test.jsonl"), shots=3)
     right = [one.answer for one in questions.questions]
     paper = paper_of(subject, questions)
-    tasks = [harness_task(tmp_path, task, test, dev) for task in (LETTER_TASK, TEXT_TASK)]
+    tasks = [harness_task(tmp_path, task, test, dev) for task in (LETTER_TASK, TEXT_TASK, SCALED_TASK)]
     seen = set()
     for dose in (0.0, 3.0, -2.0):
         intervention = Scale(circuit_of(subject, 12, dose=1.0), dose)
         [found] = answer_paper(subject, paper, [intervention])
-        letters, texts = (run_tasks(subject, intervention, HarnessOptions((task,)))[0] for task in tasks)
-        assert letters.value == pytest.approx(sum(a == b for a, b in zip(found.letters, right, strict=True)) / 12)
-        assert texts.value == pytest.approx(sum(a == b for a, b in zip(found.texts, right, strict=True)) / 12)
-        seen |= {letters.value, texts.value}
+        for task, given in zip(tasks, (found.letters, found.texts, found.texts_per_character), strict=True):
+            value = run_tasks(subject, intervention, HarnessOptions((task,)))[0].value
+            assert value == pytest.approx(sum(a == b for a, b in zip(given, right, strict=True)) / 12)
+            seen.add(value)
     assert len(seen) > 1
 
 
@@ -232,15 +235,17 @@ def test_every_dial_stands_in_the_report(folder, tmp_path, subject, monkeypatch)
     arms = [Scale(circuit, dial=dial) for dial in (0.5, 1.0)]
     prompts, options = Contrast.of(["Rob"], ["Bake"]), evaluation(folder)
     report = evaluate(subject, arms, prompts, options=options, folder=tmp_path / "report")
+    assert set(SHARES) | set(MEANS) <= set(report.arms[2].metrics)
     questions = read_mmlu(str(folder), shots=1)
     right = [one.answer for one in questions.questions]
-    for arm, intervention in zip(report.arms, [None, *arms], strict=True):
-        letters, letter, texts, _, text = naive(subject, questions, intervention)
-        assert set(SHARES) | set(MEANS) <= set(arm.metrics)
-        assert arm.metrics["mmlu"].value == pytest.approx(sum(a == b for a, b in zip(letters, right, strict=True)) / 9)
-        assert arm.metrics["mmlu_texts"].value == sum(a == b for a, b in zip(texts, right, strict=True)) / 9
-        assert arm.metrics["mmlu_right_letter"].value == pytest.approx(sum(letter) / 9, abs=1e-3)
-        assert arm.metrics["mmlu_right_text"].value == pytest.approx(sum(text) / 9, abs=1e-3)
+    for arm, found in zip(report.arms, answer_paper(subject, paper_of(subject, questions), [None, *arms]), strict=True):
+        for name, given in {"mmlu": found.letters, "mmlu_texts": found.texts}.items():
+            assert arm.metrics[name].value == sum(a == b for a, b in zip(given, right, strict=True)) / 9
+        scaled = sum(a == b for a, b in zip(found.texts_per_character, right, strict=True)) / 9
+        assert arm.metrics["mmlu_texts_per_character"].value == scaled
+        # The same sums in batches of another shape: the control is asked in the same run.
+        assert arm.metrics["mmlu_right_letter"].value == pytest.approx(sum(found.letter) / 9, abs=1e-3)
+        assert arm.metrics["mmlu_right_text"].value == pytest.approx(sum(found.text) / 9, abs=1e-3)
         assert (arm.metrics["mmlu"].method, arm.metrics["mmlu"].n) == ("Wilson", 9)
     change = report.arms[2].differences
     assert change["mmlu"].p_value is not None
@@ -396,6 +401,18 @@ def test_the_command_refuses_before_it_loads_a_model(tmp_path, capsys, monkeypat
     with pytest.raises(SystemExit, match="1"):
         main(command)
     assert "no file of questions" in capsys.readouterr().err
+
+
+def test_letters_as_likely_as_each_other_are_counted(folder):
+    """The first of them is the answer; the record says on how many questions that was so."""
+    even = tiny_subject("qwen2", chat=False, **WIDE)
+    with torch.no_grad():
+        even.model.get_output_embeddings().weight.zero_()
+    questions = read_mmlu(str(folder), shots=0)
+    [found] = answer_paper(even, paper_of(even, questions), [None])
+    assert (found.ties, set(found.letters)) == (9, {0})
+    assert found.letter[0] == pytest.approx(2 * math.log(1 / 260), abs=1e-4)  # two byte tokens of 260
+    assert answer_paper(shared("qwen2"), paper_of(shared("qwen2"), questions), [None])[0].ties == 0
 
 
 def test_what_was_drawn_is_said(folder):
