@@ -20,9 +20,10 @@ ROWS = (
 
 
 def branches_for(slots):
-    """Every set of rows under every slot; prompts end two tokens after what is shared, or with the row."""
+    """Every set of rows under every slot; prompts are what is shared, whose last token each row reads again."""
+    lengths = (len(LONG), len(OTHER), 2)
     return [
-        Branch(rows, tuple(min(len(row), len(rows[0]) - 1) for row in rows), slot) for slot in slots for rows in ROWS
+        Branch(rows, (length,) * len(rows), slot) for slot in slots for rows, length in zip(ROWS, lengths, strict=True)
     ]
 
 
@@ -84,9 +85,9 @@ def passes_of(subject, slots_given):
 
 
 def test_a_beginning_is_run_once(monkeypatch):
-    """24 shared tokens once, then three rows of up to four tokens: 24 + 3 * 4 instead of 3 * 28."""
+    """All but the prompt's last token once, then three rows of up to five tokens: 23 + 3 * 5 instead of 3 * 28."""
     monkeypatch.setattr("neurodial.generation.branches.is_steered_elsewhere", lambda *_: False)  # the hook that looks
-    assert passes_of(shared(), [None]) == [(1, 24, 0), (3, 4, 24)]
+    assert passes_of(shared(), [None]) == [(1, 23, 0), (3, 5, 23)]
 
 
 def test_inside_a_callers_steering_the_same_states_come():
