@@ -23,10 +23,10 @@ from neurodial.generation.generate import generate
 from neurodial.intervention.scale import Scale
 from neurodial.intervention.steer import steer
 from neurodial.margins.margin import Openers
+from neurodial.methods.cna.options import CNA
 from neurodial.methods.dose.cost import Sampling, cost
 from neurodial.methods.dose.effect import effect, effect_scores
-from neurodial.methods.dose.paths import Trade
-from neurodial.methods.options import CNA
+from neurodial.methods.dose.paths import EffectCost
 from neurodial.methods.scores import Scores
 from neurodial.model.head import hidden_states, log_probs
 from neurodial.model.load import load
@@ -52,7 +52,7 @@ def scores(subject: Subject, passages: Sequence[Passage]) -> dict[str, Scores]:
         "difference of means": find(subject, pairs, method=CNA(universal=None)).scores,
         "effect": effects,
         "cost": costs,
-        "effect² / cost": Trade.of(effects, costs).scores,
+        "effect² / cost": EffectCost.of(effects, costs).scores,
     }
 
 

@@ -6,13 +6,16 @@ Each rule is a function from a tree to its violations, so that an empty list is 
 import ast
 import importlib
 import inspect
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -282,6 +285,31 @@ def word_violations(path: Path) -> Iterator[str]:
 
 def test_no_file_names_the_machine_it_was_made_on():
     assert [violation for path in project_files() for violation in word_violations(path)] == []
+
+
+# ------------------------------------------------------------------------------------------- the browser code
+
+
+def page_tools() -> dict[str, Any]:
+    return json.loads((ROOT / "package.json").read_text(encoding="utf-8"))
+
+
+def test_check_includes_the_browser_code():
+    command = ["make", "--dry-run", "check"]
+    planned = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "check-page" in planned
+    assert ("npm run" in planned) == (shutil.which("node") is not None and shutil.which("npm") is not None)
+    assert {"prettier", "eslint", "tsc"} <= set(page_tools()["scripts"]["check"].split())
+
+
+def test_tools_of_the_browser_code_are_pinned_and_name_no_host():
+    tools = page_tools()
+    assert "dependencies" not in tools, "users need none of them"
+    assert [name for name, version in tools["devDependencies"].items() if not re.fullmatch(r"[\d.]+", version)] == []
+    lock = json.loads((ROOT / "package-lock.json").read_text(encoding="utf-8"))
+    packages = {name: package for name, package in lock["packages"].items() if name}
+    assert [name for name, package in packages.items() if "resolved" in package] == []
+    assert [name for name, package in packages.items() if "integrity" not in package] == []
 
 
 def test_sizes():

@@ -34,11 +34,12 @@ if TYPE_CHECKING:
     from neurodial.intervention.scale import Pin, Scale
     from neurodial.intervention.steer import steer
     from neurodial.intervention.vector import AddVector, ProjectOut
-    from neurodial.methods.options import CNA, Dose, UniversalFilter
+    from neurodial.methods.cna.options import CNA, UniversalFilter
+    from neurodial.methods.dose.options import Dose
     from neurodial.methods.single.find_neuron import SingleNeuron, single_neuron
     from neurodial.model.load import load
     from neurodial.model.subject import Subject
-    from neurodial.prompts.pairs import Contrast, PairSet
+    from neurodial.prompts.pairs import Behaviour, Contrast, PairSet
     from neurodial.prompts.prompt import Example, Message
     from neurodial.tracing.nodes import Mass, Threshold
     from neurodial.tracing.question import Question, ask
@@ -49,12 +50,13 @@ _HOMES = {
     "AddVector": "intervention.vector",
     "Answer": "generation.generate",
     "Audit": "evaluation.audit",
-    "CNA": "methods.options",
+    "Behaviour": "prompts.pairs",
+    "CNA": "methods.cna.options",
     "Circuit": "circuit.circuit",
     "Contrast": "prompts.pairs",
     "Count": "circuit.selection",
     "Decoding": "generation.decoding",
-    "Dose": "methods.options",
+    "Dose": "methods.dose.options",
     "Evaluation": "evaluation.options",
     "Example": "prompts.prompt",
     "Fraction": "circuit.selection",
@@ -78,7 +80,7 @@ _HOMES = {
     "Subject": "model.subject",
     "Threshold": "tracing.nodes",
     "Together": "intervention.base",
-    "UniversalFilter": "methods.options",
+    "UniversalFilter": "methods.cna.options",
     "ask": "tracing.question",
     "audit": "evaluation.audit",
     "compare": "circuit.compare",
@@ -104,6 +106,7 @@ __all__ = [
     "AddVector",
     "Answer",
     "Audit",
+    "Behaviour",
     "CNA",
     "Circuit",
     "Contrast",

@@ -8,10 +8,12 @@ from typing import NamedTuple
 from neurodial.circuit.circuit import Circuit, Origin
 from neurodial.circuit.selection import Select
 from neurodial.errors import OptionError
+from neurodial.margins.choose_margin import BehaviourMargin
 from neurodial.margins.margin import Margin
 from neurodial.methods.cna.attribute import Attribution, attribute
+from neurodial.methods.cna.options import CNA
 from neurodial.methods.dose.find_doses import find_doses
-from neurodial.methods.options import CNA, Dose
+from neurodial.methods.dose.options import Dose
 from neurodial.methods.scores import Scores
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
@@ -93,6 +95,7 @@ def find(
         model=subject.identity,
         method=describe(method),
         prompts=contrast.record,
+        behaviour=prompts.behaviour.name if isinstance(prompts, PairSet) else None,
         universal=None if method.universal is None else _filtered(found),
         versions=versions(),
         created=now(),
@@ -114,7 +117,8 @@ def _dosed(
             wanted="a PairSet: it finds neurons on the discovery split and their doses on the development split",
             fix="Pass pairs, not pairs.discovery.",
         )
-    found = find_doses(subject, prompts, method, margin=margin, progress=progress)
+    given = None if margin is None else BehaviourMargin.of(margin)
+    found = find_doses(subject, prompts, method, margin=given, progress=progress)
     contrast = prompts.discovery
     origin = Origin(
         model=subject.identity,
@@ -128,6 +132,8 @@ def _dosed(
         seed=method.seed,
         created=now(),
         report=found.report,
+        behaviour=prompts.behaviour.name,
+        margin=found.margin.record(),
     )
     circuit = Circuit.of(found.rows, name=name, direction=method.direction, origin=origin, stability=found.stability)
     return Found(circuit, found.scores)

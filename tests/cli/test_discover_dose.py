@@ -112,7 +112,7 @@ def test_an_option_of_another_method_is_refused(files):
         ),
         (
             ['"text": "harm SPLIT?", "label": "positive"', '"text": "b SPLIT", "label": "negative"'],
-            "twin",
+            "own-answers",
             "has no twin",
         ),
     ],

@@ -17,9 +17,10 @@ from neurodial.generation.divergence import measure_divergence, own_answers
 from neurodial.margins.margin import Classifier, Openers
 from neurodial.margins.measure import measure_margins
 from neurodial.margins.openers import OpenerSearch
+from neurodial.methods.cna.options import CNA
 from neurodial.methods.dose.cost import Sampling, cost, quadratic_cost
 from neurodial.methods.dose.effect import effect, effect_scores
-from neurodial.methods.options import CNA, Dose
+from neurodial.methods.dose.options import Dose
 from neurodial.methods.single.find_neuron import SingleNeuron
 from neurodial.model.subject import Subject
 from neurodial.prompts.passage import Passage

@@ -15,7 +15,8 @@ from neurodial.evaluation.store import read_rows
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.generate import generate
 from neurodial.intervention.scale import Scale
-from neurodial.methods.options import CNA, Dose
+from neurodial.methods.cna.options import CNA
+from neurodial.methods.dose.options import Dose
 from neurodial.prompts.pairs import Contrast, PairSet
 
 DECODING = Decoding(max_new_tokens=4, batch_size=8)

@@ -26,7 +26,7 @@ from neurodial.intervention.base import Together
 from neurodial.intervention.scale import Scale
 from neurodial.margins.margin import Alternatives, AnswerMargin, Openers
 from neurodial.margins.measure import measure_margins
-from neurodial.methods.options import CNA
+from neurodial.methods.cna.options import CNA
 from neurodial.model.tiny import tiny_subject
 from neurodial.prompts.pairs import Behaviour, Contrast, PairSet
 from neurodial.prompts.prompt import Example

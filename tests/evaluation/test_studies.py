@@ -12,7 +12,7 @@ from neurodial.evaluation import baselines as methods
 from neurodial.evaluation.intervals import Estimate
 from neurodial.evaluation.options import Evaluation, HarnessOptions
 from neurodial.evaluation.protocol import paper
-from neurodial.evaluation.results import ArmResult, Report
+from neurodial.evaluation.results import ConditionResult, Report
 from neurodial.evaluation.studies import (
     Grid,
     frontier,
@@ -23,7 +23,7 @@ from neurodial.evaluation.studies import (
     transfer,
 )
 from neurodial.generation.decoding import Decoding
-from neurodial.methods.options import CNA
+from neurodial.methods.cna.options import CNA
 from neurodial.model.tiny import tiny_subject
 from neurodial.prompts.pairs import Behaviour, Contrast, PairSet
 from neurodial.prompts.prompt import Example
@@ -108,9 +108,9 @@ def report_of(points):
         return Estimate(value, value, value, 10, "given")
 
     def arm(label, dial, kl, left):
-        return ArmResult("circuit", label, dial, {}, {"kl": estimate(kl), "rate:x": estimate(left)}, {})
+        return ConditionResult("circuit", label, dial, {}, {"kl": estimate(kl), "rate:x": estimate(left)}, {})
 
-    plain = ArmResult("unsteered", "unsteered", 0.0, {}, {"rate:x": estimate(0.8)}, {})
+    plain = ConditionResult("unsteered", "unsteered", 0.0, {}, {"rate:x": estimate(0.8)}, {})
     return Report("x", {"x": ""}, (plain, *(arm(label, *point) for label, own in points.items() for point in own)))
 
 

@@ -15,7 +15,7 @@ import neurodial as nd
 from neurodial.circuit.site import Neuron
 from neurodial.errors import OptionError, PromptError, UnknownNameError
 from neurodial.methods.cna.attribute import attribute
-from neurodial.methods.options import METHODS, method
+from neurodial.methods.registry import METHODS, method
 
 POSITIVE, NEGATIVE = list(prompts(7)), [f"other words {n}" for n in range(5)]
 CONTRAST = nd.Contrast.of(POSITIVE, NEGATIVE)

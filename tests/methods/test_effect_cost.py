@@ -8,16 +8,15 @@ import torch
 from neurodial.circuit.selection import Count
 from neurodial.circuit.site import Site
 from neurodial.errors import OptionError, UnknownNameError
+from neurodial.methods.dose.options import Dose
 from neurodial.methods.dose.paths import (
     Bounds,
-    Trade,
-    bounded_maximum,
+    EffectCost,
     closed_path,
-    full_path,
     predicted_change,
     uniform_path,
 )
-from neurodial.methods.options import METHODS, Dose, method
+from neurodial.methods.registry import METHODS, method
 from neurodial.methods.scores import Scores
 
 EFFECT = Scores({Site(0): torch.tensor([2.0, -5.0, 1.0, 0.5]), Site(1): torch.tensor([0.1, 3.0])})
@@ -25,12 +24,12 @@ COST = Scores({Site(0): torch.tensor([1.0, 0.1, 0.2, 0.0]), Site(1): torch.tenso
 MEDIAN = 0.1
 
 
-def trade():
-    return Trade.of(EFFECT, COST)
+def effect_cost():
+    return EffectCost.of(EFFECT, COST)
 
 
 def test_the_cost_is_damped_by_its_median_and_only_positive_effects_count():
-    found = trade()
+    found = effect_cost()
     assert found.damping == pytest.approx(MEDIAN)
     assert found.cost.tolist() == pytest.approx([1.1, 0.2, 0.3, 0.1, 0.1, 9.1])
     assert found.effect.tolist() == pytest.approx([2.0, 0.0, 1.0, 0.5, 0.1, 3.0])
@@ -39,7 +38,7 @@ def test_the_cost_is_damped_by_its_median_and_only_positive_effects_count():
 
 @pytest.mark.parametrize("strength", [0.01, 0.3, 1.0, 10.0])
 def test_each_dose_is_the_best_within_its_bounds_and_the_best_neurons_are_kept(strength):
-    found = trade()
+    found = effect_cost()
     rows = closed_path(found, Count(3), Bounds(x_max=1.5)).rows_at(strength)
     grid = torch.linspace(0, 1.5, 15_001, dtype=torch.float64)
     gains = found.effect[:, None] * grid - found.cost[:, None] * grid**2 / (2 * strength)
@@ -51,7 +50,7 @@ def test_each_dose_is_the_best_within_its_bounds_and_the_best_neurons_are_kept(s
 
 
 def test_small_doses_rank_by_ratio_and_large_ones_by_effect():
-    path = closed_path(trade(), Count(2), Bounds(x_max=1.5))
+    path = closed_path(effect_cost(), Count(2), Bounds(x_max=1.5))
     assert [row.neuron.index for row in path.rows_at(path.low)] == [0, 2]
     strongest = path.rows_at(1e6)
     assert {tuple(row.neuron) for row in strongest} == {(1, None, 1), (0, None, 0)}
@@ -59,27 +58,27 @@ def test_small_doses_rank_by_ratio_and_large_ones_by_effect():
 
 
 def test_a_path_runs_from_small_doses_to_the_bound():
-    path = closed_path(trade(), Count(3), Bounds(x_max=2.0))
+    path = closed_path(effect_cost(), Count(3), Bounds(x_max=2.0))
     assert max(row.dose for row in path.rows_at(path.low)) <= 0.0201
     assert all(row.dose == pytest.approx(2.0) for row in path.rows_at(path.high))
 
 
 def test_inducing_doses_are_negative():
-    rows = closed_path(trade(), Count(3), Bounds(2.0, "induce")).rows_at(0.5)
-    removing = closed_path(trade(), Count(3), Bounds(2.0)).rows_at(0.5)
+    rows = closed_path(effect_cost(), Count(3), Bounds(2.0, "induce")).rows_at(0.5)
+    removing = closed_path(effect_cost(), Count(3), Bounds(2.0)).rows_at(0.5)
     assert [-row.dose for row in rows] == [row.dose for row in removing]
     assert all(row.dose < 0 for row in rows)
 
 
 def test_skipped_layers_and_other_choices_hold_no_neuron():
-    rows = closed_path(Trade.of(EFFECT, COST, skip_layers=(0,)), Count(3), Bounds(2.0)).rows_at(1.0)
+    rows = closed_path(EffectCost.of(EFFECT, COST, skip_layers=(0,)), Count(3), Bounds(2.0)).rows_at(1.0)
     assert {row.neuron.layer for row in rows} == {1}
-    among = closed_path(trade(), Count(3), Bounds(2.0), among=[3, 4]).rows_at(1.0)
+    among = closed_path(effect_cost(), Count(3), Bounds(2.0), among=[3, 4]).rows_at(1.0)
     assert {4 * row.neuron.layer + row.neuron.index for row in among} == {3, 4}
 
 
 def test_neurons_that_hold_the_behaviour_down_take_part_where_they_may():
-    both, down = Trade.of(EFFECT, COST, sign="both"), Trade.of(EFFECT, COST, sign="negative")
+    both, down = EffectCost.of(EFFECT, COST, sign="both"), EffectCost.of(EFFECT, COST, sign="negative")
     assert both.effect.tolist() == pytest.approx(EFFECT.flat().abs().tolist())
     assert both.best(6) == [1, 0, 2, 3, 5, 4]  # 125 first
     assert down.best(6) == [1]
@@ -92,62 +91,25 @@ def test_neurons_that_hold_the_behaviour_down_take_part_where_they_may():
 
 
 def test_what_both_signs_are_predicted_to_do_is_the_sum_of_what_each_does():
-    found = Trade.of(EFFECT, COST, sign="both")
+    found = EffectCost.of(EFFECT, COST, sign="both")
     rows = found.rows([1, 0], [0.1, 0.2])
     assert predicted_change(EFFECT, rows) == pytest.approx(-0.5 - 0.4)
 
 
-def test_joint_doses_of_both_signs_know_who_undoes_whose_damage():
-    """Two neurons that write alike: turning one up and the other down costs little, turning both down twice as much."""
-    found = Trade.of(EFFECT, COST, sign="both")
-    alike = torch.tensor([[1.0, 0.9], [0.9, 1.0]], dtype=torch.float64)
-    opposed = full_path(found, [0, 1], alike, Bounds(9.0)).rows_at(0.1)
-    apart = full_path(found, [0, 1], torch.eye(2, dtype=torch.float64), Bounds(9.0)).rows_at(0.1)
-    assert (opposed[0].dose > 0, opposed[1].dose < 0) == (True, True)
-    assert abs(opposed[0].dose) > 2 * abs(apart[0].dose)
-    assert abs(opposed[1].dose) > 2 * abs(apart[1].dose)
-
-
 def test_one_dose_for_all():
-    found = trade()
+    found = effect_cost()
     path = uniform_path(found.rows(found.best(2), [1.0, 1.0]), Bounds(3.0))
     assert [row.dose for row in path.rows_at(0.7)] == [0.7, 0.7]
     assert (path.high, path.rows_at(9.0)[0].dose) == (3.0, 3.0)
 
 
-def test_the_bounded_maximum_beats_its_neighbours():
-    generator = torch.Generator().manual_seed(0)
-    root = torch.rand(6, 6, generator=generator, dtype=torch.float64)
-    curvature = root @ root.T + 0.1 * torch.eye(6, dtype=torch.float64)
-    linear = torch.rand(6, generator=generator, dtype=torch.float64) * 3
-    x = bounded_maximum(linear, curvature, 1.0)
-
-    def value(x):
-        return float(linear @ x - x @ curvature @ x / 2)
-
-    assert bool(((x >= 0) & (x <= 1)).all())
-    for _ in range(200):
-        other = (x + 0.05 * torch.randn(6, generator=generator, dtype=torch.float64)).clamp(0, 1)
-        assert value(other) <= value(x) + 1e-9
-
-
-def test_joint_doses_know_that_two_neurons_do_the_same_damage():
-    found = trade()
-    together = torch.tensor([[1.0, 1.0], [1.0, 1.0]], dtype=torch.float64)
-    apart = torch.eye(2, dtype=torch.float64)
-    joint = full_path(found, [0, 2], together, Bounds(3.0)).rows_at(1.0)
-    alone = full_path(found, [0, 2], apart, Bounds(3.0)).rows_at(1.0)
-    assert [row.dose for row in alone] == pytest.approx([2 / 1.1, 1 / 1.1])
-    assert sum(row.dose for row in joint) < 0.75 * sum(row.dose for row in alone)
-
-
 def test_nothing_to_choose_from_is_refused():
     with pytest.raises(OptionError, match="No neuron holds the behaviour up"):
-        Trade.of(Scores({Site(0): torch.tensor([-1.0])}), Scores({Site(0): torch.tensor([1.0])}))
+        EffectCost.of(Scores({Site(0): torch.tensor([-1.0])}), Scores({Site(0): torch.tensor([1.0])}))
     with pytest.raises(OptionError, match="holds the behaviour down: no effect is negative"):
-        Trade.of(Scores({Site(0): torch.tensor([1.0])}), Scores({Site(0): torch.tensor([1.0])}), sign="negative")
+        EffectCost.of(Scores({Site(0): torch.tensor([1.0])}), Scores({Site(0): torch.tensor([1.0])}), sign="negative")
     with pytest.raises(OptionError, match="No neuron changes the neutral answers"):
-        Trade.of(Scores({Site(0): torch.tensor([1.0])}), Scores({Site(0): torch.tensor([0.0])}))
+        EffectCost.of(Scores({Site(0): torch.tensor([1.0])}), Scores({Site(0): torch.tensor([0.0])}))
 
 
 @pytest.mark.parametrize(
@@ -157,7 +119,6 @@ def test_nothing_to_choose_from_is_refused():
         ({"budget": float("nan")}, "budget is nan"),
         ({"margin_target": float("inf")}, "margin target is inf"),
         ({"x_max": 0.0}, "largest dose is 0"),
-        ({"rounds": 0}, "rounds is 0"),
         ({"draws": 0}, "draws is 0"),
         ({"answer_tokens": 0}, "answer_tokens is 0"),
         ({"folds": 1}, "folds is 1"),

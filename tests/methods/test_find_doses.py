@@ -1,12 +1,14 @@
 """Effect and cost end to end on a tiny model: the doses found are what the report says they are."""
 
 import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import neurodial as nd
 from neurodial.circuit.file import circuit_json
+from neurodial.circuit.report import Goal
 from neurodial.discovery import find as find_all
 from neurodial.errors import BudgetError, MarginError, OptionError, PromptError
 from neurodial.generation.decoding import Decoding
@@ -17,7 +19,7 @@ from neurodial.margins.margin import Alternatives, Classifier, Openers
 from neurodial.margins.measure import measure_margins
 from neurodial.methods.dose import effects
 from neurodial.methods.dose.effect import effect_scores
-from neurodial.methods.options import Dose
+from neurodial.methods.dose.options import Dose
 from neurodial.methods.scores import Scores
 from neurodial.model.tiny import tiny_subject
 from neurodial.prompts.prompt import Example
@@ -80,30 +82,30 @@ def test_the_better_of_one_sign_and_both_is_kept(find):
     assert all(row.dose > 0 for row in apart["positive"])
     assert all(row.dose < 0 for row in apart["negative"])
     assert len({row.dose > 0 for row in apart["both"]}) == 2
-    margins = {sign: circuit.origin.report["measured"]["margin"] for sign, circuit in apart.items()}
+    margins = {sign: circuit.origin.report.measured.margin for sign, circuit in apart.items()}
     tuned = find(budget=0.02, sign="tuned")
     report = tuned.origin.report
     assert margins["both"] != margins["positive"]
-    assert report["sign"] == min(("positive", "both"), key=margins.__getitem__)
-    assert tuned.rows == apart[report["sign"]].rows
-    assert {sign: one["margin"] for sign, one in report["signs"].items()} == {
+    assert report.sign == min(("positive", "both"), key=margins.__getitem__)
+    assert tuned.rows == apart[report.sign].rows
+    assert {sign: one.margin for sign, one in report.signs.items()} == {
         sign: margins[sign] for sign in ("positive", "both")
     }
-    target = (margins["positive"] + report["measured"]["margin_before"]) / 2
+    target = (margins["positive"] + report.measured.margin_before) / 2
     aimed = {sign: find(margin_target=target, budget=None, sign=sign) for sign in ("positive", "both")}
-    costs = {sign: circuit.origin.report["measured"]["divergence"] for sign, circuit in aimed.items()}
+    costs = {sign: circuit.origin.report.measured.divergence for sign, circuit in aimed.items()}
     chosen = find(margin_target=target, budget=None, sign="tuned").origin.report
-    assert chosen["sign"] == min(costs, key=costs.__getitem__)
+    assert chosen.sign == min(costs, key=costs.__getitem__)
 
 
 def test_where_one_sign_cannot_reach_the_target_the_other_is_taken(find):
-    furthest = {sign: find(budget=50.0, sign=sign).origin.report["measured"]["margin"] for sign in ("positive", "both")}
+    furthest = {sign: find(budget=50.0, sign=sign).origin.report.measured.margin for sign in ("positive", "both")}
     near, far = sorted(furthest, key=furthest.__getitem__, reverse=True)
     between = (furthest[near] + furthest[far]) / 2
     with pytest.raises(BudgetError, match="comes to"):
         find(budget=None, margin_target=between, sign=near)
     report = find(budget=None, margin_target=between, sign="tuned").origin.report
-    assert (report["sign"], set(report["signs"])) == (far, {far})
+    assert (report.sign, set(report.signs)) == (far, {far})
     with pytest.raises(BudgetError, match="comes to"):
         find(budget=None, margin_target=-1e3, sign="tuned")
 
@@ -116,19 +118,19 @@ def test_where_no_neuron_holds_it_up_those_that_hold_it_down_are_taken(find, mon
     with pytest.raises(OptionError, match="No neuron holds the behaviour up"):
         find(sign="positive", budget=0.05, afresh=True)
     found = find(sign="tuned", budget=0.05, afresh=True)
-    assert found.origin.report["sign"] == "both"
+    assert found.origin.report.sign == "both"
     assert all(row.dose < 0 for row in found)
 
 
 def test_the_budget_is_kept_and_the_report_is_true(subject, find, neutral):
     circuit = find(budget=0.02)
-    report = circuit.origin.report["measured"]
+    report = circuit.origin.report.measured
     divergence, margin, other = measured_again(subject, circuit, neutral)
     assert 0.01 < divergence <= 0.02
-    assert report["divergence"] == pytest.approx(divergence, rel=1e-4)
-    assert report["margin"] == pytest.approx(margin, abs=1e-4)
-    assert report["other_side"] == pytest.approx(other, abs=1e-4)
-    assert report["margin"] < report["margin_before"]
+    assert report.divergence == pytest.approx(divergence, rel=1e-4)
+    assert report.margin == pytest.approx(margin, abs=1e-4)
+    assert report.other_side == pytest.approx(other, abs=1e-4)
+    assert report.margin < report.margin_before
     assert all(0 < row.dose <= 3 for row in circuit)
     assert circuit.direction == "remove"
 
@@ -141,30 +143,30 @@ def test_prompts_that_lack_answers_are_refused_before_any_work(subject, neutral,
 
 
 def test_a_larger_budget_removes_more(find):
-    found = [find(budget=budget).origin.report["measured"]["margin"] for budget in (0.005, 0.02, 0.08)]
+    found = [find(budget=budget).origin.report.measured.margin for budget in (0.005, 0.02, 0.08)]
     assert found[0] > found[1] > found[2]
 
 
 def test_the_prediction_holds_for_small_doses(find):
     report = find(budget=0.0002, draws=8).origin.report
     # First order, and discovery prompts for the prediction against development prompts for the measurement.
-    assert report["predicted"]["margin_change"] == pytest.approx(report["measured"]["margin_change"], rel=0.1)
-    assert report["predicted"]["divergence"] == pytest.approx(report["measured"]["divergence"], rel=0.6)
+    assert report.predicted.margin_change == pytest.approx(report.measured.margin_change, rel=0.1)
+    assert report.predicted.divergence_diagonal == pytest.approx(report.measured.divergence, rel=0.6)
 
 
 def test_inducing_turns_neurons_up_where_the_behaviour_is_absent(find):
     circuit = find(direction="induce")
-    report = circuit.origin.report["measured"]
+    report = circuit.origin.report.measured
     assert circuit.direction == "induce"
     assert all(-3 <= row.dose < 0 for row in circuit)
-    assert report["margin"] > report["margin_before"]
+    assert report.margin > report.margin_before
 
 
 def test_a_target_is_met_at_the_least_damage(find):
-    before = find().origin.report["measured"]["margin_before"]
+    before = find().origin.report.measured.margin_before
     circuit = find(margin_target=before - 0.3, budget=None)
-    report = circuit.origin.report["measured"]
-    assert before - 0.45 < report["margin"] <= before - 0.3
+    report = circuit.origin.report.measured
+    assert before - 0.45 < report.margin <= before - 0.3
     with pytest.raises(BudgetError, match="Raise the budget"):
         find(margin_target=before - 0.3, budget=1e-4)
     with pytest.raises(BudgetError, match="Take more neurons"):
@@ -173,8 +175,8 @@ def test_a_target_is_met_at_the_least_damage(find):
 
 def test_with_neither_the_behaviour_becomes_as_weak_as_where_it_is_absent(find):
     report = find(budget=None).origin.report
-    assert report["goal"] == {"budget": None, "margin": report["measured"]["other_side_before"], "reached": True}
-    assert report["measured"]["margin"] <= report["measured"]["other_side_before"]
+    assert report.goal == Goal(None, report.measured.other_side_before, reached=True)
+    assert report.measured.margin <= report.measured.other_side_before
 
 
 @pytest.mark.parametrize(
@@ -182,8 +184,6 @@ def test_with_neither_the_behaviour_becomes_as_weak_as_where_it_is_absent(find):
     [
         {"x_max": 0.3},
         {"dosing": "uniform"},
-        {"dosing": "full"},
-        {"rounds": 2},
         {"draws": 5},
         {"seed": 7},
         {"answer_tokens": 3},
@@ -209,16 +209,7 @@ def test_other_neutral_prompts_change_the_result(find, tmp_path):
     path.write_text("one and two\nthree, four\nfive")
     changed = find(neutral=str(path))
     assert changed.rows != find().rows
-    assert changed.origin.report["neutral"]["name"] == "others"
-
-
-def test_more_rounds_do_not_lose(find):
-    once, thrice = find(), find(rounds=3)
-    assert thrice.origin.report["measured"]["margin"] <= once.origin.report["measured"]["margin"]
-    assert thrice.origin.report["measured"]["divergence"] <= 0.05
-    first = once.origin.report["trials"]
-    assert thrice.origin.report["trials"][: len(first)] == first
-    assert len(thrice.origin.report["trials"]) > 2 * len(first)
+    assert changed.origin.report.neutral.name == "others"
 
 
 def test_the_same_choices_give_the_same_circuit(find):
@@ -235,7 +226,7 @@ def test_the_report_travels_with_the_file(find, tmp_path):
     again = nd.Circuit.read(circuit.write(tmp_path / "a.circuit.json"))
     assert again == circuit
     assert again.origin.report is not None
-    assert again.origin.report["trials"]
+    assert again.origin.report.trials
     assert again.origin.method["kind"] == "Dose"
     old = circuit_json(dataclasses.replace(circuit, origin=dataclasses.replace(circuit.origin, report=None)))
     (tmp_path / "old.json").write_text(old.replace('"report": null,', ""))
@@ -244,7 +235,7 @@ def test_the_report_travels_with_the_file(find, tmp_path):
 
 def test_the_model_is_given_back(subject, find):
     before = {name: value.clone() for name, value in subject.model.state_dict().items()}
-    find(rounds=2, afresh=True)
+    find(afresh=True)
     assert all(bool((value == before[name]).all()) for name, value in subject.model.state_dict().items())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in subject.model.modules())
 
@@ -280,10 +271,27 @@ def test_neutral_prompts_that_show_the_behaviour(find):
 def test_no_opener_tells_the_sides_apart(neutral):
     silent = tiny_subject()
     silent.model.lm_head.weight.data.zero_()  # every answer is the same
+    bare = nd.PairSet.of([f"harm {n}?" for n in range(14)], [f"help {n}!" for n in range(14)])
     with pytest.raises(MarginError, match=r"don't begin in ways of their own.*Take margin openers or answer"):
-        nd.discover(silent, PAIRS, method=Dose(neutral=neutral, answer_tokens=4))
-    with pytest.raises(MarginError, match="No beginning of an answer tells the two sides apart"):
-        nd.discover(silent, PAIRS, method=Dose(neutral=neutral, answer_tokens=4, margin="openers"))
+        nd.discover(silent, bare, method=Dose(neutral=neutral, answer_tokens=4))
+    for prompts in (bare, PAIRS):
+        with pytest.raises(MarginError, match="No beginning of an answer tells the two sides apart"):
+            nd.discover(silent, prompts, method=Dose(neutral=neutral, answer_tokens=4, margin="openers"))
+
+
+def test_where_no_opening_tells_the_sides_apart_the_answers_of_the_prompts_do(monkeypatch, subject, neutral):
+    def none(*_, **__):
+        raise MarginError("No opening at all.")
+
+    monkeypatch.setattr(openers_of_answers, "find_alternatives", none)
+    monkeypatch.setattr(openers_of_answers, "find_openers", none)
+    chosen = Dose(select=nd.Count(5), neutral=neutral, answer_tokens=6, folds=0)
+    fallen, asked = (
+        nd.discover(subject, PAIRS, method=method) for method in (chosen, replace(chosen, margin="answer"))
+    )
+    assert fallen.rows == asked.rows
+    assert "No opening at all" in fallen.origin.report.margin_text
+    assert "No opening" not in asked.origin.report.margin_text
 
 
 def test_removing_pushes_towards_the_other_sides_openings_and_inducing_towards_the_behaviours(
@@ -298,16 +306,16 @@ def test_removing_pushes_towards_the_other_sides_openings_and_inducing_towards_t
         return nd.discover(subject, PAIRS, method=chosen).origin.report
 
     removing = kind()
-    assert removing["margin"] == kind(margin="alternatives")["margin"] == "Alternatives"
-    assert removing["measured"]["margin_change"] < 0
-    assert {"openers", "alternatives", "coverage", "alternatives_coverage"} <= removing.keys()
-    assert kind(margin="openers")["margin"] == kind(direction="induce")["margin"] == "Openers"
+    assert removing.margin == kind(margin="alternatives").margin == "Alternatives"
+    assert removing.measured.margin_change < 0
+    assert all((removing.coverage, removing.alternatives_coverage))
+    assert kind(margin="openers").margin == kind(direction="induce").margin == "Openers"
     with pytest.raises(OptionError, match=r"leads away.*margin openers or answer to induce"):
         Dose(margin="alternatives", direction="induce")
 
 
 def test_fewer_neutral_passages_are_answered(find):
-    assert find(budget=0.02, passages=2).origin.report["measured"]["tokens"] <= 2 * 7
+    assert find(budget=0.02, passages=2).origin.report.measured.tokens <= 2 * 7
     assert find(budget=0.02, passages=2).rows != find(budget=0.02).rows
     with pytest.raises(OptionError, match="passages is 0"):
         Dose(passages=0)
@@ -316,9 +324,9 @@ def test_fewer_neutral_passages_are_answered(find):
 def test_whole_answers_as_the_margin(subject, neutral):
     method = Dose(select=nd.Count(5), neutral=neutral, answer_tokens=6, folds=0, margin="answer")
     circuit = nd.discover(subject, PAIRS, method=method)
-    report = circuit.origin.report or {}
-    assert report["margin"] == "AnswerMargin"
-    assert report["measured"]["margin_change"] < 0
+    report = circuit.origin.report
+    assert report.margin == "AnswerMargin"
+    assert report.measured.margin_change < 0
     bare = nd.PairSet.of([f"a {n}" for n in range(10)], [f"b {n}" for n in range(10)])
     with pytest.raises(MarginError, match="positive_answer and negative_answer"):
         nd.discover(subject, bare, method=method)

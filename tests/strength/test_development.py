@@ -1,5 +1,7 @@
 """What is measured on the development split, against each measure taken alone."""
 
+from typing import NamedTuple
+
 import pytest
 from tests.subjects import shared
 
@@ -8,18 +10,23 @@ from neurodial.generation.decoding import Decoding
 from neurodial.generation.divergence import measure_divergence, own_answers
 from neurodial.generation.generate import generate
 from neurodial.margins.measure import measure_margins
-from neurodial.margins.own_answers import find_twins
-from neurodial.methods.dose.inputs import Material
-from neurodial.methods.options import Dose
+from neurodial.margins.own_answers import OwnAnswerMargin, find_own_answers
+from neurodial.methods.dose.options import Dose
 from neurodial.prompts.pairs import Contrast
+from neurodial.prompts.passage import Passage
 from neurodial.prompts.prompt import Example
 from neurodial.strength import development
 from neurodial.strength.development import Development
 
-LOUD = tuple(Example(f"say {n}!", twin=f"say {n}?") for n in range(4))
-QUIET = tuple(Example(f"say {n}?", twin=f"say {n}!") for n in range(4))
+LOUD = tuple(Example(f"say {n}!", counterpart=f"say {n}?") for n in range(4))
+QUIET = tuple(Example(f"say {n}?", counterpart=f"say {n}!") for n in range(4))
 STEERED = nd.Scale(nd.Circuit.of([nd.Row(nd.Neuron(0, None, n), 1.0, 2.0) for n in range(12)]))
 WEAKLY = nd.Scale(nd.Circuit.of([nd.Row(nd.Neuron(1, None, 3), 1.0, 0.5)]))
+
+
+class Material(NamedTuple):
+    margin: OwnAnswerMargin
+    damage: tuple[Passage, ...]
 
 
 class ChangedByUs:
@@ -42,30 +49,32 @@ def mean(values):
 
 @pytest.fixture(scope="module")
 def material():
-    margin = find_twins(shared(), [Contrast.of(LOUD, QUIET)])
+    margin = find_own_answers(shared(), [Contrast.of(LOUD, QUIET)])
     passages = tuple(own_answers(shared(), ["tell me", "well?"], decoding=Decoding(max_new_tokens=5)))
-    return Material(margin, "remove", (LOUD, QUIET), passages, passages, {}, None)
+    return Material(margin, passages)
 
 
 def split(material, **options):
-    return Development(shared(), material, LOUD, Dose(**options))
+    return Development(shared(), material.margin, LOUD, material.damage, **options)
 
 
 def test_measures_are_those_taken_alone(material):
     margin = material.margin
-    aim = margin.aim("remove")
+    reference = margin.reference("remove")
     damage = measure_divergence(shared(), material.damage, [STEERED, WEAKLY])
     trials = split(material).trials([2.0, 1.0], [STEERED, WEAKLY])
     assert [trial.strength for trial in trials] == [2.0, 1.0]
     for trial, steered, divergence in zip(trials, (STEERED, WEAKLY), damage, strict=True):
         assert trial.margin == pytest.approx(mean(measure_margins(shared(), margin, LOUD, under=steered)), abs=1e-5)
-        assert trial.aim == pytest.approx(mean(measure_margins(shared(), aim, LOUD, under=steered)), abs=1e-5)
+        assert trial.reference == pytest.approx(
+            mean(measure_margins(shared(), reference, LOUD, under=steered)), abs=1e-5
+        )
         assert (trial.divergence, trial.error) == pytest.approx((divergence.mean, divergence.standard_error), rel=1e-4)
         assert trial.degenerate is None
     before = split(material).unsteered
     assert before.margin == pytest.approx(mean(measure_margins(shared(), margin, LOUD)), abs=1e-5)
-    assert before.aim == pytest.approx(mean(measure_margins(shared(), aim, LOUD)), abs=1e-5)
-    assert split(material).goal(0.1, None).least_aim == before.aim
+    assert before.reference == pytest.approx(mean(measure_margins(shared(), reference, LOUD)), abs=1e-5)
+    assert split(material).limits(0.1, None).least_reference == before.reference
 
 
 def test_broken_answers_are_counted_for_each_intervention(material, monkeypatch):
@@ -104,8 +113,8 @@ def test_the_limit_is_against_the_unsteered_model(material, monkeypatch):
             return "odd" if prompt in {"say 1!", "say 3!"} else None
 
     monkeypatch.setattr(development, "_BROKEN", Half())
-    assert split(material, max_degenerate=0.25).goal(0.1, None).most_degenerate == 0.75
-    assert split(material).goal(0.1, None).most_degenerate is None
+    assert split(material, max_degenerate=0.25).limits(0.1, None).max_degenerate == 0.75
+    assert split(material).limits(0.1, None).max_degenerate is None
     assert split(material).unsteered.degenerate is None
 
 
@@ -132,13 +141,13 @@ def test_discovery_goes_as_far_as_answers_hold(material, monkeypatch, tmp_path):
     )  # fmt: skip
     said, kept, plain = (answers(about, 6, under) for under in (nd.Scale(free), nd.Scale(held), None))
     assert [one.text for one in kept] == [one.text for one in plain] != [one.text for one in said]
-    measured = held.origin.report["measured"]
-    assert (measured["degenerate_before"], measured["degenerate"]) == (0.0, 0.0)
-    assert free.origin.report["measured"]["margin"] < measured["margin"] < measured["margin_before"]
-    assert any(trial.get("degenerate") for trial in held.origin.report["trials"])
-    assert "degenerate" not in free.origin.report["measured"]
+    measured = held.origin.report.measured
+    assert (measured.degenerate_before, measured.degenerate) == (0.0, 0.0)
+    assert free.origin.report.measured.margin < measured.margin < measured.margin_before
+    assert any(trial.degenerate for trial in held.origin.report.trials)
+    assert free.origin.report.measured.degenerate is None
     lenient = nd.discover(shared(), pairs, method=Dose(max_degenerate=1.0, **options))
     assert lenient.rows == free.rows
-    there = lenient.origin.report["measured"]
-    assert there["degenerate"] == mean([a.text != b.text for a, b in zip(said, plain, strict=True)])
-    assert there["degenerate_before"] == 0 < there["degenerate"]
+    there = lenient.origin.report.measured
+    assert there.degenerate == mean([a.text != b.text for a, b in zip(said, plain, strict=True)])
+    assert there.degenerate_before == 0 < there.degenerate

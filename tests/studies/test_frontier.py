@@ -122,19 +122,19 @@ def test_inducing_goes_the_other_way_on_the_other_prompts(study, removed):
 
 
 def test_the_margin_can_be_the_models_own_answers(study, place, removed):
-    rows = study("twin", "--margin", "twin", "--seeds", "0", "--budgets", "0.05")
+    rows = study("own-answers", "--margin", "own-answers", "--seeds", "0", "--budgets", "0.05")
     key = study.frontier.Key
-    about = json.loads((place / "twin" / "study.json").read_text())
-    assert (about["arguments"]["margin"], about["material"]["margin"]) == ("twin", "TwinMargin")
+    about = json.loads((place / "own-answers" / "study.json").read_text())
+    assert (about["arguments"]["margin"], about["material"]["margin"]) == ("own-answers", "OwnAnswerMargin")
     first, second = (found[key("none", "-", 0, 0.0, 0)]["test"]["margins"] for found in (rows, removed))
     assert first != second
     assert fmean(rows[key("dose", "closed", 6, 0.05, 0)]["test"]["margins"]) < fmean(first)
     searched = [row["development"] for row in rows.values() if "development" in row]
-    assert all("aim" in row["development"] for one, row in rows.items() if one.budget and "development" in row)
+    assert all("reference" in row["development"] for one, row in rows.items() if one.budget and "development" in row)
     assert "test" in rows[key("cna", "zero", 6, 0.0, 0)]  # which keeps to no limit
-    assert {row["push"] for row in searched if "push" in row} <= {"margin", "margin and aim", "aim"}
-    assert len([row for row in searched if "push" in row]) >= 4
-    assert all("aim" not in row["development"] for row in removed.values() if "development" in row)
+    assert {row["follows"] for row in searched if "follows" in row} <= {"margin", "margin and reference", "reference"}
+    assert len([row for row in searched if "follows" in row]) >= 4
+    assert all("reference" not in row["development"] for row in removed.values() if "development" in row)
 
 
 def test_broken_answers_can_be_limited(study, removed):
@@ -185,5 +185,5 @@ def test_the_bill_knows_what_makes_a_study_dear(study, capsys):
 
     large = ("--development", "1000", "--passages", "1000")
     plain = tokens(*large)
-    assert tokens(*large, "--margin", "twin") > 2 * plain
+    assert tokens(*large, "--margin", "own-answers") > 2 * plain
     assert tokens(*large, "--max-degenerate", "0.1") > plain

@@ -2,6 +2,7 @@
 
 import pytest
 from fastapi.testclient import TestClient
+from tests.studio.contract import TYPES, answer_type, declared, misfits
 
 from neurodial.circuit.circuit import Circuit, Origin, Row, Stability
 from neurodial.circuit.site import Neuron
@@ -39,9 +40,31 @@ def workshop(tmp_path):
     desk.close()
 
 
+class CheckedClient(TestClient):
+    """A client that holds every answer against the type that the page's code is checked with."""
+
+    types = declared(TYPES.read_text(encoding="utf-8"))
+    jobs: Desk
+
+    def request(self, method, url, **options):
+        response = super().request(method, url, **options)
+        path = response.request.url.path
+        if response.headers.get("content-type") == "application/json" and path.startswith("/api/"):
+            kind = answer_type(method, path, self._kind_of(path)) if response.status_code == 200 else "Refusal"
+            is_known = kind is not None and "detail" not in response.json()  # the framework's own: no such address
+            assert not is_known or misfits(response.json(), kind, self.types) == [], f"{method} {path} gives no {kind}"
+        return response
+
+    def _kind_of(self, path):
+        number = path.removeprefix("/api/jobs/").removesuffix("/result")
+        job = self.jobs.find(int(number)) if number.isdigit() else None
+        return job and job.kind
+
+
 @pytest.fixture
 def client(workshop):
-    with TestClient(create_app(workshop), base_url=ADDRESS) as found:
+    with CheckedClient(create_app(workshop), base_url=ADDRESS) as found:
+        found.jobs = workshop.desk
         yield found
 
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from tests.studio.conftest import ADDRESS, finished, small_circuit
+from tests.studio.contract import TYPES, declared, misfits
 
 from neurodial.studio.app import static_folder
 from neurodial.studio.collection import Collection
@@ -37,6 +38,10 @@ def test_an_answer_is_streamed_token_by_token(client, workshop):
     assert [name for name, _ in events[:-1]] == ["message"] * (len(events) - 1)
     assert events[-1][1]["state"] == "done"
     tokens = [event for _, event in events if event.get("event") == "token"]
+    types = declared(TYPES.read_text(encoding="utf-8"))
+    assert [misfits(token, "TokenEvent", types) for token in tokens] == [[]] * len(tokens)
+    assert misfits(events[-2][1], "AnswersEvent", types) == []
+    assert misfits(events[-1][1], "Job", types) == []
     assert {event["side"] for event in tokens} == {"unsteered", "steered"}
     ends = events[-2][1]
     for side in ("unsteered", "steered"):
@@ -170,7 +175,7 @@ def test_options_of_a_discovery_reach_the_method(client, workshop):
 
 
 def test_options_of_doses_reach_the_method():
-    options = {"budget": 0.02, "direction": "induce", "x_max": 2.0, "margin": "twin", "sign": "both"}
+    options = {"budget": 0.02, "direction": "induce", "x_max": 2.0, "margin": "own-answers", "sign": "both"}
     options |= {"max_degenerate": 0.0}
     asked = Discovery.model_validate({"prompts": {"set": "formality"}, "method": "dose", "fraction": 0.01, **options})
     chosen = chosen_method(asked)

@@ -7,12 +7,14 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from neurodial.circuit.circuit import Circuit, Direction, Origin, Row, Stability
+from neurodial.circuit.circuit import Circuit, Origin, Row, Stability
+from neurodial.circuit.report import DoseReport, report_values, with_today_names
 from neurodial.circuit.site import Neuron
 from neurodial.errors import CircuitError, CircuitFileError, FileError
 from neurodial.files import write_atomic
+from neurodial.prompts.pairs import Direction
 from neurodial.provenance import ModelIdentity
 
 FORMAT = "neurodial.circuit"
@@ -59,7 +61,10 @@ class _File(BaseModel):
     versions: dict[str, str]
     seed: int | None
     created: str
-    report: dict[str, Any] | None = None  # files written before circuits carried reports have none
+    # Files written before circuits carried these have none.
+    report: Annotated[DoseReport | None, BeforeValidator(with_today_names)] = None
+    behaviour: str | None = None
+    margin: dict[str, Any] | None = None
     stability: _Stability | None
     neurons: _Neurons
 
@@ -83,8 +88,10 @@ def circuit_json(circuit: Circuit) -> str:
             "dose": [row.dose for row in circuit],
         },
     }
-    if origin.report is None:
-        del value["report"]  # came after version 1: a circuit without one is written as it always was
+    value["report"] = None if origin.report is None else report_values(origin.report)
+    for name in ("report", "behaviour", "margin"):
+        if value[name] is None:
+            del value[name]  # came after version 1: a circuit without one is written as it always was
     return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
 
@@ -160,6 +167,8 @@ def _circuit(file: _File, place: str) -> Circuit:
         seed=file.seed,
         created=file.created,
         report=file.report,
+        behaviour=file.behaviour,
+        margin=file.margin,
     )
     stability = None if file.stability is None else Stability(**file.stability.model_dump())
     try:

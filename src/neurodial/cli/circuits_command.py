@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
@@ -13,7 +13,10 @@ from neurodial.cli.console import out, print_json
 from neurodial.errors import OptionError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from neurodial.circuit.circuit import Circuit
+    from neurodial.circuit.report import DoseReport
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
@@ -86,58 +89,56 @@ def show_circuit(circuit: Circuit, *, top: int) -> None:
             f"stability: {circuit.stability.mean:.0%} of the neurons are chosen again when one of {len(overlaps)} "
             f"folds of the prompts is left out (lowest {min(overlaps):.0%})"
         )
-    for line in report_lines(dict(origin.report or {})):
+    for line in report_lines(origin.report) if origin.report is not None else ():
         out.print(line, markup=False)
     out.print(f"layers: {layer_bar(circuit)}\n")
     _neuron_table(circuit, top)
 
 
-def report_lines(report: dict[str, Any]) -> list[str]:
+def report_lines(report: DoseReport) -> list[str]:
     """What a method predicted and measured, in words."""
-    if "measured" not in report:
-        return []
-    measured, predicted = report["measured"], report["predicted"]
-    lines = []
-    if report.get("openers"):
-        coverage = report["coverage"]
-        shares = ", ".join(
-            f"{coverage[side]:.0%} of the {side} answers" for side in coverage if coverage[side] is not None
-        )
-        lines.append(f"openers: {', '.join(map(repr, report['openers']))} ({shares})")
-    if report.get("alternatives"):
-        share = report["alternatives_coverage"]["negative"]
-        lines.append(
-            f"pushed towards: {', '.join(map(repr, report['alternatives']))} ({share:.0%} of negative answers)"
-        )
+    measured, predicted = report.measured, report.predicted
+    lines = [*_margin_lines(report)]
+    if report.neutral.left_out:
+        lines.append(f"left out of cost and damage: {report.neutral.left_out} neutral answers that show the behaviour")
     lines.append(
-        f"at dial 1 on development prompts: margin {measured['margin_before']:+.2f} → {measured['margin']:+.2f} "
-        f"(predicted {predicted['margin']:+.2f}); on the other side {measured['other_side_before']:+.2f} → "
-        f"{measured['other_side']:+.2f}"
+        f"at dial 1 on development prompts: margin {measured.margin_before:+.2f} → {measured.margin:+.2f} "
+        f"(predicted {predicted.margin:+.2f}); on the other side {measured.other_side_before:+.2f} → "
+        f"{measured.other_side:+.2f}"
     )
     lines.append(
-        f"damage on neutral answers: {measured['divergence']:.3g} ± {measured['divergence_standard_error']:.1g} nats "
-        f"per token over {measured['tokens']} tokens (predicted {predicted['divergence']:.3g}); split-half noise of "
-        f"the costs {report['cost']['split_half_noise']:.0%}"
+        f"damage on neutral answers: {measured.divergence:.3g} ± {measured.divergence_standard_error:.1g} nats "
+        f"per token over {measured.tokens} tokens (each neuron's own, summed: {predicted.divergence_diagonal:.3g}); "
+        f"split-half noise of the costs {report.cost.split_half_noise:.0%}"
     )
-    if "aim" in measured:
+    if measured.reference is not None:
         lines.append(
-            f"log-likelihood of the answers aimed for: {measured['aim_before']:+.2f} → {measured['aim']:+.2f} a token "
-            "(a limit: not to fall)"
+            f"log-likelihood of the reference answers: {measured.reference_before:+.2f} → {measured.reference:+.2f} a "
+            "token (a limit: not to fall)"
         )
-    if "degenerate" in measured:
+    if measured.degenerate is not None:
         lines.append(
-            f"degenerate answers on development prompts: {measured['degenerate_before']:.0%} → "
-            f"{measured['degenerate']:.0%} (limited)"
+            f"degenerate answers on development prompts: {measured.degenerate_before:.0%} → "
+            f"{measured.degenerate:.0%} (limited)"
         )
-    if len(report.get("signs", {})) > 1:
+    if len(report.signs) > 1 and report.sign is not None:
         words = {"positive": "neurons that hold it up alone", "both": "with those that hold it down"}
-        reached = (
-            f"{words[sign]} {one['margin']:+.2f} at {one['divergence']:.3g}" for sign, one in report["signs"].items()
-        )
-        lines.append(f"tried: {', '.join(reached)}; taken: {words[report['sign']]}")
-    if not report["goal"]["reached"]:
-        lines.append(f"the margin {report['goal']['margin']:+.2f} was out of reach; this is the nearest")
+        reached = (f"{words[sign]} {best.margin:+.2f} at {best.divergence:.3g}" for sign, best in report.signs.items())
+        lines.append(f"tried: {', '.join(reached)}; taken: {words[report.sign]}")
+    if not report.goal.reached:
+        lines.append(f"the margin {report.goal.margin:+.2f} was out of reach; this is the nearest")
     return lines
+
+
+def _margin_lines(report: DoseReport) -> Iterator[str]:
+    if report.openers:
+        shares = ", ".join(
+            f"{share:.0%} of the {side} answers" for side, share in report.coverage.items() if share is not None
+        )
+        yield f"openers: {', '.join(map(repr, report.openers))} ({shares})"
+    if report.alternatives:
+        share = report.alternatives_coverage.get("negative") or 0.0
+        yield f"pushed towards: {', '.join(map(repr, report.alternatives))} ({share:.0%} of negative answers)"
 
 
 def layer_bar(circuit: Circuit) -> str:

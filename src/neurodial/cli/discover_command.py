@@ -15,8 +15,8 @@ from neurodial.cli.options import ModelOptions
 from neurodial.errors import OptionError
 
 if TYPE_CHECKING:
-    from neurodial.methods.options import CNA, Dose
-    from neurodial.prompts.pairs import PairSet
+    from neurodial.methods.cna.options import CNA
+    from neurodial.methods.dose.options import Dose
 
 
 def discover(
@@ -36,12 +36,11 @@ def discover(
     margin_target: Annotated[float | None, Parameter(allow_leading_hyphen=True)] = None,
     direction: Literal["remove", "induce"] | None = None,
     x_max: float | None = None,
-    dosing: Literal["closed", "uniform", "full"] | None = None,
-    margin: Literal["behaviour", "alternatives", "openers", "answer", "twin"] | None = None,
+    dosing: Literal["closed", "uniform"] | None = None,
+    margin: Literal["behaviour", "alternatives", "openers", "answer", "own-answers"] | None = None,
     neutral: str | None = None,
     passages: int | None = None,
     max_degenerate: float | None = None,
-    rounds: int | None = None,
     seed: int | None = None,
     folds: int | None = None,
     system: str | None = None,
@@ -69,15 +68,14 @@ def discover(
         margin_target: dose: the mean margin that dial 1 is to reach on the development prompts; the budget is a limit.
         direction: dose: remove the behaviour (the default), or induce it where it is absent.
         x_max: dose: the largest dose, 3 by default; past 1 a neuron's sign is turned.
-        dosing: dose: closed (each neuron its own), uniform (one for all), or full (from their joint curvature).
+        dosing: dose: closed (each neuron its own), or uniform (one for all).
         margin: dose: what is pushed: alternatives (towards how answers without the behaviour begin), openers (away
-            from how the behaviour's answers begin), answer (whole answers in the file), twin (towards the model's own
-            answers to the other prompt of each pair), or as the prompt set says.
+            from how the behaviour's answers begin), answer (whole answers in the file), own-answers (towards the
+            model's own answers to the other prompt of each pair), or as the prompt set says.
         neutral: dose: list of neutral prompts for the damage, a name or a file.
         passages: dose: how many of those are answered for the cost, and as many for the damage; all by default.
         max_degenerate: dose: how many more answers to the development prompts may break down (loops, gibberish) than
             without steering, as a share such as 0.05; by default no answers are looked at.
-        rounds: dose: more than 1 takes the effect again at the doses found.
         seed: dose: of the sampled labels.
         folds: prompt folds for the stability measure; 0 for none.
         system: a system message before every prompt.
@@ -86,19 +84,20 @@ def discover(
         loading: how the model is loaded.
     """
     from neurodial.files import refuse_existing
+    from neurodial.methods.check import check_method
     from neurodial.prompts.behaviours import read_pairs
 
     chosen = _method(method, fraction, count)
     given: dict[str, object] = {
         "score": score, "sign": sign, "budget": budget, "margin_target": margin_target, "direction": direction,
         "x_max": x_max, "dosing": dosing, "margin": margin, "neutral": neutral,
-        "passages": passages, "max_degenerate": max_degenerate, "rounds": rounds, "seed": seed, "folds": folds,
+        "passages": passages, "max_degenerate": max_degenerate, "seed": seed, "folds": folds,
         "system": system,
     }  # fmt: skip
     changes = {name: value for name, value in given.items() if value is not None}
     chosen = _changed(chosen, method, changes | _parsed(position, skip_layers, universal))
     pairs = read_pairs(behaviour)
-    _refuse_missing(chosen, pairs)
+    check_method(chosen, pairs)
     target = refuse_existing(output or Path(f"{pairs.behaviour.name}.circuit.json"), overwrite=force)
     subject = (loading or ModelOptions()).load(model)
 
@@ -115,7 +114,7 @@ def discover(
 
 def _method(name: str, fraction: float | None, count: int | None) -> CNA | Dose:
     from neurodial.circuit.selection import Count, Fraction
-    from neurodial.methods.options import method
+    from neurodial.methods.registry import method
 
     if fraction is not None and count is not None:
         raise OptionError("Both --fraction and --count are given.", wanted="one of them")
@@ -139,24 +138,9 @@ def _changed(chosen: CNA | Dose, name: str, changes: dict[str, object]) -> CNA |
     return dataclasses.replace(chosen, **changes)  # type: ignore[arg-type]
 
 
-def _refuse_missing(chosen: CNA | Dose, pairs: PairSet) -> None:
-    """Refuse now, and not after the model is loaded, what the method will read and is not there."""
-    from neurodial.methods.options import Dose
-    from neurodial.prompts.answered import refuse_missing
-    from neurodial.prompts.behaviours import read_prompt_list
-
-    pairs.split("discovery")
-    if isinstance(chosen, Dose):
-        development = pairs.split("development")
-        refuse_missing(chosen.margin_for(pairs.behaviour), (pairs.discovery, development))
-        read_prompt_list(chosen.neutral)
-    elif chosen.universal is not None:
-        read_prompt_list(chosen.universal.prompts)
-
-
 def _parsed(position: str | None, skip_layers: str | None, universal: str | None) -> dict[str, object]:
     from neurodial.activations.position import parse_position
-    from neurodial.methods.options import UniversalFilter
+    from neurodial.methods.cna.options import UniversalFilter
 
     found: dict[str, object] = {}
     if position is not None:

@@ -62,9 +62,9 @@ def evaluate(
         loading: how the model is loaded.
     """
     from neurodial.evaluation import protocol as preset
-    from neurodial.evaluation.baselines import check_names
     from neurodial.evaluation.mmlu_run import check_benchmarks
     from neurodial.evaluation.options import check_dials
+    from neurodial.methods.comparators import check_names
     from neurodial.prompts.behaviours import read_pairs
     from neurodial.prompts.borrowed import with_test_set
 

@@ -114,8 +114,8 @@ def _whole_models(
     loading: ModelOptions,
 ) -> None:
     """The studies that find circuits themselves."""
-    from neurodial.methods.options import CNA
-    from neurodial.methods.options import method as method_named
+    from neurodial.methods.cna.options import CNA
+    from neurodial.methods.registry import method as method_named
 
     chosen = method_named(method)
     if not isinstance(chosen, CNA):
@@ -123,7 +123,7 @@ def _whole_models(
     subject = loading.load(model)
     if kind == "layers":
         from neurodial.evaluation.studies import layers
-        from neurodial.methods.options import CNA
+        from neurodial.methods.cna.options import CNA
 
         if not isinstance(chosen, CNA):
             raise OptionError(f"--method is {method!r}.", wanted="cna or cna-reference: their scores have a null")

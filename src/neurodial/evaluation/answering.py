@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from neurodial.evaluation.conditions import Arm
+from neurodial.evaluation.conditions import Condition
 from neurodial.evaluation.detectors.base import Detector, Exchange, Verdict
 from neurodial.evaluation.options import Evaluation
 from neurodial.evaluation.store import Row, Store
@@ -29,7 +29,7 @@ APART = "thinking"
 
 
 class _Cell(NamedTuple):
-    arm: Arm
+    arm: Condition
     asked: str
     place: int
     prompt: Prompt
@@ -37,7 +37,12 @@ class _Cell(NamedTuple):
 
 
 def answer(
-    subject: Subject, task: Task, arms: Sequence[Arm], options: Evaluation, store: Store, progress: Progress = silent
+    subject: Subject,
+    task: Task,
+    arms: Sequence[Condition],
+    options: Evaluation,
+    store: Store,
+    progress: Progress = silent,
 ) -> None:
     """Make the answers that the store lacks."""
     template = subject.tokenizer.chat_template
@@ -128,7 +133,7 @@ def _line(detector: Detector, row: Row, asked: str, verdict: Verdict) -> Row:
     }
 
 
-def _cells(subject: Subject, task: Task, arms: Sequence[Arm], options: Evaluation) -> list[_Cell]:
+def _cells(subject: Subject, task: Task, arms: Sequence[Condition], options: Evaluation) -> list[_Cell]:
     cells = []
     for arm in arms:
         for asked in task.asked:
@@ -141,7 +146,7 @@ def _cells(subject: Subject, task: Task, arms: Sequence[Arm], options: Evaluatio
     return sorted(cells, key=lambda cell: (_kind(cell.arm), -cell.length))
 
 
-def _kind(arm: Arm) -> str:
+def _kind(arm: Condition) -> str:
     """Arms that edit the model in the same places share batches; the unsteered one goes with scaled circuits."""
     return "Scale" if arm.intervention is None else type(arm.intervention).__name__
 

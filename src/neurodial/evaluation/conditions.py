@@ -11,7 +11,7 @@ from torch import Tensor
 
 from neurodial.circuit.circuit import Circuit
 from neurodial.errors import OptionError, OverlapError
-from neurodial.evaluation.baselines import Comparator
+from neurodial.evaluation.baselines import Baseline
 from neurodial.intervention.base import Intervention, Together, at_dial
 from neurodial.intervention.scale import Scale
 from neurodial.prompts.prompt import Prompt, prompt_digest, prompt_text
@@ -19,11 +19,11 @@ from neurodial.provenance import canonical_json, describe, sha256
 
 
 @dataclass(frozen=True, eq=False)
-class Arm:
+class Condition:
     """One way to answer.
 
     Attributes:
-        method: the kind: `circuit`, `unsteered`, or a comparator's name.
+        method: the kind: `circuit`, `unsteered`, or another method's name.
         label: its name in tables.
         dial: 0 for the unsteered model.
         intervention: what is put on the model; None for the unsteered model and for system prompts.
@@ -44,10 +44,10 @@ class Arm:
         return self.label if self.method == "unsteered" else f"{self.label} @ {self.dial:g}"
 
 
-UNSTEERED = Arm("unsteered", "unsteered", 0.0)
+UNSTEERED = Condition("unsteered", "unsteered", 0.0)
 
 
-def own_arms(interventions: Sequence[Intervention]) -> list[Arm]:
+def own_conditions(interventions: Sequence[Intervention]) -> list[Condition]:
     """An arm for each of the user's interventions, in order; those at dial 0 are the unsteered model already.
 
     Raises:
@@ -57,26 +57,26 @@ def own_arms(interventions: Sequence[Intervention]) -> list[Arm]:
     for intervention in interventions:
         dial = _dial(intervention)
         if dial != 0:
-            arms.append(Arm("circuit", _label(intervention), dial, intervention))
+            arms.append(Condition("circuit", _label(intervention), dial, intervention))
     twice = [key for key, count in Counter(arm.key for arm in arms).items() if count > 1]
     if twice:
         raise OptionError(f"{twice[0]} stands twice.", wanted="each intervention once", fix="Name the circuits apart.")
     return arms
 
 
-def comparator_arms(comparator: Comparator, dials: Sequence[float]) -> list[Arm]:
-    """A comparator at every dial; a system prompt only says yes or no, so it has dial 1 and -1."""
-    if comparator.prompts is None:
-        assert comparator.intervention is not None  # noqa: S101  # a comparator has one of the two
-        base = comparator.intervention
+def baseline_conditions(baseline: Baseline, dials: Sequence[float]) -> list[Condition]:
+    """Another method at every dial; a system prompt only says yes or no, so it has dial 1 and -1."""
+    if baseline.prompts is None:
+        assert baseline.intervention is not None  # noqa: S101  # it has one of the two
+        base = baseline.intervention
         return [
-            Arm(comparator.name, comparator.label, dial, at_dial(base, dial), details=comparator.details)
+            Condition(baseline.name, baseline.label, dial, at_dial(base, dial), details=baseline.details)
             for dial in dials
             if dial != 0
         ]
-    remove, induce = comparator.prompts
+    remove, induce = baseline.prompts
     ends = [(1.0, remove)] * any(dial > 0 for dial in dials) + [(-1.0, induce)] * any(dial < 0 for dial in dials)
-    return [Arm("prompt", comparator.label, dial, system=text, details=comparator.details) for dial, text in ends]
+    return [Condition("prompt", baseline.label, dial, system=text, details=baseline.details) for dial, text in ends]
 
 
 def circuits_of(interventions: Sequence[Intervention]) -> list[Circuit]:

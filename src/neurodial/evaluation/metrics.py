@@ -9,7 +9,7 @@ from typing import Any
 
 from neurodial.evaluation.answering import APART, latest_verdicts
 from neurodial.evaluation.intervals import Difference, Estimate, bootstrap, paired_means, paired_rates, rate
-from neurodial.evaluation.measures import rows_by_arm
+from neurodial.evaluation.measures import rows_by_condition
 from neurodial.evaluation.mmlu_run import mmlu_values
 from neurodial.evaluation.store import Row, Store
 from neurodial.text.words import distinct, measure_text
@@ -167,7 +167,7 @@ def values_of(arm: str, detectors: Sequence[str], store: Store) -> Values:
             (key[3], row["score"]) for key, row in verdicts.items() if key[0] == name and key[2] == "behaviour"
         )
         means |= {f"score:{name}": [score for _, score in scored if score is not None]}
-    measured = {name: row for (key, name), row in rows_by_arm(store).items() if key == arm}
+    measured = {name: row for (key, name), row in rows_by_condition(store).items() if key == arm}
     _measures(measured, shares, means, totals)
     return Values({k: v for k, v in shares.items() if v}, means, totals)
 

@@ -1,4 +1,4 @@
-"""MMLU in an evaluation: every arm that changes the model itself, kept row by row, and what a reader must know of it.
+"""MMLU in an evaluation: every condition that changes the model itself, kept row by row, and what to know of it.
 
 A run that goes on in a folder goes on only with the very questions that it began with.
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from neurodial.errors import FileError
-from neurodial.evaluation.conditions import Arm
+from neurodial.evaluation.conditions import Condition
 from neurodial.evaluation.harness import check_tasks
 from neurodial.evaluation.intervals import Estimate, paired_means, paired_rates, rate
 from neurodial.evaluation.mmlu import Answered, Paper, answer_paper, paper_of
@@ -53,9 +53,13 @@ def harness_tasks(options: HarnessOptions) -> tuple[str, ...]:
 
 
 def run_mmlu(
-    subject: Subject, arms: Sequence[Arm], options: HarnessOptions, store: Store, progress: Progress = silent
+    subject: Subject,
+    conditions: Sequence[Condition],
+    options: HarnessOptions,
+    store: Store,
+    progress: Progress = silent,
 ) -> None:
-    """Answer the questions under every arm that the store lacks, and under the positive control.
+    """Answer the questions under every condition that the store lacks, and under the positive control.
 
     Raises:
         FileError: the folder holds answers to other questions.
@@ -66,7 +70,7 @@ def run_mmlu(
         return
     finished = {row["arm"]: row for row in store.rows("measures") if row["measure"] in {"mmlu", "mmlu:set"}}
     control: tuple[str, Intervention] = (_CONTROL, Scale(random_tenth(subject, seed=options.seed)))
-    wanted = [*((arm.key, arm.intervention) for arm in arms if arm.system is None), control]
+    wanted = [*((one.key, one.intervention) for one in conditions if one.system is None), control]
     pending = [(key, intervention) for key, intervention in wanted if key not in finished]
     _check_same(questions, store)
     if not pending:
@@ -126,7 +130,7 @@ def _check_same(questions: QuestionSet, store: Store) -> None:
 
 
 def mmlu_values(row: Row) -> tuple[dict[str, list[bool]], dict[str, list[float]]]:
-    """Of an arm's row: for each question, whether it was answered rightly, and how likely the right answer was."""
+    """Of a condition's row: for each question, whether it was answered rightly, and how likely the right answer was."""
     shares = {name: row[key] for name, key in SHARES.items()}
     return shares, {name: row["log_probs"][key] for name, key in MEANS.items()}
 

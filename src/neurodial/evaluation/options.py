@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
-from neurodial.errors import OptionError
+from neurodial.errors import OptionError, UnknownNameError, near_names
 from neurodial.generation.decoding import Decoding
 
 Thinking = Literal["leave-out", "apart"]
+ReportedMargin = Literal["recorded", "behaviour", "alternatives", "openers", "answer", "own-answers", "none"]
 
 
 @dataclass(frozen=True)
@@ -60,13 +61,16 @@ class Evaluation:
         neutral: neutral prompts of the test split, for text quality and divergence; 0 for none.
         over_refusal: safe prompts that sound unsafe, for refusal alone; 0 for none.
         divergence_tokens: longest neutral answer on which divergence is measured.
-        margin: measure the behaviour margin (opening-token probability) too.
+        margin: the behaviour's margin, by which strengths are searched and which is reported: `recorded`, the one that
+            the circuits were found with, else as the prompt set says; another kind; or `none`.
         perplexity: texts written by people on which perplexity is measured; 0 for none.
         questions: questions of our multiple-choice set; 0 for none.
         speed: measure how much slower a steered forward pass is.
         thinking: leave a reasoning model's think block out of what is scored, or score it apart as well.
-        development: at most this many development prompts and neutral answers when comparators are tuned.
-        kl_limit: the largest KL in nats per token that tuning allows.
+        development: at most this many development prompts and neutral answers when strengths of other methods are
+            searched.
+        kl_limit: the damage in nats per token that other methods may do at dial 1.
+        max_degenerate: how many more of their answers to development prompts may break down, as a share; None: any.
         seeds: of the random controls.
         harness: MMLU and tasks of lm-evaluation-harness, run at every dial.
 
@@ -82,13 +86,14 @@ class Evaluation:
     neutral: int = 24
     over_refusal: int = 40
     divergence_tokens: int = 48
-    margin: bool = True
+    margin: ReportedMargin = "recorded"
     perplexity: int = 24
     questions: int = 0
     speed: bool = True
     thinking: Thinking = "leave-out"
     development: int = 20
     kl_limit: float = 0.1
+    max_degenerate: float | None = None
     seeds: tuple[int, ...] = (0, 1, 2)
     harness: HarnessOptions = field(default_factory=HarnessOptions)
 
@@ -109,8 +114,14 @@ class Evaluation:
             raise OptionError(f"prompts is {self.prompts}.", wanted="at least 1, or None for all")
         if not self.kl_limit > 0:
             raise OptionError(f"The KL limit is {self.kl_limit}.", wanted="more than 0 nats per token")
-        if self.thinking not in {"leave-out", "apart"}:
+        if self.max_degenerate is not None and not 0 <= self.max_degenerate <= 1:
+            raise OptionError(f"max_degenerate is {self.max_degenerate}.", wanted="a share from 0 to 1, such as 0.05")
+        if self.thinking not in get_args(Thinking):
             raise OptionError(f"thinking is {self.thinking!r}.", wanted="leave-out or apart")
+        if self.margin not in get_args(ReportedMargin):
+            raise UnknownNameError(
+                f"The margin is {self.margin!r}.", fix=near_names(str(self.margin), get_args(ReportedMargin))
+            )
         if not self.seeds:
             raise OptionError("There are no seeds for the random controls.", wanted="at least one")
 

@@ -24,7 +24,8 @@ from neurodial.evaluation.options import Evaluation, check_dials
 from neurodial.evaluation.results import Report
 from neurodial.evaluation.task import task_of
 from neurodial.intervention.scale import Scale
-from neurodial.methods.options import CNA, Dose
+from neurodial.methods.cna.options import CNA
+from neurodial.methods.dose.options import Dose
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Contrast, PairSet
@@ -136,7 +137,7 @@ def frontier_figures(report: Report, *, cap: float = 0.1, metric: str | None = N
         OptionError: the cap is not above 0, or the report lacks the metric.
 
     Example:
-        >>> frontier_figures(Report("x", {"x": ""}, (ArmResult("unsteered", "unsteered", 0.0, {}, {}, {}),)))
+        >>> frontier_figures(Report("x", {"x": ""}, (ConditionResult("unsteered", "unsteered", 0.0, {}, {}, {}),)))
         Traceback (most recent call last):
         neurodial.errors.OptionError: The report has no behaviour rate. Wanted: a report with answers or with openers.
     """

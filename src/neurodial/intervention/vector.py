@@ -67,7 +67,8 @@ class ProjectOut(Intervention):
         direction: (hidden,); its length does not matter.
         where: `writes`, the embedding and everything that attention and the MLPs write, as the paper does;
             `blocks`, only the blocks' outputs, the weaker form that some tools use.
-        dial: 0 unsteered, 1 fully out.
+        alpha: the share of the component that dial 1 takes out; 1 is all of it.
+        dial: 0 unsteered, 1 the share `alpha` out.
         when: which tokens.
 
     Example:
@@ -78,12 +79,15 @@ class ProjectOut(Intervention):
 
     direction: Float[Tensor, "hidden"]
     where: Where = "writes"
+    alpha: float = 1.0
     dial: Dial = 1.0
     when: When = "all"
 
     def __post_init__(self) -> None:
         check_options(self.dial, self.when)
         _check_vector(self.direction)
+        if not math.isfinite(self.alpha):
+            raise OptionError(f"alpha is {self.alpha}.", wanted="a finite number")
         if float(self.direction.norm()) == 0:
             raise OptionError("The direction is zero.", wanted="a vector of some length")
         if self.where not in Where.__args__:  # type: ignore[attr-defined]
@@ -99,7 +103,7 @@ class ProjectOut(Intervention):
         column = dial_column(self.dial)
         unit = self.direction.double().cpu()
         unit = (unit / unit.norm()).expand(len(column), -1)
-        bank = Project(spread(unit, "all"), spread(column, self.when))
+        bank = Project(spread(unit, "all"), spread(column * self.alpha, self.when))
         layers = range(subject.layers)
         if self.where == "blocks":
             doors = [Door("block", layer) for layer in layers]

@@ -23,11 +23,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neurodial.circuit.circuit import Direction
 from neurodial.errors import MarginError
 from neurodial.model.head import logits, to_float64
 from neurodial.model.subject import Subject
 from neurodial.prompts.answered import written_answers
+from neurodial.prompts.pairs import Direction
 from neurodial.prompts.prompt import Example
 from neurodial.prompts.render import Tokens
 
@@ -58,7 +58,7 @@ class Margin(ABC):
             start: the prompt's length in tokens.
         """
 
-    def aim(self, direction: Direction) -> Margin | None:
+    def reference(self, direction: Direction) -> Margin | None:
         """How likely the answers are that the behaviour's removal (or coming) is to lead to, or None.
 
         What is found by pushing the margin must not let it fall below the unsteered model's.
@@ -159,6 +159,7 @@ class AnswerMargin(Margin):
 
     Attributes:
         per_token: divide each by the number of its tokens, so that a long answer does not outweigh a short one.
+        fallback: the two answers for examples that bring none.
 
     Example:
         >>> AnswerMargin(per_token=True).per_token
@@ -166,10 +167,11 @@ class AnswerMargin(Margin):
     """
 
     per_token: bool = False
+    fallback: tuple[str, str] | None = None
 
     def rows(self, subject: Subject, prompt: Tokens, example: Example) -> tuple[Tokens, ...]:
         """The prompt with each of the two answers."""
-        answers = written_answers(example)
+        answers = written_answers(example, self.fallback)
         found = tuple(tuple(subject.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in answers)
         if found[0] == found[1] or not all(found):
             raise MarginError(f"The answers {answers} are the same or empty.", wanted="two different answers")

@@ -3,7 +3,7 @@
 1. The model answers both prompts of each pair, greedily.
 2. The margin of either prompt is the mean log-likelihood per token of the answer with the behaviour, less that of the
    answer without.
-3. The answer that is aimed for (to remove, the one without) must become no less likely than in the unsteered model.
+3. The reference answer (to remove, the one without) must become no less likely than in the unsteered model.
 
 Whole answers written by hand can be favoured by writing badly: the model finds them unlikely either way. So could these
 be, but for the third step: text that breaks down makes the model's own answers unlikely, both of them.
@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from jaxtyping import Float
 from torch import Tensor
 
-from neurodial.circuit.circuit import Direction
 from neurodial.errors import MarginError
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.generate import generate, stop_tokens
@@ -25,7 +24,7 @@ from neurodial.margins.margin import Margin, log_probs_of
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.answered import both_ways
-from neurodial.prompts.pairs import Contrast
+from neurodial.prompts.pairs import Contrast, Direction
 from neurodial.prompts.prompt import Example, Prompt, prompt_key, prompt_text
 from neurodial.prompts.render import Tokens
 
@@ -34,14 +33,14 @@ ANSWER_TOKENS = 24
 
 
 @dataclass(frozen=True)
-class TwinMargin(Margin):
+class OwnAnswerMargin(Margin):
     """How much likelier the model's own answer to the prompt with the behaviour is than that to the one without.
 
     Attributes:
         answers: for each prompt, by its key, the tokens of the answer with the behaviour and of that without.
 
     Example:
-        >>> margin = TwinMargin({"hello, formally": ((72, 101), (72, 105))})
+        >>> margin = OwnAnswerMargin({"hello, formally": ((72, 101), (72, 105))})
         >>> margin.rows(None, (1, 2), Example("Hello, formally"))
         ((1, 2, 72, 101), (1, 2, 72, 105))
     """
@@ -67,18 +66,18 @@ class TwinMargin(Margin):
         shown, lacking = (mean_log_prob(subject, row, states, start) for row, states in zip(rows, hidden, strict=True))
         return shown - lacking
 
-    def aim(self, direction: Direction) -> Margin:
+    def reference(self, direction: Direction) -> Margin:
         """The mean log-likelihood of the answers without the behaviour; to induce, of those with it."""
         place = 1 if direction == "remove" else 0
-        return Likelihood({key: answers[place] for key, answers in self.answers.items()})
+        return AnswerLikelihood({key: answers[place] for key, answers in self.answers.items()})
 
     def extended(
         self, subject: Subject, contrasts: Iterable[Contrast], *, system: str | None = None, progress: Progress = silent
-    ) -> TwinMargin:
+    ) -> OwnAnswerMargin:
         """The same with the prompts of more contrasts, such as a test split. Call it outside of steering.
 
         Raises:
-            MarginError: a prompt has no twin.
+            MarginError: a prompt has no counterpart.
         """
         pairs: dict[str, tuple[Prompt, Prompt]] = {}
         for contrast in contrasts:
@@ -95,14 +94,14 @@ class TwinMargin(Margin):
 
 
 @dataclass(frozen=True)
-class Likelihood(Margin):
+class AnswerLikelihood(Margin):
     """The mean log-likelihood per token of one answer to each prompt.
 
     Attributes:
         answers: the answer's tokens for each prompt, by its key.
 
     Example:
-        >>> Likelihood({"hello": (72, 105)}).rows(None, (1, 2), Example("Hello"))
+        >>> AnswerLikelihood({"hello": (72, 105)}).rows(None, (1, 2), Example("Hello"))
         ((1, 2, 72, 105),)
     """
 
@@ -126,13 +125,13 @@ def mean_log_prob(subject: Subject, row: Tokens, hidden: Float[Tensor, "_ hidden
     return log_probs_of(subject, [row], [hidden], start, [answer])[0] / len(answer)
 
 
-def find_twins(
+def find_own_answers(
     subject: Subject,
     contrasts: Sequence[Contrast],
     *,
     system: str | None = None,
     progress: Progress = silent,
-) -> TwinMargin:
+) -> OwnAnswerMargin:
     """The margin for the prompts of some contrasts, from the model's own answers.
 
     Args:
@@ -142,14 +141,15 @@ def find_twins(
         progress: shown while it runs.
 
     Raises:
-        MarginError: a prompt has no twin, or one that stands in another split; found before any work.
+        MarginError: a prompt has no counterpart, or one that stands in another split; found before any work.
 
     Example:
         >>> import neurodial as nd
         >>> from neurodial.model.tiny import tiny_subject
-        >>> pairs = [(nd.Example("Hi, formally", twin="Hi, casually"), nd.Example("Hi, casually", twin="Hi, formally"))]
-        >>> margin = find_twins(tiny_subject(), [Contrast.of(*zip(*pairs))])
+        >>> formal, casual = "Hi, formally", "Hi, casually"
+        >>> pair = nd.Example(formal, counterpart=casual), nd.Example(casual, counterpart=formal)
+        >>> margin = find_own_answers(tiny_subject(), [Contrast((pair[0],), (pair[1],))])
         >>> sorted(margin.answers)
         ['hi, casually', 'hi, formally']
     """
-    return TwinMargin({}).extended(subject, contrasts, system=system, progress=progress)
+    return OwnAnswerMargin({}).extended(subject, contrasts, system=system, progress=progress)

@@ -13,7 +13,7 @@ from neurodial.circuit.circuit import Row
 from neurodial.circuit.selection import Select
 from neurodial.circuit.site import Neuron
 from neurodial.errors import OptionError
-from neurodial.methods.options import Sign
+from neurodial.methods.base import Sign
 from neurodial.methods.scores import Scores
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -52,6 +52,16 @@ class Scores(Mapping[Site, Tensor]):
     def flat(self) -> Float[Tensor, "all"]:
         """All scores in the order (layer, expert, index), on the CPU in float64."""
         return torch.cat([self[site].detach().to("cpu", torch.float64) for site in self])
+
+    def without(self, neurons: Iterable[Neuron]) -> Scores:
+        """The same with some neurons' scores 0."""
+        left_out: dict[Site, list[int]] = {}
+        for neuron in neurons:
+            left_out.setdefault(neuron.site, []).append(neuron.index)
+        changed = {site: self[site].clone() for site in left_out}
+        for site, indices in left_out.items():
+            changed[site][indices] = 0.0
+        return Scores({**self.by_site, **changed})
 
     def neuron(self, position: int) -> Neuron:
         """The neuron at a position of `flat`.

@@ -33,9 +33,9 @@ def with_test_set(pairs: PairSet, name: str, limit: int | None = None, *, load: 
     has_safe = name in DATASETS and "safe" in DATASETS[name].sources
     if has_safe:
         negative = Contrast.of(harmful, read_dataset(name, "safe", limit=limit, load=load)).negative
-    elif pairs.splits[2] is not None:
+    elif pairs.get("test") is not None:
         negative = pairs.test.negative[:limit]
     else:
         raise PromptError(f"Neither {name!r} nor the prompt set has negative test prompts.", wanted="at least one")
     test = Contrast(Contrast.of(harmful, ["-"]).positive, negative)
-    return PairSet(pairs.behaviour, (pairs.splits[0], pairs.splits[1], test))
+    return PairSet(pairs.behaviour, (pairs.get("discovery"), pairs.get("development"), test))

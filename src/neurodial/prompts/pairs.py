@@ -11,6 +11,9 @@ from neurodial.errors import OverlapError, PromptError
 from neurodial.prompts.prompt import Example, Prompt, as_messages, prompt_digest, prompt_key, request
 from neurodial.provenance import canonical_json, sha256
 
+Direction = Literal["remove", "induce"]
+"""Whether a behaviour is to go, or to come."""
+
 Split = Literal["discovery", "development", "test"]
 SPLITS: tuple[Split, ...] = ("discovery", "development", "test")
 _SHARES = (0.4, 0.2, 0.4)
@@ -49,6 +52,15 @@ class Contrast:
     def of(cls, positive: Iterable[Prompt | Example], negative: Iterable[Prompt | Example]) -> Contrast:
         """A contrast from two lists of texts, chats or examples."""
         return cls(tuple(map(_example, positive)), tuple(map(_example, negative)))
+
+    def about(self, direction: Direction) -> tuple[Example, ...]:
+        """The prompts that a change is about: to remove a behaviour those that show it, to induce it those that don't.
+
+        Example:
+            >>> Contrast.of(["a"], ["b"]).about("induce")[0].prompt
+            'b'
+        """
+        return self.positive if direction == "remove" else self.negative
 
     def swapped(self) -> Contrast:
         """The same prompts with the sides exchanged."""
@@ -101,6 +113,9 @@ class Behaviour:
         detector: name of the detector that says whether an answer shows the behaviour.
         rate_on: the side whose prompts the behaviour's rate is measured on.
         licence: the prompts' licence.
+        is_harmful: whether answers that lack the behaviour may be harmful: reports leave them out unless asked for.
+        answers: an answer that shows the behaviour to any prompt, and one that does not, for prompts that bring none.
+        system_prompts: system prompts that ask for the opposite of the behaviour, and for the behaviour.
     """
 
     name: str
@@ -110,6 +125,14 @@ class Behaviour:
     detector: str = ""
     rate_on: Literal["positive", "negative"] = "positive"
     licence: str = ""
+    is_harmful: bool = False
+    answers: tuple[str, str] | None = None
+    system_prompts: tuple[str, str] | None = None
+
+    def sides(self, contrast: Contrast) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+        """The prompts that the behaviour's rate is measured on, and those of the other side."""
+        both = (contrast.positive, contrast.negative)
+        return both if self.rate_on == "positive" else both[::-1]
 
 
 @dataclass(frozen=True)
@@ -174,13 +197,17 @@ class PairSet:
         """The prompts to report on; nothing is ever tuned on them."""
         return self.split("test")
 
+    def get(self, name: Split) -> Contrast | None:
+        """One split by its name; None where the set has no prompts for it."""
+        return self.splits[SPLITS.index(name)]
+
     def split(self, name: Split) -> Contrast:
         """One split by its name.
 
         Raises:
             PromptError: the set has no prompts for this split.
         """
-        contrast = self.splits[SPLITS.index(name)]
+        contrast = self.get(name)
         if contrast is None:
             raise PromptError(
                 f"The set {self.behaviour.name!r} has no {name} prompts on both sides.",
@@ -191,8 +218,7 @@ class PairSet:
 
     def measured(self, name: Split) -> tuple[Example, ...]:
         """The prompts of a split that the behaviour's rate is measured on."""
-        contrast = self.split(name)
-        return contrast.positive if self.behaviour.rate_on == "positive" else contrast.negative
+        return self.behaviour.sides(self.split(name))[0]
 
     @property
     def hash(self) -> str:

@@ -33,7 +33,7 @@ class Example:
         category: a free label, empty where there is none.
         positive_answer: an answer that shows the behaviour, for margins that compare whole answers.
         negative_answer: an answer of the same content that does not.
-        twin: the other prompt of its pair, where prompts come in pairs: the same request on the other side.
+        counterpart: the other prompt of its pair, where prompts come in pairs: the same request on the other side.
 
     Example:
         >>> Example("How do I pick a lock?", category="crime").positive_answer is None
@@ -44,7 +44,7 @@ class Example:
     category: str = ""
     positive_answer: str | None = None
     negative_answer: str | None = None
-    twin: Prompt | None = None
+    counterpart: Prompt | None = None
 
 
 def as_messages(prompt: Prompt) -> list[dict[str, str]]:

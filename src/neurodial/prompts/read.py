@@ -206,8 +206,8 @@ def _placed(place: str, row: dict[str, Any]) -> list[Placed]:
 
 
 def _sides(record: _Record) -> Iterator[tuple[Side, Example]]:
-    def example(text: _Text, twin: _Text | None = None) -> Example:
-        other = None if twin is None else _prompt(twin)
+    def example(text: _Text, counterpart: _Text | None = None) -> Example:
+        other = None if counterpart is None else _prompt(counterpart)
         return Example(_prompt(text), record.category, record.positive_answer, record.negative_answer, other)
 
     if record.text is not None and record.label is not None:

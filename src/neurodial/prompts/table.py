@@ -5,9 +5,9 @@ from __future__ import annotations
 import tomllib
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from neurodial.errors import FileError, PromptError
 from neurodial.prompts.pairs import Behaviour
@@ -23,6 +23,9 @@ class Table(BaseModel):
     margin: Literal["openers", "answer"] = "openers"
     detector: str = ""
     rate_on: Literal["positive", "negative"] = "positive"
+    is_harmful: bool = False
+    answers: Annotated[tuple[str, str] | None, Field(strict=False)] = None
+    system_prompts: Annotated[tuple[str, str] | None, Field(strict=False)] = None
     licence: str = ""
     file: str | None = None
     positive: list[Any] | None = None

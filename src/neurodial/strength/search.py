@@ -1,4 +1,4 @@
-"""Finding how far to go along a path of doses, by measuring damage and margin.
+"""Finding how far to go along a path, by measuring damage and margin: the one search, whatever the method.
 
 1. Measure at strengths up to a guess, or spread evenly in the logarithm where there is none.
 2. Where all of them lie on one side of what is looked for, go on to that end of the path.
@@ -10,7 +10,7 @@
 5. Where broken answers are limited, let the model answer at that strength. If too many break, at every other strength
    that the remaining limits allow too, and narrow in again.
 
-Margins may turn back when neurons are pushed far, so no result is taken from between measurements.
+Margins may turn back when a model is pushed far, so no result is taken from between measurements.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from neurodial.strength.limits import Goal, Trial
+from neurodial.strength.limits import Limits, Trial
 
 _CLOSE = 0.9  # of a budget, that counts as spent
 _ASIDE = 0.05  # of the way to the safe side, that interpolated points keep
@@ -37,59 +37,59 @@ def search(
     low: float,
     high: float,
     measure: Measure,
-    goal: Goal,
+    limits: Limits,
     *,
     answer: Answer | None = None,
     guess: float | None = None,
     width: int = 6,
     rounds: int = 4,
 ) -> tuple[Trial, tuple[Trial, ...]]:
-    """The best trial for the goal, and all trials in the order of their strength.
+    """The best trial for the limits, and all trials in the order of their strength.
 
     Args:
         low: the least strength.
         high: the greatest strength.
         measure: measures several strengths at once.
-        goal: what is looked for.
-        answer: looks for broken answers; needed where the goal limits them.
+        limits: what is looked for.
+        answer: looks for broken answers; needed where the limits limits them.
         guess: where it may lie; it and three strengths below it are measured first.
         width: how many strengths are measured first without a guess.
         rounds: of measuring, at most; as many again where answers break.
 
     Raises:
-        BudgetError: a limit is exceeded even by the smallest doses, or a target is out of reach.
+        BudgetError: a limit is exceeded even by the smallest strength, or a target is out of reach.
 
     Example:
         >>> def measure(strengths):
-        ...     return [Trial(s, (), s * s, 0.0, 1 - s) for s in strengths]
-        >>> best, trials = search(0.01, 1.0, measure, Goal(budget=0.25, target=None))
+        ...     return [Trial(s, None, s * s, 0.0, 1 - s) for s in strengths]
+        >>> best, trials = search(0.01, 1.0, measure, Limits(budget=0.25, target=None))
         >>> 0.45 < best.strength <= 0.5
         True
     """
 
     def narrowed(trials: list[Trial], measure: Measure) -> list[Trial]:
         for _ in range(rounds - 1):
-            wanted = _next(trials, goal, low, high)
+            wanted = _next(trials, limits, low, high)
             if not wanted:
                 break
             trials = sorted([*trials, *measure(wanted)], key=lambda trial: trial.strength)
         return trials
 
     def answered(trials: Sequence[Trial], answer: Answer) -> list[Trial]:
-        asked = [trial for trial in trials if goal.allows(trial)]
+        asked = [trial for trial in trials if limits.allows(trial)]
         shares = answer([trial.strength for trial in asked]) if asked else []
-        known = {trial: replace(trial, degenerate=share) for trial, share in zip(asked, shares, strict=True)}
-        return [known.get(trial, trial) for trial in trials]
+        broken = dict(zip((trial.strength for trial in asked), shares, strict=True))
+        return [replace(trial, degenerate=broken.get(trial.strength, trial.degenerate)) for trial in trials]
 
     trials = narrowed(measure(_spread(low, high, width) if guess is None else _up_to(guess, low, high)), measure)
-    if answer is None or goal.most_degenerate is None:
-        return goal.best(trials), tuple(trials)
-    best = goal.best(trials)
+    if answer is None or limits.max_degenerate is None:
+        return limits.best(trials), tuple(trials)
+    best = limits.best(trials)
     [seen] = answered([best], answer)
     trials = [seen if trial is best else trial for trial in trials]
-    if not goal.allows(seen):
+    if not limits.allows(seen):
         trials = narrowed(answered(trials, answer), lambda strengths: answered(measure(strengths), answer))
-    return goal.best(trials), tuple(trials)
+    return limits.best(trials), tuple(trials)
 
 
 def crossing(falls_short: Callable[[float], bool], low: float, high: float, *, steps: int = 24) -> float:
@@ -111,58 +111,58 @@ def _up_to(guess: float, low: float, high: float) -> list[float]:
     return sorted(set(inside))
 
 
-def _next(trials: Sequence[Trial], goal: Goal, low: float, high: float) -> list[float]:
+def _next(trials: Sequence[Trial], limits: Limits, low: float, high: float) -> list[float]:
     """Where to measure next; nothing where the point looked for lies at an end or is met closely enough."""
-    turned = _around_the_turn(trials, goal, low)
+    turned = _around_the_turn(trials, limits, low)
     if turned:
         return turned
-    to_target = goal.target is not None and not _is_beyond(trials, goal)
+    to_target = limits.target is not None and not _is_beyond(trials, limits)
     if to_target:
-        first = next((n for n, trial in enumerate(trials) if goal.reaches(trial)), len(trials))
-    else:  # the answers aimed for may seem less likely by rounding alone where doses are tiny
-        first = 1 + max((n for n, trial in enumerate(trials) if goal.allows(trial)), default=-1)
+        first = next((n for n, trial in enumerate(trials) if limits.meets_target(trial)), len(trials))
+    else:  # reference answers may seem less likely by rounding alone where strengths are tiny
+        first = 1 + max((n for n, trial in enumerate(trials) if limits.allows(trial)), default=-1)
     if first == len(trials):
         return _towards(trials[-1].strength, high)
     if first == 0:
         return _towards(trials[0].strength, low)
     before, after = trials[first - 1], trials[first]
     if to_target:
-        share = goal.lack(before) / (goal.lack(before) - goal.lack(after))
+        share = limits.distance(before) / (limits.distance(before) - limits.distance(after))
         shares = (share + _ASIDE * (1 - share), (share + 1) / 2)
-    elif _is_close(before, after, goal):
+    elif _is_close(before, after, limits):
         return []
-    elif goal.budget is None or after.divergence <= goal.budget:  # another limit, of which nothing is known between
+    elif limits.budget is None or after.divergence <= limits.budget:  # another limit, of which nothing is known between
         shares = (1 / 3, 2 / 3)
     else:
         lowest = max(before.divergence, 1e-12)
-        share = math.log(goal.budget / lowest) / math.log(after.divergence / lowest)
+        share = math.log(limits.budget / lowest) / math.log(after.divergence / lowest)
         shares = (share / 2, (1 - _ASIDE) * share)
     ends = math.log(before.strength), math.log(after.strength)
     points = [math.exp(ends[0] + (ends[1] - ends[0]) * part) for part in shares]
     return [point for point in points if before.strength < point < after.strength]
 
 
-def _is_beyond(trials: Sequence[Trial], goal: Goal) -> bool:
+def _is_beyond(trials: Sequence[Trial], limits: Limits) -> bool:
     """Whether a target that need not be met is reached beyond the limits alone: then those are what to go up to."""
-    reaching = [trial for trial in trials if goal.reaches(trial)]
-    return not goal.must and bool(reaching) and not any(goal.allows(trial) for trial in reaching)
+    reaching = [trial for trial in trials if limits.meets_target(trial)]
+    return not limits.target_required and bool(reaching) and not any(limits.allows(trial) for trial in reaching)
 
 
-def _is_close(before: Trial, after: Trial, goal: Goal) -> bool:
+def _is_close(before: Trial, after: Trial, limits: Limits) -> bool:
     """Whether what is allowed is nearly used up."""
-    spent = goal.budget is not None and before.divergence > _CLOSE * goal.budget
-    return spent or (goal.exceeded(after) != "budget" and after.strength < _NEAR * before.strength)
+    spent = limits.budget is not None and before.divergence > _CLOSE * limits.budget
+    return spent or (limits.exceeded(after) != "budget" and after.strength < _NEAR * before.strength)
 
 
-def _around_the_turn(trials: Sequence[Trial], goal: Goal, low: float) -> list[float]:
+def _around_the_turn(trials: Sequence[Trial], limits: Limits, low: float) -> list[float]:
     """Halfway (in the logarithm) to either side of the best trial, where going further is allowed and made it worse.
 
     Nothing where a target is reached: what is looked for then lies before it.
     """
-    allowed = [trial for trial in trials if goal.allows(trial)]
-    if len(allowed) < 2 or any(goal.reaches(trial) for trial in trials):
+    allowed = [trial for trial in trials if limits.allows(trial)]
+    if len(allowed) < 2 or any(limits.meets_target(trial) for trial in trials):
         return []
-    place = min(range(len(allowed)), key=lambda n: (goal.lack(allowed[n]), n))
+    place = min(range(len(allowed)), key=lambda n: (limits.distance(allowed[n]), n))
     if place == len(allowed) - 1:
         return []
     best = allowed[place].strength

@@ -10,7 +10,7 @@ from fastapi.responses import FileResponse, Response
 
 from neurodial import __version__
 from neurodial.errors import OptionError, UnknownNameError
-from neurodial.evaluation.baselines import COMPARATORS
+from neurodial.methods.comparators import COMPARATORS
 from neurodial.studio import requests, tasks, tasks_discover, tasks_measure
 from neurodial.studio.jobs import Job
 from neurodial.studio.prompt_preview import Spelling, check_view

@@ -81,7 +81,7 @@ class Discovery(_Request):
     budget: Annotated[float, Field(gt=0, le=100)] | None = None
     direction: Literal["remove", "induce"] | None = None
     x_max: Annotated[float, Field(gt=0, le=100)] | None = None
-    margin: Literal["behaviour", "alternatives", "openers", "answer", "twin"] | None = None
+    margin: Literal["behaviour", "alternatives", "openers", "answer", "own-answers"] | None = None
     max_degenerate: Annotated[float, Field(ge=0, le=1)] | None = None
     system: Text = ""
 

@@ -15,7 +15,9 @@ from neurodial.discovery import find
 from neurodial.errors import OptionError
 from neurodial.intervention.scale import check_neurons
 from neurodial.margins.openers import find_openers
-from neurodial.methods.options import CNA, Dose, method
+from neurodial.methods.cna.options import CNA
+from neurodial.methods.dose.options import Dose
+from neurodial.methods.registry import method
 from neurodial.prompts.render import render
 from neurodial.studio import requests
 from neurodial.studio.jobs import Reporter, Run

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from neurodial.errors import FileError, OptionError, UnknownNameError, near_names
-from neurodial.evaluation.baselines import check_names
 from neurodial.evaluation.evaluate import evaluate
 from neurodial.evaluation.metrics import metric
 from neurodial.evaluation.options import Evaluation, check_dials
@@ -21,6 +20,7 @@ from neurodial.export.manifest import MANIFEST, PROOF, read_manifest
 from neurodial.files import write_atomic
 from neurodial.generation.decoding import Decoding
 from neurodial.intervention.scale import Scale
+from neurodial.methods.comparators import check_names
 from neurodial.provenance import canonical_json, sha256
 from neurodial.studio import requests
 from neurodial.studio.jobs import Reporter, Run

@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from neurodial.circuit.circuit import Circuit
 from neurodial.circuit.compare import compare
+from neurodial.circuit.report import DoseReport, report_values
 from neurodial.circuit.site import Neuron
 
 BINS = 61
@@ -53,7 +54,7 @@ def circuit_view(name: str, circuit: Circuit) -> Plain:
         "method": _flat(origin.method),
         "prompts": {key: origin.prompts[key] for key in ("positive", "negative") if key in origin.prompts},
         "universal": universal_view(circuit),
-        "report": _report(origin.report or {}),
+        "report": _report(origin.report),
         "created": origin.created,
         "versions": dict(origin.versions),
     }
@@ -222,8 +223,9 @@ def _flat(method: Mapping[str, Any]) -> Plain:
     return found
 
 
-def _report(report: Mapping[str, Any]) -> Plain | None:
+def _report(report: DoseReport | None) -> Plain | None:
     """What a method predicted and measured, the trials left out."""
-    if "measured" not in report:
+    if report is None:
         return None
-    return {key: report[key] for key in ("measured", "predicted", "openers", "coverage", "goal") if key in report}
+    values = report_values(report)
+    return {key: values[key] for key in ("measured", "predicted", "openers", "coverage", "goal") if key in values}

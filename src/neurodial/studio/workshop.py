@@ -51,9 +51,9 @@ class Workshop:
         """Openers by their source: those found here, and those that circuits carry."""
         found = dict(self.found_openers)
         for shelf in self.collection.circuits():
-            carried = (shelf.circuit.origin.report or {}).get("openers")
-            if carried:
-                found[f"circuit:{shelf.id}"] = tuple(str(text) for text in carried)
+            report = shelf.circuit.origin.report
+            if report is not None and report.openers:
+                found[f"circuit:{shelf.id}"] = report.openers
         return found
 
     def opener_tokens(self, source: str) -> tuple[Tokens, ...]:

@@ -259,7 +259,7 @@ def test_options_of_doses_are_sent_as_chosen(open_page, pictures):
     page = open_page("#/discover?method=dose&source=formality")
     expect(page.locator(".piece.read").first).to_be_visible()
     page.get_by_text("More options").click()
-    page.get_by_label("What is pushed").select_option("twin")  # what was opened stays open
+    page.get_by_label("What is pushed").select_option("own-answers")  # what was opened stays open
     expect(page.get_by_text("For prompts in pairs")).to_be_visible()
     page.get_by_label("Neurons that take part").select_option("both")
     page.get_by_label("Broken answers").select_option("0.05")
@@ -268,7 +268,7 @@ def test_options_of_doses_are_sent_as_chosen(open_page, pictures):
     with page.expect_request("**/api/discoveries") as sent:
         page.locator("form.side button.primary").click()
     asked = sent.value.post_data_json
-    assert (asked["margin"], asked["sign"], asked["max_degenerate"]) == ("twin", "both", 0.05)
+    assert (asked["margin"], asked["sign"], asked["max_degenerate"]) == ("own-answers", "both", 0.05)
     assert (asked["budget"], asked["score"], asked["position"]) == (0.05, None, None)
     page.locator(".working").get_by_role("button", name="Cancel").click()
     expect(page.get_by_text("Cancelled: the work has stopped.")).to_be_visible()

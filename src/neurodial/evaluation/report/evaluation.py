@@ -21,7 +21,7 @@ from neurodial.evaluation.report.page import (
     write_page,
 )
 from neurodial.evaluation.report.plots import Series, lines, scatter
-from neurodial.evaluation.results import ArmResult, Report, report_json
+from neurodial.evaluation.results import ConditionResult, Report, report_json
 from neurodial.evaluation.store import Row
 from neurodial.files import write_atomic
 
@@ -52,7 +52,7 @@ def evaluation_page(report: Report, generations: Sequence[Row] = ()) -> Page:
     """The page of a report.
 
     Example:
-        >>> unsteered = ArmResult("unsteered", "unsteered", 0.0, {}, {}, {})
+        >>> unsteered = ConditionResult("unsteered", "unsteered", 0.0, {}, {}, {})
         >>> evaluation_page(Report("refusal", {"refusal": "Our rule."}, (unsteered,))).title
         'Steering refusal: what it did and what it cost'
     """
@@ -110,7 +110,7 @@ def _table(report: Report, names: Iterable[str]) -> Table:
     return Table(heads, tuple((*_who(arm), *(arm.metrics.get(n) for n in columns)) for arm in report.arms))
 
 
-def _who(arm: ArmResult) -> tuple[Cell, Cell]:
+def _who(arm: ConditionResult) -> tuple[Cell, Cell]:
     return arm.label, f"{arm.dial:g}"
 
 

@@ -25,8 +25,9 @@ from neurodial.circuit.circuit import Row, Stability
 from neurodial.circuit.site import Neuron, Site
 from neurodial.methods.choose import Rule, check_skipped, choose
 from neurodial.methods.cna.contrastive import auroc, delta_scores
+from neurodial.methods.cna.options import CNA
 from neurodial.methods.cna.universal import universal_neurons
-from neurodial.methods.options import CNA
+from neurodial.methods.folds import fold_of_each, stability_over_folds
 from neurodial.methods.scores import Scores
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
@@ -34,7 +35,6 @@ from neurodial.prompts.behaviours import read_prompt_list
 from neurodial.prompts.pairs import Contrast
 from neurodial.prompts.prompt import Prompt
 from neurodial.prompts.render import Tokens, post_instruction_length, render
-from neurodial.provenance import canonical_json, sha256
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,10 @@ def attribute(subject: Subject, contrast: Contrast, method: CNA, *, progress: Pr
     rule = dataclasses.replace(rule, excluded=universal)
     rows = choose(scores, rule)
     removed = tuple(row.neuron for row in unfiltered if row.neuron in universal)
-    return Attribution(scores, rows, universal, removed, _stability(score, rule, rows, folds))
+    stability = stability_over_folds(
+        {row.neuron for row in rows}, folds, lambda fold: (row.neuron for row in choose(score(fold), rule))
+    )
+    return Attribution(scores, rows, universal, removed, stability)
 
 
 def _position(subject: Subject, method: CNA) -> Position:
@@ -114,7 +117,7 @@ def _scorer(
     sides = [[example.prompt for example in side] for side in (contrast.positive, contrast.negative)]
     sequences = _rendered(subject, _prompts(contrast), method)
     parts = max(1, folds)
-    groups = [number * parts + fold for number, side in enumerate(sides) for fold in _folds(side, parts)]
+    groups = [number * parts + fold for number, side in enumerate(sides) for fold in fold_of_each(side, parts)]
     if method.score == "auroc" or method.rounding:
         kept = _Kept()
         collect(subject, sequences, reading, kept.add, progress=progress)
@@ -127,26 +130,6 @@ def _scorer(
         return delta_scores(moments, subject.sites, chosen, [parts + fold for fold in chosen], score=method.score)
 
     return score
-
-
-def _folds(prompts: Sequence[Prompt], count: int) -> list[int]:
-    """The fold of each prompt: dealt in the order of the prompts' hashes, so it does not depend on their order."""
-    keys = [sha256(canonical_json(repr(prompt))) for prompt in prompts]
-    ranks = {key: rank for rank, key in enumerate(sorted(keys))}
-    return [ranks[key] % count for key in keys]
-
-
-def _stability(score: Scorer, rule: Rule, rows: Sequence[Row], folds: int) -> Stability | None:
-    """A jackknife: what is chosen again when one fold of the prompts is left out."""
-    if folds < 2:
-        return None
-    chosen = {row.neuron for row in rows}
-    again = [chosen & {row.neuron for row in choose(score(fold), rule)} for fold in range(folds)]
-    ordered = sorted(chosen, key=lambda neuron: (*neuron.site.order, neuron.index))
-    return Stability(
-        overlaps=tuple(len(part) / len(chosen) for part in again),
-        kept=tuple(sum(neuron in part for part in again) / folds for neuron in ordered),
-    )
 
 
 class _Kept:

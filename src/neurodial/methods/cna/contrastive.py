@@ -16,7 +16,7 @@ from torch import Tensor
 
 from neurodial.activations.statistics import GroupedMoments, Moments
 from neurodial.circuit.site import Site
-from neurodial.methods.options import Score
+from neurodial.methods.cna.options import Score
 from neurodial.methods.scores import Scores
 
 _DEVIATION_FLOOR = 1e-6

@@ -16,7 +16,7 @@ from torch import Tensor
 from neurodial.activations.collect import Reading, collect
 from neurodial.circuit.selection import Fraction
 from neurodial.circuit.site import Neuron, Site
-from neurodial.methods.options import UniversalFilter
+from neurodial.methods.cna.options import UniversalFilter
 from neurodial.methods.scores import Scores
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent

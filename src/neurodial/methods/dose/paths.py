@@ -1,33 +1,36 @@
-"""Which neurons to dose, and how far (third step of effect and cost).
+"""Which neurons to dose, and how far: doses as a function of the strength (third step of effect and cost).
 
 1. Damp the cost: `c_j = f_j + median f`, so that a neuron that never varies can't win by a division by nearly nothing.
 2. At strength s (one over the price of damage) the best dose of a neuron that holds the behaviour up is
    `x_j = clip(s e_j / c_j, 0, x_max)`, the maximum of `e_j x - c_j x^2 / (2 s)`.
 3. Keep the neurons of largest gain `e_j x_j - c_j x_j^2 / (2 s)`. Where nothing is clipped that is the order of
    `e_j^2 / c_j`, whatever the strength.
-4. Two other dosings: one dose for all of the neurons of largest `e^2 / c`; and the maximum of
-   `e.x - x (F_S + median f) x / (2 s)` within the same bounds, which knows how the chosen neurons act together.
+4. Another dosing: one dose for all of the neurons of largest `e^2 / c`.
 5. To induce a behaviour the doses are negative: neurons that hold it up are turned up.
 6. Neurons that hold the behaviour down (negative effect) may take part as well: theirs are the opposite doses.
 
-A dosing is a path: doses as a function of the strength. How far to go along it is found by measuring (`tuning`).
+How far to go along such a path is found by measuring (`strength/`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neurodial.circuit.circuit import Direction, Row
+from neurodial.circuit.circuit import Circuit, Row
 from neurodial.circuit.selection import Select
 from neurodial.errors import OptionError
+from neurodial.intervention.scale import Scale
+from neurodial.methods.base import Sign
 from neurodial.methods.choose import strongest
-from neurodial.methods.options import Sign
 from neurodial.methods.scores import Scores
+from neurodial.prompts.pairs import Direction
+from neurodial.strength.path import StrengthPath
 
 SMALLEST_DOSE = 0.02  # a path begins where its largest dose is this
 _HELD = {"positive": "up", "negative": "down", "both": "up or down"}
@@ -41,12 +44,18 @@ class DosePath:
     Attributes:
         low: the strength at which the largest dose is still small.
         high: the strength from which on no dose grows.
-        rows_at: neurons with their scores `e^2 / c` and their doses at a strength.
+        rows_at: neurons with their scores and their doses at a strength.
     """
 
     low: float
     high: float
     rows_at: Callable[[float], tuple[Row, ...]]
+
+    def scaled(self, details: Mapping[str, Any] | None = None, guess: float | None = None) -> StrengthPath:
+        """The path of interventions: at each strength, the neurons scaled by their doses."""
+        return StrengthPath(
+            self.low, self.high, lambda strength: Scale(Circuit.of(self.rows_at(strength))), details or {}, guess
+        )
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,7 @@ class Bounds:
 
 
 @dataclass(frozen=True)
-class Trade:
+class EffectCost:
     """What each neuron gains and costs, in the order (layer, expert, index).
 
     Attributes:
@@ -76,17 +85,19 @@ class Trade:
         cost: c_j, damped.
         damping: what was added to the cost, the median of f.
         layout: to find the neuron of a place.
-        turned: -1 for neurons that hold the behaviour down and take part, 1 for all others.
+        sign: -1 for neurons that hold the behaviour down and take part, 1 for all others.
     """
 
     effect: Float[Tensor, "all"]
     cost: Float[Tensor, "all"]
     damping: float
     layout: Scores
-    turned: Float[Tensor, "all"]
+    sign: Float[Tensor, "all"]
 
     @classmethod
-    def of(cls, effect: Scores, cost: Scores, *, skip_layers: Sequence[int] = (), sign: Sign = "positive") -> Trade:
+    def of(
+        cls, effect: Scores, cost: Scores, *, skip_layers: Sequence[int] = (), sign: Sign = "positive"
+    ) -> EffectCost:
         """Effect against damped cost; layers to skip have no effect.
 
         Args:
@@ -100,8 +111,8 @@ class Trade:
 
         Example:
             >>> from neurodial.circuit.site import Site
-            >>> trade = Trade.of(Scores({Site(0): torch.tensor([2.0, -1.0])}), Scores({Site(0): torch.ones(2)}))
-            >>> trade.ratio.tolist()
+            >>> effect, cost = (Scores({Site(0): torch.tensor(values)}) for values in ([2.0, -1.0], [1.0, 1.0]))
+            >>> EffectCost.of(effect, cost).ratio.tolist()
             [2.0, 0.0]
         """
         damping = float(cost.flat().median())
@@ -143,28 +154,30 @@ class Trade:
         """The rows of some places; a dose is turned where the neuron holds the behaviour down."""
         chosen = torch.tensor(list(places), dtype=torch.long)
         ratio = self.effect[chosen].square() / self.cost[chosen]
-        turned = (torch.tensor(list(doses), dtype=torch.float64) * self.turned[chosen]).tolist()
-        return tuple(map(Row, self.layout.neurons_at(places), ratio.tolist(), turned))
+        signed = (torch.tensor(list(doses), dtype=torch.float64) * self.sign[chosen]).tolist()
+        return tuple(map(Row, self.layout.neurons_at(places), ratio.tolist(), signed))
 
 
-def closed_path(trade: Trade, select: Select, bounds: Bounds, *, among: Sequence[int] | None = None) -> DosePath:
+def closed_path(
+    effect_cost: EffectCost, select: Select, bounds: Bounds, *, among: Sequence[int] | None = None
+) -> DosePath:
     """Closed-form doses; the neurons are chosen anew at each strength, by their gain.
 
     Args:
-        trade: effects and costs.
+        effect_cost: effects and costs.
         select: how many neurons.
         bounds: of the doses.
         among: places of the neurons to choose from; all by default.
     """
-    places = torch.arange(trade.effect.numel()) if among is None else torch.tensor(sorted(among))
-    effect, cost = trade.effect[places], trade.cost[places]
-    count = min(select.count(trade.effect.numel()), int((effect > 0).sum()))
+    places = torch.arange(effect_cost.effect.numel()) if among is None else torch.tensor(sorted(among))
+    effect, cost = effect_cost.effect[places], effect_cost.cost[places]
+    count = min(select.count(effect_cost.effect.numel()), int((effect > 0).sum()))
 
     def rows_at(strength: float) -> tuple[Row, ...]:
         doses = (strength * effect / cost).clamp(max=bounds.x_max)
         gain = effect * doses - cost * doses.square() / (2 * strength)
         chosen = _largest(gain, count)
-        return trade.rows(places[chosen].tolist(), [bounds.signed(dose) for dose in doses[chosen].tolist()])
+        return effect_cost.rows(places[chosen].tolist(), [bounds.signed(dose) for dose in doses[chosen].tolist()])
 
     steepest = (effect / cost).max()
     strongest = effect.topk(count).indices
@@ -181,48 +194,6 @@ def uniform_path(rows: Sequence[Row], bounds: Bounds) -> DosePath:
         return tuple(row._replace(dose=dose * row.dose) for row in rows)
 
     return DosePath(min(SMALLEST_DOSE, bounds.x_max), bounds.x_max, rows_at)
-
-
-def full_path(trade: Trade, chosen: Sequence[int], fisher: Float[Tensor, "chosen chosen"], bounds: Bounds) -> DosePath:
-    """Doses of the chosen neurons that take their joint curvature into account."""
-    places = torch.tensor(list(chosen))
-    effect, turned = trade.effect[places], trade.turned[places].to(fisher)
-    curvature = turned[:, None] * fisher * turned + trade.damping * torch.eye(len(chosen), dtype=fisher.dtype)
-
-    def rows_at(strength: float) -> tuple[Row, ...]:
-        doses = bounded_maximum(strength * effect, curvature, bounds.x_max)
-        return trade.rows(chosen, [bounds.signed(dose) for dose in doses.tolist()])
-
-    unbounded = torch.linalg.solve(curvature, effect).clamp(min=0).max()
-    low = min(SMALLEST_DOSE, bounds.x_max) / max(float(unbounded), 1e-12)
-    high = bounds.x_max * float((curvature.abs().sum(dim=1) / effect.clamp(min=1e-12)).max())
-    return DosePath(low, max(low, high), rows_at)
-
-
-def bounded_maximum(
-    linear: Float[Tensor, "chosen"], curvature: Float[Tensor, "chosen chosen"], largest: float, *, sweeps: int = 500
-) -> Float[Tensor, "chosen"]:
-    """The x within [0, largest] that maximises `linear.x - x curvature x / 2`, by coordinate ascent.
-
-    Example:
-        >>> bounded_maximum(torch.tensor([1.0, 9.0]), torch.eye(2), 3.0)
-        tensor([1., 3.])
-    """
-    x = torch.zeros_like(linear)
-    product = torch.zeros_like(linear)
-    diagonal = curvature.diagonal()
-    for _ in range(sweeps):
-        moved = 0.0
-        for n in range(len(linear)):
-            target = float((linear[n] - product[n]) / diagonal[n] + x[n])
-            step = min(max(target, 0.0), largest) - float(x[n])
-            if step:
-                x[n] += step
-                product += step * curvature[:, n]
-                moved = max(moved, abs(step))
-        if moved < 1e-6 * largest:
-            break
-    return x
 
 
 def predicted_change(effect: Scores, rows: Sequence[Row]) -> float:

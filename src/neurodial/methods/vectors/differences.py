@@ -24,9 +24,6 @@ from neurodial.prompts.pairs import Contrast
 from neurodial.prompts.prompt import Example, Message, prompt_text
 from neurodial.prompts.render import Tokens, post_instruction_length, render
 
-REFUSAL_ANSWERS = ("I'm sorry, but I can't help with that.", "Of course. Here is what you need to know:")
-"""The two answers of a refusal question, where the prompts bring none of their own."""
-
 
 def last_token_vectors(
     subject: Subject, contrast: Contrast, offsets: Sequence[int] = (-1,)

@@ -1,0 +1,204 @@
+// The form of a measurement. Numbers stand as data: what they are called and between what they lie.
+import { field, form, select, tick } from "../controls.js";
+import { fill, h } from "../dom.js";
+import { keep, recall } from "../keep.js";
+/** @import { MeasureForm, Option } from "../../../types/page.d.ts" */
+/** @import { Measurement } from "../../../types/requests.d.ts" */
+/** @import { CircuitEntry, PromptSet } from "../../../types/views.d.ts" */
+
+/** @type {MeasureForm} */
+const START = {
+  kind: "evaluate",
+  circuits: [],
+  prompts: "refusal",
+  dials: "0.5, 1",
+  against: [],
+  limit: 8,
+  neutral: 8,
+  over_refusal: 0,
+  perplexity: 0,
+  questions: 0,
+  max_new_tokens: 48,
+};
+
+/** @typedef {"limit" | "max_new_tokens" | "neutral" | "over_refusal" | "perplexity" | "questions"} NumberKey */
+
+/** @type {Record<NumberKey, { label: string, low: number, high: number }>} */
+const NUMBERS = {
+  limit: { label: "Test prompts a side", low: 1, high: 2000 },
+  max_new_tokens: { label: "Longest answer", low: 1, high: 2048 },
+  neutral: { label: "Neutral prompts (KL)", low: 0, high: 500 },
+  over_refusal: { label: "Over-refusal prompts", low: 0, high: 500 },
+  perplexity: { label: "Texts for perplexity", low: 0, high: 500 },
+  questions: { label: "Multiple-choice questions", low: 0, high: 2000 },
+};
+
+/** @type {[MeasureForm["kind"], string][]} */
+const KINDS = [
+  ["evaluate", "Evaluation: answers at each dial"],
+  ["frontier", "Frontier: behaviour left against damage"],
+];
+const DIALS = "\\s*-?[\\d.]+(\\s*,\\s*-?[\\d.]+)*\\s*";
+
+/** @returns {MeasureForm} */
+export const readForm = () => ({ ...START, ...recall("measure", {}) });
+
+/** @param {MeasureForm} asked @returns {Measurement} */
+export function askedMeasurement(asked) {
+  const dials = asked.dials.split(",").map(Number);
+  return { ...asked, dials: dials.filter((value) => value !== 0) };
+}
+
+/**
+ * What may be chosen.
+ * @typedef {{ circuits: CircuitEntry[], sets: PromptSet[], methods: string[] }} Choices
+ */
+
+/**
+ * Leave out what is no longer there.
+ * @param {MeasureForm} values @param {Choices} choices
+ */
+export function fitForm(values, { circuits, sets }) {
+  const known = values.circuits.filter((id) => circuits.some((circuit) => circuit.id === id));
+  values.circuits = known.length ? known : circuits.slice(0, 1).map(({ id }) => id);
+  if (!sets.some((set) => set.id === values.prompts)) {
+    values.prompts = "refusal";
+  }
+}
+
+export class Form {
+  /**
+   * @param {MeasureForm} values changed in place, and kept
+   * @param {Choices} choices
+   * @param {() => void} onrun
+   */
+  constructor(values, choices, onrun) {
+    this.values = values;
+    this.choices = choices;
+    this.startButton = h("button", { type: "submit", class: "primary" }, "Measure");
+    this.startButton.disabled = !choices.circuits.length;
+    this.element = form("side", onrun);
+    this.draw();
+  }
+
+  draw() {
+    const { sets } = this.choices;
+    const { prompts } = this.values;
+    fill(
+      this.element,
+      h("h1", {}, "Measure"),
+      h("p", { class: "faint" }, "What the dial did on held-out prompts, and what it cost."),
+      field("What", select(KINDS, this.values.kind, this.#setter("kind"))),
+      this.#circuits(),
+      field("Prompts, their test split", select(sets.map(setOption), prompts, this.#setter("prompts"))),
+      this.#dials(),
+      this.#pair("limit", "max_new_tokens"),
+      this.#more(),
+      h(
+        "div",
+        { class: "row" },
+        this.startButton,
+        h("small", { class: "faint" }, "Small numbers are a first look; the interval says how little they prove."),
+      ),
+    );
+  }
+
+  #circuits() {
+    const { circuits } = this.choices;
+    const none = h("p", { class: "faint" }, "None yet: ", h("a", { href: "#/discover" }, "discover one"), ".");
+    return h(
+      "fieldset",
+      {},
+      h("legend", {}, "Circuits"),
+      circuits.length
+        ? this.#ticks(
+            "circuits",
+            circuits.map(({ id, name }) => [id, name]),
+          )
+        : none,
+    );
+  }
+
+  #dials() {
+    const set = this.#setter("dials");
+    const input = h("input", {
+      type: "text",
+      value: this.values.dials,
+      required: true,
+      pattern: DIALS,
+      onchange: (event) => set(event.currentTarget.value),
+    });
+    return field("Dials", input, "Numbers between commas; 0 is always measured beside them.");
+  }
+
+  #more() {
+    const methods = this.#ticks(
+      "against",
+      this.choices.methods.map((name) => [name, name]),
+    );
+    return h(
+      "details",
+      {},
+      h("summary", {}, "More measures and other methods"),
+      this.#pair("neutral", "over_refusal"),
+      this.#pair("perplexity", "questions"),
+      h("fieldset", {}, h("legend", {}, "Against"), methods),
+    );
+  }
+
+  /** @param {NumberKey} first @param {NumberKey} second */
+  #pair(first, second) {
+    return h("div", { class: "row pair" }, this.#number(first), this.#number(second));
+  }
+
+  /** @param {NumberKey} key */
+  #number(key) {
+    const { label, low, high } = NUMBERS[key];
+    const set = this.#setter(key);
+    const input = h("input", {
+      type: "number",
+      min: low,
+      max: high,
+      step: 1,
+      value: this.values[key],
+      required: true,
+      onchange: (event) => {
+        if (event.currentTarget.value !== "") {
+          set(event.currentTarget.valueAsNumber);
+        }
+      },
+    });
+    return field(label, input);
+  }
+
+  /** @param {"circuits" | "against"} key @param {Option[]} options */
+  #ticks(key, options) {
+    const set = this.#setter(key);
+    const boxes = options.map(([value, text]) =>
+      tick(
+        {
+          type: "checkbox",
+          value,
+          checked: this.values[key].includes(value),
+          onchange: (event) => {
+            const others = this.values[key].filter((other) => other !== value);
+            set(event.currentTarget.checked ? [...others, value] : others);
+          },
+        },
+        text,
+      ),
+    );
+    return h("div", { class: "ticks-list" }, boxes);
+  }
+
+  /** @param {keyof MeasureForm} key */
+  #setter(key) {
+    return (/** @type {string | number | string[]} */ value) => {
+      Object.assign(this.values, { [key]: value });
+      keep("measure", this.values);
+    };
+  }
+}
+
+/** @param {PromptSet} set @returns {Option} */
+const setOption = ({ id, title }) => [id, title || id];
