@@ -221,7 +221,7 @@ SMALL = Evaluation(
     neutral=0,
     perplexity=0,
     over_refusal=0,
-    margin=False,
+    margin="none",
     speed=False,
 )
 
