@@ -32,10 +32,13 @@ PLOTS = {
     "refusals": ("rate:refusal", "harmful requests refused"),
     "letters": ("mmlu", "MMLU by letters"),
     "texts": ("mmlu_texts", "MMLU by whole answers"),
-    "right_letter": ("mmlu_right_letter", "right letter, nats"),
-    "right_text": ("mmlu_right_text", "right answer's text, nats per token"),
+    "right_letter": ("mmlu_right_letter", "right letter, change in nats"),
+    "right_text": ("mmlu_right_text", "right answer's text, change in nats per token"),
 }
-"""Plots by name: the metric and the axis' words."""
+"""Plots by name: the metric and the words of its axis.
+
+Log-probabilities are drawn as paired changes: questions differ far more from each other than under steering.
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -89,13 +92,20 @@ def run(given: argparse.Namespace) -> Report:
 
 def plot(report: Report, metric: str, words: str) -> str:
     """A metric against the dial, a line for each method, from the unsteered model on."""
+    before = report.unsteered.metrics[metric]
+    is_share = before.method == "Wilson"
+    start = before if is_share else replace(before, value=0.0, low=0.0, high=0.0)
     series = []
     for label, arms in report.methods().items():
-        found = [(arm.dial, arm.metrics[metric]) for arm in (report.unsteered, *arms) if metric in arm.metrics]
+        found = [(0.0, start)]
+        found += [
+            (a.dial, a.metrics[metric] if is_share else a.differences[metric].estimate)
+            for a in arms
+            if metric in a.metrics
+        ]
         estimates = [estimate for _, estimate in found]
         columns = ([getattr(e, name) for e in estimates] for name in ("value", "low", "high"))
         series.append(Series(label, tuple(dial for dial, _ in found), *(tuple(column) for column in columns)))
-    is_share = report.unsteered.metrics[metric].method == "Wilson"
     if metric.startswith("mmlu") and is_share:
         ends = (0.0, max(one.x[-1] for one in series))
         series.append(Series("chance", ends, (CHANCE, CHANCE)))
@@ -139,7 +149,7 @@ def _clear(report: dict[str, Any]) -> str:
                 who, moved = f"{arm['label']} at dial {arm['dial']:g}", 100 * change["estimate"]["value"]
                 said.append(f"- {who}, {words}: {moved:+.1f} points, p = {change['p_value']:.2g}.")
     tests = 2 * len(report["arms"][1:])
-    lead = f"Of {tests} McNemar tests, {len(said)} have p below 0.05; by chance alone {0.05 * tests:.0f} would."
+    lead = f"Of {tests} McNemar tests, {len(said)} have p below 0.05; by chance alone {0.05 * tests:.1f} would."
     return "\n".join([lead, "", *said]).strip()
 
 

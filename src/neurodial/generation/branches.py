@@ -26,11 +26,11 @@ from neurodial.model.head import hidden_states
 from neurodial.model.subject import Subject
 from neurodial.prompts.render import Tokens
 
-_CUT = 32
+_CUT = 16
 """Of the budget, the part that may be cut off beginnings to run more of them at once: it is run once for each row."""
 _PADDING = 0.1
 """Share of padding that is worth a fuller batch."""
-_LEAST = 8
+_LEAST = 16
 """A batch of less than this part of the budget is too small to be fast: it takes in more, whatever the padding."""
 
 
@@ -139,7 +139,7 @@ def thrifty(lengths: Sequence[int], *, budget: int) -> Iterator[range]:
     """Runs of falling lengths: each within the budget when padded, and with little padding unless it is small.
 
     Example:
-        >>> list(thrifty([10, 9, 2, 2, 1], budget=64))
+        >>> list(thrifty([10, 9, 2, 2, 1], budget=160))
         [range(0, 2), range(2, 5)]
     """
     start, total = 0, 0
