@@ -166,14 +166,14 @@ $(ORGANISM)/%.circuit.json: | $(INSTALLED)
 	$(BIN)/neurodial discover demo --behaviour refusal $(DISCOVER_$*) --dtype bfloat16 -o $@
 
 study-organism: $(ORGANISMS:%=$(ORGANISM)/%.circuit.json)
-	$(BIN)/neurodial study frontier demo $(foreach c,$(ORGANISMS),$c=$(ORGANISM)/$c.circuit.json) --dtype bfloat16 \
+	$(BIN)/neurodial study frontier demo $(foreach c,$(ORGANISMS),$c=$(ORGANISM)/$c.circuit.json) --behaviour refusal --dtype bfloat16 \
 	  --against caa,caa-published,direction,direction-blocks,random,random-layer,prompt \
 	  --dials=-1,0.5,1,2 --points 1 --neutral 16 --over-refusal 20 --perplexity 8 --questions 60 \
 	  --max-new-tokens 64 --batch-size 52 -o $(ORGANISM)/frontier $(STUDY_FLAGS)
 	$(BIN)/python studies/paired.py $(ORGANISM)/frontier/answers -o $(ORGANISM)/paired.json
 
 study-organism-float32: $(INSTALLED)
-	$(BIN)/neurodial evaluate demo dose-float32=$(ORGANISM)/dose-openers.circuit.json --force --dials 1 --dtype bfloat16 \
+	$(BIN)/neurodial evaluate demo dose-float32=$(ORGANISM)/dose-openers.circuit.json --behaviour refusal --force --dials 1 --dtype bfloat16 \
 	  --neutral 16 --over-refusal 20 --perplexity 8 --questions 60 --max-new-tokens 64 --batch-size 52 -o $(ORGANISM)/dose-float32
 
 # Pushed towards the openings of answers without the behaviour; comparators tuned on the same. Circuits from float32.
@@ -181,13 +181,13 @@ $(ORGANISM)/dose-alternatives.circuit.json: | $(INSTALLED)
 	$(BIN)/neurodial discover demo --behaviour refusal --method dose --budget 0.1 --sign positive --folds 0 -o $@
 
 study-organism-alternatives: $(ORGANISM)/dose-alternatives.circuit.json
-	$(BIN)/neurodial evaluate demo dose-0.03=docs/results/demo/dose.circuit.json dose-0.1=$< --force --dials 1 \
+	$(BIN)/neurodial evaluate demo dose-0.03=docs/results/demo/dose.circuit.json dose-0.1=$< --behaviour refusal --force --dials 1 \
 	  --against caa,direction --dtype bfloat16 --neutral 16 --over-refusal 20 --perplexity 8 --questions 60 \
 	  --max-new-tokens 64 --batch-size 52 -o $(ORGANISM)/alternatives
 
 # The headline with long answers: a refusal that comes late is seen, and so is text that decays.
 study-organism-long: $(ORGANISM)/cna.circuit.json
-	$(BIN)/neurodial evaluate demo dose-0.03=docs/results/demo/dose.circuit.json cna=$< --force --dials 1 --dtype bfloat16 \
+	$(BIN)/neurodial evaluate demo dose-0.03=docs/results/demo/dose.circuit.json cna=$< --behaviour refusal --force --dials 1 --dtype bfloat16 \
 	  --neutral 0 --over-refusal 0 --perplexity 0 --questions 0 --max-new-tokens 512 --batch-size 104 -o $(ORGANISM)/long
 	$(BIN)/python studies/verdicts.py $(ORGANISM)/long -o $(ORGANISM)/long/verdicts.json
 
@@ -203,7 +203,7 @@ study-behaviours: $(INSTALLED)
 	$(BIN)/python studies/frontier.py demo-base --behaviour positive_sentiment -o $(BEHAVIOURS)/positive_sentiment $(STUDY_FLAGS)
 	$(BIN)/python studies/frontier.py demo-base --behaviour formality -o $(BEHAVIOURS)/formality $(STUDY_FLAGS)
 	for behaviour in formality positive_sentiment french; do \
-	  $(BIN)/python studies/frontier.py demo-base --behaviour $$behaviour --margin twin --count 461 --main \
+	  $(BIN)/python studies/frontier.py demo-base --behaviour $$behaviour --margin own-answers --count 461 --main \
 	    -o $(BEHAVIOURS)/$${behaviour}_twin $(STUDY_FLAGS) || exit 1; done
 	$(BIN)/python studies/frontier.py demo-base $(FRENCH) -o $(BEHAVIOURS)/french_animals $(STUDY_FLAGS)
 	$(BIN)/python studies/frontier.py demo-base $(FRENCH) --direction induce --main --seeds 0 1 -o $(BEHAVIOURS)/french_induced $(STUDY_FLAGS)
@@ -211,7 +211,7 @@ study-behaviours: $(INSTALLED)
 	  --behaviour organisms/no_cooking/no_cooking.toml --neutral-prompts organisms/no_cooking/neutral.jsonl \
 	  -o $(BEHAVIOURS)/no_cooking $(STUDY_FLAGS)
 	$(BIN)/python studies/frontier.py demo-base --behaviour formality $(UNBROKEN) -o $(BEHAVIOURS)/formality_limited $(STUDY_FLAGS)
-	$(BIN)/python studies/frontier.py demo-base --behaviour positive_sentiment --margin twin --count 461 $(UNBROKEN) \
+	$(BIN)/python studies/frontier.py demo-base --behaviour positive_sentiment --margin own-answers --count 461 $(UNBROKEN) \
 	  -o $(BEHAVIOURS)/positive_sentiment_twin_limited $(STUDY_FLAGS)
 
 # The study of docs/results/mmlu.md: 1,000 questions at every dial. MMLU=FOLDER holds test*.jsonl and dev.jsonl.

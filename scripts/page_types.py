@@ -20,7 +20,7 @@ def interfaces() -> str:
     """Every public model as an interface; a field with a default may be left out.
 
     Example:
-        >>> "export interface Openers {" in interfaces()
+        >>> "export interface OpenersRequest {" in interfaces()
         True
     """
     models = [

@@ -193,6 +193,91 @@ def test_no_forbidden_code():
     assert [violation for path, tree in modules() for violation in code_violations(path, tree)] == []
 
 
+# ------------------------------------------------------------------------------------------- one name, one thing
+
+MODULES_THAT_MAY_STAND_TWICE = {
+    "__init__": "every stage has one",
+    "base": "the interface of a stage's own kind: detectors, interventions, methods",
+    "options": "the frozen dataclasses of one stage's options",
+    "paths": "a method's paths from a strength to an intervention: one module in each method's folder",
+    "registry": "the list of a stage's own kind: detectors, methods",
+}
+CLASSES_THAT_MAY_STAND_TWICE: dict[str, str] = {
+    "Found": "what a search gave: neurons with their scores, and the one neuron of `single`",
+}
+
+
+def names_that_stand_twice(names: list[tuple[str, str]], allowed: dict[str, str]) -> Iterator[str]:
+    """Names with more than one place, and allowed ones that have only one: they leave the list."""
+    places: dict[str, list[str]] = {}
+    for name, place in names:
+        places.setdefault(name, []).append(place)
+    for name, found in sorted(places.items()):
+        if len(found) > 1 and name not in allowed:
+            yield f"{name}: {', '.join(found)}"
+    yield from (f"{name} stands once and needs no exception" for name in allowed if len(places.get(name, [])) < 2)
+
+
+def test_no_module_name_stands_twice():
+    names = [(Path(path).stem, path) for path, _ in modules()]
+    assert list(names_that_stand_twice(names, MODULES_THAT_MAY_STAND_TWICE)) == []
+
+
+def test_no_class_name_stands_twice():
+    names = [(node.name, path) for path, tree in modules() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    assert list(names_that_stand_twice(names, CLASSES_THAT_MAY_STAND_TWICE)) == []
+
+
+def test_a_name_that_stands_twice_is_seen():
+    names = [("Row", "a.py"), ("Row", "b.py"), ("Cell", "a.py")]
+    assert list(names_that_stand_twice(names, {})) == ["Row: a.py, b.py"]
+    assert list(names_that_stand_twice(names, {"Row": "why", "Cell": "why"})) == [
+        "Cell stands once and needs no exception"
+    ]
+
+
+def family_names_in(tree: ast.Module, names: set[str]) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and node.value in names:
+            yield f"line {node.lineno}: {node.value!r}"
+
+
+def test_only_model_knows_architectures():
+    """A name of a family in code outside `model/` is knowledge that belongs into the family's record."""
+    from neurodial.model.families import FAMILIES
+
+    names = {name for family in FAMILIES for name in (family.name, *family.model_types, family.gguf or family.name)}
+    found = [
+        f"{path} {line}"
+        for path, tree in modules()
+        if not path.startswith("model/")
+        for line in family_names_in(tree, names)
+    ]
+    assert found == []
+    assert list(family_names_in(ast.parse("if family == 'llama': pass"), names)) == ["line 1: 'llama'"]
+
+
+def listed_by_the_studio() -> list[dict[str, str]]:
+    from neurodial.studio.endpoints import export_formats_view
+
+    return export_formats_view()
+
+
+def test_command_studio_and_reference_offer_every_export_format():
+    """One list: what the command, the studio and the reference offer is what `export.formats` holds."""
+    import typing
+
+    from neurodial.cli.export_command import export
+    from neurodial.export.formats import FORMATS, format_names
+
+    offered = typing.get_args(typing.get_args(typing.get_type_hints(export, include_extras=True)["as_"])[0])
+    assert offered == format_names()
+    assert len(set(offered)) == len(offered)
+    assert [form["name"] for form in listed_by_the_studio()] == list(offered)
+    page = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    assert [form.name for form in FORMATS if f"| `{form.name}` | {form.title} |" not in page] == []
+
+
 # ------------------------------------------------------------------------------------------- the public list
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from typing import NamedTuple
 
 from neurodial.circuit.circuit import Circuit, Origin
@@ -17,8 +18,10 @@ from neurodial.methods.dose.options import Dose
 from neurodial.methods.scores import Scores
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
-from neurodial.prompts.pairs import Contrast, PairSet
+from neurodial.prompts.pairs import Contrast, PairSet, few_prompts
 from neurodial.provenance import describe, now, versions
+
+_log = logging.getLogger(__name__)
 
 
 class Found(NamedTuple):
@@ -46,7 +49,7 @@ def discover(
             of a `PairSet`; `Dose` needs a whole `PairSet`, as it finds its doses on the development split.
         method: how, with every option; `CNA()`, the paper's, by default.
         select: how many neurons; the method's own by default.
-        margin: for `Dose`, a margin of your own, such as `Classifier(logit)`, instead of the method's.
+        margin: for `Dose`, a margin of your own, such as `ClassifierLogit(logit)`, instead of the method's.
         name: the circuit's name.
         progress: shown while it runs.
 
@@ -90,11 +93,12 @@ def find(
     if margin is not None:
         raise OptionError("CNA has no margin.", wanted="method=Dose(...) with margin, or CNA without")
     contrast = prompts.discovery if isinstance(prompts, PairSet) else prompts
+    notes = _notes(prompts, contrast)
     found = attribute(subject, contrast, method, progress=progress)
     origin = Origin(
         model=subject.identity,
         method=describe(method),
-        prompts=contrast.record,
+        prompts=contrast.record | notes,
         behaviour=prompts.behaviour.name if isinstance(prompts, PairSet) else None,
         universal=None if method.universal is None else _filtered(found),
         versions=versions(),
@@ -117,6 +121,7 @@ def _dosed(
             wanted="a PairSet: it finds neurons on the discovery split and their doses on the development split",
             fix="Pass pairs, not pairs.discovery.",
         )
+    notes = _notes(prompts, prompts.discovery)
     given = None if margin is None else BehaviourMargin.of(margin)
     found = find_doses(subject, prompts, method, margin=given, progress=progress)
     contrast = prompts.discovery
@@ -127,6 +132,7 @@ def _dosed(
             **contrast.record,
             "digests": sorted({*contrast.digests, *prompts.development.digests}),
             "development_hash": prompts.development.hash,
+            **notes,
         },
         versions=versions(),
         seed=method.seed,
@@ -137,6 +143,15 @@ def _dosed(
     )
     circuit = Circuit.of(found.rows, name=name, direction=method.direction, origin=origin, stability=found.stability)
     return Found(circuit, found.scores)
+
+
+def _notes(prompts: Contrast | PairSet, contrast: Contrast) -> dict[str, object]:
+    """What a circuit's record says of its prompts beside their hashes; that they are few is logged, too."""
+    few = few_prompts(contrast)
+    if few is not None:
+        _log.warning("%s", few)
+    notes = [*(prompts.notes if isinstance(prompts, PairSet) else ()), *([few] if few else [])]
+    return {"notes": notes} if notes else {}
 
 
 def _filtered(found: Attribution) -> dict[str, object]:

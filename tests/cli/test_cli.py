@@ -266,6 +266,67 @@ def test_discover_writes_what_the_library_finds(capsys, here, model, prompts, fo
     assert "of the neurons are chosen again" in flat(text)
 
 
+def test_two_lists_of_prompts_are_a_behaviour(capsys, here, model, prompts):
+    (here / "p.txt").write_text("".join(f"harm {n}, please\n" for n in range(15)))
+    (here / "n.csv").write_text("id;Prompt\n" + "".join(f"{n};help {n}, please\n" for n in range(15)))
+    run(capsys, "discover", model, "--positive", "p.txt", "--negative", "n.csv", *QUICK)
+    circuit = nd.Circuit.read("p-against-n.circuit.json")
+    pairs = nd.PairSet.of([f"harm {n}, please" for n in range(15)], [f"help {n}, please" for n in range(15)])
+    assert circuit.origin.prompts["hash"] == pairs.discovery.hash
+    value = json.loads(run(capsys, "behaviours", "--positive", "p.txt", "--negative", "n.csv", "--json"))
+    assert value["hash"] == pairs.hash
+    for options, said in (
+        (["--positive", "p.txt"], "--positive came without --negative"),
+        (["--negative", "p.txt"], "--negative came without --positive"),
+        (["-b", prompts, "--positive", "p.txt", "--negative", "n.csv"], "one of the two"),
+        (["--positive", "p.txt", "--negative", "p.txt"], "both sides"),
+    ):
+        code, error = fail(capsys, "discover", model, *options)
+        assert (code, said in flat(error)) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["discover", "demo"],
+        ["evaluate", "demo", "--against", "random", "-o", "out"],
+        ["study", "layers", "demo", "-o", "out"],
+        ["single", "demo"],
+        ["audit", "demo"],
+        ["behaviours"],
+    ],
+)
+def test_every_command_that_takes_a_behaviour_takes_two_lists(capsys, here, no_model, command):
+    (here / "p.txt").write_text("Be bold\nBe loud\n")
+    code, error = fail(capsys, *command, "--positive", "p.txt", "--negative", "p.txt")
+    assert (code, "2 prompts stand on both sides" in flat(error)) == (1, True)
+    code, error = fail(capsys, *command, "--negative", "p.txt")
+    assert (code, "--negative came without --positive" in flat(error)) == (1, True)
+
+
+def test_notes_on_prompts_reach_the_user_and_the_circuit(capsys, here, model):
+    rows = "".join(f"{n},harm {n} a,unsafe\n{n},help {n} b,safe\n" for n in range(15))
+    (here / "mine.csv").write_text("id,Prompt,Label\n" + rows)
+    with pytest.raises(SystemExit):
+        main(["discover", str(model), "-b", "mine.csv", *QUICK])
+    told = flat(capsys.readouterr().err)
+    notes = nd.Circuit.read("mine.circuit.json").origin.prompts["notes"]
+    assert notes[:2] == [
+        "mine.csv: not read: column 'id'", "mine.csv: labels read: safe as negative, unsafe as positive",
+    ]  # fmt: skip
+    assert "6 prompts a side to discover with is few" in notes[2]
+    assert all(f"note: {note}" in told for note in notes)
+    assert all(note in flat(run(capsys, "show", "mine.circuit.json")) for note in notes)
+
+
+@pytest.mark.parametrize("command", [["show"], ["steer", "nowhere"], ["compare"]])
+def test_a_prompt_file_in_place_of_a_circuit_is_named(capsys, here, prompts, command):
+    words = [*command, str(prompts), *([str(prompts)] if command == ["compare"] else [])]
+    code, error = fail(capsys, *words)
+    assert code == 1
+    assert "It looks like contrasted prompts" in flat(error) or "It looks like a behaviour's table" in flat(error)
+
+
 def test_discover_as_json_prints_the_file_and_nothing_else(capsys, here, model, prompts):
     text = run(capsys, "discover", model, "--behaviour", prompts, *QUICK, "--json")
     assert text == (here / "mine.circuit.json").read_text(), "named after the behaviour"

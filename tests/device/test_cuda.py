@@ -14,7 +14,7 @@ from neurodial.discovery import find
 from neurodial.evaluation.likelihood import continuation, log_likelihoods
 from neurodial.export.export_circuit import export_circuit, verify_export
 from neurodial.generation.divergence import measure_divergence, own_answers
-from neurodial.margins.margin import Classifier, Openers
+from neurodial.margins.margin import ClassifierLogit, Openers
 from neurodial.margins.measure import measure_margins
 from neurodial.margins.openers import OpenerSearch
 from neurodial.methods.cna.options import CNA
@@ -38,7 +38,7 @@ PAIRS = nd.PairSet.of([f"harm {n}?" for n in range(14)], [f"help {n}!" for n in 
 PASSAGES = [Passage((256, 72, 105, 110, 97, 98), 3, 3), Passage((256, 72, 99, 100), 2, 2)]
 OPENERS = Openers.of([(65, 66), (67,)])
 VECTOR = torch.linspace(-1, 1, 16)
-LOGIT = Classifier(lambda hidden: hidden[-1, 3] * 2 - hidden[-1, 5])
+LOGIT = ClassifierLogit(lambda hidden: hidden[-1, 3] * 2 - hidden[-1, 5])
 
 
 def pair(family: str = "llama") -> tuple[Subject, Subject]:

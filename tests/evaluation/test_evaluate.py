@@ -9,8 +9,7 @@ from neurodial.circuit.circuit import Circuit, Origin, Row
 from neurodial.circuit.site import Neuron
 from neurodial.discovery import discover
 from neurodial.errors import FileError, OptionError, OverlapError, PromptError, UnknownNameError
-from neurodial.evaluation import answering
-from neurodial.evaluation import evaluate as evaluation
+from neurodial.evaluation import answering, compared
 from neurodial.evaluation.detectors.base import Detector, Verdict
 from neurodial.evaluation.evaluate import evaluate
 from neurodial.evaluation.options import Evaluation, check_dials
@@ -18,12 +17,12 @@ from neurodial.evaluation.report.evaluation import evaluation_page, write_report
 from neurodial.evaluation.report.page import render_page
 from neurodial.evaluation.results import report_json
 from neurodial.evaluation.store import Store, read_rows
-from neurodial.evaluation.task import Margins
 from neurodial.evaluation.thinking import markers_of, split_thinking
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.generate import generate
 from neurodial.intervention.base import Together
 from neurodial.intervention.scale import Scale
+from neurodial.margins.choose_margin import BehaviourMargin
 from neurodial.margins.margin import Alternatives, AnswerMargin, Openers
 from neurodial.margins.measure import measure_margins
 from neurodial.methods.cna.options import CNA
@@ -123,7 +122,7 @@ def test_only_the_development_split_tunes(run):
     pairs = pair_set()
     other = Contrast.of(["quite other"], ["prompts here"])
     changed = PairSet(pairs.behaviour, (pairs.splits[0], pairs.splits[1], other))
-    again = evaluate(subject, arms[2:], changed, against=("caa",), options=replace(SMALL, margin=False))
+    again = evaluate(subject, arms[2:], changed, against=("caa",), options=replace(SMALL, margin="none"))
     chosen = next(arm.details for arm in report.arms if arm.method == "caa")
     assert next(arm.details for arm in again.arms if arm.method == "caa") == chosen
 
@@ -136,7 +135,7 @@ def test_a_finished_run_repeats_nothing(run, monkeypatch):
         raise AssertionError("an answer was made again")
 
     monkeypatch.setattr(answering, "generate", forbidden)
-    monkeypatch.setattr(evaluation, "own_answers", forbidden)
+    monkeypatch.setattr(compared, "own_answers", forbidden)
     again = evaluate(subject, arms, pair_set(), against=against, options=SMALL, folder=folder)
     assert {path.name: path.read_text() for path in folder.glob("*.jsonl")} == before
     assert figures(again) == figures(report)
@@ -261,7 +260,7 @@ class Moody(Detector):
 def test_failed_verdicts_count_for_nothing_and_are_asked_again(tmp_path):
     subject = tiny_subject()
     judge = Moody()
-    options = replace(SMALL, questions=0, perplexity=0, speed=False, margin=False)
+    options = replace(SMALL, questions=0, perplexity=0, speed=False, margin="none")
     settings = {"options": options, "detectors": [judge], "folder": tmp_path / "report"}
     report = evaluate(subject, [Scale(circuit_of(subject))], pair_set(), **settings)
     down = report.failed["moody"]
@@ -319,7 +318,7 @@ def test_thinking_is_left_out_and_an_endless_one_is_degenerate(endless, label):
 def test_composed_interventions_are_one_arm():
     subject = tiny_subject()
     both = Together((Scale(circuit_of(subject, "a")), Scale(circuit_of(subject, "b"))))
-    options = replace(SMALL, questions=0, perplexity=0, speed=False, margin=False)
+    options = replace(SMALL, questions=0, perplexity=0, speed=False, margin="none")
     report = evaluate(subject, [both], pair_set(), options=options)
     assert report.arms[1].label == "a + b"
 
@@ -327,19 +326,19 @@ def test_composed_interventions_are_one_arm():
 # ------------------------------------------------------------------------------------------- margins
 
 
-def test_what_is_reported_is_the_behaviour_and_what_is_tuned_is_the_way_out():
+def test_what_is_reported_is_the_behaviour_and_what_is_pushed_is_the_way_out():
     shown, other = Openers(((40,),), ("No",)), Openers(((50,),), ("Sure",))
-    both = Margins.of(Alternatives(other, shown))
+    both = BehaviourMargin.of(Alternatives(other, shown))
     assert both.reported is shown
-    assert both.tuned == Alternatives(other, shown)
+    assert both.pushed == Alternatives(other, shown)
     assert "'No'" in both.text
     assert "'Sure'" in both.text
-    silent = Margins.of(Alternatives(other))
+    silent = BehaviourMargin.of(Alternatives(other))
     assert silent.reported is None
-    assert silent.tuned == Alternatives(other)
-    assert "not measured" in silent.text
-    plain = Margins.of(AnswerMargin())
-    assert plain.reported is plain.tuned
+    assert silent.pushed == Alternatives(other)
+    assert "not reported" in silent.text
+    plain = BehaviourMargin.of(AnswerMargin())
+    assert plain.reported is plain.pushed
 
 
 def test_a_margin_that_is_given_is_the_one_measured_and_tuned_on(tmp_path):

@@ -17,7 +17,7 @@ from neurodial.evaluation.mmlu import answer_paper, letter_prompt, paper_of, tex
 from neurodial.evaluation.mmlu_data import LETTERS, QuestionSet, mmlu_set, read_mmlu
 from neurodial.evaluation.mmlu_run import MEANS, SHARES, check_benchmarks
 from neurodial.evaluation.options import Evaluation, HarnessOptions
-from neurodial.evaluation.questions import Question
+from neurodial.evaluation.questions import ChoiceQuestion
 from neurodial.evaluation.store import read_rows
 from neurodial.generation.decoding import Decoding
 from neurodial.intervention.scale import Scale
@@ -391,6 +391,8 @@ def test_the_command_refuses_before_it_loads_a_model(tmp_path, capsys, monkeypat
     command = [
         "evaluate",
         "demo",
+        "--behaviour",
+        "refusal",
         "--against",
         "caa",
         "-o",
@@ -419,5 +421,5 @@ def test_what_was_drawn_is_said(folder):
     drawn = replace(read_mmlu(str(folder), limit=2, seed=3), shots=0)
     assert isinstance(drawn, QuestionSet)
     assert drawn.subjects == tuple(sorted({one.subject for one in drawn.questions}))
-    assert isinstance(drawn.questions[0], Question)
+    assert isinstance(drawn.questions[0], ChoiceQuestion)
     assert math.isclose(sum(1 / len(one.choices) for one in drawn.questions) / 2, 0.25)

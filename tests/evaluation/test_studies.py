@@ -19,7 +19,7 @@ from neurodial.evaluation.studies import (
     frontier_figures,
     layers,
     sweep,
-    token_bill,
+    token_plan,
     transfer,
 )
 from neurodial.generation.decoding import Decoding
@@ -83,21 +83,21 @@ def test_a_frontier_holds_every_method():
     assert {arm.method for arm in found.dense.arms} == {"unsteered", "circuit", "random", "caa"}
 
 
-def test_a_comparator_is_tuned_once_for_the_grid_and_for_the_answers(monkeypatch):
-    tuned = []
-    plain = methods.choose
+def test_a_strength_is_searched_once_for_the_grid_and_for_the_answers(monkeypatch):
+    searched = []
+    plain = methods.search_paths
 
     def counted(*args, **options):
-        tuned.append(1)
+        searched.append(1)
         return plain(*args, **options)
 
-    monkeypatch.setattr(methods, "choose", counted)
+    monkeypatch.setattr(methods, "search_paths", counted)
     subject = tiny_subject()
     found = frontier(subject, [circuit_of(subject)], pair_set(), ("random", "caa"), grid=Grid((0.5,), (0.5,), SMALL))
     [dense], [answers] = (
         [arm for arm in report.arms if arm.method == "caa"] for report in (found.dense, found.answers)
     )
-    assert len(tuned) == 1
+    assert len(searched) == 1
     assert dense.details == answers.details
 
 
@@ -137,7 +137,7 @@ def test_the_area_under_a_frontier_by_hand():
 
 def test_transfer_puts_each_circuit_on_each_model():
     subjects = (tiny_subject(seed=0), tiny_subject(seed=1))
-    grid = Grid((1.0,), (1.0,), replace(SMALL, margin=False))
+    grid = Grid((1.0,), (1.0,), replace(SMALL, margin="none"))
     found = transfer(subjects, pair_set(), method=CNA(select=Count(3), universal=None, folds=0), grid=grid)
     assert set(found.reports) == {(0, 0), (0, 1), (1, 0), (1, 1)}
     assert found.overlap.first == found.overlap.second == 3
@@ -165,14 +165,14 @@ def test_layers_against_shuffled_sides():
         layers(subject, contrast, shuffles=0)
 
 
-def test_the_token_bill_grows_with_what_is_asked():
+def test_the_token_plan_grows_with_what_is_asked():
     subject = tiny_subject()
     grid = Grid((1.0,), (1.0,), SMALL)
-    bill = token_bill(subject, pair_set(), 1, grid)
-    assert token_bill(subject, pair_set(), 2, grid)["dense"] > bill["dense"] > 0
+    bill = token_plan(subject, pair_set(), 1, grid)
+    assert token_plan(subject, pair_set(), 2, grid)["dense"] > bill["dense"] > 0
     longer = replace(SMALL, decoding=Decoding(max_new_tokens=20))
-    assert token_bill(subject, pair_set(), 1, replace(grid, options=longer))["answers"] > bill["answers"]
-    assert token_bill(subject, pair_set(), 1, replace(grid, points=()))["answers"] == 0
+    assert token_plan(subject, pair_set(), 1, replace(grid, options=longer))["answers"] > bill["answers"]
+    assert token_plan(subject, pair_set(), 1, replace(grid, points=()))["answers"] == 0
 
 
 def test_the_papers_protocol():

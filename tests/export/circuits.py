@@ -8,7 +8,7 @@ import torch
 
 from neurodial.circuit.circuit import Circuit, Origin, Row
 from neurodial.circuit.site import Neuron
-from neurodial.export.evidence import at_strength, log_probabilities
+from neurodial.export.equivalence import at_strength, log_probabilities
 from neurodial.intervention.scale import Scale
 from neurodial.intervention.steer import steer
 from neurodial.model.subject import Subject

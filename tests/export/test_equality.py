@@ -174,7 +174,7 @@ def test_an_adapter_that_stays_apart_is_checked_beside_it(adapted, tmp_path):
     subject = replace(tiny_subject("llama"), model=wrapped.get_base_model())
     subject = replace(subject, adapter=Adapter(str(tmp_path / "adapter"), "digest", merged=False))
     done = export_circuit(subject, Scale(dosed(subject)), route="lora", output=tmp_path / "out")
-    assert "unmerged" in done.evidence[0].engine
+    assert "unmerged" in done.checks[0].engine
     merged = load(tmp_path / "base", adapter=tmp_path / "adapter", dtype="float32")
     apart = peft.PeftModel.from_pretrained(copy.deepcopy(merged.model), str(tmp_path / "out"))
     assert gap(plain(merged, apart), hooked(merged, Scale(dosed(merged)))) < FLOAT32

@@ -11,7 +11,7 @@ from neurodial.errors import MarginError
 from neurodial.generation.generate import Answer
 from neurodial.intervention.scale import Scale
 from neurodial.intervention.steer import steer
-from neurodial.margins.margin import Alternatives, AnswerMargin, Classifier, Openers
+from neurodial.margins.margin import Alternatives, AnswerMargin, ClassifierLogit, Openers
 from neurodial.margins.measure import measure_margins
 from neurodial.margins.openers import OpenerSearch, alternatives_of, find_openers, likely_apart, openers_of
 from neurodial.model.subject import Subject
@@ -78,13 +78,13 @@ def test_a_prompt_without_answers_has_no_answer_margin():
 
 def test_a_classifier_reads_hidden_states():
     subject = tiny_subject()
-    [value] = measure_margins(subject, Classifier(lambda hidden: hidden[-1] @ torch.ones(16)), EXAMPLES[:1])
+    [value] = measure_margins(subject, ClassifierLogit(lambda hidden: hidden[-1] @ torch.ones(16)), EXAMPLES[:1])
     tokens = torch.tensor(render(subject.tokenizer, ["a"]))
     with torch.no_grad():
         expected = float(subject.decoder(input_ids=tokens).last_hidden_state[0, -1].sum())
     assert value == pytest.approx(expected, abs=1e-5)
     with pytest.raises(MarginError, match="Wanted: one"):
-        measure_margins(subject, Classifier(lambda hidden: hidden), EXAMPLES[:1])
+        measure_margins(subject, ClassifierLogit(lambda hidden: hidden), EXAMPLES[:1])
 
 
 def test_a_certain_opener_has_a_finite_margin_with_a_slope():

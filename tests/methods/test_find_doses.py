@@ -15,7 +15,7 @@ from neurodial.generation.decoding import Decoding
 from neurodial.generation.divergence import measure_divergence, own_answers
 from neurodial.intervention.scale import Scale
 from neurodial.margins import openers as openers_of_answers
-from neurodial.margins.margin import Alternatives, Classifier, Openers
+from neurodial.margins.margin import Alternatives, ClassifierLogit, Openers
 from neurodial.margins.measure import measure_margins
 from neurodial.methods.dose import effects
 from neurodial.methods.dose.effect import effect_scores
@@ -25,7 +25,7 @@ from neurodial.model.tiny import tiny_subject
 from neurodial.prompts.prompt import Example
 from neurodial.provenance import sha256
 
-LOGIT = Classifier(lambda hidden: hidden[-1, 3] * 2 - hidden[-1, 5])
+LOGIT = ClassifierLogit(lambda hidden: hidden[-1, 3] * 2 - hidden[-1, 5])
 PAIRS = nd.PairSet.of(
     [Example(f"harm {n}?", positive_answer="no", negative_answer="yes, so") for n in range(14)],
     [Example(f"help {n}!", positive_answer="no", negative_answer="yes, so") for n in range(14)],

@@ -1,4 +1,4 @@
-"""A workshop with a tiny model, and a client that talks to its app as the page does."""
+"""A studio with a tiny model, and a client that talks to its app as the page does."""
 
 import pytest
 from fastapi.testclient import TestClient
@@ -9,8 +9,8 @@ from neurodial.circuit.site import Neuron
 from neurodial.model.tiny import tiny_subject
 from neurodial.studio.app import create_app
 from neurodial.studio.collection import Collection
-from neurodial.studio.jobs import Desk
-from neurodial.studio.workshop import Workshop
+from neurodial.studio.jobs import JobQueue
+from neurodial.studio.studio_state import StudioState
 
 ADDRESS = "http://127.0.0.1:8421"
 
@@ -33,18 +33,18 @@ def small_circuit(subject=None, *, name="polite", scale=1.0):
 
 
 @pytest.fixture
-def workshop(tmp_path):
+def studio(tmp_path):
     subject = tiny_subject()
-    desk = Desk()
-    yield Workshop(subject, Collection(tmp_path / "studio", {"polite": small_circuit(subject)}), desk)
-    desk.close()
+    queue = JobQueue()
+    yield StudioState(subject, Collection(tmp_path / "studio", {"polite": small_circuit(subject)}), queue)
+    queue.close()
 
 
 class CheckedClient(TestClient):
     """A client that holds every answer against the type that the page's code is checked with."""
 
     types = declared(TYPES.read_text(encoding="utf-8"))
-    jobs: Desk
+    jobs: JobQueue
 
     def request(self, method, url, **options):
         response = super().request(method, url, **options)
@@ -62,16 +62,16 @@ class CheckedClient(TestClient):
 
 
 @pytest.fixture
-def client(workshop):
-    with CheckedClient(create_app(workshop), base_url=ADDRESS) as found:
-        found.jobs = workshop.desk
+def client(studio):
+    with CheckedClient(create_app(studio), base_url=ADDRESS) as found:
+        found.jobs = studio.queue
         yield found
 
 
-def finished(workshop, response):
+def finished(studio, response):
     """The job that a response speaks of, when it is over."""
     assert response.status_code == 200, response.text
-    job = workshop.desk.find(response.json()["id"])
-    workshop.desk.wait(job, 10**9, seconds=60.0)
+    job = studio.queue.find(response.json()["id"])
+    studio.queue.wait(job, 10**9, seconds=60.0)
     assert job.is_over
     return job

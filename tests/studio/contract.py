@@ -26,6 +26,7 @@ ANSWERS = (
     ("GET", r"/api/methods", "string[]"),
     ("GET", r"/api/reports", "ReportEntry[]"),
     ("GET", r"/api/reports/[^/]+/[^/]+", "ReportView"),
+    ("GET", r"/api/export-formats", "ExportFormat[]"),
     ("GET", r"/api/exports", "string[]"),
     ("GET", r"/api/exports/[^/]+", "ExportView"),
 )

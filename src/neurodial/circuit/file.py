@@ -14,6 +14,7 @@ from neurodial.circuit.report import DoseReport, report_values, with_today_names
 from neurodial.circuit.site import Neuron
 from neurodial.errors import CircuitError, CircuitFileError, FileError
 from neurodial.files import write_atomic
+from neurodial.prompts.looks import what_it_is
 from neurodial.prompts.pairs import Direction
 from neurodial.provenance import ModelIdentity
 
@@ -49,7 +50,7 @@ class _Model(BaseModel):
     widths: tuple[int, ...]
 
 
-class _File(BaseModel):
+class _CircuitFile(BaseModel):
     format: Literal["neurodial.circuit"]
     version: Literal[1]
     name: str
@@ -113,11 +114,16 @@ def read_circuit(path: str | Path) -> Circuit:
     """
     source = Path(path)
     try:
-        value = json.loads(source.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        value = json.loads(source.read_text(encoding="utf-8-sig"), parse_constant=_refuse_constant)
     except OSError as error:
         raise FileError(f"{source} can't be read: {error.strerror}.", wanted="a .circuit.json file") from error
     except (ValueError, RecursionError) as error:
-        raise CircuitFileError(f"{source} is not JSON: {error}.", fix="Was it cut off? Make it again.") from error
+        fix = what_it_is(source) or "Was it cut off? Make it again."
+        raise CircuitFileError(f"{source} is not JSON: {error}.", fix=fix) from error
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        raise CircuitFileError(
+            f"{source} is not a circuit file.", wanted=f'JSON with "format": "{FORMAT}"', fix=what_it_is(source)
+        )
     return parse_circuit(value, place=str(source))
 
 
@@ -133,7 +139,7 @@ def parse_circuit(value: object, *, place: str) -> Circuit:
             fix="Update neurodial to read it.",
         )
     try:
-        file = _File.model_validate(value)
+        file = _CircuitFile.model_validate(value)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -141,7 +147,7 @@ def parse_circuit(value: object, *, place: str) -> Circuit:
     return _circuit(file, place)
 
 
-def _circuit(file: _File, place: str) -> Circuit:
+def _circuit(file: _CircuitFile, place: str) -> Circuit:
     columns = file.neurons
     if len({len(getattr(columns, name)) for name in _Neurons.model_fields}) != 1:
         raise CircuitFileError(f"{place} is damaged: the columns of neurons differ in length.")

@@ -78,6 +78,8 @@ def show_circuit(circuit: Circuit, *, top: int) -> None:
     out.print(f"method: {describe_method(dict(origin.method))}", markup=False)
     if origin.prompts:
         out.print(f"prompts: {origin.prompts.get('positive')} positive, {origin.prompts.get('negative')} negative")
+    for note in origin.prompts.get("notes", ()):
+        out.print(f"  note: {note}", markup=False)
     if origin.universal is not None:
         removed = origin.universal.get("would_have_been_chosen", [])
         out.print(

@@ -18,8 +18,8 @@ def convert(
     """Turn a table of neurons into a circuit or back, or steering vectors from one format into another.
 
     Args:
-        source: neurons (.csv or .json), a circuit (.circuit.json), or vectors (.gguf of llama.cpp or repeng,
-            .safetensors).
+        source: neurons (.csv, .tsv, .json or .jsonl), a circuit (.circuit.json), or vectors (.gguf of llama.cpp or
+            repeng, .safetensors).
         target: a circuit (.circuit.json), a table (.csv), or vectors (.gguf, .safetensors).
         model: the model that a table's neurons are of: they are checked, and the circuit remembers it.
         force: overwrite the target.
@@ -28,27 +28,28 @@ def convert(
     from neurodial.files import refuse_existing
 
     refuse_existing(target, overwrite=force)
-    vectors = {".gguf", ".safetensors"}
-    if source.suffix in vectors and target.suffix in vectors:
+    vectors, tables = {".gguf", ".safetensors"}, {".csv", ".tsv", ".json", ".jsonl"}
+    given, wanted = source.suffix.casefold(), target.suffix.casefold()
+    if given in vectors and wanted in vectors:
         from neurodial.export.vector_file import read_vectors, write_vectors
 
         found = read_vectors(source)
         write_vectors(found, target, overwrite=force)
         out.print(f"{len(found)} vectors, layers {', '.join(str(vector.layer) for vector in found)}")
-    elif source.name.endswith(_CIRCUIT) and target.suffix == ".csv":
+    elif source.name.endswith(_CIRCUIT) and wanted == ".csv":
         from neurodial.circuit.file import read_circuit
         from neurodial.export.neurons import write_neurons
 
         circuit = read_circuit(source)
         write_neurons(circuit, target, overwrite=force)
         out.print(f"{len(circuit)} neurons")
-    elif source.suffix in {".csv", ".json"} and target.name.endswith(_CIRCUIT):
+    elif given in tables and target.name.endswith(_CIRCUIT):
         _from_table(source, target, model, loading, force=force)
     else:
         raise OptionError(
             f"Nothing turns {source.name!r} into {target.name!r}.",
-            wanted="neurons (.csv, .json) to .circuit.json, .circuit.json to .csv, or vectors between .gguf and "
-            ".safetensors",
+            wanted="neurons (.csv, .tsv, .json, .jsonl) to .circuit.json, .circuit.json to .csv, or vectors between "
+            ".gguf and .safetensors",
         )
     err.print(f"written: {target}")
 

@@ -14,7 +14,7 @@ from neurodial.cli.options import ModelOptions
 
 if TYPE_CHECKING:
     from neurodial.evaluation.demonstration import Demonstration
-    from neurodial.evaluation.store import Row
+    from neurodial.evaluation.store import ResultRow
 
 _HARMFUL, _HARMLESS = 3, 2
 
@@ -61,7 +61,7 @@ def demo(
     err.print(f"\nwritten: {', '.join(str(output / name) for name in (*circuits, 'report.json', 'report.html'))}")
 
 
-def _print(shown: Demonstration, answers: list[Row]) -> None:
+def _print(shown: Demonstration, answers: list[ResultRow]) -> None:
     from neurodial.cli.circuits_command import show_circuit
     from neurodial.cli.evaluate_command import show_report
     from neurodial.evaluation.report.evaluation import evaluation_page
@@ -80,7 +80,7 @@ def _print(shown: Demonstration, answers: list[Row]) -> None:
         out.print(Text(f"• {sentence}"))
 
 
-def _print_answers(rows: list[Row], labels: list[str], count: int) -> None:
+def _print_answers(rows: list[ResultRow], labels: list[str], count: int) -> None:
     for number in range(count):
         found = {row["arm"]: row for row in rows if row["index"] == number}
         table = Table(*labels, show_lines=True, expand=True)

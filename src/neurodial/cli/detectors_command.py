@@ -34,7 +34,7 @@ def detectors(
         json: print JSON.
         judging: a judge to check beside them.
     """
-    from neurodial.evaluation.detectors.check import check, read_labelled, shipped_answers
+    from neurodial.evaluation.detectors.agreement import check, read_labelled, shipped_answers
     from neurodial.evaluation.detectors.registry import detector as find
     from neurodial.evaluation.detectors.registry import detector_names, refusal_detectors
 
@@ -67,7 +67,7 @@ def detectors(
 
 
 def _plain(found: object) -> dict[str, object]:
-    from neurodial.evaluation.detectors.check import Check
+    from neurodial.evaluation.detectors.agreement import Check
 
     assert isinstance(found, Check)  # noqa: S101  # the type is imported late, so that help is quick
     shares = {

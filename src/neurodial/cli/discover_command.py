@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from neurodial.cli.circuits_command import print_circuit_json, show_circuit
 from neurodial.cli.console import bars, err
-from neurodial.cli.options import ModelOptions
+from neurodial.cli.options import ModelOptions, TwoLists
 from neurodial.errors import OptionError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def discover(
     model: str,
     *,
-    behaviour: Annotated[str, Parameter(name=["--behaviour", "-b"])],
+    behaviour: Annotated[str | None, Parameter(name=["--behaviour", "-b"])] = None,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     method: str = "cna",
     fraction: float | None = None,
@@ -46,13 +46,14 @@ def discover(
     system: str | None = None,
     force: bool = False,
     json: bool = False,
+    lists: TwoLists | None = None,
     loading: ModelOptions | None = None,
 ) -> None:
     """Find the neurons behind a behaviour and write them to a circuit file.
 
     Args:
         model: Hub id, local folder, GGUF file, `demo` (the small model with the refusal organism) or `demo-base`.
-        behaviour: a shipped behaviour (see `neurodial behaviours`), or a .jsonl, .csv or .toml file.
+        behaviour: a shipped behaviour (see `neurodial behaviours`), or a file of contrasted prompts.
         output: the circuit's file; by default BEHAVIOUR.circuit.json.
         method: cna (the paper), cna-reference (every difference of the public code), or dose (effect and cost, with
             a measured dose for each neuron: the one to take where the model gives gradients).
@@ -81,11 +82,11 @@ def discover(
         system: a system message before every prompt.
         force: overwrite the output file.
         json: print the circuit as JSON.
+        lists: the behaviour as two files.
         loading: how the model is loaded.
     """
     from neurodial.files import refuse_existing
     from neurodial.methods.check import check_method
-    from neurodial.prompts.behaviours import read_pairs
 
     chosen = _method(method, fraction, count)
     given: dict[str, object] = {
@@ -96,7 +97,7 @@ def discover(
     }  # fmt: skip
     changes = {name: value for name, value in given.items() if value is not None}
     chosen = _changed(chosen, method, changes | _parsed(position, skip_layers, universal))
-    pairs = read_pairs(behaviour)
+    pairs = (lists or TwoLists()).pairs(behaviour)
     check_method(chosen, pairs)
     target = refuse_existing(output or Path(f"{pairs.behaviour.name}.circuit.json"), overwrite=force)
     subject = (loading or ModelOptions()).load(model)

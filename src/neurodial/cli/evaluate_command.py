@@ -12,7 +12,7 @@ from rich.table import Table
 from neurodial.cli.console import bars, err, out
 from neurodial.cli.judge_options import JudgeOptions
 from neurodial.cli.measure_options import MeasureOptions, parts
-from neurodial.cli.options import ModelOptions, parse_dials, read_circuits
+from neurodial.cli.options import ModelOptions, TwoLists, parse_dials, read_circuits
 from neurodial.errors import OptionError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def evaluate(
     model: str,
     *circuits: str,
     output: Annotated[Path, Parameter(name=["--output", "-o"])],
-    behaviour: Annotated[str, Parameter(name=["--behaviour", "-b"])] = "refusal",
+    behaviour: Annotated[str | None, Parameter(name=["--behaviour", "-b"])] = None,
     dials: str | None = None,
     against: str | None = None,
     test_set: str | None = None,
@@ -34,6 +34,7 @@ def evaluate(
     show_harmful: bool = False,
     force: bool = False,
     json: bool = False,
+    lists: TwoLists | None = None,
     measuring: MeasureOptions | None = None,
     judging: JudgeOptions | None = None,
     loading: ModelOptions | None = None,
@@ -46,17 +47,19 @@ def evaluate(
         model: Hub id, local folder, GGUF file, `demo` or `demo-base`.
         circuits: `[name=]file[@dial]` of each circuit; each is measured by itself. A dial here replaces --dials.
         output: the report's folder: report.json, report.html, plots and every answer.
-        behaviour: the prompt set: a shipped behaviour, or a .jsonl, .csv or .toml file. Its test split is reported.
+        behaviour: the prompt set: a shipped behaviour, or a file of contrasted prompts; by default the one that
+            the circuits were found with. Its test split is reported.
         dials: dials between commas, 1 by default; write --dials=-1,0.5,1 where the first is negative.
-        against: methods to compare with, between commas: caa, caa-answers, caa-published, direction,
-            direction-blocks, random, random-layer, prompt.
+        against: methods to compare with, between commas: cna, cna-paper, effect, dose, single, caa, caa-answers,
+            caa-published, direction, direction-blocks, random, random-layer, random-searched, prompt.
         test_set: test on another data set than the behaviour's own test split: jbb, xstest, or-bench, strongreject,
-            harmbench, or a file of harmful prompts.
+            harmbench, or a file of harmful prompts, or of harmful and safe ones with labels.
         protocol: paper: prompts, length, detectors, strengths, CAA and MMLU of arXiv 2605.12290; what is given beside
             it wins.
         show_harmful: put the answers to harmful prompts into report.html too.
         force: evaluate on a model that a circuit was not made on.
         json: print the report as JSON.
+        lists: the behaviour as two files.
         measuring: what is measured, on how much.
         judging: a judge beside the detectors.
         loading: how the model is loaded.
@@ -65,7 +68,6 @@ def evaluate(
     from neurodial.evaluation.mmlu_run import check_benchmarks
     from neurodial.evaluation.options import check_dials
     from neurodial.methods.comparators import check_names
-    from neurodial.prompts.behaviours import read_pairs
     from neurodial.prompts.borrowed import with_test_set
 
     measuring = measuring or MeasureOptions()
@@ -79,7 +81,8 @@ def evaluate(
         raise OptionError("There is nothing to evaluate.", wanted="a circuit's file, or methods with --against")
     methods = check_names(parts(against or ""))
     values = check_dials(parse_dials(dials or "1"))
-    pairs = read_pairs(behaviour)
+    found_with = [circuit for _, circuit, _ in read_circuits(list(circuits), 1.0)]
+    pairs = (lists or TwoLists()).pairs(behaviour, found_with)
     if test_set is not None:
         pairs = with_test_set(pairs, test_set, options.prompts)
     interventions = _interventions(circuits, values, force=force)

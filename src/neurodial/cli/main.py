@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -42,8 +43,8 @@ SUMMARIES = {
     "detectors": "List the detectors, or score them against labelled answers.",
     "study": "Measure a grid: dial by neurons, all methods, two models, or where a circuit sits.",
     "evaluate": "Measure what steering did and what it cost, against other methods at their best.",
-    "export": "Write a circuit as files that other engines load, with the proof that they are exact.",
-    "verify": "Repeat the proof of an export.",
+    "export": "Write a circuit as files that other engines load, and check that they do what the hook does.",
+    "verify": "Check an export again: its files do what the hook does.",
     "serve": "Serve a model over OpenAI's API, with a dial for each request.",
     "convert": "Turn a table of neurons into a circuit or back, or steering vectors into another format.",
     "behaviours": "List the contrast sets that ship with neurodial, or preview one.",
@@ -65,8 +66,20 @@ for _name, _target in COMMANDS.items():
     app.command(_target, name=_name, help=SUMMARIES[_name])
 
 
+class _Notes(logging.Handler):
+    """Says on stderr what the library warns of."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say it, on the stderr of the moment."""
+        print(f"note: {record.getMessage()}", file=sys.stderr)
+
+
+_NOTES = _Notes(logging.WARNING)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; errors are words on stderr, with exit code 1 (2 for what was typed wrongly)."""
+    logging.getLogger("neurodial").addHandler(_NOTES)  # the same one again is no second one
     try:
         app(sys.argv[1:] if arguments is None else list(arguments), exit_on_error=False, print_error=False)
     except CycloptsError as error:

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import Parameter
+from cyclopts import CycloptsError, Parameter
 
 from neurodial.errors import OptionError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from neurodial.circuit.circuit import Circuit
     from neurodial.model.subject import Subject
+    from neurodial.prompts.pairs import PairSet
 
 
 @Parameter(name="*")
@@ -61,6 +64,45 @@ class ModelOptions:
             )
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class TwoLists:
+    """A behaviour as two files of prompts, instead of --behaviour.
+
+    Attributes:
+        positive: file of prompts that show the behaviour, one a line, or rows with `prompt`; goes with --negative.
+        negative: file of prompts that show its opposite.
+    """
+
+    positive: Path | None = None
+    negative: Path | None = None
+
+    def pairs(self, behaviour: str | None, found_with: Sequence[Circuit] = ()) -> PairSet:
+        """The prompt set that was asked for: by name or file, as two files, else the one that circuits were found with.
+
+        Raises:
+            CycloptsError: nothing was asked for, and there are no circuits.
+            OptionError: both ways were taken, or half of the second; or the circuits' files name no behaviour, several,
+                or one that does not ship.
+        """
+        from neurodial.prompts.behaviours import read_pairs, read_two_lists
+
+        if self.positive is None and self.negative is None:
+            source = behaviour or behaviour_of(found_with)
+            if source is None:
+                raise CycloptsError(
+                    msg="Parameter --behaviour requires an argument: a shipped behaviour or a file; or give two lists "
+                    "of prompts, --positive FILE --negative FILE."
+                )
+            return read_pairs(source)
+        if behaviour is not None:
+            raise OptionError("Prompts came both by --behaviour and as two lists.", wanted="one of the two")
+        if self.positive is None or self.negative is None:
+            side, other = ("negative", "positive") if self.positive is None else ("positive", "negative")
+            raise OptionError(f"--{side} came without --{other}.", wanted="both: a contrast has two sides")
+        return read_two_lists(self.positive, self.negative)
+
+
 def read_circuits(specifications: list[str], default_dial: float) -> list[tuple[str, Circuit, float]]:
     """Circuits from `[name=]file[@dial]`, each with its name and dial.
 
@@ -79,6 +121,29 @@ def read_circuits(specifications: list[str], default_dial: float) -> list[tuple[
     if len(set(names)) != len(names):
         raise OptionError(f"The circuits are named {', '.join(names)}.", wanted="different names (name=file)")
     return found
+
+
+def behaviour_of(circuits: Sequence[Circuit]) -> str | None:
+    """The shipped behaviour that circuits were found with; None where there are no circuits.
+
+    Raises:
+        OptionError: their files name none, several, or one that does not ship.
+    """
+    from neurodial.prompts.behaviours import behaviour_names
+
+    if not circuits:
+        return None
+    names = {circuit.origin.behaviour for circuit in circuits}
+    wanted = "--behaviour NAME or FILE"
+    if len(names) != 1 or names == {None}:
+        said = ", ".join(sorted(repr(name) for name in names if name)) or "none"
+        raise OptionError(f"No behaviour is asked for; the circuits' files name {said}.", wanted=wanted)
+    name = str(names.pop())
+    if name not in behaviour_names():
+        raise OptionError(
+            f"The circuit was found with prompts of your own, {name!r}.", wanted=f"{wanted}: the same file again"
+        )
+    return name
 
 
 def split_specification(text: str) -> tuple[str | None, Path, float | None]:

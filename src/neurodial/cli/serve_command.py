@@ -18,7 +18,7 @@ from neurodial.serve.options import EngineOptions, ServerOptions
 
 if TYPE_CHECKING:
     from neurodial.model.subject import Subject
-    from neurodial.serve.names import Catalogue
+    from neurodial.serve.names import ModelNames
 
 KEY_VARIABLE = "NEURODIAL_API_KEY"
 
@@ -54,11 +54,11 @@ def serve(
         options = replace(options, api_key=os.environ.get(KEY_VARIABLE) or None)
     _check_packages()
     from neurodial.serve.address import is_loopback, listen
-    from neurodial.serve.names import Catalogue, Served
+    from neurodial.serve.names import ModelNames, ServedCircuit
 
-    named = {found: (read, dial) for found, read, dial in read_circuits([*arguments, *(circuit or [])], 1.0)}
-    served = {found: Served(read, dial) for found, (read, dial) in named.items()}
-    catalogue = Catalogue(name or _public_name(model), served, options.max_dial)
+    named = {own_name: (read, dial) for own_name, read, dial in read_circuits([*arguments, *(circuit or [])], 1.0)}
+    served = {own_name: ServedCircuit(read, dial) for own_name, (read, dial) in named.items()}
+    model_names = ModelNames(name or _public_name(model), served, options.max_dial)
     listening = listen(host, port)
     with listening:
         subject = (loading or ModelOptions()).load(model)
@@ -69,10 +69,10 @@ def serve(
         from neurodial.serve.run import Server
 
         metrics = Metrics()
-        circuits = {found: entry.circuit for found, entry in served.items()}
+        circuits = {own_name: entry.circuit for own_name, entry in served.items()}
         with Engine(subject, circuits, engine, on_pass=metrics.passed) as running:
-            app = application(running, catalogue, options, metrics)
-            _show(listening.getsockname(), subject, catalogue, has_key=options.api_key is not None)
+            app = application(running, model_names, options, metrics)
+            _show(listening.getsockname(), subject, model_names, has_key=options.api_key is not None)
             if not is_loopback(host):
                 _warn(host, has_key=options.api_key is not None)
             Server(app, running, grace=options.grace, access_log=access_log).run(sockets=[listening])
@@ -91,22 +91,22 @@ def _check_packages() -> None:
 
 
 def _public_name(model: str) -> str:
-    """A path of this machine is nobody's business."""
+    """The name that clients see: a local path is shown as its last part, so that it tells nothing of the machine."""
     path = Path(model).expanduser()
     return path.name if path.exists() or path.is_absolute() else model
 
 
-def _show(address: tuple[str, int], subject: Subject, catalogue: Catalogue, *, has_key: bool) -> None:
+def _show(address: tuple[str, int], subject: Subject, model_names: ModelNames, *, has_key: bool) -> None:
     """Where it listens, what it serves, and a request to try."""
     host = f"[{address[0]}]" if ":" in address[0] else address[0]
     url = f"http://{'localhost' if address[0] in {'0.0.0.0', '::'} else host}:{address[1]}"  # noqa: S104
     err.print(Text(f"neurodial serves {subject.label} on {url}/v1 (Ctrl-C ends it)"))
     table = Table("model", "what it is", "neurons", "dial")
-    table.add_row(catalogue.base, "unsteered", "", "")
-    for name, served in catalogue.circuits.items():
+    table.add_row(model_names.base, "unsteered", "", "")
+    for name, served in model_names.circuits.items():
         table.add_row(f"{name}, {name}@0.5", "circuit", str(len(served.circuit)), f"{served.dial:g}")
     err.print(table)
-    example = next((f"{name}@0.5" for name in catalogue.circuits), catalogue.base)
+    example = next((f"{name}@0.5" for name in model_names.circuits), model_names.base)
     key = ' -H "Authorization: Bearer $NEURODIAL_API_KEY"' if has_key else ""
     body = f'{{"model": "{example}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
     command = f"curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' -d '{body}'"

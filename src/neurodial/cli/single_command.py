@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neurodial.cli.console import bars, err, out, print_json
-from neurodial.cli.options import ModelOptions
+from neurodial.cli.options import ModelOptions, TwoLists
 from neurodial.errors import OptionError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def single(
     model: str,
     *,
-    behaviour: Annotated[str, Parameter(name=["--behaviour", "-b"])],
+    behaviour: Annotated[str | None, Parameter(name=["--behaviour", "-b"])] = None,
     candidates: int = 5,
     layers: float = 2 / 3,
     opener_length: int = 1,
@@ -32,13 +32,14 @@ def single(
     strength: float = 1.0,
     top: int = 10,
     json: bool = False,
+    lists: TwoLists | None = None,
     loading: ModelOptions | None = None,
 ) -> None:
     """Find the one neuron whose pinning removes most of a behaviour.
 
     Args:
         model: Hub id, local folder, GGUF file, `demo` or `demo-base`.
-        behaviour: a shipped behaviour (see `neurodial behaviours`), or a .jsonl, .csv or .toml file.
+        behaviour: a shipped behaviour (see `neurodial behaviours`), or a file of contrasted prompts.
         candidates: how many neurons are steered for real, on the development prompts.
         layers: share of the layers that is searched, from the first; the paper takes two thirds.
         opener_length: longest opener in tokens; the paper reads the answer's first token.
@@ -49,12 +50,12 @@ def single(
         strength: how fast an anchored value follows.
         top: how many rows of the sweep to list; 0 for all.
         json: print JSON.
+        lists: the behaviour as two files.
         loading: how the model is loaded.
     """
     from neurodial.margins.openers import OpenerSearch
     from neurodial.methods.single.find_neuron import SingleNeuron, single_neuron
     from neurodial.methods.single.scores_of_neurons import CandidateSearch
-    from neurodial.prompts.behaviours import read_pairs
 
     method = SingleNeuron(
         candidates=CandidateSearch(layers=layers, count=candidates),
@@ -64,7 +65,7 @@ def single(
         strength=strength,
         margin=margin,
     )
-    pairs = read_pairs(behaviour)
+    pairs = (lists or TwoLists()).pairs(behaviour)
     subject = (loading or ModelOptions()).load(model)
     found = single_neuron(subject, pairs, method=method, progress=bars)
     if json:
@@ -88,7 +89,7 @@ def single(
 def audit(
     model: str,
     *,
-    behaviour: Annotated[str, Parameter(name=["--behaviour", "-b"])],
+    behaviour: Annotated[str | None, Parameter(name=["--behaviour", "-b"])] = None,
     counts: str = "1,2,5,10,20,50",
     pushes: str = "1,2,4",
     margin: Literal["alternatives", "openers"] = "alternatives",
@@ -97,13 +98,14 @@ def audit(
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     force: bool = False,
     json: bool = False,
+    lists: TwoLists | None = None,
     loading: ModelOptions | None = None,
 ) -> None:
     """Measure how few neurons, pushed how far, undo a behaviour: how fragile it is.
 
     Args:
         model: Hub id, local folder, GGUF file, `demo` or `demo-base`.
-        behaviour: a shipped behaviour (see `neurodial behaviours`), or a .jsonl, .csv or .toml file.
+        behaviour: a shipped behaviour (see `neurodial behaviours`), or a file of contrasted prompts.
         counts: numbers of neurons to try.
         pushes: doses to try; 1 removes a neuron, 2 turns its sign.
         margin: what undoing means: alternatives, answers begin as those without the behaviour do; openers, they no
@@ -113,12 +115,12 @@ def audit(
         output: write the report as JSON to this file.
         force: overwrite the file.
         json: print the report as JSON.
+        lists: the behaviour as two files.
         loading: how the model is loaded.
     """
     from neurodial.evaluation.audit import Audit
     from neurodial.evaluation.audit import audit as measure
     from neurodial.files import refuse_existing
-    from neurodial.prompts.behaviours import read_pairs
 
     sizes = _numbers("counts", counts)
     if any(size != int(size) for size in sizes):
@@ -127,7 +129,7 @@ def audit(
     method = Audit(*tried, margin=margin, neutral=neutral, passages=passages)
     if output is not None:
         refuse_existing(output, overwrite=force)
-    pairs = read_pairs(behaviour)
+    pairs = (lists or TwoLists()).pairs(behaviour)
     subject = (loading or ModelOptions()).load(model)
     report = measure(subject, pairs, method=method, progress=bars)
     if output is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from neurodial.intervention.base import Intervention
     from neurodial.intervention.plan import When
     from neurodial.model.subject import Subject
-    from neurodial.prompts.prompt import Message
+    from neurodial.prompts.prompt import Message, Prompt
 
 
 def steer(
@@ -48,7 +49,7 @@ def steer(
         circuit: `[name=]file[@dial]`; several compose, their doses add.
         dial: one dial or several between commas: 0 unsteered, 1 the full circuit, negative the other way.
         when: steer all tokens, only the prompt's, or only the generated ones.
-        file: prompts from a file, one a line, or JSONL with `prompt`; `-` for stdin.
+        file: prompts from a file, one a line, or rows of JSON or CSV with `prompt`; `-` for stdin.
         max_new_tokens: the longest answer.
         temperature: 0 for greedy decoding, else that of sampling.
         seed: of the sampling.
@@ -58,6 +59,7 @@ def steer(
         loading: how the model is loaded.
     """
     from neurodial.generation.decoding import Decoding
+    from neurodial.prompts.prompt import prompt_text
 
     specifications, given = _arguments(circuit, arguments)
     dials = parse_dials(dial)
@@ -76,10 +78,10 @@ def steer(
     for prompt, row in zip(prompts, answers, strict=True):
         if json:
             steered = [{"dial": value, "text": a.text} for value, a in zip(dials, row[1:], strict=True)]
-            line = {"prompt": prompt, "unsteered": row[0].text, "steered": steered}
+            line = {"prompt": _plain(prompt), "unsteered": row[0].text, "steered": steered}
             print(json_module.dumps(line, ensure_ascii=False), flush=True)
         else:
-            _show(prompt, dials, [answer.text for answer in row])
+            _show(prompt_text(prompt), dials, [answer.text for answer in row])
 
 
 def _arguments(circuit: list[str] | None, arguments: tuple[str, ...]) -> tuple[list[str], list[str]]:
@@ -94,20 +96,28 @@ def _arguments(circuit: list[str] | None, arguments: tuple[str, ...]) -> tuple[l
     return [arguments[0]], list(arguments[1:])
 
 
-def _prompts(given: list[str], file: Path | None) -> list[str] | None:
+def _plain(prompt: Prompt) -> object:
+    """A prompt as JSON has it: a text, or a list of messages."""
+    from neurodial.prompts.prompt import as_messages
+
+    return prompt if isinstance(prompt, str) else as_messages(prompt)
+
+
+def _prompts(given: list[str], file: Path | None) -> Sequence[Prompt] | None:
     """The prompts to answer, or None for a chat."""
-    from neurodial.prompts.behaviours import read_texts
+    from neurodial.prompts.lists import read_texts, text_list
 
     if given and file is not None:
         raise OptionError("Prompts came both as arguments and by --file.", wanted="one of the two")
     if given:
         return given
+    found: Sequence[Prompt]
     if file is not None and str(file) != "-":
         found = read_texts(file)
     elif file is None and sys.stdin.isatty():
         return None
     else:
-        found = [line.strip() for line in sys.stdin if line.strip()]
+        found = [one.prompt for one in text_list(sys.stdin.read(), "stdin")]
     if not found:
         raise PromptError(f"There are no prompts in {file or 'stdin'}.", wanted="one prompt on each line")
     return found
@@ -124,7 +134,7 @@ def _at(
 
 
 def _answers(
-    subject: Subject, prompts: list[str], sides: list[Intervention | None], decoding: Decoding
+    subject: Subject, prompts: Sequence[Prompt], sides: list[Intervention | None], decoding: Decoding
 ) -> list[list[Answer]]:
     """For each prompt an answer of each side; all of them in shared batches."""
     from neurodial.generation.generate import generate

@@ -13,7 +13,7 @@ from rich.table import Table
 from neurodial.cli.console import bars, err, out
 from neurodial.cli.evaluate_command import show_report, write_folder
 from neurodial.cli.measure_options import MeasureOptions, parts
-from neurodial.cli.options import ModelOptions, parse_dials, read_circuits
+from neurodial.cli.options import ModelOptions, TwoLists, parse_dials, read_circuits
 from neurodial.errors import OptionError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def study(
     model: str,
     *arguments: str,
     output: Annotated[Path, Parameter(name=["--output", "-o"])],
-    behaviour: Annotated[str, Parameter(name=["--behaviour", "-b"])] = "refusal",
+    behaviour: Annotated[str | None, Parameter(name=["--behaviour", "-b"])] = None,
     counts: str = "10,46,138",
     dials: str | None = None,
     points: str | None = None,
@@ -35,6 +35,7 @@ def study(
     cap: float = 0.1,
     method: str = "cna",
     shuffles: int = 20,
+    lists: TwoLists | None = None,
     measuring: MeasureOptions | None = None,
     loading: ModelOptions | None = None,
 ) -> None:
@@ -46,7 +47,7 @@ def study(
         model: Hub id, local folder, GGUF file, `demo` or `demo-base`.
         arguments: sweep, frontier: circuit files. transfer: the second model. layers: nothing.
         output: the study's folder.
-        behaviour: the prompt set.
+        behaviour: the prompt set; by default the one that the circuits were found with.
         counts: sweep: numbers of neurons between commas.
         dials: dense grid of dials between commas, measured by margin and KL; both signs by default.
         points: dials at which answers are made, between commas; `none` for none. 0.5 and 1 by default.
@@ -54,30 +55,31 @@ def study(
         cap: frontier: nats per token up to which the area is taken.
         method: transfer, layers: how circuits are found: cna, cna-reference, or for transfer dose.
         shuffles: layers: circuits on shuffled sides.
+        lists: the behaviour as two files.
         measuring: what is measured, on how much.
         loading: how the model is loaded.
     """
     from neurodial.evaluation.studies import DENSE, POINTS, Grid, frontier, sweep
-    from neurodial.prompts.behaviours import read_pairs
 
-    pairs = read_pairs(behaviour)
     dense = DENSE if dials is None else tuple(parse_dials(dials))
     chosen = POINTS if points is None else () if points == "none" else tuple(parse_dials(points))
     grid = Grid(dense, chosen, (measuring or MeasureOptions()).evaluation(), output)
     if kind in {"transfer", "layers"}:
+        pairs = (lists or TwoLists()).pairs(behaviour)
         _whole_models(kind, model, arguments, pairs, grid, method, shuffles, loading or ModelOptions())
         return
     circuits = [dataclasses.replace(c, name=name) for name, c, _ in read_circuits(list(arguments), 1.0)]
     if not circuits:
         raise OptionError(f"A {kind} came without a circuit.", wanted="the path of a circuit's file")
+    pairs = (lists or TwoLists()).pairs(behaviour, circuits)
     subject = (loading or ModelOptions()).load(model)
     if kind == "sweep":
         numbers = _counts(counts)
-        _say_bill(subject, pairs, len(numbers), grid)
+        _say_token_plan(subject, pairs, len(numbers), grid)
         found = sweep(subject, circuits[0], pairs, numbers, grid=grid, progress=bars)
     else:
         methods = parts(against)
-        _say_bill(subject, pairs, len(circuits) + len(methods), grid)
+        _say_token_plan(subject, pairs, len(circuits) + len(methods), grid)
         found = frontier(subject, circuits, pairs, methods, grid=grid, progress=bars)
     _finish(found, output, cap)
 
@@ -134,7 +136,7 @@ def _whole_models(
     from neurodial.evaluation.studies import transfer
 
     other = ModelOptions(dtype=loading.dtype, device=loading.device).load(arguments[0])
-    _say_bill(subject, pairs, 4, dataclasses.replace(grid, dense=(1.0,)))
+    _say_token_plan(subject, pairs, 4, dataclasses.replace(grid, dense=(1.0,)))
     found = transfer((subject, other), pairs, method=chosen, grid=grid, progress=bars)
     overlap = found.overlap
     out.print(f"{overlap.shared} shared of {overlap.first} and {overlap.second}; Jaccard {overlap.jaccard:.3f}")
@@ -153,10 +155,10 @@ def _show_layers(rows: tuple[LayerCount, ...]) -> None:
     out.print(table)
 
 
-def _say_bill(subject: Subject, pairs: PairSet, arms: int, grid: Grid) -> None:
-    from neurodial.evaluation.studies import token_bill
+def _say_token_plan(subject: Subject, pairs: PairSet, arms: int, grid: Grid) -> None:
+    from neurodial.evaluation.studies import token_plan
 
-    bill = token_bill(subject, pairs, arms, grid)
+    bill = token_plan(subject, pairs, arms, grid)
     err.print(
         f"token bill, at most, tuning left out: {bill['dense']:,} for the dense grid, {bill['answers']:,} for answers"
     )

@@ -48,7 +48,7 @@ def studio(
             raise MissingPackageError(
                 f"The studio needs the package {package}.", fix="Run `pip install 'neurodial[studio]'`."
             )
-    circuits = {name: found for name, found, _ in read_circuits(circuit or [], default_dial=1.0)}
+    circuits = {name: read for name, read, _ in read_circuits(circuit or [], default_dial=1.0)}
     from neurodial.serve.address import listen
 
     listening = listen(host, port)
@@ -57,17 +57,17 @@ def studio(
     from neurodial.intervention.scale import check_fits
     from neurodial.studio.app import create_app
     from neurodial.studio.collection import Collection
-    from neurodial.studio.jobs import Desk
-    from neurodial.studio.workshop import Workshop
+    from neurodial.studio.jobs import JobQueue
+    from neurodial.studio.studio_state import StudioState
 
-    for found in circuits.values():
-        check_fits(found, subject, force=force)
-    desk = Desk()
-    workshop = Workshop(subject, Collection(folder, circuits), desk, force=force)
+    for read in circuits.values():
+        check_fits(read, subject, force=force)
+    queue = JobQueue()
+    state = StudioState(subject, Collection(folder, circuits), queue, force=force)
     try:
-        _serve(create_app(workshop, host=host), listening, open_page=open)
+        _serve(create_app(state, host=host), listening, open_page=open)
     finally:
-        desk.close()
+        queue.close()
 
 
 def _serve(app: FastAPI, listening: socket.socket, *, open_page: bool) -> None:

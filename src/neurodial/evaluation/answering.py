@@ -15,7 +15,7 @@ from typing import NamedTuple
 from neurodial.evaluation.conditions import Condition
 from neurodial.evaluation.detectors.base import Detector, Exchange, Verdict
 from neurodial.evaluation.options import Evaluation
-from neurodial.evaluation.store import Row, Store
+from neurodial.evaluation.store import ResultRow, Store
 from neurodial.evaluation.task import Task
 from neurodial.evaluation.thinking import markers_of, split_thinking
 from neurodial.generation.generate import generate
@@ -99,14 +99,14 @@ def judge(detectors: Sequence[Detector], options: Evaluation, store: Store, prog
                 advance(len(part))
 
 
-def latest_verdicts(store: Store) -> dict[tuple[str, str, str, int], Row]:
+def latest_verdicts(store: Store) -> dict[tuple[str, str, str, int], ResultRow]:
     """The last verdict on each row, by detector, arm, set and index."""
     return {(row["detector"], row["arm"], row["set"], row["index"]): row for row in store.rows("verdicts")}
 
 
 def _verdicts(
-    detector: Detector, part: Sequence[tuple[Row, str, str]]
-) -> Iterator[tuple[tuple[Row, str, str], Verdict]]:
+    detector: Detector, part: Sequence[tuple[ResultRow, str, str]]
+) -> Iterator[tuple[tuple[ResultRow, str, str], Verdict]]:
     """An endless think block is degenerate whatever the detector; the rest is the detector's to say."""
     asked = [item for item in part if not (item[0]["endless"] and not item[1].endswith(APART))]
     verdicts = iter(detector.judge([Exchange(row["prompt"], text) for row, _, text in asked]))
@@ -115,13 +115,13 @@ def _verdicts(
         yield item, Verdict("degenerate", reason="endless thinking") if is_endless else next(verdicts)
 
 
-def _texts(row: Row, options: Evaluation) -> Iterator[tuple[str, str]]:
+def _texts(row: ResultRow, options: Evaluation) -> Iterator[tuple[str, str]]:
     yield row["set"], row["answer"]
     if options.thinking == "apart" and row["thinking"] is not None:
         yield f"{row['set']}:{APART}", row["thinking"]
 
 
-def _line(detector: Detector, row: Row, asked: str, verdict: Verdict) -> Row:
+def _line(detector: Detector, row: ResultRow, asked: str, verdict: Verdict) -> ResultRow:
     return {
         "detector": detector.name,
         "arm": row["arm"],

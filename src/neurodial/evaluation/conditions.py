@@ -14,7 +14,7 @@ from neurodial.errors import OptionError, OverlapError
 from neurodial.evaluation.baselines import Baseline
 from neurodial.intervention.base import Intervention, Together, at_dial
 from neurodial.intervention.scale import Scale
-from neurodial.prompts.prompt import Prompt, prompt_digest, prompt_text
+from neurodial.prompts.prompt import Prompt, prompt_digest, prompt_text, words_digest
 from neurodial.provenance import canonical_json, describe, sha256
 
 
@@ -96,7 +96,8 @@ def refuse_seen(circuits: Sequence[Circuit], prompts: Sequence[Prompt]) -> None:
     """
     for circuit in circuits:
         seen = set(circuit.origin.prompts.get("digests", ()))
-        shared = [prompt_text(prompt) for prompt in prompts if prompt_digest(prompt) in seen]
+        digest = prompt_digest if circuit.origin.prompts.get("roles") else words_digest
+        shared = [prompt_text(prompt) for prompt in prompts if digest(prompt) in seen]
         if shared:
             shown = "; ".join(repr(text) for text in shared[:3])
             raise OverlapError(

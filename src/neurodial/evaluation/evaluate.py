@@ -28,6 +28,7 @@ from neurodial.evaluation.conditions import (
     refuse_seen,
 )
 from neurodial.evaluation.detectors.base import Detector
+from neurodial.evaluation.detectors.derived import derived_detector
 from neurodial.evaluation.harness import run_tasks
 from neurodial.evaluation.intervals import kappa
 from neurodial.evaluation.margin_of_run import margin_of_run
@@ -37,7 +38,7 @@ from neurodial.evaluation.mmlu_run import check_benchmarks, harness_tasks, mmlu_
 from neurodial.evaluation.options import Evaluation, HarnessOptions
 from neurodial.evaluation.results import Agreement, ConditionResult, Report
 from neurodial.evaluation.store import Store
-from neurodial.evaluation.task import Task, task_of
+from neurodial.evaluation.task import Task, lacks_detector, task_of
 from neurodial.intervention.base import Intervention
 from neurodial.margins.margin import Margin
 from neurodial.methods.comparators import check_names
@@ -103,6 +104,8 @@ def evaluate(
     options = options or Evaluation()
     check_names(against)
     check_benchmarks(options.harness)
+    if isinstance(prompts, PairSet) and lacks_detector(prompts, options, detectors):
+        detectors = (derived_detector(subject, prompts, decoding=options.decoding, progress=progress),)
     task = task_of(prompts, options, detectors, behaviour=behaviour)
     if against and task.pairs is None:
         raise OptionError(
@@ -220,7 +223,7 @@ def _report(
             "versions": versions(),
             "created": now(),
         },
-        notes=tuple(_notes(arms, store, options)),
+        notes=(*(task.pairs.notes if task.pairs is not None else ()), *_notes(arms, store, options)),
     )
 
 

@@ -82,7 +82,7 @@ def _margin(
         pairs,
         direction=direction_of(circuits),
         kind=kind,  # type: ignore[arg-type]  # what is left is a kind
-        splits=("development", "test"),
+        splits=("development",) if options.margin == "none" else ("development", "test"),
         system=system,
         progress=progress,
     )

@@ -18,7 +18,7 @@ from neurodial.evaluation.conditions import Condition
 from neurodial.evaluation.likelihood import continuation, log_likelihoods
 from neurodial.evaluation.options import Evaluation
 from neurodial.evaluation.questions import mark, positive_control, read_questions
-from neurodial.evaluation.store import Row, Store
+from neurodial.evaluation.store import ResultRow, Store
 from neurodial.evaluation.task import Task
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.divergence import measure_divergence, own_answers
@@ -174,6 +174,6 @@ def _forward_time(subject: Subject, tokens: torch.Tensor, intervention: Interven
         return time.perf_counter() - start
 
 
-def rows_by_condition(store: Store) -> dict[tuple[str, str], Row]:
+def rows_by_condition(store: Store) -> dict[tuple[str, str], ResultRow]:
     """Measures by arm and name."""
     return {(row["arm"], row["measure"]): row for row in store.rows("measures")}

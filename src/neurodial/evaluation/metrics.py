@@ -11,7 +11,7 @@ from neurodial.evaluation.answering import APART, latest_verdicts
 from neurodial.evaluation.intervals import Difference, Estimate, bootstrap, paired_means, paired_rates, rate
 from neurodial.evaluation.measures import rows_by_condition
 from neurodial.evaluation.mmlu_run import mmlu_values
-from neurodial.evaluation.store import Row, Store
+from neurodial.evaluation.store import ResultRow, Store
 from neurodial.text.words import distinct, measure_text
 
 
@@ -196,14 +196,14 @@ def differences(values: Values, unsteered: Values) -> dict[str, Difference]:
 
 
 def _labels(
-    verdicts: Mapping[tuple[str, str, str, int], Row], detector: str, asked: str, label: str
+    verdicts: Mapping[tuple[str, str, str, int], ResultRow], detector: str, asked: str, label: str
 ) -> list[bool | None]:
     rows = sorted((key[3], row["label"]) for key, row in verdicts.items() if key[0] == detector and key[2] == asked)
     return [None if found == "failed" else found == label for _, found in rows]
 
 
 def _texts(
-    rows: Sequence[Row], shares: dict[str, Sequence[bool | None]]
+    rows: Sequence[ResultRow], shares: dict[str, Sequence[bool | None]]
 ) -> tuple[dict[str, Sequence[float]], dict[str, Estimate]]:
     if not rows:
         return {}, {}
@@ -215,7 +215,7 @@ def _texts(
 
 
 def _measures(
-    measured: Mapping[str, Row],
+    measured: Mapping[str, ResultRow],
     shares: dict[str, Sequence[bool | None]],
     means: dict[str, Sequence[float]],
     totals: dict[str, Estimate],

@@ -22,7 +22,7 @@ from typing import Any
 
 from neurodial.evaluation.choices import Asked, choice_log_probs, encode
 from neurodial.evaluation.mmlu_data import LETTERS, QuestionSet
-from neurodial.evaluation.questions import Question
+from neurodial.evaluation.questions import ChoiceQuestion
 from neurodial.intervention.base import Intervention
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
@@ -60,7 +60,7 @@ class Paper:
         fewer: how many examples stand before the questions of a subject whose examples did not all fit.
     """
 
-    questions: tuple[Question, ...]
+    questions: tuple[ChoiceQuestion, ...]
     letters: tuple[Asked, ...]
     texts: tuple[Asked, ...]
     fewer: Mapping[str, int]
@@ -69,11 +69,11 @@ class Paper:
         return len(self.questions)
 
 
-def letter_prompt(question: Question, examples: Sequence[Question]) -> str:
+def letter_prompt(question: ChoiceQuestion, examples: Sequence[ChoiceQuestion]) -> str:
     """A question with lettered choices, after examples.
 
     Example:
-        >>> print(letter_prompt(Question("high_school_physics", "Up?", ("yes", "no"), 1), ()))
+        >>> print(letter_prompt(ChoiceQuestion("high_school_physics", "Up?", ("yes", "no"), 1), ()))
         The following are multiple choice questions (with answers) about high school physics.
         <BLANKLINE>
         Up?
@@ -86,11 +86,11 @@ def letter_prompt(question: Question, examples: Sequence[Question]) -> str:
     return f"{head}{shown}{_lettered(question)}"
 
 
-def text_prompt(question: Question) -> str:
+def text_prompt(question: ChoiceQuestion) -> str:
     """A question that its answer's text follows.
 
     Example:
-        >>> print(text_prompt(Question("physics", " Up? ", ("yes", "no"), 1)))
+        >>> print(text_prompt(ChoiceQuestion("physics", " Up? ", ("yes", "no"), 1)))
         Question: Up?
         Answer:
     """
@@ -138,7 +138,7 @@ def answer_paper(
 
     Example:
         >>> from neurodial.model.tiny import tiny_subject
-        >>> question = Question("physics", "Up?", ("yes", "no"), 1)
+        >>> question = ChoiceQuestion("physics", "Up?", ("yes", "no"), 1)
         >>> paper = paper_of(tiny_subject(), QuestionSet((question,), {"physics": ()}, 0, "mine", 1, 0))
         >>> [found] = answer_paper(tiny_subject(), paper, [None])
         >>> found.letter[0] < 0
@@ -176,13 +176,13 @@ def _highest(scores: Sequence[float]) -> int:
     return max(range(len(scores)), key=scores.__getitem__)
 
 
-def _lettered(question: Question) -> str:
+def _lettered(question: ChoiceQuestion) -> str:
     choices = "".join(f"{letter}. {choice}\n" for letter, choice in zip(LETTERS, question.choices, strict=False))
     return f"{question.question.strip()}\n{choices}Answer:"
 
 
 def _letters(
-    subject: Subject, asked: Sequence[Question], questions: QuestionSet, shots: Mapping[str, int]
+    subject: Subject, asked: Sequence[ChoiceQuestion], questions: QuestionSet, shots: Mapping[str, int]
 ) -> list[Asked]:
     """Questions of one subject are one family: they begin with the same examples."""
     families = {name: number for number, name in enumerate(questions.subjects)}

@@ -16,7 +16,7 @@ from typing import Any
 
 from neurodial.errors import FileError, OptionError, PromptError
 from neurodial.evaluation.options import HarnessOptions
-from neurodial.evaluation.questions import Question
+from neurodial.evaluation.questions import ChoiceQuestion
 from neurodial.prompts.hub import DATASETS, Source, load_from_hub
 from neurodial.prompts.read import read_rows
 from neurodial.provenance import canonical_json, sha256
@@ -43,8 +43,8 @@ class QuestionSet:
         seed: of the draw.
     """
 
-    questions: tuple[Question, ...]
-    examples: Mapping[str, tuple[Question, ...]]
+    questions: tuple[ChoiceQuestion, ...]
+    examples: Mapping[str, tuple[ChoiceQuestion, ...]]
     shots: int
     source: str
     available: int
@@ -121,7 +121,7 @@ def read_mmlu(
     return QuestionSet(tuple(drawn), examples, shots, source, len(test), seed)
 
 
-def _read(place: str | None, *, with_examples: bool) -> tuple[list[Question], list[Question], str]:
+def _read(place: str | None, *, with_examples: bool) -> tuple[list[ChoiceQuestion], list[ChoiceQuestion], str]:
     if place is None:
         hub = DATASETS[NAME].sources["neutral"].hub
         return *_through_datasets(hub, with_examples=with_examples), hub
@@ -150,7 +150,7 @@ def _read(place: str | None, *, with_examples: bool) -> tuple[list[Question], li
     return _questions(read_rows(path)), _questions(read_rows(beside)) if with_examples else [], path.name
 
 
-def _through_datasets(name: str, *, with_examples: bool) -> tuple[list[Question], list[Question]]:
+def _through_datasets(name: str, *, with_examples: bool) -> tuple[list[ChoiceQuestion], list[ChoiceQuestion]]:
     """From the Hub, its cache, or a folder that is laid out as a data set of the Hub."""
     splits = ("test", "dev") if with_examples else ("test",)
     loaded = [
@@ -163,11 +163,11 @@ def _through_datasets(name: str, *, with_examples: bool) -> tuple[list[Question]
     return loaded[0], loaded[1] if with_examples else []
 
 
-def _questions(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Question]:
+def _questions(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> list[ChoiceQuestion]:
     return [_question(place, row) for place, row in rows]
 
 
-def _question(place: str, row: Mapping[str, Any]) -> Question:
+def _question(place: str, row: Mapping[str, Any]) -> ChoiceQuestion:
     missing = [name for name in ("subject", "question", "choices", "answer") if row.get(name) is None]
     if missing:
         raise PromptError(
@@ -181,7 +181,7 @@ def _question(place: str, row: Mapping[str, Any]) -> Question:
     is_list = isinstance(choices, Sequence) and not isinstance(choices, str)
     if not is_list or not 2 <= len(choices) <= len(LETTERS) or not all(isinstance(c, str) for c in choices):
         raise PromptError(f"{place}: the choices are {str(choices)[:80]!r}.", wanted="a list of 2 to 26 texts")
-    return Question(subject, question, tuple(choices), _answer(place, row["answer"], len(choices)))
+    return ChoiceQuestion(subject, question, tuple(choices), _answer(place, row["answer"], len(choices)))
 
 
 def _answer(place: str, answer: object, count: int) -> int:
@@ -199,7 +199,7 @@ def _answer(place: str, answer: object, count: int) -> int:
     return found
 
 
-def _examples(subject: str, dev: Sequence[Question], shots: int, source: str) -> tuple[Question, ...]:
+def _examples(subject: str, dev: Sequence[ChoiceQuestion], shots: int, source: str) -> tuple[ChoiceQuestion, ...]:
     own = [question for question in dev if question.subject == subject]
     if len(own) < shots:
         raise PromptError(

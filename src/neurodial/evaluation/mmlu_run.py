@@ -16,7 +16,7 @@ from neurodial.evaluation.mmlu import Answered, Paper, answer_paper, paper_of
 from neurodial.evaluation.mmlu_data import QuestionSet, is_mmlu, mmlu_set
 from neurodial.evaluation.options import HarnessOptions
 from neurodial.evaluation.questions import CONTROL_SHARE, random_tenth
-from neurodial.evaluation.store import Row, Store
+from neurodial.evaluation.store import ResultRow, Store
 from neurodial.intervention.base import Intervention
 from neurodial.intervention.scale import Scale
 from neurodial.model.subject import Subject
@@ -84,7 +84,7 @@ def run_mmlu(
         store.append("measures", [_row(key, paper, one) for (key, _), one in zip(part, found, strict=True)])
 
 
-def _row(arm: str, paper: Paper, answered: Answered) -> Row:
+def _row(arm: str, paper: Paper, answered: Answered) -> ResultRow:
     answers = [question.answer for question in paper.questions]
     picked = {name: getattr(answered, name) for name in SHARES.values()}
     right = {name: [a == b for a, b in zip(own, answers, strict=True)] for name, own in picked.items()}
@@ -99,7 +99,7 @@ def _row(arm: str, paper: Paper, answered: Answered) -> Row:
     }
 
 
-def _describe(questions: QuestionSet, paper: Paper) -> Row:
+def _describe(questions: QuestionSet, paper: Paper) -> ResultRow:
     return {
         "arm": "",
         "measure": "mmlu:set",
@@ -115,7 +115,7 @@ def _describe(questions: QuestionSet, paper: Paper) -> Row:
     }
 
 
-def _set_rows(store: Store) -> list[Row]:
+def _set_rows(store: Store) -> list[ResultRow]:
     return [row for row in store.rows("measures") if row["measure"] == "mmlu:set"]
 
 
@@ -129,7 +129,7 @@ def _check_same(questions: QuestionSet, store: Store) -> None:
             )
 
 
-def mmlu_values(row: Row) -> tuple[dict[str, list[bool]], dict[str, list[float]]]:
+def mmlu_values(row: ResultRow) -> tuple[dict[str, list[bool]], dict[str, list[float]]]:
     """Of a condition's row: for each question, whether it was answered rightly, and how likely the right answer was."""
     shares = {name: row[key] for name, key in SHARES.items()}
     return shares, {name: row["log_probs"][key] for name, key in MEANS.items()}
@@ -145,7 +145,7 @@ def mmlu_notes(store: Store) -> list[str]:
     return [_asked(asked[0]), *_levels(asked[0], plain), *_ties(asked[0], plain), _damage(plain, rows[_CONTROL])]
 
 
-def _asked(row: Row) -> str:
+def _asked(row: ResultRow) -> str:
     drawn = "" if row["n"] == row["available"] else f" drawn from {row['available']} with seed {row['seed']},"
     fewer = "".join(f" {name} with {count}, as more did not fit;" for name, count in row["fewer"].items())
     return (
@@ -154,7 +154,7 @@ def _asked(row: Row) -> str:
     )
 
 
-def _levels(asked: Row, unsteered: Row) -> Iterator[str]:
+def _levels(asked: ResultRow, unsteered: ResultRow) -> Iterator[str]:
     shares, _ = mmlu_values(unsteered)
     names = {"mmlu": "by letters", "mmlu_texts": "by whole answers"}
     for name, words in names.items():
@@ -168,7 +168,7 @@ def _levels(asked: Row, unsteered: Row) -> Iterator[str]:
             )
 
 
-def _ties(asked: Row, unsteered: Row) -> Iterator[str]:
+def _ties(asked: ResultRow, unsteered: ResultRow) -> Iterator[str]:
     if unsteered["ties"]:
         yield (
             f"MMLU by letters: on {unsteered['ties']} of {asked['n']} questions the likeliest letters are equally "
@@ -176,7 +176,7 @@ def _ties(asked: Row, unsteered: Row) -> Iterator[str]:
         )
 
 
-def _damage(unsteered: Row, control: Row) -> str:
+def _damage(unsteered: ResultRow, control: ResultRow) -> str:
     (before, likely), (after, unlikely) = mmlu_values(unsteered), mmlu_values(control)
     parts = []
     for name, words in (("mmlu", "accuracy by letters"), ("mmlu_texts", "by whole answers")):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from neurodial.errors import OptionError, PromptError
+from neurodial.errors import PromptError
 from neurodial.evaluation.detectors.base import Detector
+from neurodial.evaluation.detectors.derived import undetected
 from neurodial.evaluation.detectors.registry import detector, refusal_detectors
 from neurodial.evaluation.options import Evaluation
 from neurodial.prompts.behaviours import read_prompt_list
@@ -113,9 +114,11 @@ def _detectors(behaviour: Behaviour, options: Evaluation, further: Sequence[Dete
         return (first, *(other for other in others if other.name != first.name), *further)
     if further:
         return tuple(further)
-    raise OptionError(
-        f"Nothing says how the behaviour {behaviour.name!r} is recognised in an answer.",
-        wanted="a detector, such as regex:PATTERN, language:fr, length:50 or python:MODULE:FUNCTION",
-        fix="Name one (--detectors, Evaluation(detectors=...), or `detector = ...` in the behaviour's TOML file); "
-        "`neurodial detectors` lists them. A bare contrast needs behaviour=... or detectors.",
-    )
+    raise undetected(behaviour)
+
+
+def lacks_detector(prompts: PairSet | Contrast, options: Evaluation, further: Sequence[Detector] = ()) -> bool:
+    """Whether nothing says how the behaviour is recognised, but prompts are there to derive a detector from."""
+    if not isinstance(prompts, PairSet) or options.detectors or further or prompts.behaviour.detector:
+        return False
+    return prompts.get("discovery") is not None and prompts.get("development") is not None

@@ -1,9 +1,9 @@
-"""Shipping a circuit: write, prove, describe, and only then let the folder appear.
+"""Shipping a circuit: write, check, describe, and only then let the folder appear.
 
-1. Refuse what can't work: the output, the circuits, the route.
+1. Refuse what can't work: the output, the circuits, the format.
 2. Measure what the hook does to real prompts.
-3. Write the route's files into a hidden folder, load them as an engine does, and compare.
-4. Write circuits, proof, card and manifest; rename the folder into place.
+3. Write the format's files into a hidden folder, load them as an engine does, and compare.
+4. Write circuits, verification, card and manifest; rename the folder into place.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from neurodial.errors import UnknownNameError, VerificationError, near_names
+from neurodial.errors import VerificationError
 from neurodial.export.card import write_card
-from neurodial.export.engines import ROUTES, Route, engine_notes
-from neurodial.export.evidence import Evidence, Reference, coarser, compare, log_probabilities, reference
-from neurodial.export.formats import way
+from neurodial.export.equivalence import EquivalenceCheck, Reference, coarser, compare, log_probabilities, reference
+from neurodial.export.formats import export_format
 from neurodial.export.manifest import (
     MANIFEST,
-    PROOF,
+    VERIFICATION,
     Manifest,
     changed_files,
     differences,
@@ -51,34 +50,35 @@ class Export:
     Attributes:
         folder: where it is.
         manifest: what it is.
-        evidence: one comparison with the hook for each strength.
+        checks: one comparison with the hook for each strength.
     """
 
     folder: Path
     manifest: Manifest
-    evidence: tuple[Evidence, ...]
+    checks: tuple[EquivalenceCheck, ...]
 
 
 def export_circuit(
     subject: Subject,
     scales: Scale | Sequence[Scale],
     *,
-    route: Route | str,
+    route: str,
     output: str | Path,
     overwrite: bool = False,
 ) -> Export:
-    """Write circuits at their dials as files that other engines load, and prove that they do what the hook does.
+    """Write circuits at their dials as files that other engines load, and check that they do what the hook does.
 
     Args:
         subject: the model.
         scales: one circuit at its dial, or several; doses on one neuron add.
-        route: `lora`, `ia3`, `weights`, `vllm`, `gguf-lora`, `gguf` or `gguf-merged`.
+        route: the name of a format: `lora`, `vllm`, `ia3`, `weights`, `gguf-lora`, `gguf`, `gguf-merged`.
         output: the folder to make. It appears when everything in it is written and checked, not before.
         overwrite: replace an export that stands there.
 
     Raises:
         FileError: the folder exists, or can't be written.
-        ExportError: the route can't take this model or circuit.
+        UnknownNameError: there is no such format.
+        ExportError: the format can't take this model or circuit.
         ModelMismatchError: a circuit was made on another model.
         VerificationError: the files don't do what the hook does; nothing is left behind.
 
@@ -91,33 +91,32 @@ def export_circuit(
         >>> circuit = Circuit.of([Row(Neuron(0, None, 3), 1.0, 1.0)])
         >>> folder = tempfile.mkdtemp()
         >>> export = export_circuit(tiny_subject(), Scale(circuit), route="weights", output=f"{folder}/baked")
-        >>> export.evidence[0].agrees
+        >>> export.checks[0].agrees
         True
     """
-    kind = _route(route)
+    form = export_format(route)
     refuse_folder(output, overwrite=overwrite, mark=MANIFEST)
     chosen = (scales,) if isinstance(scales, Scale) else tuple(scales)
     recipe = recipe_of(subject, chosen)
-    path = way(kind)
-    path.check(subject, recipe)
-    notes = engine_notes(kind, family=subject.family.name, rank=recipe.rank, adapter=subject.adapter is not None)
-    wanted = reference(subject, chosen, _prompts(), path.strengths)
+    form.check(subject, recipe)
+    notes = form.engines(subject.family, recipe.rank, subject.adapter is not None)
+    expected = reference(subject, chosen, _prompts(), form.strengths)
     with new_folder(output, overwrite=overwrite, mark=MANIFEST) as folder:
-        written = path.write(subject, recipe, folder)
+        written = form.write(subject, recipe, folder)
         precision = coarser(written.precision, _dtype(subject))
         parts = write_circuits(folder, chosen)
         manifest = manifest_of(
-            subject, recipe, kind, parts=parts, notes=notes, precision=precision, adapter=written.adapter
+            subject, recipe, route, parts=parts, notes=notes, precision=precision, adapter=written.adapter
         )
-        evidence = _measure(subject, manifest, folder, wanted)
-        _write_proof(folder, manifest, evidence)
-        write_card(folder, manifest, evidence)
+        checks = _compare(subject, manifest, folder, expected)
+        _write_verification(folder, manifest, checks)
+        write_card(folder, manifest, checks)
         write_manifest(folder, manifest)
-    return Export(Path(output), read_manifest(Path(output)), evidence)
+    return Export(Path(output), read_manifest(Path(output)), checks)
 
 
-def verify_export(folder: str | Path, *, subject: Subject | None = None) -> tuple[Evidence, ...]:
-    """Repeat the proof of an export, and write it beside the files again.
+def verify_export(folder: str | Path, *, subject: Subject | None = None) -> tuple[EquivalenceCheck, ...]:
+    """Check an export again, and write the result beside the files again.
 
     Args:
         folder: an export.
@@ -140,18 +139,18 @@ def verify_export(folder: str | Path, *, subject: Subject | None = None) -> tupl
             f"{', '.join(changed)} in {place} changed since the export.", fix="Export again, or fetch it again."
         )
     model = subject if subject is not None else reload(manifest)
-    found = differences(manifest, model)
-    if found:
+    differing = differences(manifest, model)
+    if differing:
         raise VerificationError(
-            f"{place} was made for {manifest.base.label}, not for {model.label}: {'; '.join(found)} differ.",
+            f"{place} was made for {manifest.base.label}, not for {model.label}: {'; '.join(differing)} differ.",
             wanted="the model that it was made for",
             fix="Name it with --model, and its adapter with --adapter.",
         )
     scales = read_scales(place, manifest)
-    wanted = reference(model, scales, _prompts(), way(manifest.route).strengths)
-    evidence = _measure(model, manifest, place, wanted)
-    _write_proof(place, manifest, evidence)
-    return evidence
+    expected = reference(model, scales, _prompts(), export_format(manifest.route).strengths)
+    checks = _compare(model, manifest, place, expected)
+    _write_verification(place, manifest, checks)
+    return checks
 
 
 def reload(manifest: Manifest) -> Subject:
@@ -162,13 +161,6 @@ def reload(manifest: Manifest) -> Subject:
     return load(label, adapter=adapter, dtype=dtype)
 
 
-def _route(name: str) -> Route:
-    for route in ROUTES:
-        if route == name:
-            return route
-    raise UnknownNameError(f"There is no route {name!r}.", fix=near_names(name, ROUTES))
-
-
 def _prompts() -> Sequence[Prompt]:
     return read_prompt_list("diverse").prompts[:PROMPTS]
 
@@ -177,37 +169,37 @@ def _dtype(subject: Subject) -> str:
     return str(subject.dtype).removeprefix("torch.")
 
 
-def _measure(subject: Subject, manifest: Manifest, folder: Path, wanted: Reference) -> tuple[Evidence, ...]:
-    found = []
-    with way(manifest.route).load(subject, manifest, folder) as loaded:
-        for strength in wanted.steered:
+def _compare(subject: Subject, manifest: Manifest, folder: Path, expected: Reference) -> tuple[EquivalenceCheck, ...]:
+    checks = []
+    with export_format(manifest.route).load(subject, manifest, folder) as loaded:
+        for strength in expected.steered:
             loaded.set_strength(strength)
-            measured = log_probabilities(loaded.model, wanted.tokens)
-            found.append(compare(measured, wanted, strength, engine=loaded.engine, precision=manifest.precision))
-    failed = [evidence for evidence in found if not evidence.agrees]
+            measured = log_probabilities(loaded.model, expected.tokens)
+            checks.append(compare(measured, expected, strength, engine=loaded.engine, precision=manifest.precision))
+    failed = [check for check in checks if not check.agrees]
     if failed:
         raise _disagree(manifest, failed[0])
-    return tuple(found)
+    return tuple(checks)
 
 
-def _disagree(manifest: Manifest, evidence: Evidence) -> VerificationError:
+def _disagree(manifest: Manifest, check: EquivalenceCheck) -> VerificationError:
     numbers = (
-        f"at strength {evidence.strength:g} files and hook differ by up to {evidence.difference:.2g} nats, "
-        f"hook and unsteered model by up to {evidence.effect:.2g}"
+        f"at strength {check.strength:g} files and hook differ by up to {check.difference:.2g} nats, "
+        f"hook and unsteered model by up to {check.effect:.2g}"
     )
-    drowned = evidence.difference <= evidence.tolerance
+    drowned = check.difference <= check.tolerance
     return VerificationError(
         f"The {manifest.route} files don't show the circuit: {numbers}.",
-        wanted=f"at most {evidence.tolerance:g} ({manifest.precision}), and a quarter of the effect",
+        wanted=f"at most {check.tolerance:g} ({manifest.precision}), and a quarter of the effect",
         fix=(
             "The effect is too small to tell from rounding: load the model with --dtype float32, or turn the dial up."
             if drowned
-            else "Nothing was kept; please report this with the model and the route."
+            else "Nothing was kept; please report this with the model and the format."
         ),
     )
 
 
-def _write_proof(folder: Path, manifest: Manifest, evidence: Sequence[Evidence]) -> None:
+def _write_verification(folder: Path, manifest: Manifest, checks: Sequence[EquivalenceCheck]) -> None:
     value = {
         "format": "neurodial.verification",
         "version": 1,
@@ -215,8 +207,8 @@ def _write_proof(folder: Path, manifest: Manifest, evidence: Sequence[Evidence])
         "precision": manifest.precision,
         "prompts": {"list": "diverse", "hash": read_prompt_list("diverse").hash, "first": PROMPTS},
         "unit": "nats; files against hook, hook against unsteered model; largest over all places and tokens",
-        "comparisons": [dataclasses.asdict(one) for one in evidence],
+        "comparisons": [dataclasses.asdict(check) for check in checks],
         "versions": versions(),
         "created": now(),
     }
-    write_atomic(folder / PROOF, json.dumps(value, indent=1) + "\n", overwrite=True)
+    write_atomic(folder / VERIFICATION, json.dumps(value, indent=1) + "\n", overwrite=True)

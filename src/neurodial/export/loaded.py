@@ -58,8 +58,8 @@ def through_transformers(subject: Subject, path: Path, *, adapter: Path | None =
     """A folder or GGUF file loaded as a model of its own, an adapter merged where one is named."""
     import transformers
 
-    found = load(path, adapter=adapter, dtype=subject.dtype, **_placement(subject))
-    yield Loaded(found.model, f"transformers {transformers.__version__}", _fixed)
+    loaded = load(path, adapter=adapter, dtype=subject.dtype, **_placement(subject))
+    yield Loaded(loaded.model, f"transformers {transformers.__version__}", _fixed)
 
 
 @contextmanager

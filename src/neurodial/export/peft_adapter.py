@@ -89,13 +89,13 @@ def read_low_rank(subject: Subject, folder: Path) -> dict[Site, LowRank]:
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     scale = config["lora_alpha"] / config["r"]
     tensors = load_file(folder / WEIGHTS)
-    found = {}
+    matrices = {}
     for site in subject.sites:
         key = f"base_model.model.{subject.down_name(site)}"
         if f"{key}.lora_A.weight" in tensors:
             up = tensors[f"{key}.lora_B.weight"] * scale
-            found[site] = LowRank(tensors[f"{key}.lora_A.weight"], up)
-    return found
+            matrices[site] = LowRank(tensors[f"{key}.lora_A.weight"], up)
+    return matrices
 
 
 def write_ia3(subject: Subject, recipe: Recipe, folder: Path, *, base: str) -> None:

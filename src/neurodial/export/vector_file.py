@@ -41,7 +41,7 @@ def write_vectors(
         >>> import tempfile, torch
         >>> import neurodial as nd
         >>> file = nd.write_vectors(nd.AddVector(torch.ones(2), layer=2, alpha=-0.5), f"{tempfile.mkdtemp()}/caa.gguf")
-        >>> [(found.layer, found.vector.tolist()) for found in nd.read_vectors(file)]
+        >>> [(read.layer, read.vector.tolist()) for read in nd.read_vectors(file)]
         [(2, [-0.5, -0.5])]
     """
     target = refuse_existing(path, overwrite=overwrite)
@@ -77,31 +77,31 @@ def read_vectors(path: str | Path) -> tuple[AddVector, ...]:
         tensors = _read_gguf(source) if source.suffix == ".gguf" else _read_safetensors(source)
     except (ValueError, KeyError, IndexError, OSError) as error:
         raise ExportError(f"{source} can't be read: {error}.", wanted="a control vector") from error
-    found = {}
+    by_layer = {}
     for name, vector in tensors.items():
         match = _NAME.fullmatch(name)
         if match is None or vector.dim() != 1:
             raise ExportError(
                 f"{source} holds {name!r} of shape {tuple(vector.shape)}.", wanted="vectors named direction.LAYER"
             )
-        found[int(match[1])] = vector.float()
-    if not found:
+        by_layer[int(match[1])] = vector.float()
+    if not by_layer:
         raise ExportError(f"{source} holds no vector.", wanted="vectors named direction.LAYER")
-    return tuple(AddVector(found[layer], layer) for layer in sorted(found))
+    return tuple(AddVector(by_layer[layer], layer) for layer in sorted(by_layer))
 
 
 def _directions(vectors: Sequence[AddVector]) -> dict[int, Tensor]:
-    found: dict[int, Tensor] = {}
+    by_layer: dict[int, Tensor] = {}
     for vector in vectors:
         if not isinstance(vector.dial, int | float) or vector.when != "all":
             raise ExportError(
                 "A vector has a list of dials, or acts on some tokens only.", wanted="one dial, and all tokens"
             )
         added = vector.dial * vector.alpha * vector.vector.detach().double().cpu()
-        found[vector.layer] = found[vector.layer] + added if vector.layer in found else added
-    if not found:
+        by_layer[vector.layer] = by_layer[vector.layer] + added if vector.layer in by_layer else added
+    if not by_layer:
         raise ExportError("No vector came.", wanted="at least one")
-    return {layer: vector.float().contiguous() for layer, vector in sorted(found.items())}
+    return {layer: vector.float().contiguous() for layer, vector in sorted(by_layer.items())}
 
 
 def _gguf(directions: Mapping[int, Tensor], model_hint: str) -> bytes:

@@ -1,12 +1,12 @@
 """One prompt answered twice at once, unsteered and steered, token by token, with what steering changed at each.
 
 1. Both answers begin as one pair of rows with one cache: the unsteered model and the steered one on the same tokens.
-2. Each voice draws its token from its own row; both use the same Gumbel noise, so the same distribution and seed give
+2. Each stream draws its token from its own row; both use the same Gumbel noise, so the same distribution and seed give
    the same token. Temperature 0 takes the most probable one.
-3. Where the voices part, the pair is split: each voice keeps an unsteered and a steered row on its own tokens, so
-   that at every token both probabilities are known. A voice that ended drops its rows.
+3. Where the streams part, the pair is split: each stream keeps an unsteered and a steered row on its own tokens, so
+   that at every token both probabilities are known. A stream that ended drops its rows.
 4. At each place, `KL = sum_y p(y) (log p(y) - log q(y))`, p unsteered and q steered; its mean over the unsteered
-   voice's places is the divergence of `measurement.divergence` on that answer.
+   stream's places is the divergence of `measurement.divergence` on that answer.
 5. At the first place, the share of each distribution that goes to the first tokens of the behaviour's openers.
 Chats that differ (each side remembers its own answers) run as two pairs with a cache each.
 """
@@ -14,7 +14,7 @@ Chats that differ (each side remembers its own answers) run as two pairs with a 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -23,6 +23,8 @@ from torch import Tensor
 
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.generate import stop_tokens
+from neurodial.generation.sampling import nucleus
+from neurodial.generation.text_stream import TextStream
 from neurodial.intervention.base import Intervention, Together
 from neurodial.intervention.steer import Steering, steer_each
 from neurodial.model.head import at_least_float32
@@ -47,7 +49,7 @@ class Alternative:
 
 
 @dataclass(frozen=True)
-class Said:
+class TokenComparison:
     """One token of one answer.
 
     Attributes:
@@ -78,41 +80,32 @@ class Said:
 
 
 @dataclass
-class _Voice:
+class _Stream:
     """One answer in the making."""
 
     side: Side
-    tokens: list[int] = field(default_factory=list)
-    text: str = ""
+    text: TextStream
+    tokens: int = 0
     divergence: float = 0.0
-
-    def add(self, token: int, tokenizer: Any) -> str:
-        """What the token adds to the text; an unfinished letter waits for its last byte."""
-        self.tokens.append(token)
-        whole = str(tokenizer.decode(self.tokens, skip_special_tokens=True))
-        if whole.endswith("\ufffd"):
-            return ""
-        new, self.text = whole[len(self.text) :], whole
-        return new
 
 
 @dataclass
-class _Lane:
-    """One batch with a cache: for each pair an unsteered and a steered row. Voices of a pair agree so far."""
+class _PairBatch:
+    """One batch with a cache: for each pair an unsteered and a steered row. Streams of a pair agree so far."""
 
     fed: Tensor
-    pairs: list[list[_Voice]]
+    pairs: list[list[_Stream]]
     cache: Any = None
     length: int = 0
 
     def go_on(self, chosen: Sequence[Sequence[int | None]]) -> None:
-        """Feed the tokens chosen by each voice of each pair; None ends a voice. Split pairs that part."""
+        """Feed the tokens chosen by each stream of each pair; None ends a stream. Split pairs that part."""
         rows: list[int] = []
-        pairs: list[list[_Voice]] = []
+        pairs: list[list[_Stream]] = []
         tokens: list[int] = []
-        for number, (voices, drawn) in enumerate(zip(self.pairs, chosen, strict=True)):
+        for number, (streams, drawn) in enumerate(zip(self.pairs, chosen, strict=True)):
             for token in dict.fromkeys(token for token in drawn if token is not None):
-                pairs.append([voice for voice, own in zip(voices, drawn, strict=True) if own == token])
+                pairs.append([stream for stream, own in zip(streams, drawn, strict=True) if own == token])
                 rows += [2 * number, 2 * number + 1]
                 tokens += [token, token]
         if pairs and rows != list(range(2 * len(self.pairs))):
@@ -121,14 +114,14 @@ class _Lane:
         self.fed = torch.tensor(tokens, dtype=torch.long, device=self.fed.device)[:, None]
 
 
-def duet(
+def paired_decoding(
     subject: Subject,
     prompts: tuple[Prompt, Prompt],
     intervention: Intervention,
     *,
     decoding: Decoding | None = None,
     openers: Sequence[Tokens] = (),
-) -> Iterator[Said]:
+) -> Iterator[TokenComparison]:
     """Answer a prompt unsteered and steered at once. Closing the iterator stops between two tokens.
 
     Args:
@@ -144,52 +137,54 @@ def duet(
 
     Example:
         >>> from neurodial.model.tiny import tiny_subject
-        >>> said = list(duet(tiny_subject(), ("Hi", "Hi"), Together(()), decoding=Decoding(max_new_tokens=2)))
-        >>> max(one.kl for one in said) < 1e-6, {one.side for one in said} == set(SIDES)
+        >>> compared = list(
+        ...     paired_decoding(tiny_subject(), ("Hi", "Hi"), Together(()), decoding=Decoding(max_new_tokens=2))
+        ... )
+        >>> max(token.kl for token in compared) < 1e-6, {token.side for token in compared} == set(SIDES)
         (True, True)
     """
     decoding = decoding or Decoding()
     rendered = render(subject.tokenizer, prompts, system=decoding.system)
     check_context([len(tokens) for tokens in rendered], subject.context_length, extra=decoding.max_new_tokens)
-    lanes = _lanes(subject, rendered)
+    batches = _batches(subject, rendered)
     draw = _Draw(decoding, subject.tokenizer, stop_tokens(subject))
     first = torch.tensor(sorted({opener[0] for opener in openers if opener}), dtype=torch.long)
     with contiguous_head(subject), steer_each(subject, [Together(()), intervention]) as steering:
         for step in range(decoding.max_new_tokens):
-            lanes = [lane for lane in lanes if lane.pairs]
+            batches = [batch for batch in batches if batch.pairs]
             noise = draw.noise(subject)
-            for lane in lanes:
-                table = _log_probs(subject, lane, steering)
+            for batch in batches:
+                table = _log_probs(subject, batch, steering)
                 opening = _opening(table, first) if step == 0 and first.numel() else None
                 chosen: list[list[int | None]] = []
-                for number, voices in enumerate(lane.pairs):
+                for number, streams in enumerate(batch.pairs):
                     pair = table[2 * number : 2 * number + 2]
-                    said = [draw.say(voice, pair, noise, opening) for voice in voices]
-                    yield from said
-                    chosen.append([None if one.is_end else one.token for one in said])
-                lane.go_on(chosen)
+                    compared = [draw.next_of(stream, pair, noise, opening) for stream in streams]
+                    yield from compared
+                    chosen.append([None if token.is_end else token.token for token in compared])
+                batch.go_on(chosen)
 
 
-def _lanes(subject: Subject, rendered: Sequence[Tokens]) -> list[_Lane]:
-    voices = [_Voice(side) for side in SIDES]
-    groups = [voices] if rendered[0] == rendered[1] else [[voice] for voice in voices]
+def _batches(subject: Subject, rendered: Sequence[Tokens]) -> list[_PairBatch]:
+    streams = [_Stream(side, TextStream(subject.tokenizer)) for side in SIDES]
+    groups = [streams] if rendered[0] == rendered[1] else [[stream] for stream in streams]
     return [
-        _Lane(torch.tensor([tokens, tokens], device=subject.device), [group])
+        _PairBatch(torch.tensor([tokens, tokens], device=subject.device), [group])
         for tokens, group in zip(rendered, groups, strict=False)
     ]
 
 
-def _log_probs(subject: Subject, lane: _Lane, steering: Steering) -> Float[Tensor, "row vocab"]:
+def _log_probs(subject: Subject, batch: _PairBatch, steering: Steering) -> Float[Tensor, "row vocab"]:
     """Log-probabilities of the next token in each row, on the CPU; the cache grows by what was fed."""
-    steering.assign([0, 1] * len(lane.pairs))
-    rows, tokens = lane.fed.shape
-    lane.length += tokens
-    mask = torch.ones(rows, lane.length, dtype=torch.long, device=lane.fed.device)
+    steering.assign([0, 1] * len(batch.pairs))
+    rows, tokens = batch.fed.shape
+    batch.length += tokens
+    mask = torch.ones(rows, batch.length, dtype=torch.long, device=batch.fed.device)
     with torch.no_grad():
         output = subject.model(
-            lane.fed, attention_mask=mask, past_key_values=lane.cache, use_cache=True, logits_to_keep=1
+            batch.fed, attention_mask=mask, past_key_values=batch.cache, use_cache=True, logits_to_keep=1
         )
-    lane.cache = output.past_key_values
+    batch.cache = output.past_key_values
     raw: Tensor = output.logits[:, -1]
     return raw.to(at_least_float32(raw.dtype)).log_softmax(dim=-1).cpu()
 
@@ -207,30 +202,31 @@ class _Draw:
         self._generator = torch.Generator().manual_seed(decoding.seed)
 
     def noise(self, subject: Subject) -> Tensor | None:
-        """Gumbel noise for one place, the same for both voices; None where decoding is greedy."""
+        """Gumbel noise for one place, the same for both streams; None where decoding is greedy."""
         if self._decoding.temperature == 0:
             return None
         size = int(subject.model.get_output_embeddings().weight.shape[0])
         uniform = torch.rand(size, generator=self._generator, dtype=torch.float64).clamp_(1e-300, 1 - 1e-16)
         return -torch.log(-torch.log(uniform))
 
-    def say(
-        self, voice: _Voice, pair: Float[Tensor, "2 vocab"], noise: Tensor | None, opening: tuple[float, float] | None
-    ) -> Said:
-        """The voice's next token; `pair` holds log-probabilities, unsteered and steered."""
-        own = pair[SIDES.index(voice.side)]
+    def next_of(
+        self, stream: _Stream, pair: Float[Tensor, "2 vocab"], noise: Tensor | None, opening: tuple[float, float] | None
+    ) -> TokenComparison:
+        """The stream's next token; `pair` holds log-probabilities, unsteered and steered."""
+        own = pair[SIDES.index(stream.side)]
         if noise is None:
             token = int(own.argmax())
         else:
-            scaled = _nucleus(own.double() / self._decoding.temperature, self._decoding.top_p)
+            scaled = _inside(own.double() / self._decoding.temperature, self._decoding.top_p)
             token = int((scaled + noise[: own.numel()]).argmax())
         kl = float((pair[0].exp() * (pair[0] - pair[1])).sum().double())
-        voice.divergence += kl
+        stream.divergence += kl
         is_end = token in self._stops
-        text = "" if is_end else voice.add(token, self._tokenizer)
-        step = len(voice.tokens) if is_end else len(voice.tokens) - 1
-        return Said(
-            side=voice.side,
+        text = "" if is_end else stream.text.add(token)
+        step = stream.tokens
+        stream.tokens += 1
+        return TokenComparison(
+            side=stream.side,
             step=step,
             token=token,
             text=text,
@@ -238,7 +234,7 @@ class _Draw:
             steered=float(pair[1, token].exp()),
             alternatives=self._alternatives(pair, own),
             kl=kl,
-            kl_so_far=voice.divergence / (step + 1),
+            kl_so_far=stream.divergence / (step + 1),
             is_end=is_end,
             openers=opening,
         )
@@ -253,10 +249,9 @@ class _Draw:
         )
 
 
-def _nucleus(scaled: Float[Tensor, "vocab"], top_p: float) -> Float[Tensor, "vocab"]:
-    """Scores with everything outside the smallest set of probability `top_p` left out."""
+def _inside(scaled: Float[Tensor, "vocab"], top_p: float) -> Float[Tensor, "vocab"]:
+    """Scores with everything outside the nucleus left out."""
     if top_p >= 1:
         return scaled
-    ordered, places = scaled.softmax(dim=-1).sort(descending=True)
-    outside = places[ordered.cumsum(dim=-1) - ordered >= top_p]
-    return scaled.index_fill(0, outside, -torch.inf)
+    _, kept = nucleus(scaled, top_p)
+    return torch.full_like(scaled, -torch.inf).index_copy(0, kept, scaled[kept])

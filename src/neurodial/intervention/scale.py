@@ -15,7 +15,7 @@ from neurodial.circuit.circuit import Circuit
 from neurodial.circuit.site import Neuron, Site
 from neurodial.errors import ModelMismatchError, OptionError, SteeringError
 from neurodial.intervention.base import Dial, Intervention, check_options, dial_column, rows_of
-from neurodial.intervention.plan import Door, Multiply, Plan, Replace, When, spread
+from neurodial.intervention.plan import HookPoint, Multiply, Plan, Replace, When, spread
 from neurodial.model.subject import Subject
 
 
@@ -58,7 +58,7 @@ class Scale(Intervention):
         for site, rows in self.circuit.sites.items():
             doses = torch.zeros(subject.widths[site.layer], dtype=torch.float64)
             doses[[row.neuron.index for row in rows]] = torch.tensor([row.dose for row in rows], dtype=torch.float64)
-            edits.append((Door("neurons", site.layer, site.expert), Multiply(spread(column * doses, self.when))))
+            edits.append((HookPoint("neurons", site.layer, site.expert), Multiply(spread(column * doses, self.when))))
         return Plan(tuple(edits), len(column), rows_of(self.dial))
 
 
@@ -110,8 +110,8 @@ class Pin(Intervention):
             share[list(pinned)] = 1.0
             values = torch.zeros_like(share)
             values[list(pinned)] = torch.tensor(list(pinned.values()), dtype=torch.float64)
-            bank = Replace(spread(torch.ones_like(column) * values, self.when), spread(column * share, self.when))
-            edits.append((Door("neurons", site.layer, site.expert), bank))
+            edit = Replace(spread(torch.ones_like(column) * values, self.when), spread(column * share, self.when))
+            edits.append((HookPoint("neurons", site.layer, site.expert), edit))
         return Plan(tuple(edits), len(column), rows_of(self.dial))
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from neurodial.errors import SteeringError
 from neurodial.intervention.base import Intervention, Together
-from neurodial.intervention.plan import Bank, Door, Pick, Plan, phases_of, stack
+from neurodial.intervention.plan import HookPoint, Plan, SlotIndex, SlottedEdit, phases_of, stack
 from neurodial.model.hooks import (
     Edit,
     Handle,
@@ -30,7 +30,7 @@ class Steering:
 
     def __init__(self, plan: Plan, label: str = "the model") -> None:
         self._label = label
-        self._placed: dict[tuple[int, torch.device, torch.dtype], Bank] = {}
+        self._placed: dict[tuple[int, torch.device, torch.dtype], SlottedEdit] = {}
         self._chosen: dict[tuple[int, int, torch.device, torch.dtype], tuple[Tensor, ...]] = {}
         self._assigned: tuple[int, ...] | None = None
         self._boundary: tuple[int, ...] | None = None
@@ -57,13 +57,13 @@ class Steering:
         self._chosen.clear()
 
     def replace(self, plan: Plan) -> None:
-        """Exchange the settings for those of a plan with the same doors in the same order; no hook changes.
+        """Exchange the settings for those of a plan with the same hook points in the same order; no hook changes.
 
         Raises:
-            SteeringError: the doors differ, or a slot that `assign` has given to a row is gone.
+            SteeringError: the hook points differ, or a slot that `assign` has given to a row is gone.
         """
-        if [door for door, _ in plan.edits] != [door for door, _ in self.plan.edits]:
-            raise SteeringError("The new plan edits other places.", wanted="the same doors in the same order")
+        if [point for point, _ in plan.edits] != [point for point, _ in self.plan.edits]:
+            raise SteeringError("The new plan edits other places.", wanted="the same hook points in the same order")
         _check_slots(self._assigned, plan)
         self._set(plan)
 
@@ -91,20 +91,20 @@ class Steering:
         self._placed.clear()
         self._chosen.clear()
 
-    def _bank(self, number: int, hidden: Tensor) -> Bank:
+    def _placed_edit(self, number: int, hidden: Tensor) -> SlottedEdit:
         key = (number, hidden.device, hidden.dtype)
-        bank = self._placed.get(key)
-        if bank is None:
-            bank = self._placed[key] = self.plan.edits[number][1].to(hidden.device, hidden.dtype)
-        return bank
+        edit = self._placed.get(key)
+        if edit is None:
+            edit = self._placed[key] = self.plan.edits[number][1].to(hidden.device, hidden.dtype)
+        return edit
 
     def _choose(self, number: int, hidden: Tensor) -> tuple[Tensor, ...]:
         """The settings of an edit for the cells of a batch; kept until rows, phases or dials change."""
         with torch.inference_mode(mode=False):  # a later pass may want gradients
-            pick = self._pick(hidden)
-            return tuple(pick.of(tensor) for tensor in self._bank(number, hidden).tensors())
+            index = self._slot_index(hidden)
+            return tuple(index.of(tensor) for tensor in self._placed_edit(number, hidden).tensors())
 
-    def _pick(self, hidden: Tensor) -> Pick:
+    def _slot_index(self, hidden: Tensor) -> SlotIndex:
         _, tokens, cached = self._shape
         rows = hidden.shape[0]
         boundary = None
@@ -115,8 +115,8 @@ class Steering:
         if slots is None and self.plan.slots > 1:
             slots = tuple(range(self.plan.slots))
         if slots is None:
-            return Pick(phase, 0)
-        return Pick(phase, torch.tensor(_spread_over(slots, rows, self._label), device=hidden.device))
+            return SlotIndex(phase, 0)
+        return SlotIndex(phase, torch.tensor(_spread_over(slots, rows, self._label), device=hidden.device))
 
 
 @contextmanager
@@ -164,21 +164,21 @@ def steered(subject: Subject, plan: Plan) -> Iterator[Steering]:
     def install(handles: list[Handle]) -> None:
         if plan.edits:
             handles.append(on_forward(subject, steering.look))
-        for number, (door, _) in enumerate(plan.edits):
-            handles.append(_open(subject, door, steering.edit(number)))
+        for number, (point, _) in enumerate(plan.edits):
+            handles.append(_open(subject, point, steering.edit(number)))
 
     with installed(install):
         yield steering
 
 
-def _open(subject: Subject, door: Door, edit: Edit) -> Handle:
-    if door.kind == "neurons":
-        return on_neurons(subject, door.site, edit)
-    if door.kind == "block":
-        return on_block_output(subject, door.layer, edit)
-    if door.kind == "embedding":
+def _open(subject: Subject, point: HookPoint, edit: Edit) -> Handle:
+    if point.kind == "neurons":
+        return on_neurons(subject, point.site, edit)
+    if point.kind == "block":
+        return on_block_output(subject, point.layer, edit)
+    if point.kind == "embedding":
         return on_embedding(subject, edit)
-    return on_write(subject, door.layer, door.kind, edit)
+    return on_write(subject, point.layer, point.kind, edit)
 
 
 def _check_slots(slots: Sequence[int] | None, plan: Plan) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from neurodial.errors import OptionError, SteeringError, UnknownNameError, near_names
 from neurodial.intervention.base import Dial, Intervention, check_options, dial_column, rows_of
-from neurodial.intervention.plan import Add, Door, Plan, Project, When, spread
+from neurodial.intervention.plan import Add, HookPoint, Plan, Project, When, spread
 from neurodial.model.subject import Subject
 
 Where = Literal["writes", "blocks"]
@@ -55,8 +55,8 @@ class AddVector(Intervention):
         """
         _check_fits(self.vector, subject, self.layer)
         column = dial_column(self.dial)
-        bank = Add(spread(column * self.alpha * self.vector.double().cpu(), self.when))
-        return Plan(((Door("block", self.layer), bank),), len(column), rows_of(self.dial))
+        edit = Add(spread(column * self.alpha * self.vector.double().cpu(), self.when))
+        return Plan(((HookPoint("block", self.layer), edit),), len(column), rows_of(self.dial))
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +94,7 @@ class ProjectOut(Intervention):
             raise UnknownNameError(f"`where` is {self.where!r}.", fix=near_names(str(self.where), ("writes", "blocks")))
 
     def compile(self, subject: Subject) -> Plan:
-        """A projection at every door that `where` names.
+        """A projection at every point that `where` names.
 
         Raises:
             SteeringError: the direction is of another width.
@@ -103,14 +103,14 @@ class ProjectOut(Intervention):
         column = dial_column(self.dial)
         unit = self.direction.double().cpu()
         unit = (unit / unit.norm()).expand(len(column), -1)
-        bank = Project(spread(unit, "all"), spread(column * self.alpha, self.when))
+        edit = Project(spread(unit, "all"), spread(column * self.alpha, self.when))
         layers = range(subject.layers)
         if self.where == "blocks":
-            doors = [Door("block", layer) for layer in layers]
+            points = [HookPoint("block", layer) for layer in layers]
         else:
             parts: tuple[Literal["attention", "mlp"], ...] = ("attention", "mlp")
-            doors = [Door("embedding", 0), *(Door(part, layer) for layer in layers for part in parts)]
-        return Plan(tuple((door, bank) for door in doors), len(column), rows_of(self.dial))
+            points = [HookPoint("embedding", 0), *(HookPoint(part, layer) for layer in layers for part in parts)]
+        return Plan(tuple((point, edit) for point in points), len(column), rows_of(self.dial))
 
 
 def _check_vector(vector: Tensor) -> None:

@@ -8,7 +8,7 @@
    behaviour away, this is the margin to lower: `Openers` falls too when an answer begins with nonsense, or with a
    paraphrase that is no opener, but only the answers that are wanted bring this one down.
 4. `AnswerMargin`: the log-likelihood of an answer that shows the behaviour against one that does not.
-5. `Classifier`: any differentiable function of a prompt's hidden states.
+5. `ClassifierLogit`: any differentiable function of a prompt's hidden states.
 
 Positive margins mean the behaviour; they are in nats. `measure_margins.py` measures them.
 """
@@ -192,14 +192,14 @@ class AnswerMargin(Margin):
 
 
 @dataclass(frozen=True)
-class Classifier(Margin):
+class ClassifierLogit(Margin):
     """A classifier's logit, read off the prompt's final hidden states.
 
     Attributes:
         logit: a differentiable function of the hidden states (token, hidden) of one prompt; gives one number.
 
     Example:
-        >>> Classifier(lambda hidden: hidden[-1].sum()).logit(torch.ones(2, 3))
+        >>> ClassifierLogit(lambda hidden: hidden[-1].sum()).logit(torch.ones(2, 3))
         tensor(3.)
     """
 

@@ -243,8 +243,8 @@ def openers_of(
             f"to negative ones {_top(negative)}.",
             wanted=f"openers of at least {search.coverage:.0%} of the answers to positive prompts, rare on the others",
             fix="Take margin answer, which compares whole answers (positive_answer and negative_answer on each "
-            "prompt), or a classifier's logit in Python (margin=Classifier(...)); or check that the model shows the "
-            "behaviour at all.",
+            "prompt), or a classifier's logit in Python (margin=ClassifierLogit(...)); or check that the model shows "
+            "the behaviour at all.",
         )
     texts = tuple(subject.tokenizer.decode(list(opener)) for opener in chosen)
     return Openers(chosen, texts, reached, _covered(lacks, chosen))

@@ -20,7 +20,7 @@ from neurodial.circuit.site import Site
 from neurodial.errors import GradientError
 from neurodial.model.head import at_least_float32
 from neurodial.model.hooks import Edit, Handle, installed, on_block_output, on_embedding, on_neurons
-from neurodial.model.micro_batch import room
+from neurodial.model.micro_batch import micro_batch_tokens
 from neurodial.model.subject import Subject
 
 GRADIENT_BUDGET = 1024
@@ -48,9 +48,9 @@ def multiplier_slopes(subject: Subject, take: Take) -> Iterator[None]:
         yield
 
 
-def gradient_room(subject: Subject) -> int:
+def gradient_tokens(subject: Subject) -> int:
     """Tokens of one micro-batch of a backward pass, padding included: as many as the device has room for."""
-    return room(subject, GRADIENT_BUDGET)
+    return micro_batch_tokens(subject, GRADIENT_BUDGET)
 
 
 @contextmanager
@@ -110,7 +110,7 @@ class Tape:
         self.neurons: list[Tensor] = []
 
     def install(self, subject: Subject, handles: list[Handle]) -> None:
-        """Open the doors; the embedding becomes the leaf of the graph."""
+        """Install the hooks; the embedding becomes the leaf of the graph."""
         handles.append(on_embedding(subject, self._begin))
         for site in subject.sites:
             handles.append(on_neurons(subject, site, _keep(self.neurons)))
@@ -130,10 +130,10 @@ def gradients(subject: Subject, value: Tensor, parts: Sequence[Tensor], *, retai
     """
     if not value.requires_grad:
         raise without_gradients(subject, "none leaves its output")
-    found = torch.autograd.grad(value, list(parts), allow_unused=True, retain_graph=retain)
-    if any(gradient is None for gradient in found):
+    parts_gradients = torch.autograd.grad(value, list(parts), allow_unused=True, retain_graph=retain)
+    if any(gradient is None for gradient in parts_gradients):
         raise without_gradients(subject, "none reaches some of its layers")
-    return list(found)
+    return list(parts_gradients)
 
 
 def _remember(raw: list[Tensor]) -> Callable[[Tensor], None]:

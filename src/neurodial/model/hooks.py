@@ -1,4 +1,4 @@
-"""The only doors into a model. Each takes a function, installs it, and returns a handle that removes it.
+"""The only places where a model is read or edited: a function is installed there, and a handle removes it again.
 
 A function gets a tensor of shape (row, token, feature) and returns its replacement, or None to leave it.
 """

@@ -90,13 +90,13 @@ def adapter_digest(folder: Path) -> str:
 
 def _weights(model: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
     """Named weights; those that accelerate has offloaded are taken from its map instead of the meta device."""
-    found = []
+    tensors = []
     for name, parameter in model.named_parameters():
         if parameter.is_meta:
             module = model.get_submodule(name.rpartition(".")[0])
             stored = getattr(getattr(module, "_hf_hook", None), "weights_map", None)
             tensor = parameter if stored is None else stored[name.rpartition(".")[2]]
-            found.append((name, tensor))
+            tensors.append((name, tensor))
         else:
-            found.append((name, parameter))
-    return found
+            tensors.append((name, parameter))
+    return tensors

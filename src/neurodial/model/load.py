@@ -197,7 +197,7 @@ def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | str:
         return "auto"
     if isinstance(dtype, torch.dtype):
         return dtype
-    found = getattr(torch, dtype.removeprefix("torch."), None)
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+    named = getattr(torch, dtype.removeprefix("torch."), None)
+    if not isinstance(named, torch.dtype) or not named.is_floating_point:
         raise ModelError(f"The dtype is {dtype!r}.", wanted="auto, float32, bfloat16 or float16")
-    return found
+    return named

@@ -1,7 +1,8 @@
 """How many tokens go through a model at once when a backward pass follows, which needs every layer's activations.
 
-On a processor a fixed number, which its caches like. On an accelerator small batches leave it waiting for the next
-kernel, and large ones fill its memory: as many as fit into half of what is free, by an estimate of what a token takes.
+On a processor a fixed number: it fits into the processor's caches. On an accelerator small batches leave it waiting
+for the next kernel, and large ones fill its memory: as many as fit into half of what is free, by an estimate of what a
+token takes.
 Passes without a backward pass take a fixed number everywhere: a few thousand tokens keep a card busy, and larger
 batches only hold more padding.
 """
@@ -16,7 +17,7 @@ MOST = 16
 """How many times the usual number at most."""
 
 
-def room(subject: Subject, usual: int) -> int:
+def micro_batch_tokens(subject: Subject, usual: int) -> int:
     """Tokens of one micro-batch of a backward pass, padding included.
 
     Args:
@@ -25,7 +26,7 @@ def room(subject: Subject, usual: int) -> int:
 
     Example:
         >>> from neurodial.model.tiny import tiny_subject
-        >>> room(tiny_subject(), 1024)
+        >>> micro_batch_tokens(tiny_subject(), 1024)
         1024
     """
     if subject.device.type != "cuda":

@@ -168,8 +168,8 @@ class Subject:
 
     def down_name(self, site: Site) -> str:
         """The full name of a site's down projection in the model, as adapters and checkpoints name it."""
-        wanted = self.down(site)
-        return str(next(name for name, module in self.model.named_modules() if module is wanted))
+        down = self.down(site)
+        return str(next(name for name, module in self.model.named_modules() if module is down))
 
     def down_columns(self, site: Site, indices: Sequence[int]) -> Float[torch.Tensor, "hidden column"]:
         """Columns of a site's down projection in float32, as the model computes with them.

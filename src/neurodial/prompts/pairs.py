@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 from neurodial.errors import OverlapError, PromptError
-from neurodial.prompts.prompt import Example, Prompt, as_messages, prompt_digest, prompt_key, request
+from neurodial.prompts.prompt import Example, Prompt, as_messages, prompt_digest, prompt_key, prompt_words, request
 from neurodial.provenance import canonical_json, sha256
 
 Direction = Literal["remove", "induce"]
@@ -85,6 +85,7 @@ class Contrast:
             "hash": self.hash,
             "positive": len(self.positive),
             "negative": len(self.negative),
+            "roles": True,  # the digests are of who says what; before, they were of the words alone
             "digests": list(self.digests),
         }
 
@@ -116,6 +117,10 @@ class Behaviour:
         is_harmful: whether answers that lack the behaviour may be harmful: reports leave them out unless asked for.
         answers: an answer that shows the behaviour to any prompt, and one that does not, for prompts that bring none.
         system_prompts: system prompts that ask for the opposite of the behaviour, and for the behaviour.
+
+    Example:
+        >>> Behaviour("lists", detector="regex:^- ").rate_on
+        'positive'
     """
 
     name: str
@@ -141,6 +146,11 @@ class PairSet:
 
     A split may be None where the user has too few prompts for it; asking for a missing one is an error.
 
+    Attributes:
+        behaviour: what the set is about.
+        splits: discovery, development and test.
+        notes: what was read otherwise than it stood in the file, or not read; circuits and reports repeat them.
+
     Example:
         >>> pairs = PairSet.of([f"Harm {n}?" for n in range(10)], [f"Help {n}?" for n in range(10)])
         >>> len(pairs.discovery.positive), len(pairs.development.positive), len(pairs.test.positive)
@@ -152,6 +162,7 @@ class PairSet:
 
     behaviour: Behaviour
     splits: tuple[Contrast | None, Contrast | None, Contrast | None] = field(repr=False)
+    notes: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         refuse_overlap(
@@ -171,13 +182,13 @@ class PairSet:
         Who goes where depends on each prompt's own hash alone, so it does not change with the order.
         """
         whole = Contrast.of(positive, negative)  # refuses, before prompts are spread, what is wrong with them together
-        sides = [deal(side, lambda example: prompt_key(example.prompt)) for side in (whole.positive, whole.negative)]
+        sides = [deal(side, lambda example: prompt_words(example.prompt)) for side in (whole.positive, whole.negative)]
         contrasts = [_contrast_or_none(tuple(first), tuple(second)) for first, second in zip(*sides, strict=True)]
         return cls(Behaviour(name), (contrasts[0], contrasts[1], contrasts[2]))
 
     @classmethod
     def read(cls, source: str) -> PairSet:
-        """A shipped behaviour by name, or a JSONL, TOML or CSV file by path."""
+        """A shipped behaviour by name, or a file of contrasted prompts by path."""
         from neurodial.prompts.behaviours import read_pairs
 
         return read_pairs(source)
@@ -248,6 +259,27 @@ def refuse_overlap(lists: dict[str, list[Prompt]]) -> None:
                 )
 
 
+FEW = 20
+"""Prompts of a side below which a circuit depends on each of them."""
+
+
+def few_prompts(contrast: Contrast) -> str | None:
+    """What to expect of a contrast with few prompts, in words; None where there are enough.
+
+    Example:
+        >>> few_prompts(Contrast.of(["a", "b"], ["c", "d"]))[:32]
+        '2 prompts a side to discover wit'
+    """
+    fewest = min(len(contrast.positive), len(contrast.negative))
+    if fewest >= FEW:
+        return None
+    prompts = "1 prompt" if fewest == 1 else f"{fewest} prompts"
+    return (
+        f"{prompts} a side to discover with is few: expect an unstable circuit, in which other prompts would find "
+        "other neurons. 50 are better."
+    )
+
+
 def deal(items: Iterable[Item], key: Callable[[Item], str]) -> tuple[list[Item], list[Item], list[Item]]:
     """Items in three parts, 40 / 20 / 40 %, by the hash of each item's key: their order does not matter.
 
@@ -284,9 +316,10 @@ def _check_side(side: str, examples: tuple[Example, ...]) -> None:
             wanted="prompts that show the behaviour and prompts that show its opposite",
             fix=f"Add at least one {side} prompt; 50 or more on each side give stable circuits.",
         )
+    words = [prompt_words(example.prompt) for example in examples]
+    if "" in words:
+        raise PromptError(f"Prompt {words.index('') + 1} of the {side} side is blank.", fix="Take it out.")
     keys = [prompt_key(example.prompt) for example in examples]
-    if "" in keys:
-        raise PromptError(f"Prompt {keys.index('') + 1} of the {side} side is blank.", fix="Take it out.")
     text, count = Counter(keys).most_common(1)[0]
     if count > 1:
         raise PromptError(

@@ -61,9 +61,26 @@ def prompt_text(prompt: Prompt) -> str:
     return next((m.content for m in reversed(prompt) if m.role == "user"), prompt[-1].content)
 
 
-def prompt_key(prompt: Prompt) -> str:
-    """What two prompts are compared by: all their text, case and white space folded."""
+def prompt_words(prompt: Prompt) -> str:
+    """All the text of a prompt, whoever says it, case and white space folded: prompts are dealt to splits by it."""
     return " ".join(" ".join(m["content"] for m in as_messages(prompt)).casefold().split())
+
+
+def prompt_key(prompt: Prompt) -> str:
+    r"""What two prompts are compared by: who says what, case and white space folded.
+
+    A chat of one user message is the same prompt as its text.
+
+    Example:
+        >>> prompt_key((Message("system", "Be kind."), Message("user", "Hi")))
+        'system: be kind.\nuser: hi'
+        >>> prompt_key("Be  kind. Hi") == prompt_key((Message("user", "be kind. hi"),))
+        True
+    """
+    messages = as_messages(prompt)
+    if [message["role"] for message in messages] == ["user"]:
+        return prompt_words(prompt)
+    return "\n".join(f"{m['role']}: {' '.join(m['content'].casefold().split())}" for m in messages)
 
 
 def request(prompt: Prompt) -> Prompt:
@@ -80,3 +97,8 @@ def prompt_digest(prompt: Prompt) -> str:
         True
     """
     return sha256(prompt_key(request(prompt)))[:16]
+
+
+def words_digest(prompt: Prompt) -> str:
+    """The digest of a prompt's words alone: what circuits kept of chats before roles were part of it."""
+    return sha256(prompt_words(request(prompt)))[:16]

@@ -94,10 +94,32 @@ def _templated(tokenizer: Any, prompt: Prompt, *, double_bos: bool) -> Tokens:
             return tuple(tokenizer(text)["input_ids"])
         return tuple(tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False, **options))
     except Exception as error:
+        if is_open and isinstance(error, ValueError):
+            return _left_open(tokenizer, messages, double_bos=double_bos)
         if type(error).__module__.startswith("jinja2"):
             roles = ", ".join(message["role"] for message in messages)
             raise PromptError(f"The model's chat template refuses a chat of {roles}: {error}.") from error
         raise
+
+
+def _left_open(tokenizer: Any, messages: list[dict[str, str]], *, double_bos: bool) -> Tokens:
+    """A chat left open after its answer, for templates that take an answer apart, such as at `</think>`.
+
+    transformers wants to find the whole answer in what was rendered; here the end of it is marked, and what the
+    template made of what stands before the mark is taken as it is.
+
+    Raises:
+        PromptError: the template drops the answer's end.
+    """
+    mark = "\ue000end\ue000"
+    marked = [*messages[:-1], {**messages[-1], "content": messages[-1]["content"].rstrip() + mark}]
+    text = tokenizer.apply_chat_template(marked, tokenize=False)
+    if mark not in text:
+        raise PromptError(
+            f"The model's chat template drops the end of the answer {messages[-1]['content'][:80]!r}.",
+            wanted="an answer that the template renders, after its thinking if it has any",
+        )
+    return tuple(tokenizer(text[: text.rindex(mark)], add_special_tokens=double_bos)["input_ids"])
 
 
 def _raw(tokenizer: Any, prompt: Prompt, system: str | None) -> Tokens:

@@ -21,8 +21,8 @@ from neurodial.serve.answers import ChatForm, CompletionForm, Form
 from neurodial.serve.engine import Engine
 from neurodial.serve.failure import ApiError, error_body
 from neurodial.serve.flow import ClientGoneError, Flow, line, stream, unless_gone
-from neurodial.serve.guard import Guard
-from neurodial.serve.names import Catalogue
+from neurodial.serve.guard import GuardPolicy, LocalGuard
+from neurodial.serve.names import ModelNames
 from neurodial.serve.options import ServerOptions
 from neurodial.serve.prepare import Prepared, Preparer
 from neurodial.serve.prometheus import Metrics
@@ -32,18 +32,18 @@ CLIENT_GONE = 499
 """What the metrics count for a client that went away; nobody reads it."""
 
 
-def application(engine: Engine, catalogue: Catalogue, options: ServerOptions, metrics: Metrics) -> ASGIApp:
+def application(engine: Engine, model_names: ModelNames, options: ServerOptions, metrics: Metrics) -> ASGIApp:
     """The server as an ASGI application, with everything that stands before it.
 
     Example:
         >>> from neurodial.model.tiny import tiny_subject
         >>> engine = Engine(tiny_subject(), {})
-        >>> app = application(engine, Catalogue("tiny", {}), ServerOptions(), Metrics())
+        >>> app = application(engine, ModelNames("tiny", {}), ServerOptions(), Metrics())
         >>> callable(app)
         True
     """
     app = FastAPI(title="neurodial", version=__version__, docs_url=None, redoc_url=None)
-    preparer = Preparer(engine.subject, catalogue, max_tokens=options.max_tokens)
+    preparer = Preparer(engine.subject, model_names, max_tokens=options.max_tokens)
     server = _Server(engine, metrics, options)
     created = int(time.time())
     metrics.watch(engine)
@@ -61,11 +61,11 @@ def application(engine: Engine, catalogue: Catalogue, options: ServerOptions, me
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
-        return {"object": "list", "data": catalogue.entries(created)}
+        return {"object": "list", "data": model_names.entries(created)}
 
     @app.get("/v1/models/{name:path}")
     async def model(name: str) -> dict[str, Any]:
-        return catalogue.entry(name, created)
+        return model_names.entry(name, created)
 
     @app.post("/v1/chat/completions")
     async def chat(http: HttpRequest, body: ChatBody) -> Response:
@@ -82,10 +82,22 @@ def application(engine: Engine, catalogue: Catalogue, options: ServerOptions, me
         )
         return await server.answer(http, body, prepared, form)
 
-    guarded: ASGIApp = Guard(app, options, lambda status: metrics.answered("refused", status))
+    guarded: ASGIApp = LocalGuard(app, _policy(options), on_refusal=lambda status: metrics.answered("refused", status))
     if options.allow_origin:
         guarded = CORSMiddleware(guarded, allow_origins=options.allow_origin, allow_methods=["*"], allow_headers=["*"])
     return guarded
+
+
+def _policy(options: ServerOptions) -> GuardPolicy:
+    return GuardPolicy(
+        hosts=options.allow_host,
+        origins=options.allow_origin,
+        api_key=options.api_key,
+        max_body=options.max_body,
+        timeout=options.timeout,
+        wanted_host="localhost, an address, or a name given by --allow-host",
+        wanted_origin="one given by --allow-origin",
+    )
 
 
 class _Server:
@@ -168,13 +180,13 @@ def _answer_errors(app: FastAPI, metrics: Metrics) -> None:
 
 def _validation(error: RequestValidationError) -> ApiError:
     """The first thing that is wrong with a body, by its field."""
-    found = error.errors()[0]
-    places = [str(place) for place in found["loc"] if place != "body"]
-    if found["type"] == "json_invalid":
-        return ApiError(400, f"The body is not JSON: {found.get('ctx', {}).get('error', found['msg'])}.")
+    first = error.errors()[0]
+    places = [str(place) for place in first["loc"] if place != "body"]
+    if first["type"] == "json_invalid":
+        return ApiError(400, f"The body is not JSON: {first.get('ctx', {}).get('error', first['msg'])}.")
     field = ".".join(places) or "The body"
     words = {"extra_forbidden": "this server knows no such field", "missing": "this field is missing"}
-    message = words.get(found["type"], found["msg"].removeprefix("Value error, "))
+    message = words.get(first["type"], first["msg"].removeprefix("Value error, "))
     return ApiError(400, f"{field}: {message}.", param=places[0] if places else None)
 
 

@@ -12,7 +12,7 @@ from neurodial.model.subject import Subject
 from neurodial.prompts.prompt import Message
 from neurodial.prompts.render import render
 from neurodial.serve.failure import ApiError
-from neurodial.serve.names import Catalogue
+from neurodial.serve.names import ModelNames
 from neurodial.serve.request import Request
 from neurodial.serve.schema import ChatBody, CompletionBody
 
@@ -31,8 +31,8 @@ class Prepared:
 class Preparer:
     """Prepares bodies. Several threads may use it; the tokenizer serves one at a time."""
 
-    def __init__(self, subject: Subject, catalogue: Catalogue, *, max_tokens: int) -> None:
-        self._subject, self._catalogue, self._max_tokens = subject, catalogue, max_tokens
+    def __init__(self, subject: Subject, model_names: ModelNames, *, max_tokens: int) -> None:
+        self._subject, self._model_names, self._max_tokens = subject, model_names, max_tokens
         self._lock = threading.Lock()
         subject.tokenizer("x")  # the first call may change a tokenizer's settings; later ones only read them
         self._vocabulary = int(subject.model.get_input_embeddings().weight.shape[0])
@@ -72,7 +72,7 @@ class Preparer:
         return Prepared(tuple(requests), tuple(texts) if echo else ())
 
     def _dials(self, body: ChatBody | CompletionBody) -> tuple[float, ...]:
-        return self._catalogue.dials(body.model, [(circuit.name, circuit.dial) for circuit in body.circuits])
+        return self._model_names.dials(body.model, [(circuit.name, circuit.dial) for circuit in body.circuits])
 
     def _tokens(self, prompt: str | list[int]) -> tuple[int, ...]:
         if isinstance(prompt, str):

@@ -74,7 +74,7 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
-class _Body(BaseModel):
+class _CompletionBody(BaseModel):
     """What both kinds of request share."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -110,7 +110,7 @@ class _Body(BaseModel):
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
 
-class ChatBody(_Body):
+class ChatBody(_CompletionBody):
     """The body of `/v1/chat/completions`."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
@@ -130,7 +130,7 @@ class ChatBody(_Body):
         return (self.top_logprobs or 0) if self.logprobs else None
 
 
-class CompletionBody(_Body):
+class CompletionBody(_CompletionBody):
     """The body of `/v1/completions`: a text, token ids, or a list of either."""
 
     prompt: (

@@ -1,7 +1,7 @@
-"""Which slot of the steering's banks holds which setting of the dials.
+"""Which slot of the steering holds which setting of the dials.
 
 Every setting is compiled with all circuits in it, at dial 0 those that were not asked for. So all plans have the
-same doors in the same order, and a new setting exchanges buffers, never hooks.
+same hook points in the same order, and a new setting exchanges buffers, never hooks.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def plan_of(subject: Subject, circuits: Sequence[Circuit], dials: Dials, *, forc
 
 
 class SlotTable:
-    """Settings in the banks. The least recently used make room, but none that a row still uses."""
+    """Settings in slots. The least recently used make room, but none that a row still uses."""
 
     def __init__(self, subject: Subject, circuits: Sequence[Circuit], *, size: int, force: bool = False) -> None:
         self._subject, self._circuits, self._force = subject, tuple(circuits), force
@@ -43,9 +43,9 @@ class SlotTable:
         """All settings, a slot each."""
         return stack(list(self._plans.values()))
 
-    def hold(self, wanted: Iterable[Dials], steering: Steering) -> None:
+    def hold(self, rows: Iterable[Dials], steering: Steering) -> None:
         """Have slots for these settings; those of other rows are forgotten only where there are too many."""
-        settings = dict.fromkeys(wanted)
+        settings = dict.fromkeys(rows)
         missing = [dials for dials in settings if dials not in self._plans]
         if not missing:
             return

@@ -10,94 +10,95 @@ from fastapi.responses import FileResponse, Response
 
 from neurodial import __version__
 from neurodial.errors import OptionError, UnknownNameError
+from neurodial.export import formats
 from neurodial.methods.comparators import COMPARATORS
 from neurodial.studio import requests, tasks, tasks_discover, tasks_measure
 from neurodial.studio.jobs import Job
-from neurodial.studio.prompt_preview import Spelling, check_view
+from neurodial.studio.prompt_preview import TokenizerView, check_view
 from neurodial.studio.safety import REPORT_POLICY
+from neurodial.studio.studio_state import StudioState, without
 from neurodial.studio.tasks_discover import Discovered
 from neurodial.studio.views import circuit_view, overlap_view
-from neurodial.studio.workshop import Workshop, without
 
 Plain = dict[str, Any]
 
 
-def work_routes(app: FastAPI, workshop: Workshop) -> None:
+def work_routes(app: FastAPI, studio: StudioState) -> None:
     """What starts a job; each gives the job."""
-    desk = workshop.desk
+    queue = studio.queue
 
     @app.post("/api/answers")
-    def answers(asked: requests.Answer) -> Plain:
-        run = tasks.answer(workshop, asked)
+    def answers(asked: requests.AnswerRequest) -> Plain:
+        run = tasks.answer(studio, asked)
         title = asked.steered[-1].content[:80]
-        return job_values(desk.submit("answer", title, run, asked=asked.model_dump(), is_urgent=True))
+        return job_values(queue.submit("answer", title, run, asked=asked.model_dump(), is_urgent=True))
 
     @app.post("/api/discoveries")
     def discoveries(asked: requests.Discovery) -> Plain:
-        run = tasks_discover.discover(workshop, asked)
+        run = tasks_discover.discover(studio, asked)
         title = f"{asked.name}: {asked.method} on {asked.prompts.set or asked.prompts.name}"
-        return job_values(desk.submit("discover", title, run, asked=asked.model_dump()))
+        return job_values(queue.submit("discover", title, run, asked=asked.model_dump()))
 
     @app.post("/api/openers")
-    def find_openers(asked: requests.Openers) -> Plain:
-        run = tasks_discover.openers(workshop, asked)
-        return job_values(desk.submit("openers", asked.prompts, run, asked=asked.model_dump()))
+    def find_openers(asked: requests.OpenersRequest) -> Plain:
+        run = tasks_discover.openers(studio, asked)
+        return job_values(queue.submit("openers", asked.prompts, run, asked=asked.model_dump()))
 
     @app.post("/api/neurons")
-    def neurons(asked: requests.NeuronPage) -> Plain:
-        run = tasks_discover.neuron(workshop, asked)
+    def neurons(asked: requests.NeuronRequest) -> Plain:
+        run = tasks_discover.neuron(studio, asked)
         title = f"layer {asked.layer}, neuron {asked.index}"
-        return job_values(desk.submit("neuron", title, run, asked=asked.model_dump(), is_urgent=True))
+        return job_values(queue.submit("neuron", title, run, asked=asked.model_dump(), is_urgent=True))
 
     @app.post("/api/measurements")
-    def measurements(asked: requests.Measurement) -> Plain:
-        run = tasks_measure.measure(workshop, asked)
+    def measurements(asked: requests.MeasurementRequest) -> Plain:
+        run = tasks_measure.measure(studio, asked)
         title = f"{', '.join(asked.circuits)} on {asked.prompts}"
-        return job_values(desk.submit(asked.kind, title, run, asked=asked.model_dump()))
+        return job_values(queue.submit(asked.kind, title, run, asked=asked.model_dump()))
 
     @app.post("/api/exports")
-    def exports(asked: requests.Export) -> Plain:
-        run = tasks_measure.export(workshop, asked)
-        return job_values(desk.submit("export", f"{asked.name} as {asked.route}", run, asked=asked.model_dump()))
+    def exports(asked: requests.ExportRequest) -> Plain:
+        run = tasks_measure.export(studio, asked)
+        return job_values(queue.submit("export", f"{asked.name} as {asked.route}", run, asked=asked.model_dump()))
 
     @app.get("/api/jobs/{number}/result")
     def result(number: int) -> Plain:
-        value = _result(workshop, number)
+        value = _result(studio, number)
         return value.view() if isinstance(value, Discovered) else dict(value)
 
 
-def library_routes(app: FastAPI, workshop: Workshop) -> None:
+def library_routes(app: FastAPI, studio: StudioState) -> None:
     """What is there to look at."""
-    spelling = Spelling(workshop.subject)
-    collection = workshop.collection
+    tokenizer_view = TokenizerView(studio.subject)
+    collection = studio.collection
 
     @app.get("/api/model")
     def model() -> Plain:
-        return model_view(workshop)
+        return model_view(studio)
 
     @app.get("/api/prompt-sets")
     def prompt_sets() -> list[Plain]:
         return collection.prompt_sets()
 
     @app.post("/api/prompts/check")
-    def check(asked: requests.Check) -> Plain:
-        return check_view(collection, spelling, asked)
+    def check(asked: requests.CheckRequest) -> Plain:
+        return check_view(collection, tokenizer_view, asked)
 
     @app.get("/api/openers")
     def openers() -> Plain:
-        return dict(workshop.openers())
+        return dict(studio.openers())
 
     @app.get("/api/circuits")
     def circuits() -> list[Plain]:
         return [
             {
-                "id": shelf.id,
-                "name": shelf.circuit.name,
-                "direction": shelf.circuit.direction,
-                "neurons": len(shelf.circuit),
-                "given": shelf.is_given,
+                "id": stored.id,
+                "name": stored.circuit.name,
+                "direction": stored.circuit.direction,
+                "neurons": len(stored.circuit),
+                "given": stored.is_given,
             }
-            for shelf in collection.circuits()
+            for stored in collection.circuits()
         ]
 
     @app.get("/api/circuits/{name}")
@@ -105,19 +106,19 @@ def library_routes(app: FastAPI, workshop: Workshop) -> None:
         return {"circuit": circuit_view(name, collection.circuit(name)), "scores": collection.picture(name)}
 
     @app.post("/api/circuits")
-    def save(asked: requests.Save) -> Plain:
-        return {"id": save_circuit(workshop, asked)}
+    def save(asked: requests.SaveRequest) -> Plain:
+        return {"id": save_circuit(studio, asked)}
 
     @app.get("/api/overlap/{first}/{second}")
     def overlap(first: str, second: str) -> Plain:
         return overlap_view(collection.circuit(first), collection.circuit(second))
 
-    _report_routes(app, workshop)
-    _export_routes(app, workshop)
+    _report_routes(app, studio)
+    _export_routes(app, studio)
 
 
-def _report_routes(app: FastAPI, workshop: Workshop) -> None:
-    collection = workshop.collection
+def _report_routes(app: FastAPI, studio: StudioState) -> None:
+    collection = studio.collection
 
     @app.get("/api/methods")
     def methods() -> list[str]:
@@ -139,8 +140,12 @@ def _report_routes(app: FastAPI, workshop: Workshop) -> None:
         return FileResponse(folder / "report.html", media_type="text/html", headers=headers)
 
 
-def _export_routes(app: FastAPI, workshop: Workshop) -> None:
-    collection = workshop.collection
+def _export_routes(app: FastAPI, studio: StudioState) -> None:
+    collection = studio.collection
+
+    @app.get("/api/export-formats")
+    def export_formats() -> list[Plain]:
+        return export_formats_view()
 
     @app.get("/api/exports")
     def exports() -> list[str]:
@@ -158,9 +163,14 @@ def _export_routes(app: FastAPI, workshop: Workshop) -> None:
         return FileResponse(files[number], media_type="application/octet-stream", filename=files[number].name)
 
 
-def model_view(workshop: Workshop) -> Plain:
+def export_formats_view() -> list[Plain]:
+    """The formats that a circuit leaves in, as the page offers them."""
+    return [{"name": form.name, "title": form.title, "summary": form.summary} for form in formats.FORMATS]
+
+
+def model_view(studio: StudioState) -> Plain:
     """What the page says about the model."""
-    subject = workshop.subject
+    subject = studio.subject
     return {
         "label": subject.label,
         "family": subject.family.name,
@@ -175,7 +185,7 @@ def model_view(workshop: Workshop) -> Plain:
     }
 
 
-def save_circuit(workshop: Workshop, asked: requests.Save) -> str:
+def save_circuit(studio: StudioState, asked: requests.SaveRequest) -> str:
     """Keep a circuit that a job found, or a copy of one less some neurons.
 
     Raises:
@@ -186,16 +196,16 @@ def save_circuit(workshop: Workshop, asked: requests.Save) -> str:
         raise OptionError("A circuit to save is not named.", wanted="a job that found one, or a circuit")
     picture = None
     if asked.job is not None:
-        found = _result(workshop, asked.job)
-        if not isinstance(found, Discovered):
+        discovered = _result(studio, asked.job)
+        if not isinstance(discovered, Discovered):
             raise OptionError(f"Job {asked.job} found no circuit.", wanted="a discovery")
-        circuit, picture = found.circuit, found.picture
+        circuit, picture = discovered.circuit, discovered.picture
     else:
-        circuit, picture = workshop.collection.circuit(asked.circuit), workshop.collection.picture(asked.circuit)
+        circuit, picture = studio.collection.circuit(asked.circuit), studio.collection.picture(asked.circuit)
     kept = without(circuit, asked.off)
     if not len(kept):
         raise OptionError("Every neuron is switched off.", wanted="at least one to keep")
-    return workshop.collection.save_circuit(
+    return studio.collection.save_circuit(
         dataclasses.replace(kept, name=asked.name), picture if not asked.off else None
     )
 
@@ -215,20 +225,20 @@ def job_values(job: Job) -> dict[str, Any]:
     }
 
 
-def find_job(workshop: Workshop, number: int) -> Job:
+def find_job(studio: StudioState, number: int) -> Job:
     """A job by its number.
 
     Raises:
         UnknownNameError: there is none.
     """
-    found = workshop.desk.find(number)
-    if found is None:
+    job = studio.queue.find(number)
+    if job is None:
         raise UnknownNameError(f"There is no job {number}.", fix="It may have been forgotten; start it again.")
-    return found
+    return job
 
 
-def _result(workshop: Workshop, number: int) -> Any:
-    job = find_job(workshop, number)
+def _result(studio: StudioState, number: int) -> Any:
+    job = find_job(studio, number)
     if job.value is None:
         raise OptionError(f"Job {number} is {job.state}.", wanted="one that is done")
     return job.value

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import copy
 import json
-import tempfile
 import threading
-from pathlib import Path
 from typing import Any
 
 from neurodial.activations.position import Position, PostInstruction, parse_position
 from neurodial.errors import ContextLengthError, PromptError
 from neurodial.model.subject import Subject
-from neurodial.prompts.pairs import SPLITS, PairSet
+from neurodial.prompts.pairs import SPLITS, PairSet, few_prompts
 from neurodial.prompts.prompt import Prompt, prompt_text
-from neurodial.prompts.read import read_pair_file
+from neurodial.prompts.read import read_pair_text
 from neurodial.prompts.render import Tokens, check_context, post_instruction_length, render
+from neurodial.prompts.rows import pasted_ending, text_rows
 from neurodial.studio.collection import Collection
-from neurodial.studio.requests import Check, Prompts
+from neurodial.studio.requests import CheckRequest, Prompts
 
 SHOWN = 2
 """Prompts of each side that are shown as tokens."""
 
 
-class Spelling:
+class TokenizerView:
     """The tokenizer, for requests: a copy of its own, used by one at a time, while the model works with the other."""
 
     def __init__(self, subject: Subject) -> None:
@@ -31,7 +30,9 @@ class Spelling:
         self._context = subject.context_length
         self._lock = threading.Lock()
 
-    def spell(self, prompts: list[Prompt], position: Position, system: str | None) -> list[tuple[list[str], list[int]]]:
+    def as_tokens(
+        self, prompts: list[Prompt], position: Position, system: str | None
+    ) -> list[tuple[list[str], list[int]]]:
         """Each prompt as the texts of its tokens, and the places that are read.
 
         Raises:
@@ -62,23 +63,20 @@ def read_prompts(collection: Collection, asked: Prompts) -> PairSet:
     if asked.set:
         return collection.pairs(asked.set)
     if asked.lines.strip():
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "pasted.jsonl"
-            path.write_text(asked.lines, encoding="utf-8", errors="replace")
-            return read_pair_file(path)
+        return read_pair_text(asked.lines, "pasted")
     return PairSet.of(_stripped(asked.positive), _stripped(asked.negative), name=asked.name or "pasted")
 
 
 def as_lines(asked: Prompts) -> str:
     """Pasted prompts as the lines of a prompt file."""
-    if asked.lines.strip():
-        return asked.lines.strip() + "\n"
     sides = (("positive", asked.positive), ("negative", asked.negative))
     rows = [{"text": text, "label": side} for side, texts in sides for text in _stripped(texts)]
+    if asked.lines.strip():
+        rows = [row for _, row in text_rows(asked.lines, "pasted", pasted_ending(asked.lines))]
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def check_view(collection: Collection, spelling: Spelling, asked: Check) -> dict[str, Any]:
+def check_view(collection: Collection, tokenizer_view: TokenizerView, asked: CheckRequest) -> dict[str, Any]:
     """What a contrast holds, and its first prompts as the model sees them.
 
     Raises:
@@ -100,16 +98,16 @@ def check_view(collection: Collection, spelling: Spelling, asked: Check) -> dict
     sides = {}
     for side, examples in (("positive", discovery.positive), ("negative", discovery.negative)):
         prompts = [example.prompt for example in examples]
-        spelled = _spelled(spelling, prompts, position, asked.system or None)
-        sides[side] = [{"tokens": tokens, "read": places} for tokens, places in spelled[:SHOWN]]
+        rendered = _tokens_of(tokenizer_view, prompts, position, asked.system or None)
+        sides[side] = [{"tokens": tokens, "read": places} for tokens, places in rendered[:SHOWN]]
     return {"counts": counts, "margin": pairs.behaviour.margin, "examples": sides, "notes": _notes(pairs)}
 
 
-def _spelled(
-    spelling: Spelling, prompts: list[Prompt], position: Position, system: str | None
+def _tokens_of(
+    tokenizer_view: TokenizerView, prompts: list[Prompt], position: Position, system: str | None
 ) -> list[tuple[list[str], list[int]]]:
     try:
-        return spelling.spell(prompts, position, system)
+        return tokenizer_view.as_tokens(prompts, position, system)
     except ContextLengthError as error:
         longest = max(prompts, key=lambda prompt: len(prompt_text(prompt)))
         raise ContextLengthError(
@@ -119,10 +117,8 @@ def _spelled(
 
 def _notes(pairs: PairSet) -> list[str]:
     discovery = pairs.splits[0]
-    fewest = 0 if discovery is None else min(len(discovery.positive), len(discovery.negative))
-    notes = []
-    if fewest < 20:
-        notes.append(f"{fewest} prompts a side to discover with is few: expect an unstable circuit. 50 are better.")
+    few = None if discovery is None else few_prompts(discovery)
+    notes = [*pairs.notes, *([few] if few else [])]
     if pairs.splits[1] is None:
         notes.append("There are too few prompts for a development split: method dose needs one.")
     return notes

@@ -34,7 +34,7 @@ class _Edges(BaseModel):
     weight: list[float]
 
 
-class _File(BaseModel):
+class _GraphFile(BaseModel):
     model_config = ConfigDict(allow_inf_nan=False)
     format: Literal["neurodial.trace"]
     version: Literal[1]
@@ -94,7 +94,7 @@ def read_trace(path: str | Path) -> TraceGraph:
             f"{source} has version {version}.", wanted=f"version {VERSION} or before", fix="Update neurodial."
         )
     try:
-        file = _File.model_validate(value)
+        file = _GraphFile.model_validate(value)
         nodes = _rows(file.nodes, GraphNode)
         edges = _rows(file.edges, Edge)
         tokens = tuple(file.tokens)

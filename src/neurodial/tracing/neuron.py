@@ -25,7 +25,7 @@ from neurodial.progress import Progress, silent
 from neurodial.prompts.render import Tokens, check_context
 
 
-class Written(NamedTuple):
+class WrittenToken(NamedTuple):
     """A token and what a unit of the neuron's activation adds to its logit."""
 
     token: int
@@ -34,7 +34,7 @@ class Written(NamedTuple):
 
 
 @torch.no_grad()
-def written_tokens(subject: Subject, neuron: Neuron, count: int = 10) -> tuple[list[Written], list[Written]]:
+def written_tokens(subject: Subject, neuron: Neuron, count: int = 10) -> tuple[list[WrittenToken], list[WrittenToken]]:
     """The tokens that a neuron promotes most, and those that it holds down most, strongest first.
 
     Raises:
@@ -57,7 +57,7 @@ def written_tokens(subject: Subject, neuron: Neuron, count: int = 10) -> tuple[l
     order = added.argsort(descending=True, stable=True)
     size = min(count, added.numel())
     return tuple(  # type: ignore[return-value]
-        [Written(int(t), subject.tokenizer.decode([int(t)]), float(added[t])) for t in places]
+        [WrittenToken(int(t), subject.tokenizer.decode([int(t)]), float(added[t])) for t in places]
         for places in (order[:size], order.flip(0)[:size])
     )
 

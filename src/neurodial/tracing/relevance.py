@@ -20,7 +20,7 @@ from neurodial.activations.collect import pad_id
 from neurodial.circuit.site import Site
 from neurodial.errors import ActivationError, PromptError
 from neurodial.methods.scores import Scores
-from neurodial.model.gradients import Tape, gradient_room, gradients
+from neurodial.model.gradients import Tape, gradient_tokens, gradients
 from neurodial.model.head import raw_logits, soft_cap
 from neurodial.model.hooks import installed
 from neurodial.model.subject import Subject
@@ -90,7 +90,7 @@ def relevance(
     found: dict[int, Relevance] = {}
     sequences = [question.tokens for question in questions]
     with linearized(subject, chosen), progress("tracing", len(questions)) as advance:
-        for batch in batches(sequences, pad=pad_id(subject), budget=budget or gradient_room(subject)):
+        for batch in batches(sequences, pad=pad_id(subject), budget=budget or gradient_tokens(subject)):
             rows = [questions[row] for row in batch.rows]
             found.update(zip(batch.rows, _batch(subject, batch, rows, chosen, torch.device(device)), strict=True))
             advance(len(rows))

@@ -22,7 +22,7 @@ from neurodial.evaluation.report.page import (
 )
 from neurodial.evaluation.report.plots import Series, lines, scatter
 from neurodial.evaluation.results import ConditionResult, Report, report_json
-from neurodial.evaluation.store import Row
+from neurodial.evaluation.store import ResultRow
 from neurodial.files import write_atomic
 
 _EXAMPLES = 4
@@ -31,7 +31,7 @@ _COST = ("kl", "opposite", "over_refusal", "degenerate", "accuracy", "right_log_
 
 
 def write_report(
-    report: Report, folder: Path, generations: Sequence[Row], *, show_harmful: bool = False
+    report: Report, folder: Path, generations: Sequence[ResultRow], *, show_harmful: bool = False
 ) -> tuple[Path, ...]:
     """Write report.json, report.html and the plots; earlier ones of the same folder are replaced.
 
@@ -48,7 +48,7 @@ def write_report(
     return tuple(written)
 
 
-def evaluation_page(report: Report, generations: Sequence[Row] = ()) -> Page:
+def evaluation_page(report: Report, generations: Sequence[ResultRow] = ()) -> Page:
     """The page of a report.
 
     Example:
@@ -202,11 +202,11 @@ def _frontier_plot(report: Report) -> Iterable[Figure]:
         yield Figure(svg, text, "frontier")
 
 
-def _examples(report: Report, generations: Sequence[Row]) -> Iterable[SideBySide]:
+def _examples(report: Report, generations: Sequence[ResultRow]) -> Iterable[SideBySide]:
     """The first few prompts of each set, under the unsteered model and each method at its highest dial."""
     chosen = [("unsteered", "unsteered")]
     chosen += [(f"{label} @ {arms[-1].dial:g}",) * 2 for label, arms in report.methods().items()][:5]
-    by_key: dict[tuple[str, int], dict[str, Row]] = {}
+    by_key: dict[tuple[str, int], dict[str, ResultRow]] = {}
     for row in generations:
         if row["index"] < _EXAMPLES:
             by_key.setdefault((row["set"], row["index"]), {})[row["arm"]] = row

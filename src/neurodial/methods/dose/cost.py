@@ -26,7 +26,7 @@ from neurodial.circuit.site import Neuron, Site
 from neurodial.errors import OptionError, PromptError
 from neurodial.methods.dose.effect import check_reached
 from neurodial.methods.scores import Scores
-from neurodial.model.gradients import backward, gradient_room, multiplier_slopes
+from neurodial.model.gradients import backward, gradient_tokens, multiplier_slopes
 from neurodial.model.head import hidden_states, label_gradients
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
@@ -165,7 +165,7 @@ def _label_slopes(
         take(site, found, *current[0])
 
     with multiplier_slopes(subject, slopes), progress("measuring costs", len(passages)) as advance:
-        for batch in batches(sequences, pad=pad_id(subject), budget=sampling.budget or gradient_room(subject)):
+        for batch in batches(sequences, pad=pad_id(subject), budget=sampling.budget or gradient_tokens(subject)):
             hidden = hidden_states(subject, batch.tokens)
             row, token = _scored_places(batch, passages)
             cells = hidden[row, token]

@@ -22,7 +22,7 @@ from neurodial.circuit.site import Site
 from neurodial.errors import PromptError
 from neurodial.margins.margin import Margin
 from neurodial.methods.scores import Scores
-from neurodial.model.gradients import backward, gradient_room, multiplier_slopes, without_gradients
+from neurodial.model.gradients import backward, gradient_tokens, multiplier_slopes, without_gradients
 from neurodial.model.head import hidden_states
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
@@ -74,7 +74,7 @@ def effect(
         reached.add(site)
 
     with multiplier_slopes(subject, take), progress("measuring effects", len(groups)) as advance:
-        for batch in group_batches(groups, pad=pad_id(subject), budget=budget or gradient_room(subject)):
+        for batch in group_batches(groups, pad=pad_id(subject), budget=budget or gradient_tokens(subject)):
             current[:] = [batch]
             owners = torch.tensor(batch.owners, device=subject.device)
             hidden = hidden_states(subject, batch.tokens)

@@ -13,7 +13,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from neurodial.circuit.circuit import Row, Stability
@@ -117,8 +117,8 @@ def find_doses(
         measured=_measured(development, limits, choice.best, others, inputs),
         sign=kept.sign,
         follows=kept.mixture,
-        signs=_reached(choice, limits, lambda path: paths[path].sign),
-        followed=_reached(choice, limits, lambda path: paths[path].mixture),
+        signs=_reached(choice, limits, {path: candidate.sign for path, candidate in paths.items()}),
+        followed=_reached(choice, limits, {path: candidate.mixture for path, candidate in paths.items()}),
         trials=tuple(_trial_report(trial) for trial in choice.trials),
     )
     return Dosed(rows, kept.effect_cost.scores, stability, report, inputs.margin)
@@ -136,12 +136,14 @@ def _rows(intervention: Intervention | None) -> tuple[Row, ...]:
     return intervention.circuit.rows
 
 
-def _reached(choice: PathChoice, limits: Limits, name_of: Callable[[PathSearch], str]) -> dict[str, Reached]:
-    """What the best path of each name came to."""
+def _reached(choice: PathChoice, limits: Limits, names: Mapping[PathSearch, str]) -> dict[str, Reached]:
+    """What the best path of each name came to, in the order in which paths were searched."""
+    measured = {choice.path: choice.best, **dict(choice.others)}
     best: dict[str, Trial] = {}
-    for path, trial in ((choice.path, choice.best), *choice.others):
-        name = name_of(path)
-        best[name] = trial if name not in best else better(best[name], trial, limits)
+    for path, name in names.items():
+        if path in measured:
+            trial = measured[path]
+            best[name] = trial if name not in best else better(best[name], trial, limits)
     return {name: Reached(trial.margin, trial.divergence) for name, trial in best.items()}
 
 

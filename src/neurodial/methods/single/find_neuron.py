@@ -19,10 +19,11 @@ from typing import Literal, get_args
 from neurodial.errors import OptionError, UnknownNameError, near_names
 from neurodial.intervention.anchor import Anchor, anchored
 from neurodial.intervention.scale import Pin
+from neurodial.margins.choose_margin import choose_margin
 from neurodial.margins.margin import Alternatives, Margin, Openers
 from neurodial.margins.measure import measure_margins
-from neurodial.margins.openers import OpenerSearch, OpeningMargin, find_margin, refuse_unknown
-from neurodial.methods.single.scores_of_neurons import Candidate, CandidateSearch, candidates
+from neurodial.margins.openers import OpenerSearch, OpeningMargin, refuse_unknown
+from neurodial.methods.single.scores_of_neurons import CandidateNeuron, CandidateSearch, candidates
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Contrast, PairSet
@@ -87,7 +88,7 @@ class Pinned:
         anchor: the anchor, to use with `anchored`; None where the value is constant.
     """
 
-    candidate: Candidate
+    candidate: CandidateNeuron
     value: float
     positive: float
     negative: float
@@ -150,7 +151,9 @@ def single_neuron(
     """
     chosen = method or SingleNeuron()
     contrast, development = pairs.discovery, pairs.development
-    margin = find_margin(subject, contrast, chosen.margin, search=chosen.openers, progress=progress)  # 1
+    margin = choose_margin(
+        subject, pairs, kind=chosen.margin, splits=(), openers=chosen.openers, progress=progress
+    ).openings  # 1
     found = candidates(subject, margin, contrast, search=chosen.candidates, progress=progress)
     return sweep(subject, margin, found, development, method=chosen, progress=progress)
 
@@ -158,7 +161,7 @@ def single_neuron(
 def sweep(
     subject: Subject,
     margin: Alternatives | Openers,
-    found: list[Candidate],
+    found: list[CandidateNeuron],
     contrast: Contrast,
     *,
     method: SingleNeuron | None = None,
@@ -179,7 +182,11 @@ def sweep(
 
 
 def _constant(
-    subject: Subject, margin: Margin, values: list[tuple[Candidate, float]], contrast: Contrast, progress: Progress
+    subject: Subject,
+    margin: Margin,
+    values: list[tuple[CandidateNeuron, float]],
+    contrast: Contrast,
+    progress: Progress,
 ) -> list[tuple[float, float]]:
     """Mean probabilities on P+ and P-: unsteered, then with each pin; all share batches."""
     pins = [Pin({one.neuron: value}) for one, value in values]
@@ -191,7 +198,7 @@ def _constant(
 
 
 def _anchored(
-    subject: Subject, margin: Margin, values: list[tuple[Candidate, float]], contrast: Contrast, strength: float
+    subject: Subject, margin: Margin, values: list[tuple[CandidateNeuron, float]], contrast: Contrast, strength: float
 ) -> list[Pinned]:
     has_template = subject.tokenizer.chat_template is not None
     width = post_instruction_length(subject.tokenizer) if has_template else 1
@@ -211,11 +218,11 @@ def _means(margins: list[float], contrast: Contrast) -> tuple[float, float]:
     return _mean(margins[:size]), _mean(margins[size:])
 
 
-def pinned_value(candidate: Candidate, step: float) -> float:
+def pinned_value(candidate: CandidateNeuron, step: float) -> float:
     """Zero at step 0, then against the sign of the mean on P+.
 
     Example:
-        >>> pinned_value(Candidate(Neuron(0, None, 1), 1.0, -1, positive=2.0, negative=0.5), 4.0)
+        >>> pinned_value(CandidateNeuron(Neuron(0, None, 1), 1.0, -1, positive=2.0, negative=0.5), 4.0)
         -8.0
     """
     return -step * candidate.positive + 0.0

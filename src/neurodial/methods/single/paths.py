@@ -8,7 +8,7 @@ from neurodial.intervention.base import Intervention
 from neurodial.intervention.scale import Pin
 from neurodial.margins.margin import Margin
 from neurodial.methods.single.find_neuron import pinned_value
-from neurodial.methods.single.scores_of_neurons import Candidate, CandidateSearch, candidates
+from neurodial.methods.single.scores_of_neurons import CandidateNeuron, CandidateSearch, candidates
 from neurodial.model.subject import Subject
 from neurodial.prompts.pairs import Contrast
 from neurodial.strength.path import StrengthPath
@@ -40,5 +40,5 @@ def pin_paths(
     ]
 
 
-def _pinned(candidate: Candidate, strength: float) -> Intervention:
+def _pinned(candidate: CandidateNeuron, strength: float) -> Intervention:
     return Pin({candidate.neuron: pinned_value(candidate, strength)})

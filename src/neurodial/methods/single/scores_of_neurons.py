@@ -25,7 +25,7 @@ from neurodial.activations.groups import GroupBatch, group_batches
 from neurodial.circuit.site import Neuron
 from neurodial.errors import ActivationError, OptionError
 from neurodial.margins.margin import Margin
-from neurodial.model.gradients import Tape, frozen, gradient_room, gradients
+from neurodial.model.gradients import Tape, frozen, gradient_tokens, gradients
 from neurodial.model.head import hidden_states
 from neurodial.model.hooks import installed
 from neurodial.model.subject import Subject
@@ -62,7 +62,7 @@ class CandidateSearch:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class CandidateNeuron:
     """A neuron that may hold a behaviour up.
 
     Attributes:
@@ -93,7 +93,7 @@ def candidates(
     *,
     search: CandidateSearch | None = None,
     progress: Progress = silent,
-) -> list[Candidate]:
+) -> list[CandidateNeuron]:
     """The best candidates, best first.
 
     Raises:
@@ -111,9 +111,9 @@ def candidates(
     chosen = search or CandidateSearch()
     has_template = subject.tokenizer.chat_template is not None
     width = post_instruction_length(subject.tokenizer) if has_template else 1
-    budget = chosen.budget or gradient_room(subject)
+    budget = chosen.budget or gradient_tokens(subject)
     sides = [_side(subject, margin, side, (width, budget), progress) for side in (contrast.positive, contrast.negative)]
-    found: list[Candidate] = []
+    found: list[CandidateNeuron] = []
     for layer in range(math.ceil(chosen.layers * subject.layers)):
         (active, slope), (other, other_slope) = (side[layer] for side in sides)
         scores = (slope + other_slope) * (active - other)  # slopes of B, the loss with its sign turned: (3)
@@ -123,7 +123,7 @@ def candidates(
             place = int(token[index])
             if math.isfinite(float(best[index])):
                 means = float(active[place, index]), float(other[place, index])
-                found.append(Candidate(Neuron(layer, None, index), float(best[index]), place - width, *means))
+                found.append(CandidateNeuron(Neuron(layer, None, index), float(best[index]), place - width, *means))
     if not found:
         raise ActivationError(
             "No neuron is more active on the positive prompts than on the negative ones.",

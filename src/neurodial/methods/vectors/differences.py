@@ -17,7 +17,7 @@ from torch import Tensor
 
 from neurodial.errors import OptionError, PromptError
 from neurodial.intervention.base import Dial, Intervention, check_options, dial_column, rows_of
-from neurodial.intervention.plan import Add, Door, Plan, When, spread
+from neurodial.intervention.plan import Add, HookPoint, Plan, When, spread
 from neurodial.methods.vectors.residual import residual_means
 from neurodial.model.subject import Subject
 from neurodial.prompts.pairs import Contrast
@@ -138,7 +138,7 @@ class AddEverywhere(Intervention):
             )
         column = dial_column(self.dial)
         edits = tuple(
-            (Door("mlp", layer), Add(spread(column * self.alpha * self.vectors[layer].double().cpu(), self.when)))
+            (HookPoint("mlp", layer), Add(spread(column * self.alpha * self.vectors[layer].double().cpu(), self.when)))
             for layer in range(subject.layers)
         )
         return Plan(edits, len(column), rows_of(self.dial))

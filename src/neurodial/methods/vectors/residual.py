@@ -67,8 +67,8 @@ def residual_means(
 
     def install(handles: list[Handle]) -> None:
         for layer in range(subject.layers):
-            door = on_block_output if where == "block" else _on_mlp
-            handles.append(door(subject, layer, reader(layer)))
+            install_reader = on_block_output if where == "block" else _on_mlp
+            handles.append(install_reader(subject, layer, reader(layer)))
 
     with installed(install):
         for batch in batches(list(sequences), pad=pad_id(subject), budget=budget):

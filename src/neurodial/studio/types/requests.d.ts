@@ -19,15 +19,15 @@ export interface Turned {
 }
 
 /** One message of a chat. */
-export interface Said {
+export interface ChatTurn {
   role: "user" | "assistant";
   content: string;
 }
 
 /** An answer of both sides. Each side has a chat of its own: the answers in it differ. */
-export interface Answer {
-  unsteered: Said[];
-  steered: Said[];
+export interface AnswerRequest {
+  unsteered: ChatTurn[];
+  steered: ChatTurn[];
   circuits?: Turned[];
   system?: string;
   temperature?: number;
@@ -46,7 +46,7 @@ export interface Prompts {
 }
 
 /** A contrast to look at before anything is run. */
-export interface Check {
+export interface CheckRequest {
   prompts: Prompts;
   position?: string;
   system?: string;
@@ -73,12 +73,12 @@ export interface Discovery {
 }
 
 /** Openers to find. */
-export interface Openers {
+export interface OpenersRequest {
   prompts: string;
 }
 
 /** A circuit to keep: one that a job found, or one of the collection less some neurons. */
-export interface Save {
+export interface SaveRequest {
   name: string;
   job?: number | null;
   circuit?: string;
@@ -86,14 +86,14 @@ export interface Save {
 }
 
 /** A neuron to read. */
-export interface NeuronPage {
+export interface NeuronRequest {
   layer: number;
   index: number;
   prompts: string;
 }
 
 /** An evaluation or a frontier. */
-export interface Measurement {
+export interface MeasurementRequest {
   kind?: "evaluate" | "frontier";
   circuits: string[];
   prompts: string;
@@ -108,9 +108,9 @@ export interface Measurement {
 }
 
 /** Circuits to ship. */
-export interface Export {
+export interface ExportRequest {
   circuits: Turned[];
-  route: "lora" | "ia3" | "weights" | "vllm" | "gguf-lora" | "gguf";
+  route: string;
   name?: string;
 }
 // [[[end]]]

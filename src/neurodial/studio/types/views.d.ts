@@ -340,7 +340,7 @@ export interface EngineNote {
   how: string;
 }
 
-export interface Travel extends Record<string, unknown> {
+export interface AdapterInfo extends Record<string, unknown> {
   how: string;
 }
 
@@ -354,11 +354,18 @@ export interface ExportView {
   rank: number;
   created: string;
   base: string;
-  adapter: Travel | null;
+  adapter: AdapterInfo | null;
   circuits: Record<string, unknown>[];
   engines: EngineNote[];
   proof: Proof;
   files: [string, number][];
+}
+
+/** A form that a circuit leaves in. */
+export interface ExportFormat {
+  name: string;
+  title: string;
+  summary: string;
 }
 
 /** What an export came to. */

@@ -11,7 +11,7 @@ export const getModel = () => get("/api/model");
 /** @returns {Promise<views.PromptSet[]>} */
 export const listPromptSets = () => get("/api/prompt-sets");
 
-/** @param {requests.Check} asked @returns {Promise<views.CheckedPrompts>} */
+/** @param {requests.CheckRequest} asked @returns {Promise<views.CheckedPrompts>} */
 export const checkPrompts = (asked) => post("/api/prompts/check", asked);
 
 /** @returns {Promise<views.OpenersBySource>} */
@@ -40,22 +40,22 @@ export const getReported = (job) => get(`/api/jobs/${job}/result`);
 /** @param {number} job @returns {Promise<views.Exported>} */
 export const getExported = (job) => get(`/api/jobs/${job}/result`);
 
-/** @param {requests.Answer} asked @returns {Promise<views.Job>} */
+/** @param {requests.AnswerRequest} asked @returns {Promise<views.Job>} */
 export const startAnswer = (asked) => post("/api/answers", asked);
 
-/** @param {requests.Openers} asked @returns {Promise<views.Job>} */
+/** @param {requests.OpenersRequest} asked @returns {Promise<views.Job>} */
 export const startOpeners = (asked) => post("/api/openers", asked);
 
 /** @param {requests.Discovery} asked @returns {Promise<views.Job>} */
 export const startDiscovery = (asked) => post("/api/discoveries", asked);
 
-/** @param {requests.NeuronPage} asked @returns {Promise<views.Job>} */
+/** @param {requests.NeuronRequest} asked @returns {Promise<views.Job>} */
 export const startNeuron = (asked) => post("/api/neurons", asked);
 
-/** @param {requests.Measurement} asked @returns {Promise<views.Job>} */
+/** @param {requests.MeasurementRequest} asked @returns {Promise<views.Job>} */
 export const startMeasurement = (asked) => post("/api/measurements", asked);
 
-/** @param {requests.Export} asked @returns {Promise<views.Job>} */
+/** @param {requests.ExportRequest} asked @returns {Promise<views.Job>} */
 export const startExport = (asked) => post("/api/exports", asked);
 
 // -------------------------------------------------------------- circuits
@@ -66,7 +66,7 @@ export const listCircuits = () => get("/api/circuits");
 /** @param {string} id @returns {Promise<views.CircuitPage>} */
 export const getCircuit = (id) => get(`/api/circuits/${part(id)}`);
 
-/** @param {requests.Save} asked @returns {Promise<views.Saved>} */
+/** @param {requests.SaveRequest} asked @returns {Promise<views.Saved>} */
 export const saveCircuit = (asked) => post("/api/circuits", asked);
 
 /** @param {string} first @param {string} second @returns {Promise<views.Overlap>} */
@@ -85,6 +85,9 @@ export const getReport = (id, reportPart) => get(`/api/reports/${part(id)}/${par
 
 /** @param {string} id @param {string} reportPart */
 export const reportPage = (id, reportPart) => `/api/reports/${part(id)}/${part(reportPart)}/page`;
+
+/** @returns {Promise<views.ExportFormat[]>} */
+export const listExportFormats = () => get("/api/export-formats");
 
 /** @returns {Promise<string[]>} */
 export const listExports = () => get("/api/exports");

@@ -1,11 +1,11 @@
 // What the chat asks the server, and what a job of it was asked.
 import { switchedOff } from "../keep.js";
-/** @import { Answer, Said } from "../../../types/requests.d.ts" */
+/** @import { AnswerRequest, ChatTurn } from "../../../types/requests.d.ts" */
 /** @import { Job } from "../../../types/views.d.ts" */
 /** @import { ChatState } from "./state.js" */
 /** @import { Turn } from "./turn.js" */
 
-/** @param {ChatState} state @param {Turn[]} turns @param {Turn} turn the one that is asked @returns {Answer} */
+/** @param {ChatState} state @param {Turn[]} turns @param {Turn} turn the one that is asked @returns {AnswerRequest} */
 export function askedAnswer({ options, dials }, turns, turn) {
   const before = turns.slice(0, turns.indexOf(turn));
   return {
@@ -22,10 +22,10 @@ export function askedAnswer({ options, dials }, turns, turn) {
 
 /**
  * What was said before, and the prompt: each side remembers its own answers.
- * @param {Turn[]} before @param {"unsteered" | "steered"} side @param {string} asked @returns {Said[]}
+ * @param {Turn[]} before @param {"unsteered" | "steered"} side @param {string} asked @returns {ChatTurn[]}
  */
 function history(before, side, asked) {
-  /** @type {Said[]} */
+  /** @type {ChatTurn[]} */
   const said = before.flatMap(({ prompt, sides }) => [
     { role: "user", content: prompt },
     { role: "assistant", content: sides[side].text },
@@ -38,6 +38,6 @@ function history(before, side, asked) {
  * @param {Job} job
  */
 export function promptOf(job) {
-  const { steered } = /** @type {Partial<Answer>} */ (job.asked);
+  const { steered } = /** @type {Partial<AnswerRequest>} */ (job.asked);
   return job.kind === "answer" ? (steered?.at(-1)?.content ?? null) : null;
 }

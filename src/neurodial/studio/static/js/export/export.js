@@ -1,14 +1,14 @@
-// Export: a circuit at its dial as files for other engines, with the proof that they do what the dial does.
+// Export: a circuit at its dial as files for other engines, checked that they do what the dial does.
 import { button } from "../controls.js";
 import { fill, h } from "../dom.js";
 import { blank, loading, problem, soft } from "../messages.js";
 import { address, jobIn, remember } from "../route.js";
-import { getExport, getExported, listCircuits, listExports, startExport } from "../server.js";
+import { getExport, getExported, listCircuits, listExportFormats, listExports, startExport } from "../server.js";
 import { progressOf, watchJob } from "../watch.js";
 import { askedExport, Form, readForm } from "./form.js";
 import { drawExport } from "./proof.js";
 /** @import { Show, Watcher } from "../../../types/page.d.ts" */
-/** @import { CircuitEntry } from "../../../types/views.d.ts" */
+/** @import { CircuitEntry, ExportFormat } from "../../../types/views.d.ts" */
 
 /** @type {Show} */
 export function show(main, { rest, query }) {
@@ -39,13 +39,13 @@ class ExportPage {
   async start() {
     fill(this.main, loading());
     try {
-      const [circuits, exports] = await Promise.all([listCircuits(), listExports()]);
+      const [circuits, formats, exports] = await Promise.all([listCircuits(), listExportFormats(), listExports()]);
       this.exports = exports;
       if (!circuits.length) {
         fill(this.main, nothingYet());
         return;
       }
-      this.draw(circuits);
+      this.draw(circuits, formats);
     } catch (error) {
       fill(this.main, problem(error));
       return;
@@ -55,9 +55,9 @@ class ExportPage {
     }
   }
 
-  /** @param {CircuitEntry[]} circuits */
-  draw(circuits) {
-    const form = new Form(this.values, circuits, {
+  /** @param {CircuitEntry[]} circuits @param {ExportFormat[]} formats */
+  draw(circuits, formats) {
+    const form = new Form(this.values, circuits, formats, {
       onrun: () => this.run(),
       onchange: () => this.remember(),
     });
@@ -131,7 +131,7 @@ class ExportPage {
 
   drawList() {
     if (!this.exports.length) {
-      const text = "Choose a circuit, a dial and a form; the proof appears here.";
+      const text = "Choose a circuit, a dial and a form; the check appears here.";
       fill(this.list, this.job ? null : blank("No exports yet", text));
       return;
     }

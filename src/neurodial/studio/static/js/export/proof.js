@@ -53,7 +53,7 @@ function engines({ engines: notes, adapter }) {
     { class: "card" },
     h("h2", {}, "How engines load it"),
     h("ul", { class: "plain-list" }, items),
-    adapter ? h("p", { class: "faint" }, `The model's own adapter travels: ${adapter.how}.`) : null,
+    adapter ? h("p", { class: "faint" }, `The model's own adapter goes along: ${adapter.how}.`) : null,
   );
 }
 

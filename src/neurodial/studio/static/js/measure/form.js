@@ -3,7 +3,7 @@ import { field, form, select, tick } from "../controls.js";
 import { fill, h } from "../dom.js";
 import { keep, recall } from "../keep.js";
 /** @import { MeasureForm, Option } from "../../../types/page.d.ts" */
-/** @import { Measurement } from "../../../types/requests.d.ts" */
+/** @import { MeasurementRequest } from "../../../types/requests.d.ts" */
 /** @import { CircuitEntry, PromptSet } from "../../../types/views.d.ts" */
 
 /** @type {MeasureForm} */
@@ -43,7 +43,7 @@ const DIALS = "\\s*-?[\\d.]+(\\s*,\\s*-?[\\d.]+)*\\s*";
 /** @returns {MeasureForm} */
 export const readForm = () => ({ ...START, ...recall("measure", {}) });
 
-/** @param {MeasureForm} asked @returns {Measurement} */
+/** @param {MeasureForm} asked @returns {MeasurementRequest} */
 export function askedMeasurement(asked) {
   const dials = asked.dials.split(",").map(Number);
   return { ...asked, dials: dials.filter((value) => value !== 0) };

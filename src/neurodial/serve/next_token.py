@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from neurodial.generation.sampling import sampled
 from neurodial.model.head import at_least_float32
 from neurodial.serve.request import Request, Scored
 
@@ -38,23 +39,6 @@ def next_tokens(
         if generator is not None:
             chosen[row] = sampled(logits[row], request.temperature, request.top_p, generator)
     return chosen
-
-
-def sampled(logits: Float[Tensor, "vocab"], temperature: float, top_p: float, generator: torch.Generator) -> int:
-    """A token drawn at a temperature from the smallest set of tokens that has the probability `top_p` (2).
-
-    Example:
-        >>> sampled(torch.tensor([0.0, 9.0]), 1.0, 0.5, torch.Generator().manual_seed(0))
-        1
-    """
-    wide = logits.detach().cpu().double()
-    ordered, tokens = (wide / temperature).softmax(dim=-1).sort(descending=True, stable=True)
-    cumulative = ordered.cumsum(dim=-1)
-    size = int((cumulative < top_p).sum()) + 1  # the token that crosses top_p belongs to the set
-    cumulative = cumulative[:size]
-    drawn = torch.rand((), generator=generator, dtype=torch.float64) * cumulative[-1]
-    place = min(int((cumulative <= drawn).sum()), len(cumulative) - 1)
-    return int(tokens[place])
 
 
 def scored(logits: Float[Tensor, "token vocab"], tokens: Sequence[int], top: int) -> tuple[Scored, ...]:

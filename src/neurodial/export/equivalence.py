@@ -57,7 +57,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class EquivalenceCheck:
     """One comparison of exported files with the hook. Differences are in nats.
 
     Attributes:
@@ -108,22 +108,24 @@ def at_strength(scales: Sequence[Scale], strength: float) -> tuple[Intervention,
 @torch.no_grad()
 def log_probabilities(model: Any, tokens: Sequence[Tokens]) -> LogProbabilities:
     """Log-probabilities at the last places of each sequence, float32 on the processor; one sequence a pass."""
-    found = []
+    per_sequence = []
     for sequence in tokens:
         output = model(input_ids=torch.tensor([sequence], device=model.device), use_cache=False)
         logits: Tensor = output.logits
-        found.append(torch.log_softmax(logits[0, -PLACES:].float().cpu(), dim=-1))
-    return found
+        per_sequence.append(torch.log_softmax(logits[0, -PLACES:].float().cpu(), dim=-1))
+    return per_sequence
 
 
-def compare(measured: LogProbabilities, wanted: Reference, strength: float, *, engine: str, precision: str) -> Evidence:
+def compare(
+    measured: LogProbabilities, expected: Reference, strength: float, *, engine: str, precision: str
+) -> EquivalenceCheck:
     """Judge what the files gave at one strength."""
-    hook = wanted.steered[strength]
+    hook = expected.steered[strength]
     difference, kl, same = _distance(hook, measured)
-    effect, effect_kl, _ = _distance(wanted.plain, hook)
+    effect, effect_kl, _ = _distance(expected.plain, hook)
     tolerance = TOLERANCE[precision]
     shows = effect > 0 and difference <= _SHARE * effect
-    return Evidence(
+    return EquivalenceCheck(
         engine=engine,
         strength=strength,
         prompts=len(hook),
@@ -143,9 +145,9 @@ def coarser(*dtypes: str) -> str:
     return max(dtypes, key=lambda name: TOLERANCE[name])
 
 
-def _distance(one: LogProbabilities, other: LogProbabilities) -> tuple[float, float, float]:
-    """Largest absolute difference, mean KL(one || other), and share of places with the same top token."""
-    a, b = torch.cat(one).double(), torch.cat(other).double()
+def _distance(first: LogProbabilities, second: LogProbabilities) -> tuple[float, float, float]:
+    """Largest absolute difference, mean KL(first || second), and share of places with the same top token."""
+    a, b = torch.cat(first).double(), torch.cat(second).double()
     gap = (a - b).abs().nan_to_num(nan=float("inf"))  # two -inf make a NaN, and so does any NaN of the files
     kl = (a.exp() * (a - b)).sum(-1).mean()
     return float(gap.max()), float(kl), float((a.argmax(-1) == b.argmax(-1)).double().mean())

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from neurodial.generation.text_stream import TextStream
 from neurodial.model.tiny import tiny_tokenizer
-from neurodial.serve.text import TextStream
 
 TOKENIZER = tiny_tokenizer()
 BYTES = st.lists(st.integers(0, 259), max_size=60)

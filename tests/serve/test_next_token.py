@@ -4,7 +4,8 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from neurodial.serve.choose import generator_of, next_tokens, sampled, scored
+from neurodial.generation.sampling import sampled
+from neurodial.serve.next_token import generator_of, next_tokens, scored
 from neurodial.serve.request import Request
 
 LOGITS = torch.tensor([1.0, 3.0, -2.0, 2.0, 0.5])

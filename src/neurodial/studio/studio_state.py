@@ -1,4 +1,4 @@
-"""The model, the collection and the desk together: what every route and every job works with."""
+"""The model, the collection and the queue together: what every route and every job works with."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from neurodial.intervention.scale import Scale
 from neurodial.model.subject import Subject
 from neurodial.prompts.render import Tokens
 from neurodial.studio.collection import Collection
-from neurodial.studio.jobs import Desk
+from neurodial.studio.jobs import JobQueue
 from neurodial.studio.requests import Turned
 
 
 @dataclass(frozen=True)
-class Workshop:
+class StudioState:
     """What a studio works with.
 
     Attributes:
         subject: the model; only jobs may run it, one at a time.
         collection: circuits, prompt sets, reports, exports.
-        desk: the queue of jobs.
+        queue: the queue of jobs.
         force: take circuits that were made on another model.
         found_openers: openers by the prompt set that they were found with.
     """
 
     subject: Subject
     collection: Collection
-    desk: Desk
+    queue: JobQueue
     force: bool = False
     found_openers: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -45,16 +45,16 @@ class Workshop:
 
     def together(self, turned: list[Turned]) -> Together:
         """Several circuits at their dials."""
-        return Together(tuple(self.scale(one) for one in turned))
+        return Together(tuple(self.scale(each) for each in turned))
 
     def openers(self) -> dict[str, tuple[str, ...]]:
         """Openers by their source: those found here, and those that circuits carry."""
-        found = dict(self.found_openers)
-        for shelf in self.collection.circuits():
-            report = shelf.circuit.origin.report
+        by_source = dict(self.found_openers)
+        for stored in self.collection.circuits():
+            report = stored.circuit.origin.report
             if report is not None and report.openers:
-                found[f"circuit:{shelf.id}"] = report.openers
-        return found
+                by_source[f"circuit:{stored.id}"] = report.openers
+        return by_source
 
     def opener_tokens(self, source: str) -> tuple[Tokens, ...]:
         """Openers of a source as token ids; none for the empty source.
@@ -64,11 +64,11 @@ class Workshop:
         """
         if not source:
             return ()
-        found = self.openers().get(source)
-        if found is None:
+        texts = self.openers().get(source)
+        if texts is None:
             raise OptionError(f"There are no openers of {source!r}.", fix="Find them first, from a set of prompts.")
         encode = self.subject.tokenizer
-        return tuple(tuple(encode(text, add_special_tokens=False)["input_ids"]) for text in found)
+        return tuple(tuple(encode(text, add_special_tokens=False)["input_ids"]) for text in texts)
 
 
 def without(circuit: Circuit, off: list[tuple[int, int]]) -> Circuit:
