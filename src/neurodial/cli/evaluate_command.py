@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from neurodial.intervention.base import Intervention
     from neurodial.intervention.plan import When
 
-_SHOWN = ("opposite", "over_refusal", "degenerate", "opener", "kl", "perplexity", "repetition", "accuracy")
+_SHOWN = ("opposite", "over_refusal", "degenerate", "opener", "kl", "perplexity", "repetition", "accuracy", "mmlu")
 
 
 def evaluate(
@@ -70,6 +70,7 @@ def evaluate(
         loading: how the model is loaded.
     """
     from neurodial.evaluation import protocol as preset
+    from neurodial.evaluation.mmlu_run import check_benchmarks
     from neurodial.evaluation.options import check_dials
     from neurodial.methods.comparators import check_names
     from neurodial.prompts.borrowed import with_test_set
@@ -90,6 +91,7 @@ def evaluate(
         pairs = with_test_set(pairs, test_set, options.prompts)
     interventions = _interventions(circuits, values, when, force=force)
     judges = (judging or JudgeOptions()).judges()
+    check_benchmarks(options.harness)
     subject = (loading or ModelOptions()).load(model)
 
     from neurodial.evaluation.evaluate import evaluate as run

@@ -29,11 +29,12 @@ from neurodial.evaluation.conditions import (
 )
 from neurodial.evaluation.detectors.base import Detector
 from neurodial.evaluation.detectors.derived import derived_detector
-from neurodial.evaluation.harness import check_tasks, run_tasks
+from neurodial.evaluation.harness import run_tasks
 from neurodial.evaluation.intervals import kappa
 from neurodial.evaluation.margin_of_run import margin_of_run
 from neurodial.evaluation.measures import MeasurementPlan, measure, rows_by_condition
 from neurodial.evaluation.metrics import differences, estimates, values_of
+from neurodial.evaluation.mmlu_run import check_benchmarks, harness_tasks, mmlu_notes, run_mmlu
 from neurodial.evaluation.options import Evaluation, HarnessOptions
 from neurodial.evaluation.results import Agreement, ConditionResult, Report
 from neurodial.evaluation.store import Store
@@ -103,7 +104,7 @@ def evaluate(
     """
     options = options or Evaluation()
     check_names(against)
-    check_tasks(options.harness.tasks)
+    check_benchmarks(options.harness)
     if isinstance(prompts, PairSet) and lacks_detector(prompts, options, detectors):
         detectors = (derived_detector(subject, prompts, decoding=options.decoding, progress=progress),)
     task = task_of(prompts, options, detectors, behaviour=behaviour)
@@ -141,6 +142,7 @@ def evaluate(
         judge(task.detectors, options, store, progress)
     reported = None if run_margin is None else run_margin.reported
     measure(MeasurementPlan(subject, task, conditions, options, reported), store, progress)
+    run_mmlu(subject, conditions, options.harness, store, progress)
     _harness(subject, conditions, options.harness, store, progress)
     return _report(subject, task, conditions, options, store, margin_text)
 
@@ -174,7 +176,7 @@ def _harness(
     pending = [
         (arm, task)
         for arm in arms
-        for task in options.tasks
+        for task in harness_tasks(options)
         if arm.system is None and (arm.key, f"harness:{task}") not in finished
     ]
     with progress("running tasks", len(pending)) as advance:
@@ -283,4 +285,4 @@ def _notes(arms: Sequence[Condition], store: Store, options: Evaluation) -> list
             f"{control['accuracy_drop']:+.1%} and the right answer's log-likelihood by "
             f"{control['likelihood_drop']:+.2f} nats per token."
         )
-    return notes
+    return [*notes, *mmlu_notes(store)]

@@ -23,14 +23,17 @@ def _detector_names() -> Sequence[str]:
 
 @dataclass(frozen=True)
 class HarnessOptions:
-    """How harness tasks are run.
+    """How benchmarks are run.
 
     Attributes:
-        tasks: tasks of lm-evaluation-harness: names such as mmlu, or task files (.yaml) with local data.
-        limit: at most this many documents of each task (of each subject, where a task has subjects).
-        fewshot: examples before each question of a task; none: the task's own number.
-        batch_size: rows of a batch.
-        chat: put the tasks' questions into the model's chat template.
+        tasks: `mmlu`, `mmlu:FILE` or `mmlu:FOLDER`, which are scored here; or tasks of lm-evaluation-harness: names, or
+            paths of task files.
+        limit: at most this many documents of each task (of each subject, where a harness task has subjects); of MMLU in
+            all, 1000 where it is None.
+        fewshot: examples before each question; none: the task's own number, of MMLU 5.
+        batch_size: rows of a batch of the harness.
+        chat: put the harness's questions into the model's chat template.
+        seed: of the draw of MMLU's questions, and of the neurons that its positive control switches off.
 
     Example:
         >>> HarnessOptions(("mmlu",), limit=20).batch_size
@@ -42,6 +45,7 @@ class HarnessOptions:
     fewshot: int | None = None
     batch_size: int = 8
     chat: bool = field(default=False, metadata=noted(name="task_chat"))
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
@@ -76,7 +80,7 @@ class Evaluation:
         kl_limit: the damage in nats per token that other methods may do at dial 1.
         max_degenerate: how many more of their answers to development prompts may break down, as a share; none: any.
         seeds: of the random controls.
-        harness: tasks of lm-evaluation-harness, run at every dial.
+        harness: MMLU and tasks of lm-evaluation-harness, run at every dial.
 
     Example:
         >>> Evaluation().decoding.max_new_tokens
