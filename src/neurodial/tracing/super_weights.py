@@ -57,8 +57,8 @@ def super_weights(
         >>> from neurodial.circuit.selection import Count
         >>> from neurodial.model.tiny import tiny_subject
         >>> subject, question = tiny_subject(), Question((256, 72, 105), 10, 11)
-        >>> [found] = relevance(subject, [question])
-        >>> 0 < super_weights(subject, question, select_nodes(found, Count(1)))[0].share <= 1
+        >>> [result] = relevance(subject, [question])
+        >>> 0 < super_weights(subject, question, select_nodes(result, Count(1)))[0].share <= 1
         True
     """
     chosen, tape = rules or Rules(), Tape()
@@ -72,8 +72,8 @@ def super_weights(
         tokens = torch.tensor([question.tokens], device=subject.device)
         output = subject.decoder(input_ids=tokens, use_cache=False).last_hidden_state
         gradients(subject, target_values(subject, output, [question], chosen).sum(), tape.hidden[:1])
-    found = [_strongest(subject, score, arrived[score.node.layer]) for score in nodes]
-    return sorted(found, key=lambda one: (-one.share, one.node))
+    strongest = [_strongest(subject, score, arrived[score.node.layer]) for score in nodes]
+    return sorted(strongest, key=lambda weight: (-weight.share, weight.node))
 
 
 def _remember(arrived: dict[int, Tensor], site: Site) -> Adjoint:
