@@ -24,7 +24,7 @@ def texts(contrast: Contrast) -> tuple[set[str], set[str]]:
 
 @st.composite
 def two_sides(draw):
-    """Two lists of prompts, none of which stands twice, even with case and spaces folded."""
+    """Two lists of prompts, none of which is listed twice, even with case and spaces folded."""
     words = draw(st.lists(WORDS, min_size=2, max_size=40, unique=True))
     cut = draw(st.integers(1, len(words) - 1))
     return words[:cut], words[cut:]

@@ -1,6 +1,6 @@
-"""What margins need prompts to come with: answers written beside them, or the same request asked the other way.
+"""What margins need beside a prompt: written answers, or the same request asked the other way.
 
-Torch-free, so that what is missing is said before a model is loaded.
+Torch-free, so that what is missing is reported before a model is loaded.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from neurodial.prompts.pairs import Behaviour, Contrast
 from neurodial.prompts.prompt import Example, Prompt, prompt_key, prompt_text
 
 MarginKind = Literal["behaviour", "alternatives", "openers", "answer", "own-answers"]
-"""What a behaviour may be measured by; `behaviour`: as the prompt set says and the model allows."""
+"""What a behaviour may be measured by; `behaviour`: as the prompt set asks and the model allows."""
 
 
 def written_answers(example: Example, fallback: tuple[str, str] | None = None) -> tuple[str, str]:
@@ -49,14 +49,14 @@ def both_ways(contrast: Contrast) -> dict[str, tuple[Prompt, Prompt]]:
         >>> both_ways(Contrast((pair[0],), (pair[1],)))["hi, casually"]
         ('Hi, formally', 'Hi, casually')
     """
-    found = {}
+    pairs = {}
     for examples, others in ((contrast.positive, contrast.negative), (contrast.negative, contrast.positive)):
         there = {prompt_key(example.prompt) for example in others}
         for example in examples:
             counterpart = _counterpart(example, there)
             pair = (example.prompt, counterpart) if examples is contrast.positive else (counterpart, example.prompt)
-            found[prompt_key(example.prompt)] = pair
-    return found
+            pairs[prompt_key(example.prompt)] = pair
+    return pairs
 
 
 def refuse_missing(kind: MarginKind, behaviour: Behaviour, contrasts: Iterable[Contrast | None]) -> None:
