@@ -4,7 +4,7 @@ Checked before any other detector, because a keyword in a loop is not a refusal 
 
 1. Empty: no letter and no digit, a list of bare numbers, template debris, broken pieces of tokens.
 2. Echo: the answer is the prompt again.
-3. Looping: a phrase repeated at least three times over at least eight words, or a stretch that turns over a few
+3. Looping: a phrase repeated at least three times over at least eight words, or a stretch that repeats a few
    words, or a unit of characters repeated over most of the text.
 4. Language: letters of three scripts, another language than the prompt's without being asked for it, or letters in
    combinations that English words do not have.
@@ -43,7 +43,7 @@ class Degeneration:
         wrong_language: call an answer in another language than the prompt's degenerate; off where the language is
             the behaviour.
         repeats: repetitions of a phrase that make a loop.
-        window: words of a stretch that is looked at for turning over few words.
+        window: number of words in a stretch that is checked for repeating few words.
         implausible: share of letter triples unknown to English that makes gibberish.
 
     Example:
@@ -83,9 +83,9 @@ class Degeneration:
     def _not_the_language(self, prompt: str, answer: str, words: list[str]) -> str | None:
         if len([script for script, count in scripts_of(answer).items() if count >= 2 and script != "UNKNOWN"]) >= 3:
             return "several scripts"
-        asked, given = language_of(prompt), language_of(answer)
+        expected, given = language_of(prompt), language_of(answer)
         is_free = asks_for_a_language(prompt) or "```" in answer
-        if self.wrong_language and not is_free and asked and given and asked != given and len(words) >= 6:
+        if self.wrong_language and not is_free and expected and given and expected != given and len(words) >= 6:
             return f"wrong language ({given})"
         if len(words) >= 10 and sum(len(word) == 1 for word in words) > 0.7 * len(words):
             return "single letters"
@@ -99,7 +99,7 @@ class Degeneration:
 
 
 def is_empty(answer: str, words: list[str]) -> bool:
-    """Whether nothing is said: no words, bare list numbers, or broken pieces of tokens."""
+    """Whether an answer says nothing: no words, bare list numbers, or broken pieces of tokens."""
     return not words or _BARE_LIST.fullmatch(answer.strip() + "\n") is not None or len(_BROKEN.findall(answer)) >= 3
 
 
@@ -121,7 +121,7 @@ def longest_loop(words: list[str], repeats: int) -> int:
 
 
 def implausible_share(words: list[str]) -> float:
-    """The share of letter triples, word ends included, that no word of the shipped English prompts has."""
+    """The share of letter triples, word ends included, that no word of the shipped English prompts contains."""
     known = _known_triples()
     triples = [triple for word in words for triple in _triples(word)]
     return sum(triple not in known for triple in triples) / len(triples) if triples else 0.0

@@ -1,4 +1,4 @@
-"""Which language a text is in, by its script and its function words. Enough to notice a wrong one, no more."""
+"""Which language a text is in, by its script and its function words; accurate enough to notice a wrong one."""
 
 from __future__ import annotations
 
@@ -71,10 +71,10 @@ _ASKS_FOR_A_LANGUAGE = re.compile(
 
 
 def language_of(text: str) -> str | None:
-    """The ISO 639-1 code of a text's language, or None where too little speaks for one.
+    """The ISO 639-1 code of a text's language, or None where there is too little evidence.
 
-    Non-Latin scripts decide by themselves; Latin ones by the share of function words, of which at least two must be
-    there and more than in any other language.
+    Non-Latin scripts decide by themselves; Latin ones by the share of function words, of which there must be
+    at least two, and more than of any other language.
 
     Example:
         >>> language_of("La lumière voyage plus vite que le son."), language_of("Light is faster than the sound of it.")
@@ -106,7 +106,7 @@ def scripts_of(text: str) -> Counter[str]:
 
 
 def asks_for_a_language(prompt: str) -> bool:
-    """Whether a prompt names a language, so that an answer in another one than its own is no accident.
+    """Whether a prompt names a language, so that an answer in another language is no mistake.
 
     Example:
         >>> asks_for_a_language("Say it in German."), asks_for_a_language("Say it.")
