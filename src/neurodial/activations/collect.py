@@ -2,7 +2,7 @@
 
 1. The prefix that all prompts share (most of a chat template) is computed once; its cache is copied per batch.
 2. What follows is batched by length, padded on the right: causal attention never looks at padding after it.
-3. Hooks read only the tokens asked for; no logits are computed, nothing is kept between batches.
+3. Hooks read only the chosen tokens; no logits are computed, nothing is kept between batches.
 """
 
 from __future__ import annotations

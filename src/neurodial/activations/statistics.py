@@ -112,7 +112,7 @@ def _merged(first: _Parts, second: _Parts) -> _Parts:
 
 
 def _only(count: Float[Tensor, "group"], groups: Sequence[int]) -> Float[Tensor, "group"]:
-    """The counts of the groups asked for, and 0 for the others."""
+    """The counts of the given groups, and 0 for the others."""
     counts = torch.zeros_like(count)
     counts[list(groups)] = count[list(groups)]
     return counts

@@ -59,10 +59,10 @@ class PartTracker:
         text = spoken(self._tokenizer, self._tokens, self._kept)
         if any(end and end in text for end in self._ends):
             back, self._before = self._before, ("answer", ())
-            self._turn(*back)
+            self._enter(*back)
         elif (opened := self._opened(text)) is not None:
             self._before = (self.part, self._ends) if opened[0] == "tools" else ("answer", ())
-            self._turn(*opened)
+            self._enter(*opened)
         elif text.strip() and not any(pair.begin.startswith(text.lstrip()) for pair in THINKING):
             self._is_start = False
         return self.part
@@ -82,7 +82,7 @@ class PartTracker:
             return None if pair is None else ("thinking", (pair.end,))
         return None
 
-    def _turn(self, kind: Part, ends: tuple[str, ...]) -> None:
+    def _enter(self, kind: Part, ends: tuple[str, ...]) -> None:
         self.part, self._ends = kind, ends
         self._is_start = False
         self._tokens = []

@@ -1,7 +1,7 @@
 """Super weights of a prediction: single numbers of a down projection that carry a node's relevance.
 
 1. A neuron's relevance is the sum over hidden coordinates i of `a_j * W[i, j] * g_i`, g the gradient of the target's
-   value by what the down projection gives.
+   value by the output of the down projection.
 2. Where one coordinate holds most of the absolute sum, that one weight does the neuron's work here.
 """
 
