@@ -444,7 +444,7 @@ def test_a_chat_is_answered_but_is_no_neutral_prompt(tmp_path):
         ("a.yaml", "- a\n- b\n", "ends in '.yaml'"),
         ("a.pdf", "%PDF-1.4", "a PDF"),
         ("a.toml", 'positive = ["a"]', "a behaviour's table"),
-        ("a.txt", '"a"\n"b"\n', "stands between"),
+        ("a.txt", '"a"\n"b"\n', "is between"),
     ],
 )
 def test_a_list_that_is_unclear_is_refused(tmp_path, name, content, words):

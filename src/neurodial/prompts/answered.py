@@ -41,7 +41,7 @@ def both_ways(contrast: Contrast) -> dict[str, tuple[Prompt, Prompt]]:
     """For each prompt, by its key, the prompt with the behaviour and that without of its pair.
 
     Raises:
-        MarginError: a prompt has no counterpart, or one that stands in another split.
+        MarginError: a prompt has no counterpart, or its counterpart is in another split.
 
     Example:
         >>> formal, casual = "Hi, formally", "Hi, casually"
@@ -80,7 +80,7 @@ def refuse_missing(kind: MarginKind, behaviour: Behaviour, contrasts: Iterable[C
 
 
 def _counterpart(example: Example, there: Container[str]) -> Prompt:
-    """The other prompt of an example's pair, which stands on the other side of the same split."""
+    """The other prompt of an example's pair, which is on the other side of the same split."""
     if example.counterpart is None:
         raise MarginError(
             f"The prompt {prompt_text(example.prompt)!r} has no counterpart.",
@@ -89,7 +89,7 @@ def _counterpart(example: Example, there: Container[str]) -> Prompt:
         )
     if prompt_key(example.counterpart) not in there:
         raise MarginError(
-            f"The counterpart of the prompt {prompt_text(example.prompt)!r} stands in another split.",
+            f"The counterpart of the prompt {prompt_text(example.prompt)!r} is in another split.",
             wanted="both prompts of a pair in one split",
             fix='Give each line of the file a "split".',
         )

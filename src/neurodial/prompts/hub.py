@@ -16,7 +16,7 @@ from neurodial.errors import FileError, MissingPackageError, PromptError, Unknow
 from neurodial.prompts.columns import LABELS, NEGATIVES, POSITIVES, present, unread_columns
 from neurodial.prompts.lists import listed_rows
 from neurodial.prompts.prompt import Prompt
-from neurodial.prompts.records import refuse_quotes, row_records, stripped, tell
+from neurodial.prompts.records import log_notes, refuse_quotes, row_records, stripped
 from neurodial.prompts.rows import ENDINGS, Row, kind_of, read_text, text_rows
 
 Kind = Literal["harmful", "safe", "neutral"]
@@ -201,7 +201,7 @@ def file_sides(path: Path, kind: Kind = "harmful") -> Sides:
     rows, notes = stripped(_with_labels(text_rows(text, path.name, path.suffix)), is_table=is_table)
     if any(present(row, (*LABELS, *POSITIVES, *NEGATIVES)) for _, row in rows):
         records = row_records(path.name, rows, notes)
-        tell(records.notes)
+        log_notes(records.notes)
         harmful, safe = (
             tuple(item.example.prompt for item in records.placed if item.side == side)
             for side in ("positive", "negative")
@@ -212,7 +212,7 @@ def file_sides(path: Path, kind: Kind = "harmful") -> Sides:
     notes.append(f"no column label: all {len(listed)} prompts are taken as {kind} ones")
     refuse_quotes(path.name, [row.prompt for row in listed])
     labelled_notes = tuple(f"{path.name}: {note}" for note in notes)
-    tell(labelled_notes)
+    log_notes(labelled_notes)
     return Sides({**dict.fromkeys(_KINDS, ()), kind: tuple(row.prompt for row in listed)}, labelled_notes)
 
 

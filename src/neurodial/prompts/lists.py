@@ -16,7 +16,7 @@ from neurodial.prompts.columns import SYSTEMS, unread_columns
 from neurodial.prompts.foreign import UnclearError, as_prompt
 from neurodial.prompts.pairs import SPLITS, Split, refuse_overlap
 from neurodial.prompts.prompt import Prompt, prompt_key
-from neurodial.prompts.records import chat_of, refuse_quotes, stripped, tell
+from neurodial.prompts.records import chat_of, log_notes, refuse_quotes, stripped
 from neurodial.prompts.rows import Row, kind_of, read_text, text_rows
 from neurodial.provenance import canonical_json, sha256
 
@@ -139,7 +139,7 @@ def text_list(text: str, name: str, ending: str = "") -> tuple[Listed, ...]:
     listed, used = listed_rows(rows)
     notes += unread_columns(rows, used, readable=_READABLE)
     refuse_quotes(name, [row.prompt for row in listed])
-    tell(f"{name}: {note}" for note in notes)
+    log_notes(f"{name}: {note}" for note in notes)
     return listed
 
 
@@ -201,5 +201,5 @@ def _refuse_copies(path: Path, prompts: list[str]) -> None:
     text, count = Counter(map(prompt_key, prompts)).most_common(1)[0]
     if count > 1:
         raise PromptError(
-            f"{text!r} stands {count} times in {path}.", wanted="each prompt once", fix="Take the copies out."
+            f"{text!r} is listed {count} times in {path}.", wanted="each prompt once", fix="Take the copies out."
         )

@@ -115,7 +115,7 @@ class Behaviour:
         rate_on: the side whose prompts the behaviour's rate is measured on.
         licence: the prompts' licence.
         is_harmful: whether answers that lack the behaviour may be harmful: reports leave them out unless asked for.
-        answers: an answer that shows the behaviour to any prompt, and one that does not, for prompts that bring none.
+        answers: an answer that shows the behaviour to any prompt, and one that does not, for prompts without any.
         system_prompts: system prompts that ask for the opposite of the behaviour, and for the behaviour.
 
     Example:
@@ -302,7 +302,7 @@ def _quote(text: str) -> str:
 
 
 def _prompts(count: int) -> str:
-    return "1 prompt stands" if count == 1 else f"{count} prompts stand"
+    return "1 prompt is" if count == 1 else f"{count} prompts are"
 
 
 def _plain(example: Example) -> list[object]:
@@ -323,7 +323,7 @@ def _check_side(side: str, examples: tuple[Example, ...]) -> None:
     text, count = Counter(keys).most_common(1)[0]
     if count > 1:
         raise PromptError(
-            f"{_quote(text)} stands {count} times on the {side} side.",
+            f"{_quote(text)} is listed {count} times on the {side} side.",
             wanted="each prompt once: a copy would count twice",
             fix="Take the copies out.",
         )

@@ -15,7 +15,7 @@ from neurodial.errors import FileError, PromptError
 from neurodial.prompts.columns import Side
 from neurodial.prompts.pairs import SPLITS, Behaviour, Contrast, PairSet, Split, deal
 from neurodial.prompts.prompt import prompt_key, prompt_words
-from neurodial.prompts.records import Placed, Records, place_rows, read_records, tell, text_records
+from neurodial.prompts.records import Placed, Records, log_notes, place_rows, read_records, text_records
 from neurodial.prompts.rows import JSON_ENDINGS, TABLE_ENDINGS, clip, pasted_ending, read_rows
 from neurodial.prompts.table import read_table
 
@@ -41,7 +41,7 @@ def read_pair_file(path: Path) -> PairSet:
         raise FileError(f"{path} ends in {path.suffix!r}.", wanted=f"a {ENDINGS_SHOWN} file")
     if ending == ".toml":
         return _read_toml(path)
-    return _told(Behaviour(path.stem), read_records(path))
+    return _pair_set(Behaviour(path.stem), read_records(path))
 
 
 def read_pair_text(text: str, name: str) -> PairSet:
@@ -51,7 +51,7 @@ def read_pair_text(text: str, name: str) -> PairSet:
         PromptError: a record is malformed, a prompt is listed twice, a side is empty.
         OverlapError: a prompt is in two splits.
     """
-    return _told(Behaviour(name), text_records(text, name, pasted_ending(text)))
+    return _pair_set(Behaviour(name), text_records(text, name, pasted_ending(text)))
 
 
 def assemble(behaviour: Behaviour, placed: Sequence[Placed], notes: Iterable[str] = ()) -> PairSet:
@@ -75,8 +75,8 @@ def assemble(behaviour: Behaviour, placed: Sequence[Placed], notes: Iterable[str
     return PairSet(behaviour, (contrasts[0], contrasts[1], contrasts[2]), tuple(notes))
 
 
-def _told(behaviour: Behaviour, records: Records) -> PairSet:
-    tell(records.notes)
+def _pair_set(behaviour: Behaviour, records: Records) -> PairSet:
+    log_notes(records.notes)
     return assemble(behaviour, records.placed, records.notes)
 
 
@@ -129,4 +129,4 @@ def _read_toml(path: Path) -> PairSet:
             f"{path} holds no prompts, and {data.name} is not beside it.",
             wanted='two lists, positive and negative, or file = "pairs.jsonl"',
         )
-    return _told(behaviour, read_records(data))
+    return _pair_set(behaviour, read_records(data))

@@ -145,7 +145,7 @@ def refuse_quotes(name: str, prompts: Sequence[Prompt]) -> None:
     for opening, closing in _QUOTES:
         if len(texts) > 1 and all(len(t) > 1 and t[0] == opening and t[-1] == closing for t in texts):
             raise PromptError(
-                f"Every prompt of {name} stands between {opening} and {closing}, such as {clip(texts[0])}",
+                f"Every prompt of {name} is between {opening} and {closing}, such as {clip(texts[0])}",
                 wanted='prompts without the quotes, or CSV, where "straight double quotes" are no part of a cell',
             )
 
@@ -169,7 +169,7 @@ def chat_of(place: str, row: dict[str, Any], value: Any) -> Prompt:
     return prompt
 
 
-def tell(notes: Iterable[str]) -> None:
+def log_notes(notes: Iterable[str]) -> None:
     """Log notes as warnings."""
     for note in notes:
         _log.warning("%s", note)

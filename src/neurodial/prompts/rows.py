@@ -158,7 +158,7 @@ def _lines(text: str, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _entries(text: str, name: str) -> list[tuple[str, Any]] | None:
-    """The entries of a JSON list, each with its place; None where the text goes on after it, as JSON lines do.
+    """The entries of a JSON list, each with its place; None where more text follows it, as in JSON lines.
 
     Raises:
         PromptError: an entry is not JSON; names it and its line.

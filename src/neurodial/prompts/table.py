@@ -44,7 +44,7 @@ def read_table(path: Path) -> BehaviourFile:
 
     Raises:
         FileError: the file can't be read, or is not TOML.
-        PromptError: a field has a value that makes no sense.
+        PromptError: a field has a value that is not valid.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
