@@ -29,7 +29,7 @@ def check_method(method: CNA | Dose, pairs: PairSet) -> None:
     Raises:
         PromptError: a split is missing, or there are too few neutral prompts.
         MarginError: prompts lack answers or counterparts that the margin reads.
-        OverlapError: a neutral prompt is a test prompt of the behaviour, or stands in two splits.
+        OverlapError: a neutral prompt is a test prompt of the behaviour, or is in two splits.
         UnknownNameError: there is no such list of prompts.
     """
     pairs.split("discovery")
@@ -50,7 +50,7 @@ def check_dose(method: Dose, pairs: PairSet, *, has_margin: bool = False) -> Neu
     Raises:
         PromptError: a split is missing, or there are too few neutral prompts.
         MarginError: prompts lack answers or counterparts that the margin reads.
-        OverlapError: a neutral prompt is a test prompt of the behaviour, or stands in two splits.
+        OverlapError: a neutral prompt is a test prompt of the behaviour, or is in two splits.
         UnknownNameError: there is no such list of prompts.
     """
     contrasts = (pairs.discovery, pairs.development)

@@ -98,12 +98,12 @@ def find_doses(
         for candidate in candidates(effects, costs, method)  # 5
     }
     choice = choose_path(list(paths), limits, rounds=_ROUNDS)  # 6
-    kept, rows = paths[choice.path], _rows(choice.best.intervention)
+    chosen, rows = paths[choice.path], _rows(choice.best.intervention)
     others = [margin for margin, _ in development.means(opposite, [None, choice.best.intervention])]
 
     def chosen_without(fold: int) -> Sequence[Row]:
         left = effects_of_folds([other for other in range(count) if other != fold])
-        again = candidate_of(left, costs, method, kept.sign, kept.mixture)
+        again = candidate_of(left, costs, method, chosen.sign, chosen.mixture)
         return again.doses.rows_at(choice.best.strength)
 
     stability = stability_over_folds(
@@ -118,13 +118,13 @@ def find_doses(
         goal=Goal(limits.budget, limits.target, limits.target is None or limits.meets_target(choice.best)),
         predicted=_predicted(effects, costs, rows, development.unsteered.margin),
         measured=_measured(development, limits, choice.best, others, inputs),
-        sign=kept.sign,
-        follows=kept.mixture,
+        sign=chosen.sign,
+        follows=chosen.mixture,
         signs=_reached(choice, limits, {path: candidate.sign for path, candidate in paths.items()}),
         followed=_reached(choice, limits, {path: candidate.mixture for path, candidate in paths.items()}),
         trials=tuple(_trial_report(trial) for trial in choice.trials),
     )
-    return Dosed(rows, kept.effect_cost.scores, stability, report, inputs.margin)
+    return Dosed(rows, chosen.effect_cost.scores, stability, report, inputs.margin)
 
 
 def _limits(development: Development, method: Dose, other_side: Callable[[], float]) -> Limits:

@@ -86,7 +86,7 @@ def gather_inputs(
     Raises:
         MarginError: no margin tells the sides apart, or prompts lack answers.
         PromptError: a split is missing, or nearly all neutral answers show the behaviour.
-        OverlapError: a neutral prompt is a test prompt of the behaviour, or stands in two splits.
+        OverlapError: a neutral prompt is a test prompt of the behaviour, or is in two splits.
     """
     neutral = check_dose(method, pairs, has_margin=margin is not None)
     if margin is None:
@@ -109,13 +109,13 @@ def _without(passages: Sequence[Passage], behaviour: Openers | None, neutral: Pr
     """The neutral answers that do not begin as the behaviour's do: the cost would protect the behaviour."""
     if behaviour is None:
         return tuple(passages)
-    kept = tuple(p for p in passages if not behaviour.matches(p.tokens[p.prompt_length :]))
-    if len(kept) < FEWEST:
+    clean = tuple(p for p in passages if not behaviour.matches(p.tokens[p.prompt_length :]))
+    if len(clean) < FEWEST:
         listed = ", ".join(map(repr, behaviour.texts[:5]))
         raise PromptError(
-            f"{len(passages) - len(kept)} of {len(passages)} answers to the neutral prompts {neutral.name!r} begin as "
+            f"{len(passages) - len(clean)} of {len(passages)} answers to the neutral prompts {neutral.name!r} begin as "
             f"the behaviour's do ({listed}).",
             wanted=f"at least {FEWEST} neutral answers without the behaviour, to measure damage on",
             fix="Give other neutral prompts (--neutral FILE, or Dose(neutral=...)), or take another margin.",
         )
-    return kept
+    return clean
