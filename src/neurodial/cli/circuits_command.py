@@ -1,4 +1,4 @@
-"""`neurodial show` and `compare`: a circuit as a person would read it."""
+"""`neurodial show` and `compare`: circuits as readable tables."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def show(circuit: Path, *, top: int = 20, json: bool = False) -> None:
 
     if top < 0:
         raise OptionError(f"The number of neurons to list is {top}.", wanted="0 for all, or more")
-    found = read_circuit(circuit)
+    loaded = read_circuit(circuit)
     if json:
-        print_circuit_json(found)
+        print_circuit_json(loaded)
     else:
-        show_circuit(found, top=top or len(found))
+        show_circuit(loaded, top=top or len(loaded))
 
 
 def compare(first: Path, second: Path, *, json: bool = False) -> None:
-    """Show what two circuits share, against what chance would give.
+    """Show what two circuits share, beside the overlap expected by chance.
 
     Args:
         first: a circuit's file.
@@ -66,7 +66,7 @@ def compare(first: Path, second: Path, *, json: bool = False) -> None:
 
 
 def show_circuit(circuit: Circuit, *, top: int) -> None:
-    """Print a circuit as a person would read it."""
+    """Print a circuit as readable tables."""
     origin = circuit.origin
     widths = origin.model.widths if origin.model else ()
     share = f" of {sum(widths)} ({len(circuit) / sum(widths):.3%})" if widths else ""
@@ -157,7 +157,7 @@ def describe_method(method: dict[str, object]) -> str:
     """A method's options in one line."""
     if not method:
         return "by hand"
-    parts = []
+    options = []
     for key, value in method.items():
         if key == "kind":
             continue
@@ -165,25 +165,25 @@ def describe_method(method: dict[str, object]) -> str:
         if isinstance(value, dict):
             inner = ", ".join(f"{name} {item}" for name, item in value.items() if name != "kind")
             shown = f"{value.get('kind')}({inner})" if inner else value.get("kind")
-        parts.append(f"{key} {shown}")
-    return f"{method.get('kind')} — {'; '.join(parts)}"
+        options.append(f"{key} {shown}")
+    return f"{method.get('kind')} — {'; '.join(options)}"
 
 
 def _neuron_table(circuit: Circuit, top: int) -> None:
-    kept = circuit.stability.kept if circuit.stability else None
-    table = Table("layer", "neuron", "score", "dose", *(["kept in folds"] if kept else []), box=None)
-    frequency = dict(zip((row.neuron for row in circuit), kept or (), strict=False))
+    kept_shares = circuit.stability.kept if circuit.stability else None
+    table = Table("layer", "neuron", "score", "dose", *(["kept in folds"] if kept_shares else []), box=None)
+    frequency = dict(zip((row.neuron for row in circuit), kept_shares or (), strict=False))
     ranked = sorted(circuit, key=lambda row: (-abs(row.score), row.neuron.layer, row.neuron.index))
     for row in ranked[:top]:
         cells = [str(row.neuron.layer), str(row.neuron.index), f"{row.score:+.4f}", f"{row.dose:g}"]
-        table.add_row(*cells, *([f"{frequency[row.neuron]:.0%}"] if kept else []))
+        table.add_row(*cells, *([f"{frequency[row.neuron]:.0%}"] if kept_shares else []))
     out.print(table)
     if len(circuit) > top:
         out.print(f"… and {len(circuit) - top} more", style="dim")
 
 
 def print_circuit_json(circuit: Circuit) -> None:
-    """Print a circuit as its file would have it."""
+    """Print the text of a circuit's file."""
     from neurodial.circuit.file import circuit_json
 
     print(circuit_json(circuit), end="")

@@ -94,10 +94,10 @@ for _name, _target in COMMANDS.items():
 
 
 class _Notes(logging.Handler):
-    """Says on stderr what the library warns of."""
+    """Prints the library's warnings on stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Say it, on the stderr of the moment."""
+        """Print it on the current stderr."""
         print(f"note: {record.getMessage()}", file=sys.stderr)
 
 
@@ -105,8 +105,8 @@ _NOTES = _Notes(logging.WARNING)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; errors are words on stderr, with exit code 1 (2 for what was typed wrongly)."""
-    logging.getLogger("neurodial").addHandler(_NOTES)  # the same one again is no second one
+    """Run the command line; errors are printed on stderr, with exit code 1 (2 for wrong usage)."""
+    logging.getLogger("neurodial").addHandler(_NOTES)  # adding the same handler again does nothing
     try:
         app(sys.argv[1:] if arguments is None else list(arguments), exit_on_error=False, print_error=False)
     except CycloptsError as error:
@@ -129,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def out_of_memory(error: Exception) -> NeurodialError:
-    """What to say where a device's memory does not hold the model and its work."""
+    """The error for a device whose memory is too small for the model and its work."""
     return NeurodialError(
         f"The device is out of memory: {str(error).splitlines()[0]}",
         wanted="memory for the weights and about as much again for long prompts or many answers at once",
