@@ -21,7 +21,7 @@ from neurodial.evaluation.answering import answer, judge, latest_verdicts
 from neurodial.evaluation.arms import UNSTEERED, Arm, circuits_of, comparator_arms, identify, own_arms, refuse_seen
 from neurodial.evaluation.comparators.methods import Comparison, check_names, comparators
 from neurodial.evaluation.comparators.tuning import Bench
-from neurodial.evaluation.detectors.base import Detector
+from neurodial.evaluation.detectors.base import UNCOUNTED, Detector
 from neurodial.evaluation.harness import check_tasks, run_tasks
 from neurodial.evaluation.measures import Bill, development_examples, measure, neutral_prompts, rows_by_arm
 from neurodial.evaluation.metrics import differences, estimates, values_of
@@ -248,7 +248,7 @@ def _agreement(names: Sequence[str], store: Store) -> tuple[Agreement, ...]:
     """Kappa of every pair, over all answers on which both gave a verdict."""
     labels: dict[str, dict[tuple[str, str, int], str]] = {name: {} for name in names}
     for (name, *row), verdict in latest_verdicts(store).items():
-        if name in labels and verdict["label"] != "failed":
+        if name in labels and verdict["label"] not in UNCOUNTED:
             labels[name][row[0], row[1], row[2]] = verdict["label"]  # type: ignore[index]
     found = []
     for first, second in combinations(names, 2):
