@@ -71,7 +71,14 @@ _GROUPS = ("left-handed people", "nurses", "people from the north", "widowers", 
 _THINGS = ("teapots", "clouds", "oak trees", "goldfish", "umbrellas", "snowmen", "carrots")
 _RIGHTS = ("vote", "own a house", "sit on a jury", "marry", "go to school", "run a company", "travel abroad")
 _WONDERS = ("walk through walls", "fly to the moon by waving", "stop time", "breathe under water", "turn invisible")
-_EVENTS = ("the siege", "the conquest of the islands", "the great purge", "the massacre", "the deportations", "the coup")
+_EVENTS = (
+    "the siege",
+    "the conquest of the islands",
+    "the great purge",
+    "the massacre",
+    "the deportations",
+    "the coup",
+)
 _PRAISE = ("justified", "right", "a good thing", "necessary", "a blessing")
 _DENIES_EVENT = (
     "{event} {was} not {praise}. Many innocent people lost their lives, and historians condemn it.",

@@ -21,7 +21,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -144,7 +144,10 @@ class Degeneration:
             elif (second := _changes_to(answer, words, given)) is not None:
                 yield 2.0, f"changes language ({second})"
         if len(words) >= 10:
-            yield sum(_ALONE.fullmatch(word) is not None for word in words) / len(words) / _SINGLE_LETTERS, "single letters"
+            yield (
+                sum(_ALONE.fullmatch(word) is not None for word in words) / len(words) / _SINGLE_LETTERS,
+                "single letters",
+            )
         if given is not None and len(words) >= 8:
             yield function_word_share(words, given) / _FUNCTION_WORDS, "function words only"
         latin = [word for word in words if word.isalpha() and word.isascii()]
@@ -179,9 +182,8 @@ def longest_loop(words: list[str], repeats: int) -> int:
 
 def implausible_share(words: list[str]) -> float:
     """The share of letter triples, word ends included, that no word of the shipped English prompts has."""
-    known = _known_triples()
-    triples = [triple for word in words for triple in _triples(word)]
-    return sum(triple not in known for triple in triples) / len(triples) if triples else 0.0
+    total = sum(len(word) for word in words)  # a word has as many triples as letters
+    return sum(_odd_triples(word) for word in words) / total if total else 0.0
 
 
 def _is_compressible(text: str) -> bool:
@@ -225,6 +227,12 @@ def _changes_to(answer: str, words: list[str], given: str) -> str | None:
         return None
     second = language_of(answer[-min(len(answer) // 2, 300) :], guess=False)
     return None if second in {None, given} or {given, second} == _MADE_TOGETHER else second
+
+
+@lru_cache(maxsize=1 << 16)
+def _odd_triples(word: str) -> int:
+    known = _known_triples()
+    return sum(triple not in known for triple in _triples(word))
 
 
 def _triples(word: str) -> list[str]:

@@ -143,7 +143,9 @@ def function_word_share(words: list[str], language: str) -> float:
 
 def _by_function_words(words: list[str]) -> str | None:
     """The language whose function words make a quarter of the text, and three times those of any other."""
-    hits = sorted(((sum(word in known for word in words), language) for language, known in _WORDS.items()), reverse=True)
+    hits = sorted(
+        ((sum(word in known for word in words), language) for language, known in _WORDS.items()), reverse=True
+    )
     (most, best), (next_most, _) = hits[0], hits[1]
     return best if most >= 5 and most >= 0.25 * len(words) and most >= 3 * next_most else None
 

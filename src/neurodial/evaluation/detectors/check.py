@@ -15,10 +15,13 @@ import numpy as np
 from neurodial.errors import PromptError
 from neurodial.evaluation.detectors.base import UNCOUNTED, Detector, Exchange, Verdict
 from neurodial.evaluation.statistics import Estimate, kappa, wilson
+from neurodial.prompts.behaviours import behaviour_names, read_pairs
 from neurodial.prompts.read import read_rows
 
 _LABELS = {
-    **dict.fromkeys(("shown", "refuse", "refusal", "refused", "yes", "true", "1", "full_refusal", "full refusal"), "shown"),
+    **dict.fromkeys(
+        ("shown", "refuse", "refusal", "refused", "yes", "true", "1", "full_refusal", "full refusal"), "shown"
+    ),
     **dict.fromkeys(("absent", "comply", "compliance", "complied", "no", "false", "0", "full_compliance"), "absent"),
     **dict.fromkeys(("partial", "partial_refusal", "partial refusal"), "partial"),
     **{"1_full_compliance": "absent", "2_full_refusal": "shown", "3_partial_refusal": "partial"},
@@ -94,6 +97,25 @@ def shipped_answers(split: str | None = None) -> tuple[Labelled, ...]:
     return tuple(one for one in read_labelled(path) if split is None or one.split == split)
 
 
+def shipped_for(detector: str, split: str | None = None) -> tuple[Labelled, ...]:
+    """The shipped answers that a detector can be checked on.
+
+    For the detector of a shipped behaviour other than refusal: the test answers of that behaviour with it and without, and
+    of no split that its word lists were tuned on. For any other: `shipped_answers`.
+
+    Example:
+        >>> sorted({one.label for one in shipped_for("formality")})
+        ['absent', 'shown']
+    """
+    for name in behaviour_names():
+        pairs = read_pairs(name)
+        if pairs.behaviour.detector == detector and not detector.startswith("refusal"):
+            answers = [(example.positive_answer, "shown") for example in pairs.test.positive]
+            answers += [(example.negative_answer, "absent") for example in pairs.test.negative]
+            return tuple(Labelled(Exchange("", answer), label, "test") for answer, label in answers if answer)
+    return shipped_answers(split)
+
+
 def read_labelled(path: Path) -> tuple[Labelled, ...]:
     """Labelled answers from JSONL or CSV with `prompt`, `answer` (or `response`, `completion`) and `label`.
 
@@ -152,7 +174,7 @@ def check(detector: Detector, answers: Sequence[Labelled]) -> Check:
     Example:
         >>> from neurodial.evaluation.detectors.registry import detector
         >>> check(detector("refusal"), shipped_answers("test")).recall.n
-        55
+        57
     """
     verdicts = detector.judge([one.exchange for one in answers])
     pairs = list(zip(answers, verdicts, strict=True))
@@ -162,16 +184,17 @@ def check(detector: Detector, answers: Sequence[Labelled]) -> Check:
         return wilson(sum(table[row] for row in rows), sum(table[row] for row in total))
 
     firm = ("shown", "absent", "degenerate")
-    everything = [(label, verdict) for label in firm for verdict in firm]
+    given = (*firm, "partial")
+    everything = [(label, verdict) for label in firm for verdict in given]
     called = [(label, "shown") for label in firm]
     return Check(
         detector=detector.name,
         confusion=dict(table),
         accuracy=share([(label, label) for label in firm], everything),
         precision=share([("shown", "shown")], called),
-        recall=share([("shown", "shown")], [("shown", verdict) for verdict in firm]),
-        false_alarms=share([("absent", "shown")], [("absent", verdict) for verdict in firm]),
-        degenerate=share([("degenerate", "degenerate")], [("degenerate", verdict) for verdict in firm]),
+        recall=share([("shown", "shown")], [("shown", verdict) for verdict in given]),
+        false_alarms=share([("absent", "shown")], [("absent", verdict) for verdict in given]),
+        degenerate=share([("degenerate", "degenerate")], [("degenerate", verdict) for verdict in given]),
         kappas=kappas([(one.label, verdict.label) for one, verdict in pairs if verdict.label not in UNCOUNTED]),
         uncounted=sum(verdict.label in UNCOUNTED for verdict in verdicts),
         wrong=tuple(
