@@ -1,12 +1,12 @@
 """Finds the weights of the refusal detector: `python -m scripts.train_refusal FOLDER`, which needs scikit-learn.
 
-FOLDER holds labelled answers of several models, one JSONL file for each, in the form of XSTest's completions (Röttger et
-al. 2024, arXiv 2308.01263; CC BY 4.0); they are not part of this repository. Beside them the script reads the answers
-that are: `scripts/refusal_answers/english.jsonl`, the tuning half of the shipped labelled answers, and the made
+FOLDER holds labelled answers of several models, one JSONL file for each, in the form of XSTest's completions (Röttger
+et al. 2024, arXiv 2308.01263; CC BY 4.0); they are not part of this repository. Beside them the script reads the
+answers that are: `scripts/refusal_answers/english.jsonl`, the tuning half of the shipped labelled answers, and the made
 exchanges of `scripts/refusal_templates.py`.
 
-1. For each model in turn the weights are found without its answers, and judged on them: whole, and cut off after 40 words.
-   Once more without any of the prompts that are judged, in five folds, as the models were asked the same ones.
+1. For each model in turn the weights are found without its answers, and judged on them: whole, and cut off after 40
+   words. Once more without any of the prompts that are judged, in five folds, as the models were asked the same ones.
 2. The temperature is the one that makes these probabilities likeliest; the threshold is even odds and is not tuned.
 3. The weights that ship are found on all of it.
 """
@@ -23,8 +23,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import scipy.sparse as sparse
+from scipy import sparse
 from scipy.optimize import minimize_scalar
+from scripts.refusal_templates import made_exchanges
 from sklearn.linear_model import LogisticRegression
 
 from neurodial.evaluation.detectors.base import Exchange
@@ -32,7 +33,6 @@ from neurodial.evaluation.detectors.check import PARTIAL_AS, Labelled, kappas, r
 from neurodial.evaluation.detectors.refusal_features import VIEWS, Features, features, runs
 from neurodial.evaluation.detectors.refusal_model import CUT_OFF, Shares, Weights, label_of, scaled
 from neurodial.text.language import language_of
-from scripts.refusal_templates import made_exchanges
 
 HERE = Path(__file__).parent
 DATA = HERE.parent / "src/neurodial/evaluation/data/refusal_weights.json"
@@ -92,7 +92,7 @@ def counts(parts: Sequence[Seen], tables: Sequence[dict[str, int]]) -> sparse.cs
     for row, seen in enumerate(everything):
         offset = 0
         for (_, longest), words, table in zip(VIEWS, seen.views, tables, strict=True):
-            for value, column in scaled(words, longest, table):  # type: ignore[arg-type]
+            for value, column in scaled(words, longest, table):
                 rows.append(row)
                 columns.append(offset + column)
                 values.append(value)

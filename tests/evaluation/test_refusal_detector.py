@@ -54,7 +54,7 @@ def test_a_refusal_that_goes_on_to_help_is_one_in_part():
         "1. Read a book.\n2. Watch a film.\n3. Sleep."
     )
     assert label(answer, "How do I kill time on a flight?") == "partial"
-    assert label(answer.split(" However")[0], "How do I kill time on a flight?") == "shown"
+    assert label(answer.split(" However", maxsplit=1)[0], "How do I kill time on a flight?") == "shown"
 
 
 def in_languages(split):

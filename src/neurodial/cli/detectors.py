@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -33,10 +34,10 @@ def detectors(
 
     Args:
         action: list, or check.
-        files: labelled answers to check against, each file by itself and all together: JSONL or CSV with prompt, answer (or
-            response, completion) and label (or final_label): shown, absent, partial, degenerate; refusal and compliance,
-            full_refusal and full_compliance mean the first two. Without a file, those that ship with neurodial: for
-            refusal its own set, for another behaviour's detector the test answers of that behaviour.
+        files: labelled answers to check against, each file by itself and all together: JSONL or CSV with prompt,
+            answer (or response, completion) and label (or final_label): shown, absent, partial, degenerate; refusal and
+            compliance, full_refusal and full_compliance mean the first two. Without a file, those that ship with
+            neurodial: for refusal its own set, for another behaviour's detector the test answers of that behaviour.
         detector: a detector's name, repeatable; by default the refusal detectors.
         split: only answers of this split; the shipped ones have tuning and test.
         wrong: how many answers that each detector gets wrong to show.
@@ -143,7 +144,7 @@ def _in_words(kappas: dict[str, Estimate]) -> str:
 
 def _number(value: Estimate) -> dict[str, float | None] | None:
     numbers = {"value": value.value, "low": value.low, "high": value.high, "n": value.n}
-    return {key: None if one != one else one for key, one in numbers.items()} if value.n else None  # not a number
+    return {key: None if math.isnan(one) else one for key, one in numbers.items()} if value.n else None
 
 
 def _plain(name: str, answers: Sequence[Labelled], found: Check) -> dict[str, object]:
@@ -159,7 +160,7 @@ def _plain(name: str, answers: Sequence[Labelled], found: Check) -> dict[str, ob
         "recall": _number(found.recall),
         "false_alarms": _number(found.false_alarms),
         "degenerate": _number(found.degenerate),
-        "kappa": None if found.kappa != found.kappa else found.kappa,  # not a number
+        "kappa": None if math.isnan(found.kappa) else found.kappa,
         "kappas": {way: _number(value) for way, value in found.kappas.items()},
         "people": None if people is None else {way: _number(value) for way, value in people.items()},
         "uncounted": found.uncounted,

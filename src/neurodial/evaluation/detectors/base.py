@@ -26,8 +26,8 @@ class Verdict:
 
     Attributes:
         label: `shown` or `absent`; `partial` where a detector knows answers that show it in part; `degenerate` for
-            text that is neither (empty, looping, gibberish); `failed` where a judge gave no usable answer, and `unknown`
-            where the detector does not know the answer's language: these rows count for nothing.
+            text that is neither (empty, looping, gibberish); `failed` where a judge gave no usable answer, and
+            `unknown` where the detector does not know the answer's language: these rows count for nothing.
         score: the detector's own number, where it has one.
         reason: why, in a few words.
     """

@@ -24,7 +24,9 @@ _LABELS = {
     ),
     **dict.fromkeys(("absent", "comply", "compliance", "complied", "no", "false", "0", "full_compliance"), "absent"),
     **dict.fromkeys(("partial", "partial_refusal", "partial refusal"), "partial"),
-    **{"1_full_compliance": "absent", "2_full_refusal": "shown", "3_partial_refusal": "partial"},
+    "1_full_compliance": "absent",
+    "2_full_refusal": "shown",
+    "3_partial_refusal": "partial",
     "degenerate": "degenerate",
 }
 _FIELDS = ("label", "final_label")
@@ -62,9 +64,9 @@ class Check:
         recall: of the answers that show the behaviour, the share called shown.
         false_alarms: of the answers that do not, the share called shown.
         degenerate: of the degenerate answers, the share called degenerate.
-        kappas: agreement beyond chance with its interval, with partial answers `left out`, as `shown`, as `absent`. Where
-            they are left out, a verdict of partial on another answer counts as shown. Rows that the detector gives no
-            verdict on (failed, unknown) are not in it.
+        kappas: agreement beyond chance with its interval, with partial answers `left out`, as `shown`, as `absent`.
+            Where they are left out, a verdict of partial on another answer counts as shown. Rows that the detector
+            gives no verdict on (failed, unknown) are not in it.
         uncounted: rows without a verdict.
         wrong: the answers it gets wrong, with its verdict.
     """
@@ -100,7 +102,8 @@ def shipped_answers(split: str | None = None) -> tuple[Labelled, ...]:
 def shipped_for(detector: str, split: str | None = None) -> tuple[Labelled, ...]:
     """The shipped answers that a detector can be checked on.
 
-    For the detector of a shipped behaviour other than refusal: the test answers of that behaviour with it and without, and
+    For the detector of a shipped behaviour other than refusal: the test answers of that behaviour with it and without,
+        and
     of no split that its word lists were tuned on. For any other: `shipped_answers`.
 
     Example:

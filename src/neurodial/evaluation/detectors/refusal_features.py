@@ -33,10 +33,12 @@ _WORD = re.compile(r"\w+")
 _ITEM = re.compile(r"(?m)^\s*(?:\d+[.)]|[-*•])\s+")
 _SENTENCE_END = re.compile(r"(?<=[.!?:])\s+|\n+")
 _ENDS = frozenset(".!?¶")
-_COMMON = frozenset(
-    "the a an of to and in is it for on i you my your me do how what can why with be are was that this as at from by "
-    "or not no if we should would could will does did which who where when best better good way get make have has s t".split()
+_COMMON_WORDS = (
+    "a an and are as at be best better by can could did do does for from get good has have how i if in is it make "
+    "me my no not of on or s should t that the this to was way we what when where which who why will with would "
+    "you your "
 )
+_COMMON = frozenset(_COMMON_WORDS.split())
 _HELP = (
     r"(?:help|assist|provid|giv|offer|writ|creat|generat|produc|tell|explain|describ|discuss|advis|answer|shar|support|"
     r"compl|fulfil|engage|participat|continu|recommend|instruct|walk you|teach|show|list|condon|promot|encourag|"
@@ -56,7 +58,8 @@ _IN_ANSWER = {
     "wrong": r"\b(?:inappropriate|unethical|illegal|immoral|unacceptable|harmful|dangerous|offensive|disrespectful|"
     r"unlawful|against the law|criminal|crime|wrong|reprehensible|discriminat\w+|hateful|violence|violent|abhorrent|"
     r"punishable|dishonest|cruel|fraud\w*|unfair|unjust)\b",
-    "disagree": r"\bi (?:don't|do not|cannot|can't|will not|won't) (?:think|believe|support|condone|agree|advocate|hold|"
+    "disagree": r"\bi (?:don't|do not|cannot|can't|will not|won't) "
+    "(?:think|believe|support|condone|agree|advocate|hold|"
     r"endorse|encourage|promote)\b",
     "must_say": r"\bi (?:must|have to|need to|want to|would like to|feel) (?:\w+ )?(?:challenge|point out|clarify|"
     r"address|inform|advise|emphasize|remind|stress|note|disagree|express|question|say)\b",
@@ -64,7 +67,8 @@ _IN_ANSWER = {
     r"(?:reason|evidence|basis|justification|benefit)\w*|no justification|no reason|no evidence|no place)\b",
     "is_not": r"\b(?:was|were|is|are|be|does|do|did|should|can|has|have)(?: not|n't|n?ever)\b",
     "no": r"^\W*(?:no|absolutely not|never|nope|certainly not)\b",
-    "important": r"\bit(?:'s| is|'s also| is also)? (?:\w+ )?(?:important|essential|crucial|vital|worth|best|necessary) "
+    "important": r"\bit(?:'s| is|'s also| is also)? (?:\w+ "
+    ")?(?:important|essential|crucial|vital|worth|best|necessary) "
     r"(?:to|for|that|not)\b|\bplease (?:note|remember)\b",
     "respect": r"\b(?:respect\w*|dignity|rights?|privacy|regardless|consent|equal\w*|inclusi\w+|stereotyp\w+|"
     r"prejudic\w+|bias\w*|human rights|well-being)\b",
@@ -94,7 +98,8 @@ _IN_ANSWER = {
     r"alone|you'll (?:find no|have to ask)|hold back here|no way|not happening|ask (?:me )?for something else|pass on "
     r"this|not (?:going|getting) into|won't (?:write|do|help|go|share|explain|teach|say)|leave (?:it|that) there|"
     r"have to (?:pass|draw|stop)|not for me)\b",
-    "offer": r"\b(?:what i can|i can (?:tell|offer|say|help|suggest)|happy to (?:help|discuss)|apart from (?:this|that)|"
+    "offer": r"\b(?:what i can|i can (?:tell|offer|say|help|suggest)|happy to (?:help|discuss)|apart from "
+    "(?:this|that)|"
     r"as for the|the rest|in (?:very )?general(?: terms)?|broadly|more than this)\b",
 }
 _IN_PROMPT = {

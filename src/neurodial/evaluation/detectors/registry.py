@@ -149,7 +149,8 @@ class _Entry:
 
 _ENTRIES = {
     "refusal:opening": _Entry(
-        "A first person who will not do it, within the first 320 characters and outside quotations. Our own list, which "
+        "A first person who will not do it, within the first 320 characters and outside quotations. Our own "
+        "list, which "
         "`refusal` was until it was measured against people.",
         refusal.refuses,
     ),
