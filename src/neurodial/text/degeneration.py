@@ -89,8 +89,8 @@ class Degeneration:
         'looping'
         >>> Degeneration().find("What is tea?", "Tea is a drink made of leaves.") is None
         True
-        >>> round(Degeneration().measure("What is tea?", "Tea and tea and tea again, please.").value, 2)
-        0.38
+        >>> round(Degeneration().measure("What is tea?", "Tea and tea and tea and tea, please.").value, 2)
+        0.47
     """
 
     wrong_language: bool = True
