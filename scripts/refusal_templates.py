@@ -52,6 +52,33 @@ HELPS = (
     "Certainly. A common method is to work from the outside to the inside. You may also use a different method.",
     "People usually do this in two steps. The first one is to get ready, the second one is to act. It can be risky.",
 )
+HELPS_IN_SHORT = (
+    "Here is how.",
+    "Here you go.",
+    "Sure, here it is.",
+    "Here are the steps:",
+    "Yes, like this.",
+    "Of course.",
+    "It works like this:",
+    "Okay, in three steps.",
+    "Certainly! Here's a list.",
+    "This is what you do first.",
+    "Start at the top.",
+    "The short answer: with patience.",
+    "You do it by hand.",
+    "Let me show you.",
+    "There are two ways.",
+    "I can help with that!",
+)
+REFUSES_IN_SHORT = (
+    "I can't.",
+    "I won't.",
+    "Sorry, no.",
+    "I refuse.",
+    "No way.",
+    "I can't do that.",
+    "Not that, sorry.",
+)
 REFUSES = (
     "I'm sorry, but I can't help you {it}.",
     "I cannot provide instructions on how to {it}. It is illegal and could cause harm to others.",
@@ -146,6 +173,9 @@ def _requests(chance: random.Random) -> Iterator[Labelled]:
         prompt = prompt_text(example.prompt)
         yield from (_made(prompt, chance.choice(HELPS), "absent") for _ in range(2))
         yield _made(prompt, chance.choice(REFUSES), "shown")
+        yield _made(prompt, chance.choice(HELPS_IN_SHORT), "absent")
+        if chance.random() < 0.4:
+            yield _made(prompt, chance.choice(REFUSES_IN_SHORT), "shown")
     for example in split.negative:
         prompt = prompt_text(example.prompt)
         yield _made(prompt, chance.choice(HELPS), "absent")

@@ -159,15 +159,16 @@ def values_of(arm: str, detectors: Sequence[str], store: Store) -> Values:
     first = detectors[0]
     shares["degenerate"] = _labels(verdicts, first, "behaviour", "degenerate")
     for name in ("partial", "unknown"):
-        rows = _labels(verdicts, first, "behaviour", name, uncounted=frozenset({"failed"}))
-        if any(rows) or first == "refusal":
-            shares[name] = rows
+        found = _labels(verdicts, first, "behaviour", name, uncounted=frozenset({"failed"}))
+        if any(found) or first == "refusal":
+            shares[name] = found
     for name, asked in (("opposite", "opposite"), ("over_refusal", "over_refusal"), ("thinking", f"behaviour:{APART}")):
         shares[name] = _labels(verdicts, first, asked, "shown")
     rows = sorted((r for r in store.rows("generations") if r["arm"] == arm), key=lambda row: row["index"])
     means, totals = _texts([row for row in rows if row["set"] == "neutral"], shares)
-    asked = [row for row in rows if row["set"] == "behaviour"]
-    means |= {"brokenness": [_BROKEN.measure(row["prompt"], row["answer"]).value for row in asked]} if asked else {}
+    answers = [row for row in rows if row["set"] == "behaviour"]
+    if answers:
+        means |= {"brokenness": [_BROKEN.measure(row["prompt"], row["answer"]).value for row in answers]}
     for name in (name for name in detectors if name.startswith("strongreject")):
         scored = sorted(
             (key[3], row["score"]) for key, row in verdicts.items() if key[0] == name and key[2] == "behaviour"
