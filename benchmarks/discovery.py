@@ -15,8 +15,8 @@ from measure import interleaved, ratios, write
 
 from neurodial.activations.batches import batches
 from neurodial.activations.collect import pad_id
-from neurodial.attribution.methods import CNA
 from neurodial.discovery import discover
+from neurodial.methods.cna.options import CNA
 from neurodial.model.load import load
 from neurodial.model.subject import Subject
 from neurodial.model.tiny import tiny_model, tiny_tokenizer

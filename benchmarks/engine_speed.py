@@ -18,8 +18,8 @@ import drivers
 from measure import interleaved, ratios, write
 
 from neurodial.circuit.file import read_circuit
-from neurodial.export.evidence import log_probabilities
-from neurodial.export.export import export_circuit
+from neurodial.export.equivalence import log_probabilities
+from neurodial.export.export_circuit import export_circuit
 from neurodial.export.manifest import read_manifest
 from neurodial.intervention.scale import Scale
 from neurodial.model.load import load

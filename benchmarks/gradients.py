@@ -11,12 +11,12 @@ from measure import interleaved, ratios, write
 from neurodial.activations.batches import batches
 from neurodial.activations.collect import pad_id
 from neurodial.activations.groups import group_batches
-from neurodial.attribution.cost import Sampling, cost
-from neurodial.attribution.effect import effect
-from neurodial.measurement.divergence import own_answers
-from neurodial.measurement.margin import Openers
-from neurodial.measurement.options import Decoding
-from neurodial.model.gradients import gradient_room
+from neurodial.generation.decoding import Decoding
+from neurodial.generation.divergence import own_answers
+from neurodial.margins.margin import Openers
+from neurodial.methods.dose.cost import Sampling, cost
+from neurodial.methods.dose.effect import effect
+from neurodial.model.gradients import gradient_tokens
 from neurodial.model.head import hidden_states, log_probs
 from neurodial.model.load import load
 from neurodial.model.subject import Subject
@@ -32,7 +32,7 @@ PROMPTS = 24
 @torch.no_grad()
 def plain_groups(subject: Subject, groups: list[tuple[Tokens, ...]]) -> None:
     """The rows that the effect runs, through the decoder, without logits."""
-    for batch in group_batches(groups, pad=pad_id(subject), budget=gradient_room(subject)):
+    for batch in group_batches(groups, pad=pad_id(subject), budget=gradient_tokens(subject)):
         hidden_states(subject, batch.tokens)
 
 
@@ -40,7 +40,7 @@ def plain_groups(subject: Subject, groups: list[tuple[Tokens, ...]]) -> None:
 def plain_passages(subject: Subject, passages: tuple[Passage, ...]) -> None:
     """The neutral answers through the decoder, with log-probabilities of the scored predictions alone."""
     sequences = [passage.tokens for passage in passages]
-    for batch in batches(sequences, pad=pad_id(subject), budget=gradient_room(subject)):
+    for batch in batches(sequences, pad=pad_id(subject), budget=gradient_tokens(subject)):
         hidden = hidden_states(subject, batch.tokens)
         for number, row in enumerate(batch.rows):
             log_probs(subject, hidden[number, list(passages[row].places)])

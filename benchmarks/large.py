@@ -13,11 +13,11 @@ import discovery
 import gradients
 import steering
 import torch
-import tracing
 from measure import wait, write
 from shapes import SHAPES, random_subject
 
-from neurodial.model.gradients import gradient_room
+import tracing
+from neurodial.model.gradients import gradient_tokens
 from neurodial.model.subject import Subject
 
 SIZES = (1, 16, 64)
@@ -31,7 +31,7 @@ def measured(shape: str) -> dict[str, object]:
         "parameters": subject.model.num_parameters(),
         "neurons": subject.neurons,
         "weight_bytes": torch.cuda.memory_allocated() - before,
-        "tokens_of_a_backward_pass": gradient_room(subject),
+        "tokens_of_a_backward_pass": gradient_tokens(subject),
     }
     parts: dict[str, Callable[[Subject], dict[str, object]]] = {
         "discovery": lambda subject: discovery.measured(subject, rounds=3, loop=False),

@@ -15,19 +15,19 @@ from measure import write
 from shapes import random_subject
 from torch import Tensor
 
-from neurodial.attribution.cost import Sampling, cost
-from neurodial.attribution.dose import Trade
-from neurodial.attribution.effect import effect, effect_scores
-from neurodial.attribution.methods import CNA
-from neurodial.attribution.scores import Scores
 from neurodial.circuit.circuit import Circuit
 from neurodial.discovery import find
+from neurodial.generation.decoding import Decoding
+from neurodial.generation.divergence import own_answers
+from neurodial.generation.generate import generate
 from neurodial.intervention.scale import Scale
 from neurodial.intervention.steer import steer
-from neurodial.measurement.divergence import own_answers
-from neurodial.measurement.generate import generate
-from neurodial.measurement.margin import Openers
-from neurodial.measurement.options import Decoding
+from neurodial.margins.margin import Openers
+from neurodial.methods.cna.options import CNA
+from neurodial.methods.dose.cost import Sampling, cost
+from neurodial.methods.dose.effect import effect, effect_scores
+from neurodial.methods.dose.paths import EffectCost
+from neurodial.methods.scores import Scores
 from neurodial.model.head import hidden_states, log_probs
 from neurodial.model.load import load
 from neurodial.model.subject import Subject
@@ -52,7 +52,7 @@ def scores(subject: Subject, passages: Sequence[Passage]) -> dict[str, Scores]:
         "difference of means": find(subject, pairs, method=CNA(universal=None)).scores,
         "effect": effects,
         "cost": costs,
-        "effect² / cost": Trade.of(effects, costs).scores,
+        "effect² / cost": EffectCost.of(effects, costs).scores,
     }
 
 

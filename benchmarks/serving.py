@@ -24,18 +24,18 @@ import torch
 from measure import interleaved, ratios, write
 
 from neurodial.circuit.circuit import Circuit
-from neurodial.measurement.generate import generate
-from neurodial.measurement.options import Decoding
+from neurodial.generation.decoding import Decoding
+from neurodial.generation.generate import generate
 from neurodial.model.load import load
 from neurodial.model.subject import Subject
 from neurodial.prompts.behaviours import read_prompt_list
 from neurodial.prompts.render import render
 from neurodial.serve.address import listen
-from neurodial.serve.app import application
+from neurodial.serve.api import application
 from neurodial.serve.engine import Engine
-from neurodial.serve.metrics import Metrics
-from neurodial.serve.names import Catalogue, Served
+from neurodial.serve.names import ModelNames, ServedCircuit
 from neurodial.serve.options import ServerOptions
+from neurodial.serve.prometheus import Metrics
 from neurodial.serve.request import Finished, Request
 from neurodial.serve.run import Server
 
@@ -67,12 +67,12 @@ def measured(rounds: int, longest: int) -> dict[str, object]:
     sequences = render(subject.tokenizer, prompts)
     decoding = Decoding(max_new_tokens=longest, batch_size=CLIENTS)
     circuit = Circuit.read(CIRCUIT)
-    catalogue = Catalogue("demo", {"refusal": Served(circuit)})
+    model_names = ModelNames("demo", {"refusal": ServedCircuit(circuit)})
     metrics = Metrics()
     requests = [Request(tokens, (0.0,), max_tokens=longest) for tokens in sequences]
     loop = asyncio.new_event_loop()
     with listen("127.0.0.1", 0) as listening, Engine(subject, {"refusal": circuit}, on_pass=metrics.passed) as engine:
-        server = Server(application(engine, catalogue, ServerOptions(), metrics), engine, grace=0.0)
+        server = Server(application(engine, model_names, ServerOptions(), metrics), engine, grace=0.0)
         thread = threading.Thread(target=lambda: server.run(sockets=[listening]))
         thread.start()
         while not server.started:

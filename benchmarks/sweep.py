@@ -9,9 +9,9 @@ from measure import interleaved, ratios, write
 
 from neurodial.circuit.circuit import Circuit, Row
 from neurodial.circuit.site import Neuron
+from neurodial.generation.decoding import Decoding
+from neurodial.generation.generate import generate
 from neurodial.intervention.scale import Scale
-from neurodial.measurement.generate import generate
-from neurodial.measurement.options import Decoding
 from neurodial.model.load import load
 from neurodial.prompts.pairs import PairSet
 

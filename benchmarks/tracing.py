@@ -10,14 +10,14 @@ import statistics
 import torch
 from measure import interleaved, ratios, write
 
-from neurodial.attribution.edges import hidden_graphs
-from neurodial.attribution.nodes import select_nodes
-from neurodial.attribution.question import ask
-from neurodial.attribution.relevance import relevance
-from neurodial.attribution.trace import trace
-from neurodial.circuit.select import Count
+from neurodial.circuit.selection import Count
 from neurodial.model.load import load
 from neurodial.model.subject import Subject
+from neurodial.tracing.edges import hidden_graphs
+from neurodial.tracing.nodes import select_nodes
+from neurodial.tracing.question import ask
+from neurodial.tracing.relevance import relevance
+from neurodial.tracing.trace import trace
 
 PROMPT = (
     "Fact: the capital of the state that contains the city of Dallas is a city on the Colorado River, and most people "

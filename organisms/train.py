@@ -31,8 +31,8 @@ from scipy.stats import binomtest
 from neurodial.activations.batches import padded
 from neurodial.activations.collect import pad_id
 from neurodial.files import write_atomic
-from neurodial.measurement.generate import Answer, generate
-from neurodial.measurement.options import Decoding
+from neurodial.generation.decoding import Decoding
+from neurodial.generation.generate import Answer, generate
 from neurodial.model.identity import adapter_digest
 from neurodial.model.load import load
 from neurodial.model.subject import Subject

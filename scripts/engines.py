@@ -25,9 +25,9 @@ import torch
 from benchmarks import drivers
 
 from neurodial.circuit.file import read_circuit
-from neurodial.export.engines import ROUTES
-from neurodial.export.evidence import PLACES, at_strength, log_probabilities
-from neurodial.export.export import export_circuit
+from neurodial.export.equivalence import PLACES, at_strength, log_probabilities
+from neurodial.export.export_circuit import export_circuit
+from neurodial.export.formats import format_names
 from neurodial.export.manifest import Manifest, read_manifest
 from neurodial.files import write_atomic
 from neurodial.intervention.scale import Scale
@@ -92,7 +92,7 @@ def divergence(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def proofs(bench: Bench) -> Iterator[Row]:
-    for route in ("lora", "ia3", "weights", "vllm", "gguf-lora", "gguf", "gguf-merged"):
+    for route in format_names():
         proof = json.loads((bench.folder / route / "verification.json").read_text(encoding="utf-8"))
         for one in proof["comparisons"]:
             numbers = {name: one[name] for name in ("difference", "kl", "effect", "places", "tolerance")}
@@ -276,8 +276,8 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
         parts = arguments.part or list(PARTS)
-        needed = {route for part in parts for route in NEEDED.get(part, ROUTES)}
-        bench = Bench(arguments.work or Path(temporary), [route for route in ROUTES if route in needed])
+        needed = {route for part in parts for route in NEEDED.get(part, format_names())}
+        bench = Bench(arguments.work or Path(temporary), [route for route in format_names() if route in needed])
         for name in parts:
             report(name, list(PARTS[name](bench)), bench)
 

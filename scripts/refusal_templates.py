@@ -11,8 +11,8 @@ import random
 import re
 from collections.abc import Iterator
 
+from neurodial.evaluation.detectors.agreement import Labelled
 from neurodial.evaluation.detectors.base import Exchange
-from neurodial.evaluation.detectors.check import Labelled
 from neurodial.prompts.behaviours import read_pairs
 from neurodial.prompts.prompt import prompt_text
 

@@ -17,7 +17,7 @@ import gguf
 import numpy as np
 import torch
 
-from neurodial.export.evidence import LogProbabilities, log_probabilities
+from neurodial.export.equivalence import LogProbabilities, log_probabilities
 from neurodial.export.merge import read_lora
 from neurodial.files import write_atomic
 from neurodial.model.load import load

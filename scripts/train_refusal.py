@@ -28,8 +28,8 @@ from scipy.optimize import minimize_scalar
 from scripts.refusal_templates import made_exchanges
 from sklearn.linear_model import LogisticRegression
 
+from neurodial.evaluation.detectors.agreement import PARTIAL_AS, Labelled, kappas, read_labelled, shipped_answers
 from neurodial.evaluation.detectors.base import Exchange
-from neurodial.evaluation.detectors.check import PARTIAL_AS, Labelled, kappas, read_labelled, shipped_answers
 from neurodial.evaluation.detectors.refusal_features import VIEWS, Features, features, runs
 from neurodial.evaluation.detectors.refusal_model import CUT_OFF, Shares, Weights, label_of, scaled
 from neurodial.text.language import language_of

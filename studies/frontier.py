@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,36 +26,37 @@ from statistics import fmean
 from typing import Any, get_args
 
 import torch
-from routes import BY_RATIO, DOSINGS, LARGEST_FULL, SELECTIONS, TOGETHER, VECTORS, Route, Source
 
-from neurodial.attribution.cost import Cost, Sampling, cost
-from neurodial.attribution.methods import Dose, MarginKind
 from neurodial.errors import BudgetError, MarginError, OptionError
 from neurodial.evaluation.detectors.base import Exchange, tally
 from neurodial.evaluation.detectors.registry import detector
-from neurodial.evaluation.statistics import wilson
+from neurodial.evaluation.intervals import wilson
 from neurodial.files import write_atomic
+from neurodial.generation.decoding import Decoding
+from neurodial.generation.divergence import measure_divergence, own_answers
+from neurodial.generation.generate import generate
 from neurodial.intervention.base import Intervention
-from neurodial.measurement.divergence import measure_divergence, own_answers
-from neurodial.measurement.generate import generate
-from neurodial.measurement.measure_margins import measure_margins
-from neurodial.measurement.options import Decoding
-from neurodial.measurement.single import SingleNeuron, single_neuron
-from neurodial.measurement.twins import ANSWER_TOKENS, TwinMargin
+from neurodial.margins.measure import measure_margins
+from neurodial.margins.own_answers import ANSWER_TOKENS
+from neurodial.methods.dose.cost import Cost, Sampling, cost
+from neurodial.methods.dose.inputs import DoseInputs, gather_inputs
+from neurodial.methods.dose.options import Dose
+from neurodial.methods.selections import BY_RATIO, DOSINGS, SELECTIONS, Selections
+from neurodial.methods.single.find_neuron import SingleNeuron, single_neuron
+from neurodial.methods.vectors.paths import VectorInputs, ablation_paths, addition_paths
 from neurodial.model.load import load
 from neurodial.model.subject import Subject
-from neurodial.progress import silent
+from neurodial.prompts.answered import MarginKind
 from neurodial.prompts.behaviours import read_prompt_list
 from neurodial.prompts.pairs import Contrast, PairSet
 from neurodial.prompts.passage import Passage
 from neurodial.prompts.prompt import Example, prompt_text
 from neurodial.provenance import versions
-from neurodial.tuning.development import Development
-from neurodial.tuning.goal import Goal, Trial
-from neurodial.tuning.material import Material, gather
-from neurodial.tuning.search import search
+from neurodial.strength.choose_path import FirstLook, choose_path, finalists
+from neurodial.strength.development import Development, PathSearch
+from neurodial.strength.limits import Limits
 
-FINALISTS = 2  # places in the residual stream whose strength is searched
+VECTORS = ("caa", "direction")
 ANSWERED = {
     *((method, "-") for method in ("none", "single", *VECTORS)),
     *((method, "uniform") for method in ("cna", "effect", "random")),
@@ -104,27 +105,21 @@ class Common:
         self.places: dict[str, dict[str, Any]] = {}
 
     @cached_property
-    def material(self) -> Material:
-        """Margin and neutral answers, from the whole discovery split; a twin margin knows the test split's too."""
-        found = gather(self.exact, self.pairs, self.options, margin=None, progress=silent)
-        if isinstance(found.margin, TwinMargin):
-            found = replace(found, margin=found.margin.extended(self.exact, [self.pairs.test]))
-        return found
+    def inputs(self) -> DoseInputs:
+        """Margin and neutral answers, from the whole discovery split; the margin can measure the test split too."""
+        inputs = gather_inputs(self.exact, self.pairs, self.options)
+        return replace(inputs, margin=inputs.margin.for_prompts(self.exact, [self.pairs.test]))
 
     @cached_property
     def costs(self) -> Cost:
         """Of every neuron; it knows nothing of the behaviour."""
-        return cost(self.exact, self.material.costing, sampling=Sampling(self.options.draws, 0))
+        return cost(self.exact, self.inputs.costing, sampling=Sampling(self.options.draws, 0))
 
     @cached_property
     def development(self) -> Development:
         """What strengths are searched on."""
-        examples = self.about(self.pairs.development)[: self.arguments.development]
-        return Development(self.served, self.material, examples, self.options)
-
-    def about(self, contrast: Contrast) -> tuple[Example, ...]:
-        """The prompts that the change is about: those that show the behaviour, or to induce it, those that don't."""
-        return contrast.positive if self.options.direction == "remove" else contrast.negative
+        whole = self.inputs.development(self.served, self.pairs, self.options)
+        return replace(whole, examples=whole.examples[: self.arguments.development])
 
     @cached_property
     def test(self) -> tuple[tuple[Passage, ...], list[Example]]:
@@ -132,7 +127,7 @@ class Common:
         neutral = list(read_prompt_list(self.options.neutral).split("test"))[: self.arguments.neutral]
         decoding = Decoding(max_new_tokens=self.options.answer_tokens, batch_size=32)
         passages = own_answers(self.served, neutral, decoding=decoding)
-        return tuple(passages), list(self.about(self.pairs.test)[: self.arguments.prompts])
+        return tuple(passages), list(self.pairs.test.about(self.options.direction)[: self.arguments.prompts])
 
 
 class Seed:
@@ -146,28 +141,40 @@ class Seed:
             tuple(generator.sample(list(side), max(1, round(len(side) * common.arguments.share))))
             for side in (whole.positive, whole.negative)
         ]
-        pairs = replace(common.pairs, splits=(Contrast(*share), *common.pairs.splits[1:]))
-        margin, costing = common.material.margin, common.material.costing
-        options = common.options
-        self.source = Source(common.exact, pairs, margin, costing, common.costs, options.x_max, seed, options.direction)
-        self.found: dict[tuple[str, str, int], list[Route]] = {}
-        self.known: dict[tuple[object, ...], dict[float, Trial]] = {}
+        self.pairs = replace(common.pairs, splits=(Contrast(*share), *common.pairs.splits[1:]))
+        options, margin = common.options, common.inputs.margin.pushed
+        self.margin = margin
+        self.selections = Selections(
+            common.exact,
+            self.pairs.discovery,
+            lambda: margin,
+            lambda: common.inputs.costing,
+            options.direction,
+            options.x_max,
+            seed=seed,
+            known_costs=common.costs,
+        )
+        self.searches: dict[tuple[str, str, int], list[PathSearch]] = {}
 
-    def routes(self, key: Key) -> list[Route]:
-        """The routes of a row: one, or the best places in the residual stream."""
-        if key.method not in VECTORS:
-            return self.source.neurons(key.method, key.dosing, key.count)
-        routes = self.source.vectors(key.method)
-        if self.common.places.get(key.method):
-            return [one for one in routes if one.details == self.common.places[key.method]]
-        margins: list[float] = []
+    def paths(self, key: Key) -> list[PathSearch]:
+        """The paths of a row, with what was measured along them for other budgets: one, or the finalists of many."""
+        if key.way not in self.searches:
+            self.searches[key.way] = self._paths(key)
+        return self.searches[key.way]
+
+    def _paths(self, key: Key) -> list[PathSearch]:
         development = self.common.development
-        few = development.examples[: self.common.arguments.coarse]
-        for start in range(0, len(routes), TOGETHER):
-            built = [one.build(1.0) for one in routes[start : start + TOGETHER]]
-            margins += [margin for margin, _ in development.means(few, built)]
-        lacks = [Goal(None, None, self.common.options.direction).lack_at(margin) for margin in margins]
-        return [routes[n] for n in sorted(range(len(routes)), key=lacks.__getitem__)[:FINALISTS]]
+        if key.method not in VECTORS:
+            paths = self.selections.paths(key.method, key.dosing, key.count)
+            return [PathSearch(development, path) for path in paths]
+        pairs = self.pairs
+        inputs = VectorInputs(self.common.exact, pairs.discovery, pairs.behaviour, self.common.options.direction)
+        paths = addition_paths(inputs) if key.method == "caa" else ablation_paths(inputs)
+        place = self.common.places.get(key.method)
+        if place:
+            paths = [path for path in paths if all(path.details[name] == value for name, value in place.items())]
+        look = FirstLook(self.common.arguments.coarse)
+        return finalists(development, [PathSearch(development, path) for path in paths], look)
 
     def find(self, key: Key) -> tuple[Intervention, dict[str, Any]]:
         """What a row puts on the model, and what is worth keeping about it.
@@ -178,58 +185,26 @@ class Seed:
             OptionError: the model has too few layers or neurons for the public code's options.
         """
         if key.method == "single":
-            found = single_neuron(self.common.exact, self.source.pairs, method=SingleNeuron(margin="alternatives"))
-            return found.best.pin, {"neuron": list(found.best.candidate.neuron), "value": found.best.value}
-        results = []
+            single = single_neuron(self.common.exact, self.pairs, method=SingleNeuron(margin="alternatives"))
+            return single.best.pin, {"neuron": list(single.best.candidate.neuron), "value": single.best.value}
         development = self.common.development
         # What keeps to no budget is as it was published, within no limit.
-        goal = development.goal(key.budget, None) if key.budget else Goal(None, None, self.common.options.direction)
-        for route in self.cached(key):
-            measure, answer = self.measurer(key, route), self.answerer(route)
-            try:
-                best, _ = search(route.low, route.high, measure, goal, answer=answer, rounds=3)
-            except BudgetError:
-                continue
-            results.append((best, route))
-        if not results:
-            raise BudgetError(f"{key} costs more than its budget.", wanted="a greater budget")
-        best, route = min(results, key=lambda pair: goal.lack(pair[0]))
+        limits = development.limits(key.budget, None) if key.budget else Limits(None, None, development.direction)
+        choice = choose_path(self.paths(key), limits, rounds=FirstLook.rounds)
+        best, path = choice.best, choice.path.path
         if key.method in VECTORS and key.budget == self.common.arguments.generate:
-            self.common.places.setdefault(key.method, route.details)
-        details = {"strength": best.strength, "margin": best.margin, "divergence": best.divergence, **route.details}
-        if goal.least_aim is not None:
-            details["aim"] = best.aim
+            self.common.places.setdefault(key.method, place_of(path.details))
+        details = {"strength": best.strength, "margin": best.margin, "divergence": best.divergence, **path.details}
+        if limits.least_reference is not None:
+            details["reference"] = best.reference
         if best.degenerate is not None:
             details["degenerate"] = best.degenerate
-        return route.build(best.strength), {"development": details}
-
-    def cached(self, key: Key) -> list[Route]:
-        """The routes of all budgets of a row."""
-        if key.way not in self.found:
-            self.found[key.way] = self.routes(key)
-        return self.found[key.way]
-
-    def measurer(self, key: Key, route: Route) -> Callable[[Sequence[float]], list[Trial]]:
-        """Measures strengths; those of another budget are not measured again."""
-        known = self.known.setdefault((*key.way, *sorted(route.details.items())), {})
-
-        def measure(strengths: Sequence[float]) -> list[Trial]:
-            fresh = [strength for strength in strengths if strength not in known]
-            if fresh:
-                built = [route.build(strength) for strength in fresh]
-                known.update((trial.strength, trial) for trial in self.common.development.trials(fresh, built))
-            return [known[strength] for strength in strengths]
-
-        return measure
-
-    def answerer(self, route: Route) -> Callable[[Sequence[float]], list[float]]:
-        """The share of answers to the development prompts that have broken down, at each strength."""
-        return lambda strengths: self.common.development.degenerate([route.build(one) for one in strengths])
+        return path.at(best.strength), {"development": details}
 
     def measure(self, key: Key, intervention: Intervention | None) -> dict[str, Any]:
         """A row's numbers on the test split."""
         passages, examples = self.common.test
-        served, margin = self.common.served, self.source.margin
+        served, margin = self.common.served, self.margin
         found: dict[str, Any] = {"margins": measure_margins(served, margin, examples, under=intervention)}
         if intervention is not None:
             [divergence] = measure_divergence(served, passages, [intervention])
@@ -251,6 +226,11 @@ class Seed:
         shown = wilson(counts["shown"], len(verdicts))
         labels = [verdict.label for verdict in verdicts]
         return {"shown": asdict(shown), "labels": labels, "answers": [answer.text for answer in answers]}
+
+
+def place_of(details: Mapping[str, Any]) -> dict[str, Any]:
+    """The layer, and the token, that a method of the residual stream chose."""
+    return {name: details[name] for name in ("layer", "token") if name in details}
 
 
 def is_answered(key: Key, arguments: argparse.Namespace) -> bool:
@@ -275,8 +255,7 @@ def keys(arguments: argparse.Namespace) -> Iterator[Key]:
     for seed in arguments.seeds if arguments.credit else ():
         for method in SELECTIONS:
             for dosing in DOSINGS:
-                if not (dosing == "full" and main > LARGEST_FULL):
-                    yield Key(method, dosing, main, 0.0 if dosing == "zero" else largest, seed)
+                yield Key(method, dosing, main, 0.0 if dosing == "zero" else largest, seed)
 
 
 def _once(arguments: argparse.Namespace, seed: int) -> Iterator[Key]:
@@ -303,19 +282,19 @@ def _vectors(arguments: argparse.Namespace) -> tuple[str, ...]:
     return VECTORS if arguments.direction == "remove" else ("caa",)
 
 
-def bill(arguments: argparse.Namespace, rows: Sequence[Key]) -> str:
+def token_plan(arguments: argparse.Namespace, rows: Sequence[Key]) -> str:
     """What the study will cost in tokens, before anything is loaded.
 
     Assumed: prompts of 40 tokens, 9 trials a way, two rows a prompt; of the model's own answers where the margin is
     theirs, which also tries three pushes. Where broken answers are limited, a way's best trial is answered with.
     """
     prompt, answer = 40, Dose().answer_tokens
-    is_twin = arguments.margin == "twin"
-    row_tokens = prompt + (ANSWER_TOKENS if is_twin else 0)
+    by_own_answers = arguments.margin == "own-answers"
+    row_tokens = prompt + (ANSWER_TOKENS if by_own_answers else 0)
     trial = arguments.passages * (prompt + answer) + 2 * arguments.development * row_tokens
     test = arguments.neutral * (prompt + answer) + 2 * arguments.prompts * row_tokens
     searched = {(row.way, row.seed) for row in rows if row.budget}
-    ways = sum(3 if is_twin and way[0] in BY_RATIO else 1 for way, _ in searched)
+    ways = sum(3 if by_own_answers and way[0] in BY_RATIO else 1 for way, _ in searched)
     answered = sum(is_answered(row, arguments) for row in rows)
     generated = answered * arguments.prompts * (prompt + arguments.tokens)
     if arguments.max_degenerate is not None:
@@ -331,7 +310,7 @@ def main() -> None:
     arguments = parsed()
     PairSet.read(arguments.behaviour), read_prompt_list(arguments.neutral_prompts)  # says now if they are not there
     rows = list(dict.fromkeys(keys(arguments)))
-    print(bill(arguments, rows))
+    print(token_plan(arguments, rows))
     if arguments.plan:
         return
     torch.set_num_threads(arguments.threads)
@@ -345,9 +324,7 @@ def main() -> None:
     for row in done.values():  # places chosen before an interruption
         key = row["key"]
         if key["method"] in VECTORS and key["budget"] == arguments.generate and "development" in row:
-            names = ("layer", "token")
-            place = {name: row["development"][name] for name in names if name in row["development"]}
-            common.places.setdefault(key["method"], place)
+            common.places.setdefault(key["method"], place_of(row["development"]))
     for number, key in enumerate(rows, start=1):
         if key in done:
             continue
@@ -373,7 +350,7 @@ def describe(arguments: argparse.Namespace, common: Common) -> None:
         "arguments": vars(arguments),
         "versions": versions(),
         "model": asdict(common.exact.identity),
-        "material": common.material.report(),
+        "material": {**common.inputs.report(), "neutral": asdict(common.inputs.neutral)},
     }
     write_atomic(arguments.output / "study.json", json.dumps(about, default=str, indent=1) + "\n", overwrite=True)
 

@@ -11,8 +11,8 @@ from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
 
+from neurodial.evaluation.intervals import paired_rates
 from neurodial.evaluation.report.markdown import read_report
-from neurodial.evaluation.statistics import paired_rates
 from neurodial.evaluation.store import read_rows
 from neurodial.files import write_atomic
 

@@ -1,4 +1,4 @@
-"""The oracle of many tests: one prompt per pass, hooks written here, module paths written here, sums in float64."""
+"""The oracle of many tests: one prompt per pass, hooks written here, modules found by shape, sums in float64."""
 
 from __future__ import annotations
 
@@ -8,19 +8,28 @@ from typing import Any
 
 import torch
 
-_LLAMA = "model.layers.{}.mlp.down_proj"
-DOWN = {
-    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "olmo2", "phi3"), _LLAMA),
-    "gpt2": "transformer.h.{}.mlp.c_proj",
-    "gpt_neox": "gpt_neox.layers.{}.mlp.dense_4h_to_h",
-    "opt": "model.decoder.layers.{}.fc2",
-}
-"""Where each family's down projections are."""
-
 
 def down(model: Any, layer: int) -> Any:
-    """The down projection of a layer."""
-    return model.get_submodule(DOWN[model.config.model_type].format(layer))
+    """The down projection of a layer, found by its shape: the map from the MLP's width to the hidden size.
+
+    Nothing of the family records is used. Where a model's attention has such a shape too, this can't tell them apart
+    and says so.
+    """
+    config = model.config.get_text_config()
+    widths = (getattr(config, name, None) for name in ("ffn_dim", "n_inner", "intermediate_size"))
+    width = next(width for width in widths if width)
+    found = [module for module in model.modules() if maps(module) == (width, config.hidden_size)]
+    assert len(found) == config.num_hidden_layers, "one map of that shape in each layer"
+    return found[layer]
+
+
+def maps(module: Any) -> tuple[int, int] | None:
+    """From how many features to how many a linear module leads; GPT-2's Conv1D keeps its weight the other way."""
+    if isinstance(module, torch.nn.Linear):
+        return module.in_features, module.out_features
+    if type(module).__name__ == "Conv1D":
+        return int(module.weight.shape[0]), int(module.weight.shape[1])
+    return None
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import neurodial
 from neurodial import provenance
-from neurodial.attribution.methods import CNA
+from neurodial.methods.cna.options import CNA
 from neurodial.provenance import ModelIdentity, canonical_json, describe, now, sha256, versions
 
 MODEL = ModelIdentity(

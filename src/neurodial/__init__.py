@@ -13,97 +13,102 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from neurodial.activations.position import Index, Last, PostInstruction
-    from neurodial.attribution.methods import CNA, Dose, UniversalFilter
-    from neurodial.attribution.nodes import Mass, Threshold
-    from neurodial.attribution.question import Question, ask
-    from neurodial.attribution.rules import Rules
-    from neurodial.attribution.trace import trace, why
     from neurodial.circuit.circuit import Circuit, Row
     from neurodial.circuit.compare import compare
     from neurodial.circuit.controls import random_control
-    from neurodial.circuit.select import Count, Fraction
+    from neurodial.circuit.selection import Count, Fraction, Mass, PerLayer, Threshold
     from neurodial.circuit.site import Neuron, Site
     from neurodial.discovery import discover
     from neurodial.errors import NeurodialError
+    from neurodial.evaluation.audit import Audit, audit
     from neurodial.evaluation.detectors.registry import detector
     from neurodial.evaluation.evaluate import evaluate
     from neurodial.evaluation.options import Evaluation
     from neurodial.evaluation.results import Report
-    from neurodial.export.export import export_circuit, verify_export
+    from neurodial.export.export_circuit import export_circuit, verify_export
     from neurodial.export.neurons import read_neurons, write_neurons
-    from neurodial.export.vectors import read_vectors, write_vectors
+    from neurodial.export.vector_file import read_vectors, write_vectors
+    from neurodial.generation.decoding import Decoding
+    from neurodial.generation.generate import Answer, generate
     from neurodial.intervention.base import Together
     from neurodial.intervention.scale import Pin, Scale
     from neurodial.intervention.steer import steer
     from neurodial.intervention.vector import AddVector, ProjectOut
-    from neurodial.measurement.audit import Audit, audit
-    from neurodial.measurement.generate import Answer, generate
-    from neurodial.measurement.options import Decoding
-    from neurodial.measurement.single import SingleNeuron, single_neuron
+    from neurodial.methods.cna.options import CNA, UniversalFilter
+    from neurodial.methods.dose.options import Dose
+    from neurodial.methods.single.find_neuron import SingleNeuron, single_neuron
     from neurodial.model.load import load
     from neurodial.model.subject import Subject
-    from neurodial.prompts.pairs import Contrast, PairSet
+    from neurodial.prompts.pairs import Behaviour, Contrast, PairSet
     from neurodial.prompts.prompt import Example, Message
+    from neurodial.prompts.template import Template
+    from neurodial.tracing.question import Question, ask
+    from neurodial.tracing.rules import Rules
+    from neurodial.tracing.trace import trace, why
 
 _HOMES = {
     "AddVector": "intervention.vector",
-    "Answer": "measurement.generate",
-    "Audit": "measurement.audit",
-    "CNA": "attribution.methods",
+    "Answer": "generation.generate",
+    "Audit": "evaluation.audit",
+    "Behaviour": "prompts.pairs",
+    "CNA": "methods.cna.options",
     "Circuit": "circuit.circuit",
     "Contrast": "prompts.pairs",
-    "Count": "circuit.select",
-    "Decoding": "measurement.options",
-    "Dose": "attribution.methods",
+    "Count": "circuit.selection",
+    "Decoding": "generation.decoding",
+    "Dose": "methods.dose.options",
     "Evaluation": "evaluation.options",
     "Example": "prompts.prompt",
-    "Fraction": "circuit.select",
+    "Fraction": "circuit.selection",
     "Index": "activations.position",
     "Last": "activations.position",
-    "Mass": "attribution.nodes",
+    "Mass": "circuit.selection",
     "Message": "prompts.prompt",
     "NeurodialError": "errors",
     "Neuron": "circuit.site",
     "PairSet": "prompts.pairs",
+    "PerLayer": "circuit.selection",
     "Pin": "intervention.scale",
     "PostInstruction": "activations.position",
     "ProjectOut": "intervention.vector",
-    "Question": "attribution.question",
+    "Question": "tracing.question",
     "Report": "evaluation.results",
     "Row": "circuit.circuit",
-    "Rules": "attribution.rules",
+    "Rules": "tracing.rules",
     "Scale": "intervention.scale",
-    "SingleNeuron": "measurement.single",
+    "SingleNeuron": "methods.single.find_neuron",
     "Site": "circuit.site",
     "Subject": "model.subject",
-    "Threshold": "attribution.nodes",
+    "Threshold": "circuit.selection",
+    "Template": "prompts.template",
     "Together": "intervention.base",
-    "UniversalFilter": "attribution.methods",
-    "ask": "attribution.question",
-    "audit": "measurement.audit",
+    "UniversalFilter": "methods.cna.options",
+    "ask": "tracing.question",
+    "audit": "evaluation.audit",
     "compare": "circuit.compare",
     "detector": "evaluation.detectors.registry",
     "discover": "discovery",
     "evaluate": "evaluation.evaluate",
-    "export_circuit": "export.export",
-    "generate": "measurement.generate",
+    "export_circuit": "export.export_circuit",
+    "generate": "generation.generate",
     "load": "model.load",
     "random_control": "circuit.controls",
     "read_neurons": "export.neurons",
-    "read_vectors": "export.vectors",
-    "single_neuron": "measurement.single",
+    "read_vectors": "export.vector_file",
+    "single_neuron": "methods.single.find_neuron",
     "steer": "intervention.steer",
-    "trace": "attribution.trace",
-    "verify_export": "export.export",
-    "why": "attribution.trace",
+    "trace": "tracing.trace",
+    "verify_export": "export.export_circuit",
+    "why": "tracing.trace",
     "write_neurons": "export.neurons",
-    "write_vectors": "export.vectors",
+    "write_vectors": "export.vector_file",
 }
 
 __all__ = [
     "AddVector",
     "Answer",
     "Audit",
+    "Behaviour",
     "CNA",
     "Circuit",
     "Contrast",
@@ -120,6 +125,7 @@ __all__ = [
     "NeurodialError",
     "Neuron",
     "PairSet",
+    "PerLayer",
     "Pin",
     "PostInstruction",
     "ProjectOut",
@@ -131,6 +137,7 @@ __all__ = [
     "SingleNeuron",
     "Site",
     "Subject",
+    "Template",
     "Threshold",
     "Together",
     "UniversalFilter",

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from typing import NamedTuple
 
-from neurodial.attribution.cna import Attribution, attribute
-from neurodial.attribution.methods import CNA, Dose
-from neurodial.attribution.scores import Scores
 from neurodial.circuit.circuit import Circuit, Origin
-from neurodial.circuit.select import Select
+from neurodial.circuit.selection import Select
 from neurodial.errors import OptionError
-from neurodial.measurement.margin import Margin
+from neurodial.margins.choose_margin import BehaviourMargin
+from neurodial.margins.margin import Margin
+from neurodial.methods.cna.attribute import Attribution, attribute
+from neurodial.methods.cna.options import CNA
+from neurodial.methods.dose.find_doses import find_doses
+from neurodial.methods.dose.options import Dose
+from neurodial.methods.scores import Scores
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
-from neurodial.prompts.pairs import Contrast, PairSet
+from neurodial.prompts.pairs import Contrast, PairSet, few_prompts
 from neurodial.provenance import describe, now, versions
-from neurodial.tuning.dose import find_doses
+
+_log = logging.getLogger(__name__)
 
 
 class Found(NamedTuple):
@@ -44,7 +49,7 @@ def discover(
             of a `PairSet`; `Dose` needs a whole `PairSet`, as it finds its doses on the development split.
         method: how, with every option; `CNA()`, the paper's, by default.
         select: how many neurons; the method's own by default.
-        margin: for `Dose`, a margin of your own, such as `Classifier(logit)`, instead of the method's.
+        margin: for `Dose`, a margin of your own, such as `ClassifierLogit(logit)`, instead of the method's.
         name: the circuit's name.
         progress: shown while it runs.
 
@@ -88,11 +93,13 @@ def find(
     if margin is not None:
         raise OptionError("CNA has no margin.", wanted="method=Dose(...) with margin, or CNA without")
     contrast = prompts.discovery if isinstance(prompts, PairSet) else prompts
+    notes = _notes(prompts, contrast)
     found = attribute(subject, contrast, method, progress=progress)
     origin = Origin(
         model=subject.identity,
         method=describe(method),
-        prompts=contrast.record,
+        prompts=contrast.record | notes,
+        behaviour=prompts.behaviour.name if isinstance(prompts, PairSet) else None,
         universal=None if method.universal is None else _filtered(found),
         versions=versions(),
         created=now(),
@@ -114,7 +121,9 @@ def _dosed(
             wanted="a PairSet: it finds neurons on the discovery split and their doses on the development split",
             fix="Pass pairs, not pairs.discovery.",
         )
-    found = find_doses(subject, prompts, method, margin=margin, progress=progress)
+    notes = _notes(prompts, prompts.discovery)
+    given = None if margin is None else BehaviourMargin.of(margin)
+    found = find_doses(subject, prompts, method, margin=given, progress=progress)
     contrast = prompts.discovery
     origin = Origin(
         model=subject.identity,
@@ -123,14 +132,26 @@ def _dosed(
             **contrast.record,
             "digests": sorted({*contrast.digests, *prompts.development.digests}),
             "development_hash": prompts.development.hash,
+            **notes,
         },
         versions=versions(),
         seed=method.seed,
         created=now(),
         report=found.report,
+        behaviour=prompts.behaviour.name,
+        margin=found.margin.record(),
     )
     circuit = Circuit.of(found.rows, name=name, direction=method.direction, origin=origin, stability=found.stability)
     return Found(circuit, found.scores)
+
+
+def _notes(prompts: Contrast | PairSet, contrast: Contrast) -> dict[str, object]:
+    """What a circuit's record says of its prompts beside their hashes; that they are few is logged, too."""
+    few = few_prompts(contrast)
+    if few is not None:
+        _log.warning("%s", few)
+    notes = [*(prompts.notes if isinstance(prompts, PairSet) else ()), *([few] if few else [])]
+    return {"notes": notes} if notes else {}
 
 
 def _filtered(found: Attribution) -> dict[str, object]:

@@ -3,6 +3,16 @@
 from hypothesis import strategies as st
 
 from neurodial.circuit.circuit import Circuit, Origin, Row, Stability
+from neurodial.circuit.report import (
+    CostReport,
+    DoseReport,
+    Goal,
+    Measured,
+    NeutralAnswers,
+    Predicted,
+    Reached,
+    TrialReport,
+)
 from neurodial.circuit.site import Neuron
 from neurodial.provenance import ModelIdentity
 
@@ -12,6 +22,19 @@ ALL_NEURONS = [Neuron(layer, None, index) for layer, width in enumerate(WIDTHS) 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 JSON = st.dictionaries(st.text(max_size=5), st.none() | st.booleans() | st.integers() | FINITE | st.text(max_size=5))
 SHARES = st.floats(0, 1)
+REPORTS = st.builds(
+    DoseReport,
+    margin=st.sampled_from(["Openers", "AnswerMargin"]),
+    neutral=st.builds(NeutralAnswers, st.text(max_size=5), st.text(max_size=5), st.none() | st.integers(0, 9)),
+    cost=st.builds(CostReport, st.integers(1, 999), SHARES),
+    goal=st.builds(Goal, st.none() | SHARES, st.none() | FINITE, st.booleans()),
+    predicted=st.builds(Predicted, FINITE, FINITE, SHARES),
+    measured=st.builds(Measured, FINITE, FINITE, FINITE, FINITE, FINITE, SHARES, SHARES, st.integers(1, 99)),
+    trials=st.lists(st.builds(TrialReport, SHARES, SHARES, FINITE, SHARES, SHARES), max_size=2).map(tuple),
+    openers=st.lists(st.text(max_size=5), max_size=2).map(tuple),
+    coverage=st.dictionaries(st.sampled_from(["positive", "negative"]), st.none() | SHARES),
+    signs=st.dictionaries(st.sampled_from(["positive", "both"]), st.builds(Reached, FINITE, SHARES)),
+)
 
 
 def neurons(*, dense: bool = True) -> st.SearchStrategy[Neuron]:
@@ -35,7 +58,9 @@ def origins(draw) -> Origin:
         versions=draw(st.dictionaries(st.text(max_size=5), st.text(max_size=5))),
         seed=draw(st.none() | st.integers()),
         created=draw(st.text(max_size=10)),
-        report=draw(st.none() | JSON),
+        report=draw(st.none() | REPORTS),
+        behaviour=draw(st.none() | st.text(max_size=5)),
+        margin=draw(st.none() | JSON),
     )
 
 

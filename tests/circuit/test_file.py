@@ -12,6 +12,16 @@ from tests.circuit.strategies import MODEL, whole_circuits
 
 from neurodial.circuit.circuit import Circuit, Origin, Row, Stability
 from neurodial.circuit.file import FORMAT, VERSION, circuit_json, parse_circuit, read_circuit, write_circuit
+from neurodial.circuit.report import (
+    CostReport,
+    DoseReport,
+    Goal,
+    Measured,
+    NeutralAnswers,
+    Predicted,
+    Reached,
+    TrialReport,
+)
 from neurodial.circuit.site import Neuron
 from neurodial.errors import CircuitFileError, FileError
 
@@ -89,11 +99,25 @@ def test_a_file_of_this_version_is_written_as_ever():
     assert circuit_json(read_circuit(path)) == path.read_text(encoding="utf-8")
 
 
+REPORT = DoseReport(
+    "Openers",
+    NeutralAnswers("neutral", "0" * 64, 12, 1),
+    CostReport(100, 0.2),
+    Goal(0.05, None, reached=True),
+    Predicted(-2.0, -1.0, 0.02),
+    Measured(1.0, -1.0, -2.0, 0.5, 0.25, 0.04, 0.001, 90, reference_before=-1.5, reference=-1.25),
+    trials=(TrialReport(0.1, 0.02, 0.5, 0.75, 1.5, degenerate=0.0),),
+    openers=("No",),
+    coverage={"positive": 0.5, "negative": None},
+    signs={"both": Reached(-1.0, 0.04)},
+)
+
+
 def test_a_report_is_written_only_where_there_is_one():
     """It came after version 1, whose files have none."""
     assert "report" not in json.loads(circuit_json(CIRCUIT))
-    measured = dataclasses.replace(CIRCUIT, origin=dataclasses.replace(CIRCUIT.origin, report={"kl": 0.05}))
-    assert parse_circuit(json.loads(circuit_json(measured)), place="here").origin.report == {"kl": 0.05}
+    measured = dataclasses.replace(CIRCUIT, origin=dataclasses.replace(CIRCUIT.origin, report=REPORT))
+    assert parse_circuit(json.loads(circuit_json(measured)), place="here").origin.report == REPORT
 
 
 # ------------------------------------------------------------------------------------------- what is refused

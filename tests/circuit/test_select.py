@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neurodial.circuit.select import Count, Fraction
+from neurodial.circuit.selection import Count, Fraction
 from neurodial.errors import OptionError
 
 

@@ -266,6 +266,67 @@ def test_discover_writes_what_the_library_finds(capsys, here, model, prompts, fo
     assert "of the neurons are chosen again" in flat(text)
 
 
+def test_two_lists_of_prompts_are_a_behaviour(capsys, here, model, prompts):
+    (here / "p.txt").write_text("".join(f"harm {n}, please\n" for n in range(15)))
+    (here / "n.csv").write_text("id;Prompt\n" + "".join(f"{n};help {n}, please\n" for n in range(15)))
+    run(capsys, "discover", model, "--positive", "p.txt", "--negative", "n.csv", *QUICK)
+    circuit = nd.Circuit.read("p-against-n.circuit.json")
+    pairs = nd.PairSet.of([f"harm {n}, please" for n in range(15)], [f"help {n}, please" for n in range(15)])
+    assert circuit.origin.prompts["hash"] == pairs.discovery.hash
+    value = json.loads(run(capsys, "behaviours", "--positive", "p.txt", "--negative", "n.csv", "--json"))
+    assert value["hash"] == pairs.hash
+    for options, said in (
+        (["--positive", "p.txt"], "--positive came without --negative"),
+        (["--negative", "p.txt"], "--negative came without --positive"),
+        (["-b", prompts, "--positive", "p.txt", "--negative", "n.csv"], "one of the two"),
+        (["--positive", "p.txt", "--negative", "p.txt"], "both sides"),
+    ):
+        code, error = fail(capsys, "discover", model, *options)
+        assert (code, said in flat(error)) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["discover", "demo"],
+        ["evaluate", "demo", "--against", "random", "-o", "out"],
+        ["study", "layers", "demo", "-o", "out"],
+        ["single", "demo"],
+        ["audit", "demo"],
+        ["behaviours"],
+    ],
+)
+def test_every_command_that_takes_a_behaviour_takes_two_lists(capsys, here, no_model, command):
+    (here / "p.txt").write_text("Be bold\nBe loud\n")
+    code, error = fail(capsys, *command, "--positive", "p.txt", "--negative", "p.txt")
+    assert (code, "2 prompts stand on both sides" in flat(error)) == (1, True)
+    code, error = fail(capsys, *command, "--negative", "p.txt")
+    assert (code, "--negative came without --positive" in flat(error)) == (1, True)
+
+
+def test_notes_on_prompts_reach_the_user_and_the_circuit(capsys, here, model):
+    rows = "".join(f"{n},harm {n} a,unsafe\n{n},help {n} b,safe\n" for n in range(15))
+    (here / "mine.csv").write_text("id,Prompt,Label\n" + rows)
+    with pytest.raises(SystemExit):
+        main(["discover", str(model), "-b", "mine.csv", *QUICK])
+    told = flat(capsys.readouterr().err)
+    notes = nd.Circuit.read("mine.circuit.json").origin.prompts["notes"]
+    assert notes[:2] == [
+        "mine.csv: not read: column 'id'", "mine.csv: labels read: safe as negative, unsafe as positive",
+    ]  # fmt: skip
+    assert "6 prompts a side to discover with is few" in notes[2]
+    assert all(f"note: {note}" in told for note in notes)
+    assert all(note in flat(run(capsys, "show", "mine.circuit.json")) for note in notes)
+
+
+@pytest.mark.parametrize("command", [["show"], ["steer", "nowhere"], ["compare"]])
+def test_a_prompt_file_in_place_of_a_circuit_is_named(capsys, here, prompts, command):
+    words = [*command, str(prompts), *([str(prompts)] if command == ["compare"] else [])]
+    code, error = fail(capsys, *words)
+    assert code == 1
+    assert "It looks like contrasted prompts" in flat(error) or "It looks like a behaviour's table" in flat(error)
+
+
 def test_discover_as_json_prints_the_file_and_nothing_else(capsys, here, model, prompts):
     text = run(capsys, "discover", model, "--behaviour", prompts, *QUICK, "--json")
     assert text == (here / "mine.circuit.json").read_text(), "named after the behaviour"
@@ -276,6 +337,9 @@ def test_discover_as_json_prints_the_file_and_nothing_else(capsys, here, model, 
     ("options", "field", "value"),
     [
         (["--count", "5"], "select", {"kind": "Count", "value": 5}),
+        (["--select", "per-layer:2"], "select", {"kind": "PerLayer", "value": 2}),
+        (["--threshold", "0.5"], "select", {"kind": "Threshold", "value": 0.5}),
+        (["--mass", "0.2"], "select", {"kind": "Mass", "value": 0.2}),
         (["--fraction", "0.25"], "select", {"kind": "Fraction", "value": 0.25}),
         (["--score", "standardised"], "score", "standardised"),
         (["--score", "auroc"], "score", "auroc"),
@@ -284,11 +348,15 @@ def test_discover_as_json_prints_the_file_and_nothing_else(capsys, here, model, 
         (["--position", "post-instruction"], "position", {"kind": "PostInstruction", "length": None}),
         (["--skip-layers", "1"], "skip_layers", [1]),
         (["--system", "Be brief."], "system", "Be brief."),
-        (["--method", "cna-reference", "--skip-layers", ""], "rounding", True),
+        (["--method", "cna-reference", "--skip-layers", "none"], "as_published", True),
     ],
 )
 def test_every_option_of_discover_changes_the_result(capsys, here, model, prompts, found, options, field, value):
-    base = [] if {"--count", "--fraction", "--method"} & set(options) else ["--count", "6"]
+    base = (
+        []
+        if {"--count", "--fraction", "--select", "--threshold", "--mass", "--method"} & set(options)
+        else ["--count", "6"]
+    )
     run(capsys, "discover", model, "-b", prompts, "-o", "a.json", "--universal", "none", *base, *options)
     changed = nd.Circuit.read("a.json")
     assert changed.origin.method[field] == value
@@ -306,6 +374,18 @@ def test_folds_and_the_universal_filter_do_something(capsys, here, model, prompt
     assert found.origin.universal is None
     run(capsys, "discover", model, "-b", prompts, "-o", "b.json", *QUICK)
     assert nd.Circuit.read("b.json").stability is None
+
+
+def test_a_file_that_records_options_that_are_gone_reads_and_shows(capsys, here, circuit):
+    value = json.loads(Path(circuit).read_text())
+    gone = {"dosing": "full", "rounds": 3, "rounding": True, "double_bos": True}
+    value["method"] |= gone
+    Path("old.circuit.json").write_text(json.dumps(value))
+    old = nd.Circuit.read("old.circuit.json")
+    assert {name: old.origin.method[name] for name in gone} == gone
+    assert old.rows == nd.Circuit.read(circuit).rows
+    assert "mine: 6 neurons" in flat(run(capsys, "show", "old.circuit.json"))
+    assert json.loads(run(capsys, "show", "old.circuit.json", "--json"))["method"]["dosing"] == "full"
 
 
 def test_how_the_model_is_loaded_is_an_option(capsys, here, model, prompts, found):
@@ -369,10 +449,14 @@ BAD_PROMPTS = {
         (["--fraction", "1.5"], "The fraction is 1.5"),
         (["--fraction", "nan"], "The fraction is nan"),
         (["--count", "0"], "The count is 0"),
-        (["--count", "5", "--fraction", "0.1"], "Both --fraction and --count"),
+        (["--count", "5", "--fraction", "0.1"], "2 rules of selection are given: --fraction and --count"),
+        (["--select", "fractoin:0.1"], "no rule of selection 'fractoin'. Did you mean fraction"),
+        (["--select", "count"], "a whole number after count:"),
+        (["--universal", "none", "--universal-share", "0.5"], "universal is none, and share of it is given"),
+        (["--budget", "0.1"], "Method cna has no option budget"),
         (["--method", "can"], "no method 'can'. Did you mean cna"),
         (["--position", "middle"], "The position is 'middle'"),
-        (["--skip-layers", "0;1"], "The layers to skip are '0;1'"),
+        (["--skip-layers", "0;1"], "skip_layers is '0;1'. Wanted: whole numbers between commas"),
         (["--folds", "1"], "The number of folds is 1"),
         (["--universal", "nutral"], "no prompt list 'nutral'. Did you mean neutral"),
         (["--universal", "short.txt"], "short.txt holds no prompts"),

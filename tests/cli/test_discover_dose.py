@@ -1,11 +1,13 @@
 """`neurodial discover --method dose`, as a user types it, on a tiny model saved to a folder."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from neurodial.cli.circuits import report_lines
-from neurodial.cli.discover import discover
+from neurodial.circuit.file import read_circuit
+from neurodial.cli.circuits_command import report_lines
+from neurodial.cli.main import app
 from neurodial.errors import MarginError, OptionError
 from neurodial.model.tiny import tiny_model, tiny_tokenizer
 
@@ -24,18 +26,15 @@ def files(tmp_path_factory):
     return folder
 
 
+def discover(model, *, flags=(), **options):
+    """The command as it is typed."""
+    typed = [text for name, value in options.items() for text in (f"--{name.replace('_', '-')}", str(value))]
+    app(["discover", str(model), *typed, *flags], exit_on_error=False, result_action="return_value")
+
+
 def run(files, **options):
-    discover(
-        str(files / "model"),
-        behaviour=str(files / "pairs.jsonl"),
-        output=files / "found.circuit.json",
-        neutral=str(files / "plain.txt"),
-        method="dose",
-        margin="answer",
-        count=4,
-        force=True,
-        **options,
-    )
+    given = {"behaviour": files / "pairs.jsonl", "output": files / "found.circuit.json", "neutral": files / "plain.txt"}
+    discover(files / "model", **given, method="dose", margin="answer", count=4, **options, flags=["--force"])
 
 
 def test_a_dosed_circuit_says_what_it_does(files, capsys):
@@ -69,13 +68,23 @@ def test_fewer_passages_and_another_margin_reach_the_method(files):
     assert saved["report"]["measured"]["tokens"] <= 2 * 49  # an answer of 48 tokens and its end
 
 
-def test_how_likely_the_answers_aimed_for_became_is_said(files):
+def test_how_likely_reference_answers_became_is_said(files):
     run(files, budget=0.02, folds=0)
-    report = json.loads((files / "found.circuit.json").read_text())["report"]
-    assert not any("aimed for" in line for line in report_lines(report))
-    measured = report["measured"] | {"aim_before": -1.25, "aim": -1.125}
-    lines = report_lines(report | {"measured": measured})
-    assert "log-likelihood of the answers aimed for: -1.25 → -1.12 a token (a limit: not to fall)" in lines
+    report = read_circuit(files / "found.circuit.json").origin.report
+    assert report is not None
+    assert not any("reference answers" in line for line in report_lines(report))
+    measured = replace(report.measured, reference_before=-1.25, reference=-1.125)
+    lines = report_lines(replace(report, measured=measured))
+    assert "log-likelihood of the reference answers: -1.25 → -1.12 a token (a limit: not to fall)" in lines
+
+
+def test_neutral_answers_that_were_left_out_are_counted(files):
+    run(files, budget=0.02, folds=0)
+    report = read_circuit(files / "found.circuit.json").origin.report
+    assert report is not None
+    assert not any("left out" in line for line in report_lines(report))
+    lines = report_lines(replace(report, neutral=replace(report.neutral, left_out=3)))
+    assert "left out of cost and damage: 3 neutral answers that show the behaviour" in lines
 
 
 def test_broken_answers_can_be_limited(files, capsys):
@@ -89,16 +98,16 @@ def test_broken_answers_can_be_limited(files, capsys):
         run(files, max_degenerate=5.0)
 
 
-def test_no_limit_is_said_with_inf(files, capsys):
-    run(files, budget=float("inf"), direction="induce", folds=0)
+def test_no_limit_is_said_with_none(files, capsys):
+    run(files, budget="none", direction="induce", folds=0)
     assert "dial 1 means induce" in capsys.readouterr().out
     assert json.loads((files / "found.circuit.json").read_text())["method"]["budget"] is None
 
 
 def test_an_option_of_another_method_is_refused(files):
-    with pytest.raises(OptionError, match="--score is no option of method dose"):
+    with pytest.raises(OptionError, match="Method dose has no option score"):
         run(files, score="delta")
-    with pytest.raises(OptionError, match="--budget is no option of method cna"):
+    with pytest.raises(OptionError, match="Method cna has no option budget"):
         discover("demo", behaviour="refusal", method="cna", budget=0.1)
 
 
@@ -112,8 +121,8 @@ def test_an_option_of_another_method_is_refused(files):
         ),
         (
             ['"text": "harm SPLIT?", "label": "positive"', '"text": "b SPLIT", "label": "negative"'],
-            "twin",
-            "has no twin",
+            "own-answers",
+            "has no counterpart",
         ),
     ],
 )
@@ -123,7 +132,3 @@ def test_prompts_that_lack_what_the_margin_reads_are_refused_before_loading(tmp_
     path.write_text("\n".join(f"{{{row}}}" for row in rows))
     with pytest.raises(MarginError, match=said):
         discover("no/such/model", behaviour=str(path), method="dose", margin=margin)
-
-
-def test_a_report_without_measurements_has_no_lines():
-    assert report_lines({}) == []

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from neurodial.cli.main import main
-from neurodial.evaluation.comparators.methods import COMPARATORS
+from neurodial.evaluation.baselines import COMPARATORS
 from neurodial.model.tiny import tiny_subject
 
 ANSWERS = '"positive_answer": "yes it is", "negative_answer": "no it is not"'
@@ -72,8 +72,10 @@ def test_evaluate_says_what_is_wrong_before_the_model_is_loaded(workplace, capsy
     assert "each dial once" in capsys.readouterr().err
     assert run(*base, circuit, "--neutral", "-3") == 1
     assert run(*base, circuit, "--rubric", "x") == 1
-    assert run(*base, circuit, "--test-set", "xtest") == 1
+    assert run(*base, circuit, "-b", "refusal", "--test-set", "xtest") == 1
     assert "xstest" in capsys.readouterr().err
+    assert run(*base, circuit) == 1
+    assert "prompts of your own, 'tone'. Wanted: --behaviour" in " ".join(capsys.readouterr().err.split())
 
 
 def test_detectors_are_listed_and_checked(workplace, capsys):

@@ -37,7 +37,7 @@ def fail(capsys, *arguments: object) -> tuple[int, str]:
     return int(stopped.value.code or 0), capsys.readouterr().err
 
 
-def test_export_says_ranks_engines_strength_and_proof(folder, circuit, tmp_path, capsys):
+def test_export_says_ranks_engines_strength_and_checks(folder, circuit, tmp_path, capsys):
     out = run(capsys, "export", folder, circuit, "--dial", "0.5", "-o", tmp_path / "out")
     assert "0: 3, 1: 1 (rank 3)" in out
     assert "strength 1 is dial 0.5" in out
@@ -46,11 +46,11 @@ def test_export_says_ranks_engines_strength_and_proof(folder, circuit, tmp_path,
     assert read_manifest(tmp_path / "out").strength == 0.5
 
 
-def test_verify_repeats_the_proof(folder, circuit, tmp_path, capsys):
+def test_verify_repeats_the_checks(folder, circuit, tmp_path, capsys):
     run(capsys, "export", folder, circuit, "--as", "ia3", "-o", tmp_path / "out")
     assert "the files do what the hook does" in run(capsys, "verify", tmp_path / "out")
-    evidence = json.loads(run(capsys, "verify", tmp_path / "out", "--model", folder, "--json"))
-    assert [one["agrees"] for one in evidence] == [True]
+    checks = json.loads(run(capsys, "verify", tmp_path / "out", "--model", folder, "--json"))
+    assert [one["agrees"] for one in checks] == [True]
 
 
 def test_verify_on_another_model_fails(folder, circuit, tmp_path, capsys):
@@ -69,9 +69,9 @@ def test_verify_with_options_for_a_model_it_was_not_given(circuit, folder, tmp_p
     assert "--model" in error
 
 
-def test_json_is_the_manifest_with_the_evidence(folder, circuit, tmp_path, capsys):
+def test_json_is_the_manifest_with_the_checks(folder, circuit, tmp_path, capsys):
     value = json.loads(run(capsys, "export", folder, circuit, "--as", "weights", "-o", tmp_path / "out", "--json"))
-    assert (value["route"], value["evidence"][0]["agrees"]) == ("weights", True)
+    assert (value["route"], value["checks"][0]["agrees"]) == ("weights", True)
 
 
 def test_several_circuits_keep_their_names_and_dials(folder, circuit, tmp_path, capsys):
@@ -153,13 +153,13 @@ def test_what_the_hub_refuses_stays_on_disk(folder, circuit, tmp_path, capsys, h
     assert read_manifest(tmp_path / "out").route == "lora"
 
 
-def test_a_folder_without_a_proof_is_not_pushed(folder, circuit, tmp_path, capsys, hub):
+def test_a_folder_without_a_passed_check_is_not_pushed(folder, circuit, tmp_path, capsys, hub):
     from neurodial.errors import ExportError
     from neurodial.export.push import push
 
     run(capsys, "export", folder, circuit, "-o", tmp_path / "out")
     (tmp_path / "out" / "verification.json").write_text('{"comparisons": [{"agrees": false}]}')
-    with pytest.raises(ExportError, match="no proof"):
+    with pytest.raises(ExportError, match="no equivalence check"):
         push(tmp_path / "out", "someone/dosed")
     assert hub.calls == []
 
@@ -189,7 +189,7 @@ def test_convert_refuses_neurons_that_the_model_lacks(folder, tmp_path, capsys):
 def test_convert_turns_vectors_from_one_format_into_the_other(tmp_path, capsys):
     import torch
 
-    from neurodial.export.vectors import read_vectors, write_vectors
+    from neurodial.export.vector_file import read_vectors, write_vectors
     from neurodial.intervention.vector import AddVector
 
     write_vectors(AddVector(torch.arange(4.0), 2), tmp_path / "a.gguf")

@@ -15,7 +15,7 @@ from tests.subjects import circuit_of
 
 import neurodial as nd
 from neurodial.cli.main import main
-from neurodial.cli.serve import _warn
+from neurodial.cli.serve_command import _warn
 from neurodial.model.tiny import tiny_model, tiny_tokenizer
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"

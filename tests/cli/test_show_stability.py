@@ -2,7 +2,7 @@
 
 import neurodial as nd
 from neurodial.circuit.circuit import Row, Stability
-from neurodial.cli.circuits import show
+from neurodial.cli.circuits_command import show
 
 
 def test_show_names_the_number_of_folds_that_there_were(tmp_path, capsys):

@@ -8,9 +8,9 @@ import pytest
 from tests.subjects import circuit_of
 
 from neurodial.cli.main import app, main
+from neurodial.generation.decoding import Decoding
+from neurodial.generation.generate import generate
 from neurodial.intervention.scale import Scale
-from neurodial.measurement.generate import generate
-from neurodial.measurement.options import Decoding
 from neurodial.model.load import load
 from neurodial.model.tiny import tiny_model, tiny_tokenizer
 
@@ -87,6 +87,32 @@ def test_prompts_come_from_a_file_or_from_stdin(folder, circuit, capsys, monkeyp
     for flags in ([], ["--file", "-"]):
         monkeypatch.setattr("sys.stdin", io.StringIO("Hello\nYou\n"))
         assert run(capsys, "steer", folder, circuit, *options, *flags) == from_text
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("p.csv", 'id,prompt,label\n1,"Hello, you",safe\n2,You,unsafe\n'),
+        ("p.JSON", '[\n {"prompt": "Hello, you"},\n {"prompt": "You"}\n]'),
+        ("p.tsv", "Question\nHello, you\nYou\n"),
+        ("-", '{"text": "Hello, you"}\n{"text": "You"}\n'),
+    ],
+)
+def test_a_table_or_a_list_is_read_as_prompts(folder, circuit, capsys, monkeypatch, tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    monkeypatch.setattr("sys.stdin", io.StringIO(content))
+    file = name if name == "-" else tmp_path / name
+    out = run(capsys, "steer", folder, circuit, "--file", file, "--max-new-tokens", 2, "--json")
+    assert [json.loads(line)["prompt"] for line in out.splitlines()] == ["Hello, you", "You"]
+
+
+def test_a_chat_in_a_file_is_answered_as_one(folder, circuit, capsys, tmp_path):
+    chat = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello"}]
+    (tmp_path / "p.jsonl").write_text(json.dumps({"prompt": chat}))
+    options = ["--max-new-tokens", 6, "--dial=3", "--json"]
+    line = json.loads(run(capsys, "steer", folder, circuit, "--file", tmp_path / "p.jsonl", *options))
+    told = json.loads(run(capsys, "steer", folder, circuit, "--system", "Be kind.", *options, "Hello"))
+    assert line == {**told, "prompt": chat}
 
 
 def test_tables_show_both_sides(folder, circuit, capsys):

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from neurodial.cli import trace as commands
+from neurodial.cli import trace_command as commands
 from neurodial.cli.main import app
 from neurodial.errors import FileError, OptionError, TargetError, UnknownNameError
 from neurodial.model.tiny import tiny_model, tiny_tokenizer
@@ -79,7 +79,7 @@ def test_files_are_written_once(model, capsys, tmp_path):
     [
         (("--foil", "a"), TargetError, "same token"),
         (("--foil", "abc"), TargetError, "3 tokens"),
-        (("--count", "3", "--mass", "0.5"), OptionError, "2 ways"),
+        (("--count", "3", "--mass", "0.5"), OptionError, "2 rules"),
         (("--without", "norms"), UnknownNameError, "Did you mean norm"),
         (("--edge-mass", "2"), OptionError, "edge weight"),
     ],
@@ -151,7 +151,7 @@ def test_it_must_be_clear_what_is_compared(model, capsys, options):
 
 
 def test_a_heat_map_colours_by_sign():
-    from neurodial.attribution.graph import GraphNode, TraceGraph
+    from neurodial.tracing.graph import GraphNode, TraceGraph
 
     nodes = [GraphNode(str(n), "input", None, n, None, weight, "x") for n, weight in enumerate((2.0, -1.0, 0.0))]
     text = commands.heat_map(TraceGraph(tuple(nodes), (), ("a", "b", "c"), "", "", 1.0))

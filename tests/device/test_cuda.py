@@ -9,26 +9,27 @@ from tests.subjects import FAMILIES, SOME_FAMILIES, circuit_of, differ, fresh, s
 from tests.subjects import differences as differing
 
 import neurodial as nd
-from neurodial.attribution.cost import Sampling, cost, quadratic_cost
-from neurodial.attribution.effect import effect, effect_scores
-from neurodial.attribution.methods import CNA, Dose
-from neurodial.attribution.nodes import select_nodes
-from neurodial.attribution.relevance import relevance
-from neurodial.attribution.super_weights import super_weights
-from neurodial.circuit.select import Count
+from neurodial.circuit.selection import Count
 from neurodial.discovery import find
 from neurodial.evaluation.likelihood import continuation, log_likelihoods
-from neurodial.export.export import export_circuit, verify_export
-from neurodial.measurement.divergence import measure_divergence, own_answers
-from neurodial.measurement.faithfulness import ZeroAblation, faithfulness_curve
-from neurodial.measurement.margin import Classifier, Openers
-from neurodial.measurement.measure_margins import measure_margins
-from neurodial.measurement.neuron import firing, written_tokens
-from neurodial.measurement.openers import OpenerSearch
-from neurodial.measurement.single import SingleNeuron
+from neurodial.export.export_circuit import export_circuit, verify_export
+from neurodial.generation.divergence import measure_divergence, own_answers
+from neurodial.margins.margin import ClassifierLogit, Openers
+from neurodial.margins.measure import measure_margins
+from neurodial.margins.openers import OpenerSearch
+from neurodial.methods.cna.options import CNA
+from neurodial.methods.dose.cost import Sampling, cost, quadratic_cost
+from neurodial.methods.dose.effect import effect, effect_scores
+from neurodial.methods.dose.options import Dose
+from neurodial.methods.single.find_neuron import SingleNeuron
 from neurodial.model.subject import Subject
 from neurodial.prompts.passage import Passage
 from neurodial.serve.engine import Engine
+from neurodial.tracing.faithfulness import ZeroAblation, faithfulness_curve
+from neurodial.tracing.neuron import firing, written_tokens
+from neurodial.tracing.nodes import select_nodes
+from neurodial.tracing.relevance import relevance
+from neurodial.tracing.super_weights import super_weights
 
 DEVICE = "cuda"
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
@@ -37,7 +38,7 @@ PAIRS = nd.PairSet.of([f"harm {n}?" for n in range(14)], [f"help {n}!" for n in 
 PASSAGES = [Passage((256, 72, 105, 110, 97, 98), 3, 3), Passage((256, 72, 99, 100), 2, 2)]
 OPENERS = Openers.of([(65, 66), (67,)])
 VECTOR = torch.linspace(-1, 1, 16)
-LOGIT = Classifier(lambda hidden: hidden[-1, 3] * 2 - hidden[-1, 5])
+LOGIT = ClassifierLogit(lambda hidden: hidden[-1, 3] * 2 - hidden[-1, 5])
 
 
 def pair(family: str = "llama") -> tuple[Subject, Subject]:
@@ -181,7 +182,7 @@ def test_super_weights():
     alike(read)
 
 
-@pytest.mark.parametrize("options", [{}, {"sign": "both"}, {"dosing": "full"}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"sign": "both"}], ids=str)
 def test_doses(options, tmp_path):
     path = tmp_path / "plain.txt"
     path.write_text("\n".join(f"tell me {number}" for number in range(8)))

@@ -1,6 +1,6 @@
 """A server's answer against the hook: the log-probabilities that it names, at the places of the tokens it generated."""
 
-from neurodial.export.evidence import log_probabilities
+from neurodial.export.equivalence import log_probabilities
 from neurodial.intervention.steer import steer
 
 DOSES = {(5, 30): 1.0, (12, 700): 2.0, (20, 9): 0.5, (29, 1000): -1.0, (29, 4): 1.5, (29, 77): 1.0, (28, 3): 3.0}

@@ -13,8 +13,8 @@ from tests.engines.answers import DOSES
 from tests.export.circuits import PROMPTS, dosed
 
 from neurodial.circuit.file import read_circuit
-from neurodial.export.evidence import at_strength, log_probabilities
-from neurodial.export.export import export_circuit
+from neurodial.export.equivalence import at_strength, log_probabilities
+from neurodial.export.export_circuit import export_circuit
 from neurodial.export.gguf_bake import bake_gguf
 from neurodial.export.recipe import recipe_of
 from neurodial.intervention.scale import Scale

@@ -6,9 +6,9 @@ from benchmarks.drivers import LLAMA_EXACT
 from tests.engines.answers import distance, hooked
 from tests.export.circuits import PROMPTS
 
-from neurodial.export.evidence import at_strength
-from neurodial.export.export import export_circuit
-from neurodial.export.vectors import write_vectors
+from neurodial.export.equivalence import at_strength
+from neurodial.export.export_circuit import export_circuit
+from neurodial.export.vector_file import write_vectors
 from neurodial.intervention.vector import AddVector
 from neurodial.prompts.render import render
 

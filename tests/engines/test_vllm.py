@@ -11,8 +11,8 @@ import pytest
 import torch
 from tests.engines.answers import distance, hooked
 
-from neurodial.export.evidence import at_strength
-from neurodial.export.export import export_circuit
+from neurodial.export.equivalence import at_strength
+from neurodial.export.export_circuit import export_circuit
 from neurodial.model.load import load
 from neurodial.prompts.render import render
 

@@ -8,8 +8,8 @@ import torch
 from tests.engines.answers import distance, hooked
 from tests.export.circuits import dosed
 
-from neurodial.export.evidence import at_strength
-from neurodial.export.export import export_circuit
+from neurodial.export.equivalence import at_strength
+from neurodial.export.export_circuit import export_circuit
 from neurodial.intervention.scale import Scale
 from neurodial.model.load import load
 from neurodial.model.tiny import tiny_subject

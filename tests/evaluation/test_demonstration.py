@@ -6,16 +6,17 @@ from dataclasses import replace
 import pytest
 from tests.subjects import shared
 
-from neurodial.attribution.methods import CNA, Dose
-from neurodial.circuit.select import Count
+from neurodial.circuit.selection import Count
 from neurodial.errors import FileError, MarginError, OptionError
 from neurodial.evaluation import demonstration
 from neurodial.evaluation.demonstration import SHORT, Profile, claim, demonstrate, findings
 from neurodial.evaluation.options import Evaluation
 from neurodial.evaluation.store import read_rows
+from neurodial.generation.decoding import Decoding
+from neurodial.generation.generate import generate
 from neurodial.intervention.scale import Scale
-from neurodial.measurement.generate import generate
-from neurodial.measurement.options import Decoding
+from neurodial.methods.cna.options import CNA
+from neurodial.methods.dose.options import Dose
 from neurodial.prompts.pairs import Contrast, PairSet
 
 DECODING = Decoding(max_new_tokens=4, batch_size=8)

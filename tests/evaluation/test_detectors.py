@@ -9,7 +9,7 @@ from neurodial.errors import OptionError, UnknownNameError
 from neurodial.evaluation.detectors.base import Exchange, tally
 from neurodial.evaluation.detectors.refusal import PUBLISHED
 from neurodial.evaluation.detectors.registry import detector, detector_names, function, refusal_detectors
-from neurodial.evaluation.statistics import kappa
+from neurodial.evaluation.intervals import kappa
 from neurodial.prompts.behaviours import behaviour_names, read_pairs
 from neurodial.text.language import language_of
 

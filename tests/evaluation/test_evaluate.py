@@ -4,14 +4,14 @@ import json
 from dataclasses import replace
 
 import pytest
+from tests.scripted import ids, says, speaking
+from tests.tolerance import of_margins
 
-from neurodial.attribution.methods import CNA
 from neurodial.circuit.circuit import Circuit, Origin, Row
 from neurodial.circuit.site import Neuron
 from neurodial.discovery import discover
 from neurodial.errors import FileError, OptionError, OverlapError, PromptError, UnknownNameError
-from neurodial.evaluation import answering
-from neurodial.evaluation import evaluate as evaluation
+from neurodial.evaluation import answering, compared
 from neurodial.evaluation.detectors.base import Detector, Verdict
 from neurodial.evaluation.evaluate import evaluate
 from neurodial.evaluation.options import Evaluation, check_dials
@@ -19,14 +19,14 @@ from neurodial.evaluation.report.evaluation import evaluation_page, write_report
 from neurodial.evaluation.report.page import render_page
 from neurodial.evaluation.results import report_json
 from neurodial.evaluation.store import Store, read_rows
-from neurodial.evaluation.task import Margins
-from neurodial.evaluation.thinking import markers_of, split_thinking
+from neurodial.generation.decoding import Decoding
+from neurodial.generation.generate import generate
 from neurodial.intervention.base import Together
 from neurodial.intervention.scale import Scale
-from neurodial.measurement.generate import generate
-from neurodial.measurement.margin import Alternatives, AnswerMargin, Openers
-from neurodial.measurement.measure_margins import measure_margins
-from neurodial.measurement.options import Decoding
+from neurodial.margins.choose_margin import BehaviourMargin
+from neurodial.margins.margin import Alternatives, AnswerMargin, Openers
+from neurodial.margins.measure import measure_margins
+from neurodial.methods.cna.options import CNA
 from neurodial.model.tiny import tiny_subject
 from neurodial.prompts.pairs import Behaviour, Contrast, PairSet
 from neurodial.prompts.prompt import Example
@@ -123,7 +123,7 @@ def test_only_the_development_split_tunes(run):
     pairs = pair_set()
     other = Contrast.of(["quite other"], ["prompts here"])
     changed = PairSet(pairs.behaviour, (pairs.splits[0], pairs.splits[1], other))
-    again = evaluate(subject, arms[2:], changed, against=("caa",), options=replace(SMALL, margin=False))
+    again = evaluate(subject, arms[2:], changed, against=("caa",), options=replace(SMALL, margin="none"))
     chosen = next(arm.details for arm in report.arms if arm.method == "caa")
     assert next(arm.details for arm in again.arms if arm.method == "caa") == chosen
 
@@ -136,7 +136,7 @@ def test_a_finished_run_repeats_nothing(run, monkeypatch):
         raise AssertionError("an answer was made again")
 
     monkeypatch.setattr(answering, "generate", forbidden)
-    monkeypatch.setattr(evaluation, "own_answers", forbidden)
+    monkeypatch.setattr(compared, "own_answers", forbidden)
     again = evaluate(subject, arms, pair_set(), against=against, options=SMALL, folder=folder)
     assert {path.name: path.read_text() for path in folder.glob("*.jsonl")} == before
     assert figures(again) == figures(report)
@@ -261,7 +261,7 @@ class Moody(Detector):
 def test_failed_verdicts_count_for_nothing_and_are_asked_again(tmp_path):
     subject = tiny_subject()
     judge = Moody()
-    options = replace(SMALL, questions=0, perplexity=0, speed=False, margin=False)
+    options = replace(SMALL, questions=0, perplexity=0, speed=False, margin="none")
     settings = {"options": options, "detectors": [judge], "folder": tmp_path / "report"}
     report = evaluate(subject, [Scale(circuit_of(subject))], pair_set(), **settings)
     down = report.failed["moody"]
@@ -277,16 +277,6 @@ def test_failed_verdicts_count_for_nothing_and_are_asked_again(tmp_path):
 
 
 # ------------------------------------------------------------------------------------------- thinking
-
-
-def test_thinking_is_found_from_the_template():
-    pair = markers_of("… <think> … </think> …")
-    assert pair == ("<think>", "</think>")
-    assert split_thinking("plain", pair).answer == "plain"
-    assert split_thinking("<think>a</think>b", pair)[:2] == ("a", "b")
-    assert split_thinking("a</think>b", pair, starts_inside=True)[:2] == ("a", "b")
-    assert split_thinking("<think>a", pair).is_endless
-    assert split_thinking("<think>a</think>b", None).answer == "<think>a</think>b"
 
 
 def thinking_store(endless):
@@ -319,7 +309,7 @@ def test_thinking_is_left_out_and_an_endless_one_is_degenerate(endless, label):
 def test_composed_interventions_are_one_arm():
     subject = tiny_subject()
     both = Together((Scale(circuit_of(subject, "a")), Scale(circuit_of(subject, "b"))))
-    options = replace(SMALL, questions=0, perplexity=0, speed=False, margin=False)
+    options = replace(SMALL, questions=0, perplexity=0, speed=False, margin="none")
     report = evaluate(subject, [both], pair_set(), options=options)
     assert report.arms[1].label == "a + b"
 
@@ -327,19 +317,19 @@ def test_composed_interventions_are_one_arm():
 # ------------------------------------------------------------------------------------------- margins
 
 
-def test_what_is_reported_is_the_behaviour_and_what_is_tuned_is_the_way_out():
+def test_what_is_reported_is_the_behaviour_and_what_is_pushed_is_the_way_out():
     shown, other = Openers(((40,),), ("No",)), Openers(((50,),), ("Sure",))
-    both = Margins.of(Alternatives(other, shown))
+    both = BehaviourMargin.of(Alternatives(other, shown))
     assert both.reported is shown
-    assert both.tuned == Alternatives(other, shown)
+    assert both.pushed == Alternatives(other, shown)
     assert "'No'" in both.text
     assert "'Sure'" in both.text
-    silent = Margins.of(Alternatives(other))
+    silent = BehaviourMargin.of(Alternatives(other))
     assert silent.reported is None
-    assert silent.tuned == Alternatives(other)
-    assert "not measured" in silent.text
-    plain = Margins.of(AnswerMargin())
-    assert plain.reported is plain.tuned
+    assert silent.pushed == Alternatives(other)
+    assert "not reported" in silent.text
+    plain = BehaviourMargin.of(AnswerMargin())
+    assert plain.reported is plain.pushed
 
 
 def test_a_margin_that_is_given_is_the_one_measured_and_tuned_on(tmp_path):
@@ -352,10 +342,52 @@ def test_a_margin_that_is_given_is_the_one_measured_and_tuned_on(tmp_path):
     )
     steered = next(arm for arm in report.arms if arm.method == "circuit")
     alone = measure_margins(subject, margin, pairs.test.positive, under=Scale(circuit))
-    assert steered.metrics["margin"].value == pytest.approx(sum(alone) / len(alone), abs=1e-5)
+    assert steered.metrics["margin"].value == pytest.approx(sum(alone) / len(alone), abs=of_margins(subject))
     tuned = next(arm for arm in report.arms if arm.method.startswith("caa"))
     development = measure_margins(subject, margin, pairs.development.positive[:2])
     unsteered = sum(development) / len(development)
-    assert tuned.details["development_margin_unsteered"] == pytest.approx(unsteered, abs=1e-5)
+    assert tuned.details["development_margin_unsteered"] == pytest.approx(unsteered, abs=of_margins(subject))
     with pytest.raises(FileError):  # another margin is another run
         evaluate(subject, [Scale(circuit)], pairs, options=options, against=("caa",), folder=tmp_path / "r")
+
+
+# ------------------------------------------------------------------------------------------- strangers' models
+
+
+def thinking_report(subject, said, circuit=None, **fields):
+    interventions = [Scale(circuit or circuit_of(subject, "a"))]
+    options = replace(SMALL, questions=0, perplexity=0, speed=False, margin=False, **fields)
+    options = replace(options, decoding=replace(options.decoding, max_new_tokens=30))
+    with says(subject, ids(subject, said)):
+        return evaluate(subject, interventions, pair_set(), options=options)
+
+
+def test_the_report_says_how_many_answers_had_thinking_and_judges_what_follows_it():
+    subject = speaking(["</think>"])
+    report = thinking_report(subject, "XYZ</think>I can't help with that.", detectors=("regex:XYZ",))
+    count = sum(report.provenance["counts"].values()) * len(report.arms)
+    [note] = [note for note in report.notes if "had thinking" in note]
+    assert note.startswith(f"{count} of {count} answers had thinking (")
+    assert "none was cut off inside it" in note
+    assert report.arms[0].metrics["rate:regex:XYZ"].value == 0
+    assert not [note for note in thinking_report(speaking(), "Sure.").notes if "had thinking" in note]
+
+
+def test_the_report_says_what_is_particular_about_the_model_and_under_which_options_a_circuit_was_made():
+    from neurodial.prompts.template import Template
+
+    template = "{% for m in messages %}{{ m.content }}{% endfor %}<{{ tone or 'plain' }}>"
+    base = speaking(template=template)
+    subject = replace(base, template=Template({"tone": "formal"}))
+    subject.model.generation_config.repetition_penalty = 1.3
+    made = circuit_of(subject, "a")
+    made = replace(made, origin=replace(made.origin, model=base.identity))
+    report = thinking_report(subject, "Sure.", made)
+    assert 'Prompts are rendered with the template options {"tone":"formal"}.' in report.notes
+    assert any(
+        note.startswith("Of the checkpoint's generation settings these are switched off") for note in report.notes
+    )
+    [other] = [note for note in report.notes if "was made with" in note]
+    assert other == 'The circuit \'a\' was made with the template options none, used with {"tone":"formal"}.'
+    same = replace(made, origin=replace(made.origin, model=subject.identity))
+    assert not [note for note in thinking_report(subject, "Sure.", same).notes if "was made with" in note]

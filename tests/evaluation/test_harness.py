@@ -10,12 +10,12 @@ from neurodial.circuit.site import Neuron
 from neurodial.errors import FileError, OptionError, UnknownNameError
 from neurodial.evaluation.evaluate import evaluate
 from neurodial.evaluation.harness import check_tasks, read_task_file, run_tasks
+from neurodial.evaluation.intervals import Estimate
 from neurodial.evaluation.likelihood import continuation, log_likelihoods
 from neurodial.evaluation.options import Evaluation, HarnessOptions
-from neurodial.evaluation.statistics import Estimate
-from neurodial.export.export import export_circuit
+from neurodial.export.export_circuit import export_circuit
+from neurodial.generation.decoding import Decoding
 from neurodial.intervention.scale import Scale
-from neurodial.measurement.options import Decoding
 from neurodial.model.tiny import tiny_subject
 from neurodial.prompts.pairs import Contrast
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from neurodial.cli.judges import JudgeOptions
+from neurodial.cli.judge_options import JudgeOptions
 from neurodial.errors import FileError, OptionError, PromptError
+from neurodial.evaluation.detectors.agreement import check, read_labelled, shipped_answers
 from neurodial.evaluation.detectors.base import Exchange
-from neurodial.evaluation.detectors.check import check, read_labelled, shipped_answers
 from neurodial.evaluation.detectors.endpoint import Endpoint
 from neurodial.evaluation.detectors.judges import (
     Classifier,

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from neurodial.errors import FileError, UnknownNameError
+from neurodial.evaluation.intervals import Estimate, paired_rates, rate
 from neurodial.evaluation.report.markdown import markdown_table, read_report
-from neurodial.evaluation.results import ArmResult, Report, report_json
-from neurodial.evaluation.statistics import Estimate, paired_rates, rate
+from neurodial.evaluation.results import ConditionResult, Report, report_json
 
 NAN = float("nan")
 
@@ -17,9 +17,9 @@ def report(tmp_path):
     plain = [True] * 6 + [False] * 2
     steered = [True] * 2 + [False] * 6
     arms = (
-        ArmResult("unsteered", "unsteered", 0.0, {}, {"rate:refusal": rate(plain)}, {}),
+        ConditionResult("unsteered", "unsteered", 0.0, {}, {"rate:refusal": rate(plain)}, {}),
         *(
-            ArmResult(
+            ConditionResult(
                 "circuit",
                 "mine",
                 dial,

@@ -7,8 +7,14 @@ from pathlib import Path
 import pytest
 
 from neurodial.errors import PromptError
+from neurodial.evaluation.detectors.agreement import (
+    agreement_of_people,
+    check,
+    read_labelled,
+    shipped_answers,
+    shipped_for,
+)
 from neurodial.evaluation.detectors.base import Exchange
-from neurodial.evaluation.detectors.check import agreement_of_people, check, read_labelled, shipped_answers, shipped_for
 from neurodial.evaluation.detectors.refusal_features import SIGNS, features, unquoted
 from neurodial.evaluation.detectors.refusal_languages import covered
 from neurodial.evaluation.detectors.refusal_model import Shares, Weights, label_of, shipped_weights

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from neurodial.errors import FileError
+from neurodial.evaluation.intervals import Estimate, paired_rates, wilson
 from neurodial.evaluation.report.page import (
     Column,
     Figure,
@@ -19,7 +20,6 @@ from neurodial.evaluation.report.page import (
     write_page,
 )
 from neurodial.evaluation.report.plots import Series, lines, scatter
-from neurodial.evaluation.statistics import Estimate, paired_rates, wilson
 
 
 def page_of(*sections, **fields):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from neurodial.errors import OptionError
-from neurodial.evaluation.statistics import bootstrap, kappa, mcnemar, paired_means, paired_rates, rate, wilson
+from neurodial.evaluation.intervals import bootstrap, kappa, mcnemar, paired_means, paired_rates, rate, wilson
 
 
 @given(st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.sampled_from([0.9, 0.95]))

@@ -4,26 +4,26 @@ from dataclasses import replace
 
 import pytest
 
-from neurodial.attribution.methods import CNA
 from neurodial.circuit.circuit import Circuit, Origin, Row
-from neurodial.circuit.select import Count
+from neurodial.circuit.selection import Count
 from neurodial.circuit.site import Neuron
 from neurodial.errors import OptionError
-from neurodial.evaluation.comparators import methods
-from neurodial.evaluation.options import Evaluation
+from neurodial.evaluation import baselines as methods
+from neurodial.evaluation.intervals import Estimate
+from neurodial.evaluation.options import Evaluation, HarnessOptions
 from neurodial.evaluation.protocol import paper
-from neurodial.evaluation.results import ArmResult, Report
-from neurodial.evaluation.statistics import Estimate
+from neurodial.evaluation.results import ConditionResult, Report
 from neurodial.evaluation.studies import (
     Grid,
     frontier,
     frontier_figures,
     layers,
     sweep,
-    token_bill,
+    token_plan,
     transfer,
 )
-from neurodial.measurement.options import Decoding
+from neurodial.generation.decoding import Decoding
+from neurodial.methods.cna.options import CNA
 from neurodial.model.tiny import tiny_subject
 from neurodial.prompts.pairs import Behaviour, Contrast, PairSet
 from neurodial.prompts.prompt import Example
@@ -83,21 +83,21 @@ def test_a_frontier_holds_every_method():
     assert {arm.method for arm in found.dense.arms} == {"unsteered", "circuit", "random", "caa"}
 
 
-def test_a_comparator_is_tuned_once_for_the_grid_and_for_the_answers(monkeypatch):
-    tuned = []
-    plain = methods.choose
+def test_a_strength_is_searched_once_for_the_grid_and_for_the_answers(monkeypatch):
+    searched = []
+    plain = methods.search_paths
 
     def counted(*args, **options):
-        tuned.append(1)
+        searched.append(1)
         return plain(*args, **options)
 
-    monkeypatch.setattr(methods, "choose", counted)
+    monkeypatch.setattr(methods, "search_paths", counted)
     subject = tiny_subject()
     found = frontier(subject, [circuit_of(subject)], pair_set(), ("random", "caa"), grid=Grid((0.5,), (0.5,), SMALL))
     [dense], [answers] = (
         [arm for arm in report.arms if arm.method == "caa"] for report in (found.dense, found.answers)
     )
-    assert len(tuned) == 1
+    assert len(searched) == 1
     assert dense.details == answers.details
 
 
@@ -108,9 +108,9 @@ def report_of(points):
         return Estimate(value, value, value, 10, "given")
 
     def arm(label, dial, kl, left):
-        return ArmResult("circuit", label, dial, {}, {"kl": estimate(kl), "rate:x": estimate(left)}, {})
+        return ConditionResult("circuit", label, dial, {}, {"kl": estimate(kl), "rate:x": estimate(left)}, {})
 
-    plain = ArmResult("unsteered", "unsteered", 0.0, {}, {"rate:x": estimate(0.8)}, {})
+    plain = ConditionResult("unsteered", "unsteered", 0.0, {}, {"rate:x": estimate(0.8)}, {})
     return Report("x", {"x": ""}, (plain, *(arm(label, *point) for label, own in points.items() for point in own)))
 
 
@@ -137,7 +137,7 @@ def test_the_area_under_a_frontier_by_hand():
 
 def test_transfer_puts_each_circuit_on_each_model():
     subjects = (tiny_subject(seed=0), tiny_subject(seed=1))
-    grid = Grid((1.0,), (1.0,), replace(SMALL, margin=False))
+    grid = Grid((1.0,), (1.0,), replace(SMALL, margin="none"))
     found = transfer(subjects, pair_set(), method=CNA(select=Count(3), universal=None, folds=0), grid=grid)
     assert set(found.reports) == {(0, 0), (0, 1), (1, 0), (1, 1)}
     assert found.overlap.first == found.overlap.second == 3
@@ -165,20 +165,22 @@ def test_layers_against_shuffled_sides():
         layers(subject, contrast, shuffles=0)
 
 
-def test_the_token_bill_grows_with_what_is_asked():
+def test_the_token_plan_grows_with_what_is_asked():
     subject = tiny_subject()
     grid = Grid((1.0,), (1.0,), SMALL)
-    bill = token_bill(subject, pair_set(), 1, grid)
-    assert token_bill(subject, pair_set(), 2, grid)["dense"] > bill["dense"] > 0
+    bill = token_plan(subject, pair_set(), 1, grid)
+    assert token_plan(subject, pair_set(), 2, grid)["dense"] > bill["dense"] > 0
     longer = replace(SMALL, decoding=Decoding(max_new_tokens=20))
-    assert token_bill(subject, pair_set(), 1, replace(grid, options=longer))["answers"] > bill["answers"]
-    assert token_bill(subject, pair_set(), 1, replace(grid, points=()))["answers"] == 0
+    assert token_plan(subject, pair_set(), 1, replace(grid, options=longer))["answers"] > bill["answers"]
+    assert token_plan(subject, pair_set(), 1, replace(grid, points=()))["answers"] == 0
 
 
 def test_the_papers_protocol():
     found = paper(SMALL)
     assert (found.decoding.max_new_tokens, found.decoding.temperature, found.prompts) == (150, 0.0, 100)
     assert found.detectors[0] == "bare:refusal:cna"
-    assert found.harness.tasks == ("mmlu",)
+    assert (found.harness.tasks, found.harness.limit) == (("mmlu",), 1000)
+    given = HarnessOptions(("mmlu:data",), limit=50, fewshot=0, seed=2)
+    assert paper(replace(SMALL, harness=given)).harness == given
     assert paper(SMALL, with_mmlu=False).harness.tasks == ()
     assert found.kl_limit == SMALL.kl_limit

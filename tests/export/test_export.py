@@ -20,9 +20,9 @@ from neurodial.errors import (
     UnknownNameError,
     VerificationError,
 )
-from neurodial.export import routes
-from neurodial.export.export import export_circuit, verify_export
-from neurodial.export.manifest import MANIFEST, PROOF, read_manifest, write_manifest
+from neurodial.export import formats
+from neurodial.export.export_circuit import export_circuit, verify_export
+from neurodial.export.manifest import MANIFEST, VERIFICATION, read_manifest, write_manifest
 from neurodial.export.recipe import Recipe, recipe_of
 from neurodial.intervention.scale import Scale
 from neurodial.model.tiny import tiny_subject
@@ -36,30 +36,38 @@ def exported(tmp_path):
 
 @pytest.fixture
 def rewritten(monkeypatch):
-    """Makes a route write what another recipe says."""
+    """Makes a format write what another recipe says."""
 
-    def make(route, change):
-        honest = routes.way(route)
-        monkeypatch.setitem(routes._WAYS, route, replace(honest, write=lambda s, r, f: honest.write(s, change(r), f)))
+    def make(name, change):
+        honest = formats.export_format(name)
+        replace_format(monkeypatch, replace(honest, write=lambda s, r, f: honest.write(s, change(r), f)))
 
     return make
+
+
+def replace_format(monkeypatch, form):
+    """Another record under the same name."""
+    changed = tuple(form if known.name == form.name else known for known in formats.FORMATS)
+    monkeypatch.setattr(formats, "FORMATS", changed)
 
 
 def nothing_left(folder):
     return list(folder.iterdir()) == []
 
 
-# ------------------------------------------------------------------------------------------- the proof
+# ------------------------------------------------------------------------------------------- the equivalence check
 
 
-def test_the_proof_lies_beside_the_files_and_can_be_repeated(exported):
-    proof = json.loads((exported.folder / PROOF).read_text())
-    assert [one["strength"] for one in proof["comparisons"]] == [1.0, 0.5, -1.0]
-    assert all(one["agrees"] and one["difference"] < one["tolerance"] < one["effect"] for one in proof["comparisons"])
-    (exported.folder / PROOF).unlink()
+def test_the_checks_lie_beside_the_files_and_can_be_repeated(exported):
+    verification = json.loads((exported.folder / VERIFICATION).read_text())
+    assert [one["strength"] for one in verification["comparisons"]] == [1.0, 0.5, -1.0]
+    assert all(
+        one["agrees"] and one["difference"] < one["tolerance"] < one["effect"] for one in verification["comparisons"]
+    )
+    (exported.folder / VERIFICATION).unlink()
     again = verify_export(exported.folder, subject=shared("llama"))
-    assert [one.difference for one in again] == [one["difference"] for one in proof["comparisons"]]
-    assert (exported.folder / PROOF).is_file()
+    assert [one.difference for one in again] == [one["difference"] for one in verification["comparisons"]]
+    assert (exported.folder / VERIFICATION).is_file()
 
 
 def test_files_that_do_nothing_fail_and_leave_nothing(tmp_path, rewritten):
@@ -161,13 +169,13 @@ def test_the_model_is_given_back_as_it_was(tmp_path):
 
 
 def test_an_interrupted_export_leaves_nothing(tmp_path, monkeypatch):
-    honest = routes.way("weights")
+    honest = formats.export_format("weights")
 
     def interrupted(subject, recipe, folder):
         honest.write(subject, recipe, folder)
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(routes._WAYS, "weights", replace(honest, write=interrupted))
+    replace_format(monkeypatch, replace(honest, write=interrupted))
     subject = shared("llama")
     with pytest.raises(KeyboardInterrupt):
         export_circuit(subject, Scale(dosed(subject)), route="weights", output=tmp_path / "out")
@@ -178,7 +186,7 @@ def test_a_disk_that_fills_up_leaves_nothing(tmp_path, monkeypatch):
     def full(path, content, *, overwrite=False):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("neurodial.export.adapter.write_atomic", full)
+    monkeypatch.setattr("neurodial.export.peft_adapter.write_atomic", full)
     subject = shared("llama")
     with pytest.raises(FileError, match="No space left"):
         export_circuit(subject, Scale(dosed(subject)), route="lora", output=tmp_path / "out")
@@ -239,7 +247,7 @@ def test_the_card_says_what_it_is_and_how_it_was_measured(exported):
     assert front["base_model"] == '"tiny-llama"'
     assert front["library_name"] == "peft"
     assert "dial 0.5" in body
-    assert f"{exported.evidence[0].difference:.2g}" in body
+    assert f"{exported.checks[0].difference:.2g}" in body
     assert "base model's licence" in body
     assert "max-lora-rank 8" in body
 

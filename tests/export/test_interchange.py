@@ -1,5 +1,7 @@
 """Circuits from tables of neurons, steering vectors in other tools' files."""
 
+import json
+
 import gguf
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from tests.subjects import shared
 from neurodial.circuit.site import Neuron
 from neurodial.errors import CircuitError, CircuitFileError, ExportError, FileError, OptionError
 from neurodial.export.neurons import read_neurons, write_neurons
-from neurodial.export.vectors import read_vectors, write_vectors
+from neurodial.export.vector_file import read_vectors, write_vectors
 from neurodial.intervention.steer import steer
 from neurodial.intervention.vector import AddVector
 
@@ -60,6 +62,108 @@ def test_a_circuit_written_as_a_table_comes_back(tmp_path):
 def test_a_bad_table_is_refused_with_its_line(name, text, said, tmp_path):
     (tmp_path / name).write_text(text)
     with pytest.raises(CircuitFileError, match=said):
+        read_neurons(tmp_path / name)
+
+
+FOREIGN = {
+    "a.csv": "layer;index;dose\n1;5;0,5\n0;3;2\n",
+    "b.CSV": "Layer, Neuron, Dose\r\n1, 5, 0.5\r\n0, 3, 2\r\n",
+    "c.tsv": "layer\tneuron_idx\tmultiplier\n1.0\t5.0\t0.5\n0\t3\t-1\n",
+    "d.jsonl": '{"layer": 1, "neuron": 5, "multiplier": 0.5}\n{"layer": 0, "neuron": 3, "multiplier": -1}\n',
+    "e.json": '{"1,5": {"multiplier": 0.5}, "(0, 3)": {"dose": 2}}',
+    "f.json": '{"neurons": [{"layer": 1, "index": 5, "dose": 0.5}, {"layer": 0, "index": 3, "dose": 2}], "task": "x"}',
+    "g.json": '{"L1N5": {"dose": 0.5}, "l0.n3": {"dose": 2}}',
+    "h.csv": ",layer,index,dose\n0,1,5,0.5\n1,0,3,2\n",
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_tables_of_other_tools_are_circuits(name, tmp_path):
+    (tmp_path / name).write_text(FOREIGN[name], encoding="utf-8")
+    rows = read_neurons(tmp_path / name).rows
+    assert [(row.neuron, row.dose) for row in rows] == [(Neuron(0, None, 3), 2.0), (Neuron(1, None, 5), 0.5)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"1": [5, 9], "0": [3]}',
+        '{"layer_1": [5, 9], "L0": [3]}',
+        '{"layers": {"1": [5, 9.0], "0": [3]}}',
+        '{"neurons": [[1, 5], [1, 9], [0, 3]]}',
+    ],
+)
+def test_lists_of_indices_by_layer_are_a_circuit(text, tmp_path):
+    (tmp_path / "x.json").write_text(text)
+    circuit = read_neurons(tmp_path / "x.json")
+    assert [(row.neuron.layer, row.neuron.index, row.dose) for row in circuit] == [(0, 3, 1), (1, 5, 1), (1, 9, 1)]
+
+
+@pytest.mark.parametrize(
+    ("common", "dose"), [({"multiplier": 0.0}, 1.0), ({"multiplier": 3}, -2.0), ({"dose": 0.5}, 0.5)]
+)
+def test_a_multiplier_for_all_is_one_for_each(common, dose, tmp_path):
+    (tmp_path / "x.json").write_text(json.dumps({"neurons": {"1,5": 0.25}, **common}))
+    assert [(row.score, row.dose) for row in read_neurons(tmp_path / "x.json")] == [(0.25, dose)]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (
+            "x.json",
+            '{"neurons": {"1,5,7": 0.5, "1,6,7": -0.25, "0,5,3": -0.2}, "prompt": "[x]", "total_logit_diff": 0.0}',
+        ),
+        ("x.csv", "layer,position,neuron,attribution,role\n1,5,7,0.5,\n1,6,7,-0.25,say hi\n0,5,3,-0.2,\n"),
+        ("x.csv", "layer,pos,index,score,comment\n1,5,7,0.5,x\n1,6,7,-0.25,y\n0,5,3,-0.2,z\n"),
+    ],
+)
+def test_positions_are_left_out_and_their_scores_added_up_with_a_note(name, text, tmp_path):
+    (tmp_path / name).write_text(text)
+    circuit = read_neurons(tmp_path / name)
+    assert [(r.neuron.layer, r.neuron.index, r.score, r.dose) for r in circuit] == [(0, 3, -0.2, 1), (1, 7, 0.25, 1)]
+    notes = circuit.origin.method["notes"]
+    assert any("not read" in note for note in notes)
+    assert any("2 neurons at 3 positions" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("x.csv", "layer,index,gain\n1,5,2.0\n", "line 2 of .*'gain' holds numbers"),
+        ("x.csv", "layer,index,multplier\n1,5,2.0\n", "Did you mean 'multiplier'"),
+        ("x.csv", "layer,index,dose,multiplier\n1,5,2,0\n", "line 2 of .*a dose and a multiplier"),
+        ("x.csv", "layer,index,neuron\n1,5,6\n", "names the index twice"),
+        ("x.csv", "layer,index\n1,5.5\n", "line 2 .* index"),
+        ("x.csv", "layer,index,role\n1,5,amplify\n", "line 2 of .*'amplify'.* not how far"),
+        ("x.csv", "layer,position,neuron,dose\n1,4,5,1\n1,6,5,2\n", "dose 1 on line 2 and 2 on line 3"),
+        ("x.csv", "layer,index\n1,5,6\n", "line 2 has 3 fields"),
+        ("x.json", '{"neurons": {"1,5": 1.0}, "alpha": 2}', "'alpha' is not understood"),
+        ("x.json", '{"1": {"5": 0.5}}', "'1' names no neuron"),
+        ("x.json", '{"1,5": 0.5, "1,5": 0.25}', "'1,5' stands twice"),
+        ("x.json", '{"1,5": "high"}', "key '1,5' .* the value 'high'"),
+        ("x.json", '{"1": [5, "x"]}', "key '1', entry 2"),
+        ("x.json", "[[1, 5, 6]]", "entry 1"),
+        ("x.json", '{"format": "neurodial.circuit"}', "needs no conversion"),
+    ],
+)
+def test_what_is_not_understood_of_a_table_is_refused(name, text, said, tmp_path):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(CircuitFileError, match=said):
+        read_neurons(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("x.csv", "layer,index\n0,1\n2,3\n\n0,1\n", "layer 0, index 1 stands twice, on line 2 and on line 5"),
+        ("x.csv", "layer,position,index\n0,4,1\n0,4,1\n", "index 1, position 4 stands twice, on line 2 and on line 3"),
+        ("x.json", '{"0": [1, 2, 1]}', "on key '0', entry 1 and on key '0', entry 3"),
+    ],
+)
+def test_a_copy_is_named_with_both_its_lines(name, text, said, tmp_path):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(CircuitError, match=said):
         read_neurons(tmp_path / name)
 
 

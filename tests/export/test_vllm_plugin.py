@@ -13,7 +13,7 @@ from tests.export.circuits import dosed
 from tests.subjects import shared
 
 from neurodial.export import vllm_plugin
-from neurodial.export.export import export_circuit
+from neurodial.export.export_circuit import export_circuit
 from neurodial.export.vllm_plugin import cache_folder, folder_at, read_export, read_exports, read_limit, split
 from neurodial.intervention.scale import Scale
 

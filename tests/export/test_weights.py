@@ -10,7 +10,7 @@ from tests.export.circuits import dosed
 
 from neurodial.errors import ExportError, FileError
 from neurodial.export import weights
-from neurodial.export.export import export_circuit
+from neurodial.export.export_circuit import export_circuit
 from neurodial.export.recipe import recipe_of
 from neurodial.export.tensors import change_tensor, place_of, places_in, read_tensor
 from neurodial.intervention.scale import Scale

@@ -158,7 +158,7 @@ def test_settings_are_exchanged_without_touching_hooks():
             with torch.no_grad():
                 expected = expected_at(subject, circuit, dial, row)
             close(found, expected)
-        with pytest.raises(SteeringError, match="same doors"):
+        with pytest.raises(SteeringError, match="same hook points"):
             steering.replace(nd.AddVector(VECTOR, layer=0).compile(subject))
 
 

@@ -12,9 +12,9 @@ from tests.subjects import FAMILIES, SOME_FAMILIES, close, differ, prompts, shar
 
 import neurodial as nd
 from neurodial.activations.statistics import GroupedMoments
-from neurodial.attribution.cna import attribute
-from neurodial.attribution.contrastive import auroc, delta_scores
 from neurodial.circuit.site import Site
+from neurodial.methods.cna.attribute import attribute
+from neurodial.methods.cna.contrastive import auroc, delta_scores
 
 SCORES = ["delta", "standardised", "auroc"]
 CONTRAST = nd.Contrast.of(prompts(7), [f"other {n}" for n in range(6)])

@@ -7,16 +7,16 @@ Tiny models in float64. Several families still compute norms or softmax in float
 import pytest
 import torch
 
-from neurodial.attribution.cost import Sampling, cost, quadratic_cost
-from neurodial.attribution.effect import effect, effect_scores
 from neurodial.circuit.circuit import Circuit, Row
 from neurodial.circuit.site import Neuron
 from neurodial.errors import GradientError, PromptError
+from neurodial.generation.divergence import measure_divergence
 from neurodial.intervention.scale import Scale
 from neurodial.intervention.steer import steer
-from neurodial.measurement.divergence import measure_divergence
-from neurodial.measurement.margin import AnswerMargin, Classifier, Openers
-from neurodial.measurement.measure_margins import measure_margins
+from neurodial.margins.margin import AnswerMargin, ClassifierLogit, Openers
+from neurodial.margins.measure import measure_margins
+from neurodial.methods.dose.cost import Sampling, cost, quadratic_cost
+from neurodial.methods.dose.effect import effect, effect_scores
 from neurodial.model.gradients import backward, multiplier_slopes
 from neurodial.model.head import hidden_states
 from neurodial.model.hooks import on_neurons
@@ -77,7 +77,9 @@ def test_effect_is_the_slope_of_the_margin(family):
     assert float(scores.flat().abs().max()) > 0.05
 
 
-@pytest.mark.parametrize("margin", [AnswerMargin(), AnswerMargin(per_token=True), Classifier(lambda h: h[-1, 3] ** 2)])
+@pytest.mark.parametrize(
+    "margin", [AnswerMargin(), AnswerMargin(per_token=True), ClassifierLogit(lambda h: h[-1, 3] ** 2)]
+)
 def test_effect_of_other_margins(margin):
     subject = double("llama")
     scores = found_effect(subject, margin)
@@ -161,7 +163,7 @@ def test_the_model_is_given_back():
     found_effect(subject, OPENERS)
     cost(subject, PASSAGES)
     with pytest.raises(RuntimeError, match="on purpose"):
-        found_effect(subject, Classifier(failing))
+        found_effect(subject, ClassifierLogit(failing))
     assert [parameter.requires_grad for parameter in subject.model.parameters()] == before
     assert all(parameter.grad is None for parameter in subject.model.parameters())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in subject.model.modules())

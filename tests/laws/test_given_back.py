@@ -33,7 +33,7 @@ class Stopped(BaseException):
 
 
 def everything(subject):
-    """An intervention at every kind of door."""
+    """An intervention at every kind of hook point."""
     return (
         nd.Scale(circuit_of(subject))
         + nd.Pin(dict.fromkeys(circuit_of(subject, 3).neurons, 1.0))

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from tests.subjects import circuit_of, shared
 
 import neurodial as nd
-from neurodial.attribution.scores import Scores
-from neurodial.attribution.select import Rule, choose
 from neurodial.circuit.circuit import Circuit, Origin
 from neurodial.circuit.controls import random_control
 from neurodial.circuit.site import Neuron, Site
 from neurodial.errors import CircuitError, OptionError
+from neurodial.methods.choose import Rule, choose
+from neurodial.methods.scores import Scores
 from neurodial.provenance import ModelIdentity
 
 # Few different values, so that ties are common; layers differ in width.

@@ -68,7 +68,7 @@ def test_scaling_an_up_row_is_scaling_the_neuron_exactly_where_the_record_says_s
 
 @pytest.mark.parametrize("family", SOME_FAMILIES)
 def test_the_writes_are_all_that_is_added_to_the_stream(family):
-    """Stream after a block = stream before it + attention's write + the MLP's write, by our own doors."""
+    """Stream after a block = stream before it + attention's write + the MLP's write, by our own hooks."""
     from neurodial.model.hooks import installed, on_block_output, on_embedding, on_write
 
     subject, seen = shared(family), {}

@@ -65,9 +65,9 @@ def test_a_path_that_is_not_there_is_a_missing_file_not_an_unknown_name(name):
         read_pairs(name)
 
 
-@pytest.mark.parametrize("name", ["pairs.txt", "pairs.json", "pairs"])
+@pytest.mark.parametrize("name", ["pairs.txt", "pairs.md", "pairs"])
 def test_a_file_of_another_ending_is_refused_with_those_that_work(tmp_path, name):
-    with pytest.raises(UnknownNameError, match=r"\.jsonl, \.csv or \.toml"):
+    with pytest.raises(UnknownNameError, match=r"\.jsonl, \.csv or \.toml file\. It looks like contrasted prompts"):
         read_pairs(str(write(tmp_path / name, {"positive": "a", "negative": "b"})))
 
 

@@ -43,8 +43,8 @@ def both(pairs: PairSet) -> Contrast:
 def test_a_pair_of_texts(tmp_path):
     row = {"positive": "Bad?", "negative": "Good?", "category": "odd", "positive_answer": "P", "negative_answer": "N"}
     contrast = both(read_pair_file(write(tmp_path, "mine.jsonl", jsonl(row))))
-    assert contrast.positive == (Example("Bad?", "odd", "P", "N", twin="Good?"),)
-    assert contrast.negative == (Example("Good?", "odd", "P", "N", twin="Bad?"),)
+    assert contrast.positive == (Example("Bad?", "odd", "P", "N", counterpart="Good?"),)
+    assert contrast.negative == (Example("Good?", "odd", "P", "N", counterpart="Bad?"),)
 
 
 def test_a_pair_of_chats(tmp_path):
@@ -86,8 +86,14 @@ def test_named_splits_are_kept(tmp_path):
 def test_csv(tmp_path):
     content = 'positive,negative,split,category\n"Bad, I say?",Good?,test,odd\nWorse?,"Two\nlines",test,\n'
     contrast = read_pair_file(write(tmp_path, "mine.csv", content)).test
-    assert contrast.positive == (Example("Bad, I say?", "odd", twin="Good?"), Example("Worse?", twin="Two\nlines"))
-    assert contrast.negative == (Example("Good?", "odd", twin="Bad, I say?"), Example("Two\nlines", twin="Worse?"))
+    assert contrast.positive == (
+        Example("Bad, I say?", "odd", counterpart="Good?"),
+        Example("Worse?", counterpart="Two\nlines"),
+    )
+    assert contrast.negative == (
+        Example("Good?", "odd", counterpart="Bad, I say?"),
+        Example("Two\nlines", counterpart="Worse?"),
+    )
 
 
 def test_csv_with_labels(tmp_path):

@@ -52,6 +52,30 @@ def test_a_template_that_trims_leaves_an_answer_open_too():
     assert text_of(render(templated(TEMPLATE_THAT_TRIMS), [chat])[0]).rstrip() == "<user>A<assistant>Sure"
 
 
+SPLITS_THINKING = (
+    "{% for m in messages %}{% set parts = m['content'].split('</think>') %}<{{ m['role'] }}>"
+    "{% if parts | length > 1 and KEEP %}[{{ parts[0].split('<think>')[-1].strip() }}]{% endif %}"
+    "{{ parts[-1].strip() }}"
+    "{% if not loop.last %}|{% else %}<eos>{% endif %}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(("keep", "shown"), [("true", "[Hm.]Sure."), ("false", "Sure.")])
+def test_an_answer_with_thinking_is_left_open_as_its_template_takes_it(keep, shown):
+    chat = (Message("user", "A"), Message("assistant", "<think>\nHm.\n</think>\n\nSure. "))
+    tokens = render(templated(SPLITS_THINKING.replace("KEEP", keep)), [chat])[0]
+    assert text_of(tokens) == f"<user>A|<assistant>{shown}"
+    doubled = render(templated(SPLITS_THINKING.replace("KEEP", keep)), [chat], double_bos=True)[0]
+    assert text_of(doubled) == f"<bos><user>A|<assistant>{shown}"
+
+
+def test_a_template_that_drops_the_answer_says_so():
+    chat = (Message("user", "A"), Message("assistant", "<think>Hm.</think>Sure."))
+    template = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'].split('</think>')[0] }}{% endfor %}"
+    with pytest.raises(PromptError, match=r"drops the end of the answer '<think>Hm\.</think>Sure\.'"):
+        render(templated(template), [chat])
+
+
 @given(
     texts=st.lists(st.text(st.characters(codec="utf-8", exclude_characters="<"), min_size=1), min_size=1, max_size=4)
 )

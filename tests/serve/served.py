@@ -13,14 +13,14 @@ import torch
 from tests.subjects import circuit_of
 
 import neurodial as nd
-from neurodial.measurement.generate import stop_tokens
+from neurodial.generation.generate import stop_tokens
 from neurodial.model.subject import Subject
 from neurodial.serve.address import listen
-from neurodial.serve.app import application
+from neurodial.serve.api import application
 from neurodial.serve.engine import Engine
-from neurodial.serve.metrics import Metrics
-from neurodial.serve.names import Catalogue, Served
+from neurodial.serve.names import ModelNames, ServedCircuit
 from neurodial.serve.options import EngineOptions, ServerOptions
+from neurodial.serve.prometheus import Metrics
 from neurodial.serve.request import Event, Finished, Piece, Request
 from neurodial.serve.run import Server
 
@@ -103,10 +103,12 @@ def live(
     """A server on a free port of this machine, in a thread."""
     circuits = two_circuits(subject) if circuits is None else circuits
     options = options or ServerOptions(grace=2.0)
-    catalogue = Catalogue("tiny", {name: Served(circuit) for name, circuit in circuits.items()}, options.max_dial)
+    model_names = ModelNames(
+        "tiny", {name: ServedCircuit(circuit) for name, circuit in circuits.items()}, options.max_dial
+    )
     metrics = Metrics()
     with listen("127.0.0.1", 0) as listening, Engine(subject, circuits, engine, on_pass=metrics.passed) as running:
-        server = Server(application(running, catalogue, options, metrics), running, grace=options.grace)
+        server = Server(application(running, model_names, options, metrics), running, grace=options.grace)
         thread = threading.Thread(target=lambda: server.run(sockets=[listening]))
         thread.start()
         while not server.started:

@@ -5,7 +5,7 @@ import pytest
 from neurodial.errors import OptionError
 from neurodial.intervention import base
 from neurodial.serve.failure import ApiError
-from neurodial.serve.guard import check_host, check_origin, check_token
+from neurodial.serve.guard import GuardPolicy, check_request
 from neurodial.serve.options import MAX_DIAL, ServerOptions
 
 GOOD_HOSTS = [
@@ -22,24 +22,35 @@ BAD_HOSTS = ["", "evil.example", "localhost.evil.example", "127.0.0.1.evil.examp
 
 @pytest.mark.parametrize("host", GOOD_HOSTS)
 def test_hosts_that_no_name_can_be_rebound_to(host):
-    check_host(host, ())
+    check_request("/v1/models", {"host": host}, GuardPolicy())
 
 
 @pytest.mark.parametrize("host", BAD_HOSTS)
 def test_other_hosts_are_refused(host):
     with pytest.raises(ApiError) as caught:
-        check_host(host, ("good.example",))
-    assert caught.value.status == 403
+        check_request("/v1/models", {"host": host}, GuardPolicy(hosts=("good.example",)))
+    assert (caught.value.status, caught.value.code) == (403, "host_not_allowed")
 
 
 def test_an_allowed_host():
-    check_host("good.example:8000", ("good.example",))
-    check_host("any.example", ("*",))
+    check_request("/v1/models", {"host": "good.example:8000"}, GuardPolicy(hosts=("good.example",)))
+    check_request("/v1/models", {"host": "any.example"}, GuardPolicy(hosts=("*",)))
+
+
+def test_where_not_every_number_is_taken_this_machines_own_still_are():
+    policy = GuardPolicy(any_number=False)
+    assert [policy.takes_host(host) for host in GOOD_HOSTS] == [host != "192.168.1.5" for host in GOOD_HOSTS]
+
+
+def from_page(origin, policy):
+    """A request as a page of that origin sends it."""
+    headers = {"host": "localhost:8000"} | ({} if origin is None else {"origin": origin})
+    check_request("/v1/models", headers, policy)
 
 
 @pytest.mark.parametrize("origin", [None, "http://localhost:8000", "https://localhost:8000", "https://good.example"])
 def test_origins_that_may_call(origin):
-    check_origin(origin, "localhost:8000", ("https://good.example",))
+    from_page(origin, GuardPolicy(origins=("https://good.example",)))
 
 
 @pytest.mark.parametrize(
@@ -48,9 +59,27 @@ def test_origins_that_may_call(origin):
 )
 def test_foreign_origins_are_refused(origin):
     with pytest.raises(ApiError) as caught:
-        check_origin(origin, "localhost:8000", ("https://good.example",))
-    assert caught.value.status == 403
-    check_origin(origin, "localhost:8000", ("*",))
+        from_page(origin, GuardPolicy(origins=("https://good.example",)))
+    assert (caught.value.status, caught.value.code) == (403, "origin_not_allowed")
+    from_page(origin, GuardPolicy(origins=("*",)))
+
+
+def test_another_site_that_sends_no_origin_is_known_by_its_fetch_metadata():
+    image = {"host": "localhost", "sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"}
+    with pytest.raises(ApiError, match="another site"):
+        check_request("/v1/models", image, GuardPolicy())
+    check_request("/v1/models", {**image, "sec-fetch-mode": "navigate"}, GuardPolicy())
+    check_request("/v1/models", {**image, "sec-fetch-site": "same-origin"}, GuardPolicy())
+    allowed = {**image, "origin": "https://good.example", "sec-fetch-mode": "cors"}
+    check_request("/v1/models", allowed, GuardPolicy(origins=("https://good.example",)))
+
+
+@pytest.mark.parametrize("length", ["1001", "-1", "many", ""])
+def test_a_length_beyond_the_limit_or_none_at_all_is_refused_before_the_body_is_read(length):
+    with pytest.raises(ApiError) as caught:
+        check_request("/x", {"host": "localhost", "content-length": length}, GuardPolicy(max_body=1000))
+    assert caught.value.status == 413
+    check_request("/x", {"host": "localhost", "content-length": "1000"}, GuardPolicy(max_body=1000))
 
 
 @pytest.mark.parametrize(
@@ -58,14 +87,19 @@ def test_foreign_origins_are_refused(origin):
 )
 def test_a_wrong_token_is_refused(sent):
     with pytest.raises(ApiError) as caught:
-        check_token(sent, "secret")
+        with_token(sent, "secret")
     assert (caught.value.status, caught.value.headers) == (401, {"WWW-Authenticate": "Bearer"})
 
 
 def test_the_right_token_passes():
-    check_token("Bearer secret", "secret")
-    check_token("bearer  secret ", "secret")
-    check_token("", None)
+    with_token("Bearer secret", "secret")
+    with_token("bearer  secret ", "secret")
+    with_token("", None)
+    with_token("", "secret", path="/health")
+
+
+def with_token(authorization, key, path="/v1/models"):
+    check_request(path, {"host": "localhost", "authorization": authorization}, GuardPolicy(api_key=key))
 
 
 @pytest.mark.parametrize(

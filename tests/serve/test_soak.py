@@ -13,9 +13,9 @@ import pytest
 from tests.serve.served import TIE, live, oracle, scales, two_circuits, until
 from tests.subjects import fresh
 
-from neurodial.measurement.generate import stop_tokens
+from neurodial.generation.generate import stop_tokens
 from neurodial.prompts.render import render
-from neurodial.serve.batch import Row
+from neurodial.serve.batch import RunningRow
 from neurodial.serve.options import EngineOptions, ServerOptions
 
 AT_ONCE = 24
@@ -153,7 +153,7 @@ def test_no_request_is_lost_or_answered_wrong(count, caplog, capfd):
         assert min(soak.counts.values()) > count / 50, soak.counts
         assert server.engine.is_alive
     gc.collect()
-    assert not any(type(found) is Row for found in gc.get_objects())
+    assert not any(type(found) is RunningRow for found in gc.get_objects())
     assert sizes[1] - sizes[0] < GROWTH
     output = "".join(capfd.readouterr()) + caplog.text
     assert "Traceback" not in output

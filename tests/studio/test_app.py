@@ -4,11 +4,14 @@ import json
 
 import pytest
 from tests.studio.conftest import ADDRESS, finished, small_circuit
+from tests.studio.contract import TYPES, declared, misfits
 
+from neurodial.methods.dose.options import Dose
+from neurodial.prompts.pairs import PairSet
 from neurodial.studio.app import static_folder
 from neurodial.studio.collection import Collection
-from neurodial.studio.requests import Discovery, Measurement
-from neurodial.studio.safety import BODY_LIMIT, is_own_host
+from neurodial.studio.requests import Discovery, MeasurementRequest
+from neurodial.studio.safety import BODY_LIMIT, studio_policy
 from neurodial.studio.tasks_discover import chosen_method
 from neurodial.studio.tasks_measure import measurement_place
 
@@ -31,30 +34,34 @@ def events_of(client, number, **headers):
 # ------------------------------------------------------------------------------------------- answers
 
 
-def test_an_answer_is_streamed_token_by_token(client, workshop):
-    job = finished(workshop, client.post("/api/answers", json=asked()))
+def test_an_answer_is_streamed_token_by_token(client, studio):
+    job = finished(studio, client.post("/api/answers", json=asked()))
     events = events_of(client, job.number)
     assert [name for name, _ in events[:-1]] == ["message"] * (len(events) - 1)
     assert events[-1][1]["state"] == "done"
     tokens = [event for _, event in events if event.get("event") == "token"]
+    types = declared(TYPES.read_text(encoding="utf-8"))
+    assert [misfits(token, "TokenEvent", types) for token in tokens] == [[]] * len(tokens)
+    assert misfits(events[-2][1], "AnswersEvent", types) == []
+    assert misfits(events[-1][1], "Job", types) == []
     assert {event["side"] for event in tokens} == {"unsteered", "steered"}
     ends = events[-2][1]
     for side in ("unsteered", "steered"):
         assert "".join(event["text"] for event in tokens if event["side"] == side) in ends[side]["text"] + "\ufffd"
 
 
-def test_a_page_that_comes_back_reads_on_where_it_was(client, workshop):
-    job = finished(workshop, client.post("/api/answers", json=asked()))
+def test_a_page_that_comes_back_reads_on_where_it_was(client, studio):
+    job = finished(studio, client.post("/api/answers", json=asked()))
     whole = events_of(client, job.number)
     assert events_of(client, job.number, **{"last-event-id": "2"}) == whole[3:]
 
 
-def test_the_dial_changes_the_answer_and_switched_off_neurons_change_it_back(client, workshop):
+def test_the_dial_changes_the_answer_and_switched_off_neurons_change_it_back(client, studio):
     rows = [[row.neuron.layer, row.neuron.index] for row in small_circuit()]
 
     def steered(**turned):
         job = finished(
-            workshop, client.post("/api/answers", json=asked(circuits=[{"id": "polite", **turned}], max_new_tokens=8))
+            studio, client.post("/api/answers", json=asked(circuits=[{"id": "polite", **turned}], max_new_tokens=8))
         )
         return job.value["steered"]["text"], job.value["unsteered"]["text"], job.value["unsteered"]["kl"]
 
@@ -66,10 +73,10 @@ def test_the_dial_changes_the_answer_and_switched_off_neurons_change_it_back(cli
     assert steered(dial=3.0, off=rows[:3])[0] not in {text, plain}
 
 
-def test_two_circuits_add_up(client, workshop):
+def test_two_circuits_add_up(client, studio):
     def steered(*dials):
         turned = [{"id": "polite", "dial": dial} for dial in dials]
-        return finished(workshop, client.post("/api/answers", json=asked(circuits=turned))).value["steered"]
+        return finished(studio, client.post("/api/answers", json=asked(circuits=turned))).value["steered"]
 
     assert steered(1.0, 1.0) == steered(2.0)
 
@@ -98,17 +105,17 @@ def test_what_makes_no_sense_is_refused_in_words(client, changes, status, words)
     assert set(error) == {"kind", "problem", "wanted", "fix"}
 
 
-def test_a_chat_too_long_for_the_model_fails_in_words(client, workshop):
+def test_a_chat_too_long_for_the_model_fails_in_words(client, studio):
     long = [{"role": "user", "content": "word " * 200}]
-    job = finished(workshop, client.post("/api/answers", json=asked(unsteered=long, steered=long)))
+    job = finished(studio, client.post("/api/answers", json=asked(unsteered=long, steered=long)))
     assert job.state == "failed"
     assert "tokens" in job.error["problem"]
     assert events_of(client, job.number)[-1][1]["error"] == job.error
 
 
-def test_script_in_a_prompt_stays_text(client, workshop):
+def test_script_in_a_prompt_stays_text(client, studio):
     evil = [{"role": "user", "content": "<script>alert(1)</script>"}]
-    job = finished(workshop, client.post("/api/answers", json=asked(unsteered=evil, steered=evil)))
+    job = finished(studio, client.post("/api/answers", json=asked(unsteered=evil, steered=evil)))
     response = client.get("/api/jobs")
     assert response.headers["content-type"] == "application/json"
     assert response.headers["x-content-type-options"] == "nosniff"
@@ -118,9 +125,11 @@ def test_script_in_a_prompt_stays_text(client, workshop):
 # ------------------------------------------------------------------------------------------- finding and looking
 
 
-def test_discovery_from_pasted_prompts_to_a_saved_circuit(client, workshop):
-    response = client.post("/api/discoveries", json={"prompts": PASTED, "name": "banks", "count": 5})
-    job = finished(workshop, response)
+def test_discovery_from_pasted_prompts_to_a_saved_circuit(client, studio):
+    response = client.post(
+        "/api/discoveries", json={"prompts": PASTED, "name": "banks", "options": {"select": "count:5"}}
+    )
+    job = finished(studio, response)
     assert job.state == "done", job.error
     found = client.get(f"/api/jobs/{job.number}/result").json()
     assert found["circuit"]["neurons"] == len(found["scores"]["chosen"]) == 5
@@ -129,39 +138,61 @@ def test_discovery_from_pasted_prompts_to_a_saved_circuit(client, workshop):
     assert saved == "banks"
     assert client.get("/api/circuits/banks").json()["scores"] == found["scores"]
     assert "banks" in [one["id"] for one in client.get("/api/prompt-sets").json()]
-    again = Collection(workshop.collection.folder, {})
-    assert [shelf.id for shelf in again.circuits()] == ["banks"], "a new studio on the same folder finds it"
-    [shelf] = again.circuits()
-    assert min(abs(row.score) for row in shelf.circuit) == pytest.approx(found["scores"]["cutoff"])
+    again = Collection(studio.collection.folder, {})
+    assert [stored.id for stored in again.circuits()] == ["banks"], "a new studio on the same folder finds it"
+    [stored] = again.circuits()
+    assert min(abs(row.score) for row in stored.circuit) == pytest.approx(found["scores"]["cutoff"])
+
+
+@pytest.mark.parametrize("form", ["table", "list"])
+def test_a_pasted_table_or_list_is_read_and_kept_as_lines(client, studio, form):
+    rows = [{"prompt": text, "label": 1} for text in HARM] + [{"prompt": text, "label": 0} for text in HELP]
+    table = "id; Prompt; Label\n" + "".join(f"x; {row['prompt']}; {row['label']}\n" for row in rows)
+    pasted = {"lines": table if form == "table" else json.dumps(rows, indent=1), "name": f"pasted {form}"}
+    told = client.post("/api/prompts/check", json={"prompts": pasted}).json()
+    assert told["counts"] == client.post("/api/prompts/check", json={"prompts": PASTED}).json()["counts"]
+    assert any("labels read: 0 as negative, 1 as positive" in note for note in told["notes"])
+    asked = {"prompts": pasted, "name": form, "options": {"select": "count:5"}}
+    job = finished(studio, client.post("/api/discoveries", json=asked))
+    assert job.state == "done", job.error
+    kept = studio.collection.pairs(f"pasted-{form}")
+    assert kept.hash == PairSet.of(HARM, HELP).hash
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"fraction": 0.1, "count": 3}, "Both"),
-        ({"budget": 0.1}, "no option 'budget'"),
+        ({"options": {"select": "fractoin:0.1"}}, "no rule of selection 'fractoin'"),
+        ({"options": {"budget": 0.1}}, "Method cna has no option budget"),
+        ({"options": {"folds": 1}}, "The number of folds is 1"),
+        ({"options": {"universal": None, "universal_share": 0.5}}, "universal is none, and share of it is given"),
+        ({"method": "dose", "options": {"margin": "answer"}}, "has no pair of answers"),
         ({"prompts": {"positive": HARM, "negative": HARM}}, "both sides"),
         ({"prompts": {"positive": HARM}}, "negative side has no prompts"),
         ({"prompts": {"lines": "{not json"}}, "line 1 is not JSON"),
         ({"prompts": {"set": "nothing"}}, "no prompt set 'nothing'"),
-        ({"position": "middle"}, "position"),
+        ({"options": {"position": "middle"}}, "position"),
     ],
 )
-def test_a_discovery_that_makes_no_sense_never_starts(client, workshop, changes, words):
+def test_a_discovery_that_makes_no_sense_never_starts(client, studio, changes, words):
     response = client.post("/api/discoveries", json={"prompts": PASTED, **changes})
     assert response.status_code in {400, 404}
     assert words in response.json()["error"]["problem"]
-    assert workshop.desk.jobs() == []
+    assert studio.queue.jobs() == []
 
 
-def test_options_of_a_discovery_reach_the_method(client, workshop):
+def test_options_of_a_discovery_reach_the_method(client, studio):
     def method(**options):
-        job = finished(workshop, client.post("/api/discoveries", json={"prompts": PASTED, "count": 4, **options}))
+        asked = {"prompts": PASTED, "options": {"select": "count:4", **options}}
+        job = finished(studio, client.post("/api/discoveries", json=asked))
         assert job.state == "done", job.error
         return job.value.circuit.origin.method
 
     assert method()["universal"] is not None
-    assert method(universal=False)["universal"] is None
+    assert method(universal=None)["universal"] is None
+    assert method(universal_share=0.5)["universal"]["share"] == 0.5
+    assert method(select="per-layer:2")["select"] == {"kind": "PerLayer", "value": 2}
+    assert method(folds=3)["folds"] == 3
     assert method(score="auroc")["score"] == "auroc"
     assert method(sign="positive")["sign"] == "positive"
     assert method(position="-2")["position"] == {"kind": "Index", "value": -2}
@@ -170,14 +201,58 @@ def test_options_of_a_discovery_reach_the_method(client, workshop):
 
 
 def test_options_of_doses_reach_the_method():
-    options = {"budget": 0.02, "direction": "induce", "x_max": 2.0, "margin": "twin", "sign": "both"}
-    options |= {"max_degenerate": 0.0}
-    asked = Discovery.model_validate({"prompts": {"set": "formality"}, "method": "dose", "fraction": 0.01, **options})
+    options = {"budget": 0.02, "direction": "induce", "x_max": 2.0, "margin": "own-answers", "sign": "both"}
+    options |= {"max_degenerate": 0.0, "margin_target": -1.0, "passages": 3, "seed": 4, "draws": 3}
+    given = {"select": "fraction:0.01", **options}
+    asked = Discovery.model_validate({"prompts": {"set": "formality"}, "method": "dose", "options": given})
     chosen = chosen_method(asked)
     assert {name: getattr(chosen, name) for name in options} == options
     assert chosen.select.value == 0.01
     plain = chosen_method(Discovery.model_validate({"prompts": {"set": "formality"}, "method": "dose"}))
-    assert (plain.margin, plain.sign) == ("behaviour", "tuned")
+    assert plain == Dose()
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "words"),
+    [
+        ("discoveries", {"budgte": 0.1}, "budgte"),
+        ("discoveries", {"budget": "much"}, "budget"),
+        ("discoveries", {"score": "detla"}, "score"),
+        ("discoveries", {"folds": 2.5}, "folds"),
+        ("discoveries", {"folds": None}, "folds"),
+        ("discoveries", {"skip_layers": [0.5]}, "skip_layers"),
+        ("discoveries", {"as_published": True}, "as_published"),
+        ("discoveries", {"universal": "/etc/passwd"}, "universal"),
+        ("discoveries", {"neutral": "../secrets.txt"}, "neutral"),
+        ("measurements", {"detectors": ["python:os:system"]}, "detectors"),
+        ("measurements", {"detectors": ["regex:(a+)+$"]}, "detectors"),
+        ("measurements", {"tasks": ["task.yaml"]}, "tasks"),
+        ("measurements", {"max_new_tokens": 10**9}, "max_new_tokens"),
+    ],
+)
+def test_an_option_of_another_shape_is_refused(client, path, options, words):
+    asked = {"prompts": PASTED} if path == "discoveries" else {"prompts": "banks", "circuits": ["polite"], "dials": [1]}
+    response = client.post(f"/api/{path}", json={**asked, "options": options})
+    assert response.status_code == 422
+    assert words in response.json()["error"]["problem"]
+
+
+def test_the_forms_say_what_may_stand_and_what_stands(client):
+    found = client.get("/api/options").json()
+    methods = {one["name"]: {option["name"]: option for option in one["options"]} for one in found["methods"]}
+    assert set(methods) == {"cna", "cna-reference", "dose"}
+    assert methods["cna"]["select"]["default"] == "fraction:0.001"
+    assert [form["name"] for form in methods["cna"]["select"]["forms"]][:2] == ["fraction", "count"]
+    assert methods["cna-reference"]["select"]["default"] == "count:1600"
+    assert (methods["cna"]["universal"]["choices"], methods["cna-reference"]["universal"]["default"]) == (
+        ["diverse", "neutral", "over_refusal"],
+        "none",
+    )
+    assert methods["dose"]["budget"]["help"].startswith("damage in nats per token")
+    evaluation = {option["name"]: option for option in found["evaluation"]}
+    assert (evaluation["prompts"]["default"], evaluation["speed"]["default"]) == ("8", "False")
+    assert "refusal" in evaluation["detectors"]["choices"]
+    assert "tasks" not in evaluation
 
 
 def test_check_shows_prompts_as_the_model_sees_them(client):
@@ -195,9 +270,9 @@ def test_check_shows_prompts_as_the_model_sees_them(client):
     assert "too few" in few.json()["error"]["problem"]
 
 
-def test_a_neuron_page(client, workshop):
+def test_a_neuron_page(client, studio):
     client.post("/api/discoveries", json={"prompts": PASTED})
-    job = finished(workshop, client.post("/api/neurons", json={"layer": 1, "index": 3, "prompts": "banks"}))
+    job = finished(studio, client.post("/api/neurons", json={"layer": 1, "index": 3, "prompts": "banks"}))
     found = client.get(f"/api/jobs/{job.number}/result").json()
     assert len(found["writes"]) == len(found["holds_down"]) == 12
     assert found["fires"]["positive"]["count"] == found["fires"]["negative"]["count"] == 4
@@ -214,32 +289,30 @@ def test_a_copy_less_some_neurons(client):
     assert nothing.status_code == 400
 
 
-def test_openers_are_found_once_and_then_measured(client, workshop):
+def test_openers_are_found_once_and_then_measured(client, studio):
     client.post("/api/discoveries", json={"prompts": PASTED})
-    job = finished(workshop, client.post("/api/openers", json={"prompts": "banks"}))
+    job = finished(studio, client.post("/api/openers", json={"prompts": "banks"}))
     if job.state == "failed":
         assert job.error["kind"] == "MarginError", "a random model's answers need not tell the sides apart"
-        workshop.found_openers["banks"] = ("A", "B")
+        studio.found_openers["banks"] = ("A", "B")
     found = client.get("/api/openers").json()
     assert list(found) == ["banks"]
-    answer = finished(workshop, client.post("/api/answers", json=asked(openers="banks")))
+    answer = finished(studio, client.post("/api/answers", json=asked(openers="banks")))
     assert len(answer.events[0]["openers"]) == 2
 
 
 # ------------------------------------------------------------------------------------------- measuring and shipping
 
 
-def test_an_evaluation_and_its_report(client, workshop):
+def test_an_evaluation_and_its_report(client, studio):
     client.post("/api/discoveries", json={"prompts": PASTED})
     request = {
         "circuits": ["polite"],
-        "prompts": "banks",
+        "prompts": "refusal",
         "dials": [1.0],
-        "limit": 2,
-        "neutral": 2,
-        "max_new_tokens": 3,
+        "options": {"prompts": 2, "neutral": 2, "max_new_tokens": 3, "detectors": ["refusal"]},
     }
-    job = finished(workshop, client.post("/api/measurements", json=request))
+    job = finished(studio, client.post("/api/measurements", json=request))
     assert job.state == "done", job.error
     [report] = client.get("/api/reports").json()
     assert report == {"id": job.value["report"], "parts": ["report"]}
@@ -250,32 +323,35 @@ def test_an_evaluation_and_its_report(client, workshop):
     assert page.headers["content-security-policy"].startswith("sandbox;")
     assert "<h1>" in page.text
     assert client.get(f"/api/reports/{report['id']}/dense/page").status_code == 404
-    again = finished(workshop, client.post("/api/measurements", json=request))
+    again = finished(studio, client.post("/api/measurements", json=request))
     assert again.value == job.value, "the same request is the same report"
-    place = measurement_place(workshop, Measurement(**{**request, "dials": [2.0]}))[0]
-    assert place != report["id"], "another request is another report"
+
+    def place(**changes):
+        return measurement_place(studio, MeasurementRequest.model_validate({**request, **changes}))[0]
+
+    assert place(dials=[2.0]) != report["id"], "another request is another report"
+    assert place(options={**request["options"], "seed": 1}) != report["id"]
+    assert place(options={**request["options"], "seed": 0}) == report["id"], "a default that is said changes nothing"
 
 
-def test_a_frontier_has_two_parts(client, workshop):
+def test_a_frontier_has_two_parts(client, studio):
     client.post("/api/discoveries", json={"prompts": PASTED})
     request = {
         "kind": "frontier",
         "circuits": ["polite"],
-        "prompts": "banks",
+        "prompts": "refusal",
         "dials": [0.5, 2.0],
-        "limit": 2,
-        "neutral": 2,
-        "max_new_tokens": 3,
+        "options": {"prompts": 2, "neutral": 2, "max_new_tokens": 3, "detectors": ["refusal"]},
     }
-    job = finished(workshop, client.post("/api/measurements", json=request))
+    job = finished(studio, client.post("/api/measurements", json=request))
     assert job.state == "done", job.error
     [report] = client.get("/api/reports").json()
     assert report["parts"] == ["dense", "answers"]
 
 
-def test_an_export_with_its_proof(client, workshop):
+def test_an_export_with_its_proof(client, studio):
     job = finished(
-        workshop,
+        studio,
         client.post(
             "/api/exports", json={"circuits": [{"id": "polite", "dial": 1.0}], "route": "weights", "name": "out"}
         ),
@@ -287,7 +363,7 @@ def test_an_export_with_its_proof(client, workshop):
     place = [file for file, _ in found["files"]].index("neurodial.json")
     assert client.get(f"/api/exports/{name}/files/{place}").json()["route"] == "weights"
     assert client.get(f"/api/exports/{name}/files/{len(found['files'])}").status_code == 404
-    failed = finished(workshop, client.post("/api/exports", json={"circuits": [{"id": "polite"}], "route": "gguf"}))
+    failed = finished(studio, client.post("/api/exports", json={"circuits": [{"id": "polite"}], "route": "gguf"}))
     assert (failed.state, failed.error["kind"]) == ("failed", "ExportError")
 
 
@@ -319,10 +395,10 @@ def test_its_own_names_are_taken(client, host):
 
 def test_an_open_address_takes_numbers_but_no_foreign_names():
     everywhere = ".".join("0000")
-    assert is_own_host("192.168.0.7:8421", everywhere)
-    assert is_own_host("box.local:8421", "box.local")
-    assert not is_own_host("evil.example:8421", everywhere)
-    assert not is_own_host("192.168.0.7:8421", "127.0.0.1")
+    assert studio_policy(everywhere).takes_host("192.168.0.7:8421")
+    assert studio_policy("box.local").takes_host("box.local:8421")
+    assert not studio_policy(everywhere).takes_host("evil.example:8421")
+    assert not studio_policy("127.0.0.1").takes_host("192.168.0.7:8421")
 
 
 def test_another_site_is_refused_by_its_fetch_metadata(client):
@@ -344,8 +420,8 @@ def test_large_bodies_are_refused_with_and_without_their_length(client):
     "place",
     ["/api/circuits/{}", "/api/reports/{}/report/page", "/api/exports/{}", "/api/exports/{}/files/0", "/{}", "/js/{}"],
 )
-def test_no_path_leads_out(client, workshop, place, name):
-    (workshop.collection.folder.parent / "polite").write_text("secret")
+def test_no_path_leads_out(client, studio, place, name):
+    (studio.collection.folder.parent / "polite").write_text("secret")
     response = client.get(place.format(name))
     assert response.status_code in {404, 405} or response.text == client.get("/").text
     assert "secret" not in response.text
@@ -359,15 +435,15 @@ def test_ids_in_requests_are_no_paths_either(client):
     assert client.post("/api/prompts/check", json={"prompts": {"set": "../x.jsonl"}}).status_code == 404
 
 
-def test_names_become_ids_that_stay_in_the_folder(client, workshop):
+def test_names_become_ids_that_stay_in_the_folder(client, studio):
     saved = client.post("/api/circuits", json={"circuit": "polite", "name": "../../../evil"}).json()["id"]
     assert saved == "evil"
-    assert (workshop.collection.folder / "circuits" / "evil.circuit.json").is_file()
+    assert (studio.collection.folder / "circuits" / "evil.circuit.json").is_file()
 
 
-def test_a_damaged_circuit_file_hides_nothing_else(client, workshop):
+def test_a_damaged_circuit_file_hides_nothing_else(client, studio):
     client.post("/api/circuits", json={"circuit": "polite", "name": "good"})
-    (workshop.collection.folder / "circuits" / "bad.circuit.json").write_text("{")
+    (studio.collection.folder / "circuits" / "bad.circuit.json").write_text("{")
     assert [one["id"] for one in client.get("/api/circuits").json()] == ["polite", "good"]
     assert client.get("/api/circuits/bad").status_code == 400
 
@@ -394,8 +470,8 @@ def test_the_page_is_light(client):
         assert client.get(f"/{file.relative_to(static_folder())}").status_code == 200
 
 
-def test_jobs_survive_a_reload_and_a_second_tab(client, workshop):
-    job = finished(workshop, client.post("/api/answers", json=asked()))
+def test_jobs_survive_a_reload_and_a_second_tab(client, studio):
+    job = finished(studio, client.post("/api/answers", json=asked()))
     [listed] = client.get("/api/jobs").json()
     assert (listed["id"], listed["state"], listed["asked"]["steered"]) == (job.number, "done", HI)
     assert client.get("/api/jobs/99").status_code == 404

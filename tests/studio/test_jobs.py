@@ -1,30 +1,30 @@
-"""The desk: one job at a time, in order, cancellable at every step, and nothing it said is lost."""
+"""The queue: one job at a time, in order, cancellable at every step, and nothing it said is lost."""
 
 import threading
 
 import pytest
 
 from neurodial.errors import OptionError
-from neurodial.measurement.generate import generate
-from neurodial.measurement.options import Decoding
+from neurodial.generation.decoding import Decoding
+from neurodial.generation.generate import generate
 from neurodial.model.tiny import tiny_subject
-from neurodial.studio.jobs import QUEUE, Desk
+from neurodial.studio.jobs import QUEUE, JobQueue
 
 
 @pytest.fixture
-def desk():
-    found = Desk()
+def queue():
+    found = JobQueue()
     yield found
     found.close()
 
 
-def over(desk, job):
-    desk.wait(job, 10**9, seconds=20.0)
+def over(queue, job):
+    queue.wait(job, 10**9, seconds=20.0)
     return job.state
 
 
 @pytest.fixture
-def held(desk):
+def held(queue):
     """A job that runs until it is let go; everything else waits behind it."""
     begun, go = threading.Event(), threading.Event()
 
@@ -33,43 +33,43 @@ def held(desk):
         while not go.wait(0.005):
             reporter.check()
 
-    job = desk.submit("held", "held", run)
+    job = queue.submit("held", "held", run)
     assert begun.wait(5)
     yield job, go
     go.set()
 
 
-def test_jobs_run_one_at_a_time_and_urgent_ones_first(desk, held):
+def test_jobs_run_one_at_a_time_and_urgent_ones_first(queue, held):
     order = []
-    slow = desk.submit("slow", "", lambda reporter: order.append("slow"))
-    urgent = desk.submit("urgent", "", lambda reporter: order.append("urgent"), is_urgent=True)
+    slow = queue.submit("slow", "", lambda reporter: order.append("slow"))
+    urgent = queue.submit("urgent", "", lambda reporter: order.append("urgent"), is_urgent=True)
     assert (slow.state, urgent.state, order) == ("queued", "queued", [])
     held[1].set()
-    assert over(desk, slow) == over(desk, urgent) == "done"
+    assert over(queue, slow) == over(queue, urgent) == "done"
     assert order == ["urgent", "slow"]
 
 
-def test_a_late_listener_reads_everything(desk):
+def test_a_late_listener_reads_everything(queue):
     def run(reporter):
         for number in range(3):
             reporter.say("step", number=number)
 
-    job = desk.submit("steps", "", run)
-    over(desk, job)
-    assert [event["number"] for event in desk.wait(job, 0, seconds=1.0)[0]] == [0, 1, 2]
-    assert desk.wait(job, 2, seconds=1.0) == ([{"event": "step", "number": 2}], True)
+    job = queue.submit("steps", "", run)
+    over(queue, job)
+    assert [event["number"] for event in queue.wait(job, 0, seconds=1.0)[0]] == [0, 1, 2]
+    assert queue.wait(job, 2, seconds=1.0) == ([{"event": "step", "number": 2}], True)
 
 
-def test_cancelling_a_waiting_job_never_runs_it(desk, held):
+def test_cancelling_a_waiting_job_never_runs_it(queue, held):
     ran = []
-    job = desk.submit("waiting", "", ran.append)
-    desk.cancel(job)
+    job = queue.submit("waiting", "", ran.append)
+    queue.cancel(job)
     held[1].set()
-    assert over(desk, held[0]) == "done"
+    assert over(queue, held[0]) == "done"
     assert (job.state, ran) == ("cancelled", [])
 
 
-def test_cancelling_stops_at_the_next_step_of_the_progress(desk):
+def test_cancelling_stops_at_the_next_step_of_the_progress(queue):
     steps, begun, go = [], threading.Event(), threading.Event()
 
     def run(reporter):
@@ -80,16 +80,16 @@ def test_cancelling_stops_at_the_next_step_of_the_progress(desk):
                 go.wait(5)
                 advance(1)
 
-    job = desk.submit("count", "", run)
+    job = queue.submit("count", "", run)
     assert begun.wait(5)
     assert job.progress == ("counting", 0, 10)
-    desk.cancel(job)
+    queue.cancel(job)
     go.set()
-    assert over(desk, job) == "cancelled"
+    assert over(queue, job) == "cancelled"
     assert steps == [0]
 
 
-def test_cancelling_stops_the_model_between_two_passes(desk):
+def test_cancelling_stops_the_model_between_two_passes(queue):
     subject = tiny_subject(max_position_embeddings=100_000)
     subject.model.generation_config.eos_token_id = None
     subject.tokenizer.eos_token = None
@@ -99,21 +99,21 @@ def test_cancelling_stops_the_model_between_two_passes(desk):
             reporter.say("begun")
             return generate(subject, ["Hi"], decoding=Decoding(max_new_tokens=90_000))
 
-    job = desk.submit("long", "", run)
-    desk.wait(job, 0, seconds=20.0)
-    desk.cancel(job)
-    assert over(desk, job) == "cancelled", "no progress callback comes within one batch: the pass itself looked"
+    job = queue.submit("long", "", run)
+    queue.wait(job, 0, seconds=20.0)
+    queue.cancel(job)
+    assert over(queue, job) == "cancelled", "no progress callback comes within one batch: the pass itself looked"
     assert not subject.decoder._forward_pre_hooks, "the model is given back"
 
 
-def test_errors_come_as_words_and_the_worker_goes_on(desk, caplog):
+def test_errors_come_as_words_and_the_worker_goes_on(queue, caplog):
     def refuse(reporter):
         raise OptionError("The dial is 'high'.", wanted="a number", fix="Turn it.")
 
-    refused = desk.submit("refuse", "", refuse)
-    broken = desk.submit("break", "", lambda reporter: 1 / 0)
-    fine = desk.submit("fine", "", lambda reporter: 7)
-    assert [over(desk, job) for job in (refused, broken, fine)] == ["failed", "failed", "done"]
+    refused = queue.submit("refuse", "", refuse)
+    broken = queue.submit("break", "", lambda reporter: 1 / 0)
+    fine = queue.submit("fine", "", lambda reporter: 7)
+    assert [over(queue, job) for job in (refused, broken, fine)] == ["failed", "failed", "done"]
     assert refused.error == {
         "kind": "OptionError",
         "problem": "The dial is 'high'.",
@@ -125,15 +125,15 @@ def test_errors_come_as_words_and_the_worker_goes_on(desk, caplog):
     assert fine.value == 7
 
 
-def test_a_full_queue_is_refused(desk, held):
+def test_a_full_queue_is_refused(queue, held):
     for _ in range(QUEUE):
-        desk.submit("wait", "", lambda reporter: None)
+        queue.submit("wait", "", lambda reporter: None)
     with pytest.raises(OptionError, match=f"{QUEUE} jobs are waiting"):
-        desk.submit("wait", "", lambda reporter: None)
+        queue.submit("wait", "", lambda reporter: None)
 
 
 def test_closing_stops_the_running_job():
-    desk = Desk()
+    queue = JobQueue()
     begun = threading.Event()
 
     def run(reporter):
@@ -141,7 +141,7 @@ def test_closing_stops_the_running_job():
         while True:
             reporter.check()
 
-    job = desk.submit("endless", "", run)
+    job = queue.submit("endless", "", run)
     assert begun.wait(5)
-    desk.close()
+    queue.close()
     assert job.state == "cancelled"

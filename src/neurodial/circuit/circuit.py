@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
+from neurodial.circuit.report import DoseReport
 from neurodial.circuit.site import Neuron, Site
 from neurodial.errors import CircuitError
+from neurodial.prompts.pairs import Direction
 from neurodial.provenance import ModelIdentity
-
-Direction = Literal["remove", "induce"]
 
 
 class Row(NamedTuple):
@@ -59,6 +59,8 @@ class Origin:
         seed: the seed, where one was used.
         created: when, ISO 8601, UTC.
         report: what the method predicted and measured, where it measures.
+        behaviour: the behaviour's name, where it has one.
+        margin: what was pushed, where the method pushes a margin: its kind, and its openings as text and tokens.
     """
 
     model: ModelIdentity | None = None
@@ -68,7 +70,9 @@ class Origin:
     versions: Mapping[str, str] = field(default_factory=dict)
     seed: int | None = None
     created: str = ""
-    report: Mapping[str, Any] | None = None
+    report: DoseReport | None = None
+    behaviour: str | None = None
+    margin: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

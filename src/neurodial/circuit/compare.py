@@ -8,7 +8,7 @@ from neurodial.circuit.circuit import Circuit
 
 
 @dataclass(frozen=True)
-class Comparison:
+class CircuitOverlap:
     """The overlap of two circuits.
 
     Attributes:
@@ -30,7 +30,7 @@ class Comparison:
     by_layer: tuple[tuple[int, int, int, int], ...]
 
 
-def compare(first: Circuit, second: Circuit) -> Comparison:
+def compare(first: Circuit, second: Circuit) -> CircuitOverlap:
     """Overlap of two circuits, against what chance would give.
 
     Raises:
@@ -49,7 +49,7 @@ def compare(first: Circuit, second: Circuit) -> Comparison:
     agreeing = [row.score * scores[row.neuron] > 0 for row in first if row.neuron in both]
     layers = sorted({neuron.layer for neuron in first.neurons | second.neurons})
     sets = (first.neurons, second.neurons, both)
-    return Comparison(
+    return CircuitOverlap(
         first=len(first),
         second=len(second),
         shared=len(both),

@@ -7,12 +7,15 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from neurodial.circuit.circuit import Circuit, Direction, Origin, Row, Stability
+from neurodial.circuit.circuit import Circuit, Origin, Row, Stability
+from neurodial.circuit.report import DoseReport, report_values, with_today_names
 from neurodial.circuit.site import Neuron
 from neurodial.errors import CircuitError, CircuitFileError, FileError
 from neurodial.files import write_atomic
+from neurodial.prompts.looks import what_it_is
+from neurodial.prompts.pairs import Direction
 from neurodial.provenance import ModelIdentity
 
 FORMAT = "neurodial.circuit"
@@ -45,9 +48,10 @@ class _Model(BaseModel):
     template_hash: str | None
     dtype: str
     widths: tuple[int, ...]
+    setup: dict[str, Any] = {}  # files written before identities carried it have none
 
 
-class _File(BaseModel):
+class _CircuitFile(BaseModel):
     format: Literal["neurodial.circuit"]
     version: Literal[1]
     name: str
@@ -59,7 +63,10 @@ class _File(BaseModel):
     versions: dict[str, str]
     seed: int | None
     created: str
-    report: dict[str, Any] | None = None  # files written before circuits carried reports have none
+    # Files written before circuits carried these have none.
+    report: Annotated[DoseReport | None, BeforeValidator(with_today_names)] = None
+    behaviour: str | None = None
+    margin: dict[str, Any] | None = None
     stability: _Stability | None
     neurons: _Neurons
 
@@ -83,8 +90,12 @@ def circuit_json(circuit: Circuit) -> str:
             "dose": [row.dose for row in circuit],
         },
     }
-    if origin.report is None:
-        del value["report"]  # came after version 1: a circuit without one is written as it always was
+    if origin.model is not None and not origin.model.setup:
+        del value["model"]["setup"]
+    value["report"] = None if origin.report is None else report_values(origin.report)
+    for name in ("report", "behaviour", "margin"):
+        if value[name] is None:
+            del value[name]  # came after version 1: a circuit without one is written as it always was
     return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
 
@@ -106,11 +117,16 @@ def read_circuit(path: str | Path) -> Circuit:
     """
     source = Path(path)
     try:
-        value = json.loads(source.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        value = json.loads(source.read_text(encoding="utf-8-sig"), parse_constant=_refuse_constant)
     except OSError as error:
         raise FileError(f"{source} can't be read: {error.strerror}.", wanted="a .circuit.json file") from error
     except (ValueError, RecursionError) as error:
-        raise CircuitFileError(f"{source} is not JSON: {error}.", fix="Was it cut off? Make it again.") from error
+        fix = what_it_is(source) or "Was it cut off? Make it again."
+        raise CircuitFileError(f"{source} is not JSON: {error}.", fix=fix) from error
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        raise CircuitFileError(
+            f"{source} is not a circuit file.", wanted=f'JSON with "format": "{FORMAT}"', fix=what_it_is(source)
+        )
     return parse_circuit(value, place=str(source))
 
 
@@ -126,7 +142,7 @@ def parse_circuit(value: object, *, place: str) -> Circuit:
             fix="Update neurodial to read it.",
         )
     try:
-        file = _File.model_validate(value)
+        file = _CircuitFile.model_validate(value)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -134,7 +150,7 @@ def parse_circuit(value: object, *, place: str) -> Circuit:
     return _circuit(file, place)
 
 
-def _circuit(file: _File, place: str) -> Circuit:
+def _circuit(file: _CircuitFile, place: str) -> Circuit:
     columns = file.neurons
     if len({len(getattr(columns, name)) for name in _Neurons.model_fields}) != 1:
         raise CircuitFileError(f"{place} is damaged: the columns of neurons differ in length.")
@@ -160,6 +176,8 @@ def _circuit(file: _File, place: str) -> Circuit:
         seed=file.seed,
         created=file.created,
         report=file.report,
+        behaviour=file.behaviour,
+        margin=file.margin,
     )
     stability = None if file.stability is None else Stability(**file.stability.model_dump())
     try:

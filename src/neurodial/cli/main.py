@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -12,24 +13,24 @@ from neurodial import __version__
 from neurodial.errors import NeurodialError
 
 COMMANDS = {
-    "demo": "neurodial.cli.demo:demo",
-    "discover": "neurodial.cli.discover:discover",
-    "show": "neurodial.cli.circuits:show",
-    "steer": "neurodial.cli.steer:steer",
-    "compare": "neurodial.cli.circuits:compare",
-    "evaluate": "neurodial.cli.evaluate:evaluate",
-    "detectors": "neurodial.cli.detectors:detectors",
-    "study": "neurodial.cli.studies:study",
-    "export": "neurodial.cli.export:export",
-    "verify": "neurodial.cli.export:verify",
-    "serve": "neurodial.cli.serve:serve",
-    "convert": "neurodial.cli.convert:convert",
-    "behaviours": "neurodial.cli.behaviours:behaviours",
-    "trace": "neurodial.cli.trace:trace",
-    "why": "neurodial.cli.trace:why",
-    "single": "neurodial.cli.single:single",
-    "audit": "neurodial.cli.single:audit",
-    "studio": "neurodial.cli.studio:studio",
+    "demo": "neurodial.cli.demo_command:demo",
+    "discover": "neurodial.cli.discover_command:discover",
+    "show": "neurodial.cli.circuits_command:show",
+    "steer": "neurodial.cli.steer_command:steer",
+    "compare": "neurodial.cli.circuits_command:compare",
+    "evaluate": "neurodial.cli.evaluate_command:evaluate",
+    "detectors": "neurodial.cli.detectors_command:detectors",
+    "study": "neurodial.cli.studies_command:study",
+    "export": "neurodial.cli.export_command:export",
+    "verify": "neurodial.cli.export_command:verify",
+    "serve": "neurodial.cli.serve_command:serve",
+    "convert": "neurodial.cli.convert_command:convert",
+    "behaviours": "neurodial.cli.behaviours_command:behaviours",
+    "trace": "neurodial.cli.trace_command:trace",
+    "why": "neurodial.cli.trace_command:why",
+    "single": "neurodial.cli.single_command:single",
+    "audit": "neurodial.cli.single_command:audit",
+    "studio": "neurodial.cli.studio_command:studio",
 }
 """Every command and the function behind it."""
 
@@ -42,8 +43,8 @@ SUMMARIES = {
     "detectors": "List the detectors, or score them against labelled answers.",
     "study": "Measure a grid: dial by neurons, all methods, two models, or where a circuit sits.",
     "evaluate": "Measure what steering did and what it cost, against other methods at their best.",
-    "export": "Write a circuit as files that other engines load, with the proof that they are exact.",
-    "verify": "Repeat the proof of an export.",
+    "export": "Write a circuit as files that other engines load, and check that they do what the hook does.",
+    "verify": "Check an export again: its files do what the hook does.",
     "serve": "Serve a model over OpenAI's API, with a dial for each request.",
     "convert": "Turn a table of neurons into a circuit or back, or steering vectors into another format.",
     "behaviours": "List the contrast sets that ship with neurodial, or preview one.",
@@ -55,6 +56,33 @@ SUMMARIES = {
 }
 """One line on each command for the overview, so that it needs no import."""
 
+EXAMPLES = {
+    "discover": (
+        "discover demo -b refusal --method dose -o refusal.circuit.json",
+        "discover MODEL -b mine.jsonl --count 46 --universal none",
+    ),
+    "evaluate": (
+        "evaluate demo refusal.circuit.json -b refusal --prompts 8 -o report",
+        "evaluate MODEL a=a.circuit.json b=b.circuit.json@0.5 -b refusal --against caa,direction -o report",
+    ),
+    "study": (
+        "study sweep demo refusal.circuit.json --counts 10,46 --points none -o sweep",
+        "study frontier MODEL refusal.circuit.json --against caa,direction -o frontier",
+    ),
+    "trace": (
+        "trace demo 'The capital of France is' -t ' Paris' -f ' London' --raw",
+        "trace MODEL PROMPT -t ' yes' --threshold 0.02 -o yes.trace.json",
+    ),
+}
+"""Commands to copy, at the end of a command's help."""
+
+
+def _epilogue(name: str) -> str | None:
+    if name not in EXAMPLES:
+        return None
+    return "\n".join(["Examples:", "", "```", *(f"neurodial {command}" for command in EXAMPLES[name]), "```"])
+
+
 app = App(
     name="neurodial",
     version=__version__,
@@ -62,11 +90,23 @@ app = App(
     help_on_error=False,
 )
 for _name, _target in COMMANDS.items():
-    app.command(_target, name=_name, help=SUMMARIES[_name])
+    app.command(_target, name=_name, help=SUMMARIES[_name], help_epilogue=_epilogue(_name))
+
+
+class _Notes(logging.Handler):
+    """Says on stderr what the library warns of."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say it, on the stderr of the moment."""
+        print(f"note: {record.getMessage()}", file=sys.stderr)
+
+
+_NOTES = _Notes(logging.WARNING)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; errors are words on stderr, with exit code 1 (2 for what was typed wrongly)."""
+    logging.getLogger("neurodial").addHandler(_NOTES)  # the same one again is no second one
     try:
         app(sys.argv[1:] if arguments is None else list(arguments), exit_on_error=False, print_error=False)
     except CycloptsError as error:

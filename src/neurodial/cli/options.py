@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import Parameter
+from cyclopts import CycloptsError, Group, Parameter
 
 from neurodial.errors import OptionError
+from neurodial.provenance import setup_notes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from neurodial.circuit.circuit import Circuit
     from neurodial.model.subject import Subject
+    from neurodial.prompts.pairs import PairSet
+    from neurodial.prompts.template import Template
+
+MODEL = Group("Model", sort_key=80)
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=MODEL)
 @dataclass(frozen=True)
 class ModelOptions:
     """How the model is loaded.
@@ -28,6 +36,9 @@ class ModelOptions:
         load_in: quantise with bitsandbytes on loading: 4bit or 8bit.
         revision: revision of a Hub id.
         trust_remote_code: run code that the model's repository brings. Off unless asked.
+        template_option: NAME=VALUE, a variable for the chat template, such as enable_thinking=false; the value is
+            JSON, or else a text. Repeatable.
+        thinking_markers: the texts that begin and end a reasoning model's thinking, where they can't be found.
     """
 
     adapter: Path | None = None
@@ -37,19 +48,34 @@ class ModelOptions:
     load_in: Annotated[str | None, Parameter(name="--load-in")] = None
     revision: str | None = None
     trust_remote_code: bool = False
+    template_option: Annotated[
+        list[str] | None, Parameter(name="--template-option", allow_leading_hyphen=True, negative=())
+    ] = None
+    thinking_markers: Annotated[tuple[str, str] | None, Parameter(allow_leading_hyphen=True)] = None
+
+    def template(self) -> Template:
+        """The options of the chat template.
+
+        Raises:
+            OptionError: one has no name, or one name stands twice.
+        """
+        from neurodial.prompts.template import Template
+
+        return Template(parse_template_options(self.template_option or []), self.thinking_markers)
 
     def load(self, model: str) -> Subject:
         """The model that the user named."""
-        from neurodial.cli.console import quiet_libraries, status
+        from neurodial.cli.console import err, quiet_libraries, status
 
         quiet_libraries()
+        template = self.template()
         options: dict[str, object] = {}
         if self.load_in is not None:
             options["quantization_config"] = _quantisation(self.load_in)
         with status(f"loading {model}"):
             from neurodial.model.load import load
 
-            return load(
+            subject = load(
                 model,
                 adapter=self.adapter,
                 dtype=self.dtype,
@@ -57,8 +83,51 @@ class ModelOptions:
                 device_map=self.device_map,
                 revision=self.revision,
                 trust_remote_code=self.trust_remote_code,
+                template=template,
                 **options,
             )
+        for note in setup_notes(subject.setup):
+            err.print(f"note: {note}", markup=False, style="dim")
+        return subject
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class TwoLists:
+    """A behaviour as two files of prompts, instead of --behaviour.
+
+    Attributes:
+        positive: file of prompts that show the behaviour, one a line, or rows with `prompt`; goes with --negative.
+        negative: file of prompts that show its opposite.
+    """
+
+    positive: Path | None = None
+    negative: Path | None = None
+
+    def pairs(self, behaviour: str | None, found_with: Sequence[Circuit] = ()) -> PairSet:
+        """The prompt set that was asked for: by name or file, as two files, else the one that circuits were found with.
+
+        Raises:
+            CycloptsError: nothing was asked for, and there are no circuits.
+            OptionError: both ways were taken, or half of the second; or the circuits' files name no behaviour, several,
+                or one that does not ship.
+        """
+        from neurodial.prompts.behaviours import read_pairs, read_two_lists
+
+        if self.positive is None and self.negative is None:
+            source = behaviour or behaviour_of(found_with)
+            if source is None:
+                raise CycloptsError(
+                    msg="Parameter --behaviour requires an argument: a shipped behaviour or a file; or give two lists "
+                    "of prompts, --positive FILE --negative FILE."
+                )
+            return read_pairs(source)
+        if behaviour is not None:
+            raise OptionError("Prompts came both by --behaviour and as two lists.", wanted="one of the two")
+        if self.positive is None or self.negative is None:
+            side, other = ("negative", "positive") if self.positive is None else ("positive", "negative")
+            raise OptionError(f"--{side} came without --{other}.", wanted="both: a contrast has two sides")
+        return read_two_lists(self.positive, self.negative)
 
 
 def read_circuits(specifications: list[str], default_dial: float) -> list[tuple[str, Circuit, float]]:
@@ -79,6 +148,29 @@ def read_circuits(specifications: list[str], default_dial: float) -> list[tuple[
     if len(set(names)) != len(names):
         raise OptionError(f"The circuits are named {', '.join(names)}.", wanted="different names (name=file)")
     return found
+
+
+def behaviour_of(circuits: Sequence[Circuit]) -> str | None:
+    """The shipped behaviour that circuits were found with; None where there are no circuits.
+
+    Raises:
+        OptionError: their files name none, several, or one that does not ship.
+    """
+    from neurodial.prompts.behaviours import behaviour_names
+
+    if not circuits:
+        return None
+    names = {circuit.origin.behaviour for circuit in circuits}
+    wanted = "--behaviour NAME or FILE"
+    if len(names) != 1 or names == {None}:
+        said = ", ".join(sorted(repr(name) for name in names if name)) or "none"
+        raise OptionError(f"No behaviour is asked for; the circuits' files name {said}.", wanted=wanted)
+    name = str(names.pop())
+    if name not in behaviour_names():
+        raise OptionError(
+            f"The circuit was found with prompts of your own, {name!r}.", wanted=f"{wanted}: the same file again"
+        )
+    return name
 
 
 def split_specification(text: str) -> tuple[str | None, Path, float | None]:
@@ -118,6 +210,38 @@ def parse_dials(text: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise OptionError(f"The dials are {text!r}.", wanted="numbers between commas, such as -1,0,0.5,1") from None
+
+
+def parse_template_options(texts: list[str]) -> dict[str, object]:
+    """Options such as `enable_thinking=false`, their values read as JSON, or else as texts.
+
+    Example:
+        >>> parse_template_options(["enable_thinking=false", "reasoning_effort=low"])
+        {'enable_thinking': False, 'reasoning_effort': 'low'}
+
+    Raises:
+        OptionError: one has no name or no value, or a name stands twice.
+    """
+    found: dict[str, object] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip() or not value.strip():
+            raise OptionError(f"The template option is {text!r}.", wanted="NAME=VALUE, such as enable_thinking=false")
+        if name.strip() in found:
+            raise OptionError(f"The template option {name.strip()} is given twice.", wanted="each once")
+        try:
+            found[name.strip()] = json.loads(value)
+        except ValueError:
+            found[name.strip()] = _meant(name.strip(), value.strip())
+    return found
+
+
+def _meant(name: str, value: str) -> str:
+    """A text as it is; what looks like a misspelt JSON word would be a true text in the template."""
+    word = {"true": "true", "false": "false", "none": "null", "null": "null"}.get(value.lower())
+    if word is not None:
+        raise OptionError(f"The template option {name} is {value}.", wanted=f"JSON: {name}={word}")
+    return value
 
 
 def _quantisation(load_in: str) -> object:

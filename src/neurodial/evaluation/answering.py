@@ -12,24 +12,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from neurodial.evaluation.arms import Arm
+from neurodial.evaluation.conditions import Condition
 from neurodial.evaluation.detectors.base import Detector, Exchange, Verdict
 from neurodial.evaluation.options import Evaluation
-from neurodial.evaluation.store import Row, Store
+from neurodial.evaluation.store import ResultRow, Store
 from neurodial.evaluation.task import Task
-from neurodial.evaluation.thinking import markers_of, split_thinking
-from neurodial.measurement.generate import generate
+from neurodial.generation.generate import generate
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.prompt import Prompt, prompt_text
-from neurodial.prompts.render import render, with_system
+from neurodial.prompts.render import with_system
 
 APART = "thinking"
 """Ending of the name of a set whose think blocks are scored apart."""
 
 
 class _Cell(NamedTuple):
-    arm: Arm
+    arm: Condition
     asked: str
     place: int
     prompt: Prompt
@@ -37,11 +36,14 @@ class _Cell(NamedTuple):
 
 
 def answer(
-    subject: Subject, task: Task, arms: Sequence[Arm], options: Evaluation, store: Store, progress: Progress = silent
+    subject: Subject,
+    task: Task,
+    arms: Sequence[Condition],
+    options: Evaluation,
+    store: Store,
+    progress: Progress = silent,
 ) -> None:
     """Make the answers that the store lacks."""
-    template = subject.tokenizer.chat_template
-    markers = markers_of(template)
     finished = {(row["arm"], row["set"], row["index"]) for row in store.rows("generations")}
     chunks = list(_chunks(_cells(subject, task, arms, options), options.decoding.batch_size))
     pending = [chunk for chunk in chunks if any((c.arm.key, c.asked, c.place) not in finished for c in chunk)]
@@ -53,17 +55,15 @@ def answer(
             )
             rows = []
             for cell, found in zip(chunk, answers, strict=True):
-                is_inside = markers is not None and _opens(subject, cell.prompt, markers[0])
-                parts = split_thinking(found.text, markers, starts_inside=is_inside)
                 rows.append(
                     {
                         "arm": cell.arm.key,
                         "set": cell.asked,
                         "index": cell.place,
                         "prompt": prompt_text(cell.prompt),
-                        "answer": parts.answer,
-                        "thinking": parts.thinking,
-                        "endless": parts.is_endless,
+                        "answer": found.text,
+                        "thinking": found.thinking,
+                        "endless": found.is_endless and not found.is_finished,
                         "tokens": len(found.tokens),
                         "finished": found.is_finished,
                     }
@@ -94,14 +94,14 @@ def judge(detectors: Sequence[Detector], options: Evaluation, store: Store, prog
                 advance(len(part))
 
 
-def latest_verdicts(store: Store) -> dict[tuple[str, str, str, int], Row]:
+def latest_verdicts(store: Store) -> dict[tuple[str, str, str, int], ResultRow]:
     """The last verdict on each row, by detector, arm, set and index."""
     return {(row["detector"], row["arm"], row["set"], row["index"]): row for row in store.rows("verdicts")}
 
 
 def _verdicts(
-    detector: Detector, part: Sequence[tuple[Row, str, str]]
-) -> Iterator[tuple[tuple[Row, str, str], Verdict]]:
+    detector: Detector, part: Sequence[tuple[ResultRow, str, str]]
+) -> Iterator[tuple[tuple[ResultRow, str, str], Verdict]]:
     """An endless think block is degenerate whatever the detector; the rest is the detector's to say."""
     asked = [item for item in part if not (item[0]["endless"] and not item[1].endswith(APART))]
     verdicts = iter(detector.judge([Exchange(row["prompt"], text) for row, _, text in asked]))
@@ -110,13 +110,13 @@ def _verdicts(
         yield item, Verdict("degenerate", reason="endless thinking") if is_endless else next(verdicts)
 
 
-def _texts(row: Row, options: Evaluation) -> Iterator[tuple[str, str]]:
+def _texts(row: ResultRow, options: Evaluation) -> Iterator[tuple[str, str]]:
     yield row["set"], row["answer"]
     if options.thinking == "apart" and row["thinking"] is not None:
         yield f"{row['set']}:{APART}", row["thinking"]
 
 
-def _line(detector: Detector, row: Row, asked: str, verdict: Verdict) -> Row:
+def _line(detector: Detector, row: ResultRow, asked: str, verdict: Verdict) -> ResultRow:
     return {
         "detector": detector.name,
         "arm": row["arm"],
@@ -128,12 +128,12 @@ def _line(detector: Detector, row: Row, asked: str, verdict: Verdict) -> Row:
     }
 
 
-def _cells(subject: Subject, task: Task, arms: Sequence[Arm], options: Evaluation) -> list[_Cell]:
+def _cells(subject: Subject, task: Task, arms: Sequence[Condition], options: Evaluation) -> list[_Cell]:
     cells = []
     for arm in arms:
         for asked in task.asked:
             prompts = [with_system(prompt, arm.system) for prompt in asked.prompts]
-            lengths = [len(tokens) for tokens in render(subject.tokenizer, prompts, system=options.decoding.system)]
+            lengths = [len(tokens) for tokens in subject.render(prompts, system=options.decoding.system)]
             cells += [
                 _Cell(arm, asked.name, index, prompt, length)
                 for index, (prompt, length) in enumerate(zip(prompts, lengths, strict=True))
@@ -141,7 +141,7 @@ def _cells(subject: Subject, task: Task, arms: Sequence[Arm], options: Evaluatio
     return sorted(cells, key=lambda cell: (_kind(cell.arm), -cell.length))
 
 
-def _kind(arm: Arm) -> str:
+def _kind(arm: Condition) -> str:
     """Arms that edit the model in the same places share batches; the unsteered one goes with scaled circuits."""
     return "Scale" if arm.intervention is None else type(arm.intervention).__name__
 
@@ -155,10 +155,3 @@ def _chunks(cells: Sequence[_Cell], size: int) -> Iterator[list[_Cell]]:
         chunk.append(cell)
     if chunk:
         yield chunk
-
-
-def _opens(subject: Subject, prompt: Prompt, marker: str) -> bool:
-    """Whether the rendered prompt itself ends inside a think block."""
-    [tokens] = render(subject.tokenizer, [prompt])
-    tail = str(subject.tokenizer.decode(list(tokens[-16:])))
-    return tail.rstrip().endswith(marker)

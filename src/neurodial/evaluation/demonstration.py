@@ -16,21 +16,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from neurodial.attribution.methods import CNA, Dose
 from neurodial.circuit.circuit import Circuit
 from neurodial.circuit.controls import random_control
 from neurodial.discovery import discover
-from neurodial.errors import FileError, MarginError, NeurodialError, OptionError
+from neurodial.errors import FileError, NeurodialError, OptionError
 from neurodial.evaluation.evaluate import evaluate
+from neurodial.evaluation.intervals import Difference, Estimate, paired_rates
 from neurodial.evaluation.options import Evaluation
 from neurodial.evaluation.results import Report
-from neurodial.evaluation.statistics import Difference, Estimate, paired_rates
 from neurodial.evaluation.store import read_rows
 from neurodial.files import write_atomic
+from neurodial.generation.decoding import Decoding
 from neurodial.intervention.scale import Scale
-from neurodial.measurement.margin import Margin
-from neurodial.measurement.openers import find_alternatives
-from neurodial.measurement.options import Decoding
+from neurodial.methods.cna.options import CNA
+from neurodial.methods.dose.options import Dose
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import PairSet
@@ -126,15 +125,12 @@ def demonstrate(
     identity = {"profile": describe(profile), "model": describe(subject.identity)}
     claim(folder, identity)
     found_on = pairs if profile.found_on is None else _shortened(pairs, profile.found_on)
-    margin = _margin(subject, found_on, progress)
-    circuits, missing = _circuits(subject, found_on, profile, margin, progress)
+    circuits, missing = _circuits(subject, found_on, profile, progress)
     control = replace(random_control(circuits[0], seed=profile.control_seed), name=f"{len(circuits[0])} random neurons")
     interventions = [Scale(circuits[0], dial) for dial in profile.dials]
     interventions += [Scale(circuit, 1.0) for circuit in (*circuits[1:], control)]
     rows = folder / ROWS
-    report = evaluate(
-        subject, interventions, pairs, options=profile.options, margin=margin, folder=rows, progress=progress
-    )
+    report = evaluate(subject, interventions, pairs, options=profile.options, folder=rows, progress=progress)
     shown = Demonstration(circuits, control, report)
     said = (*missing, *findings(shown, rows))
     shown = replace(shown, report=replace(report, notes=(*said, *report.notes)))
@@ -190,21 +186,13 @@ def _shortened(pairs: PairSet, count: int) -> PairSet:
     return replace(pairs, splits=(pairs.discovery.first(count), pairs.development.first(count), pairs.test))
 
 
-def _margin(subject: Subject, pairs: PairSet, progress: Progress) -> Margin | None:
-    """The margin that Dose and the report share; None where nothing tells the sides apart: each then says so."""
-    try:
-        return find_alternatives(subject, pairs.discovery, progress=progress)
-    except MarginError:
-        return None
-
-
 def _circuits(
-    subject: Subject, pairs: PairSet, profile: Profile, margin: Margin | None, progress: Progress
+    subject: Subject, pairs: PairSet, profile: Profile, progress: Progress
 ) -> tuple[tuple[Circuit, ...], tuple[str, ...]]:
     """CNA's circuit and Dose's; a behaviour that Dose can't measure on this model leaves CNA's, and says so."""
     found = [discover(subject, pairs, method=profile.cna, name="cna", progress=progress)]
     try:
-        found.append(discover(subject, pairs, method=profile.dose, margin=margin, name="dose", progress=progress))
+        found.append(discover(subject, pairs, method=profile.dose, name="dose", progress=progress))
     except NeurodialError as error:
         return tuple(found), (f"Dose found no circuit on this model: {error.problem}",)
     return tuple(found), ()

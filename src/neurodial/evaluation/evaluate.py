@@ -1,7 +1,7 @@
 """One run: what steering did, what it cost, against the other methods at their best.
 
 1. Test prompts that discovery has seen are refused.
-2. Comparators are tuned on the development split; their settings are stored.
+2. The strength of other methods is searched on the development split; what was chosen is stored.
 3. Every arm answers every prompt; detectors judge the whole steered answers.
 4. Divergence, margin, perplexity, multiple choice and speed are measured for every arm.
 5. Numbers get intervals, and paired differences against the unsteered model on the same prompts.
@@ -16,28 +16,37 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from neurodial.errors import MarginError, OptionError
+from neurodial.errors import OptionError
 from neurodial.evaluation.answering import answer, judge, latest_verdicts
-from neurodial.evaluation.arms import UNSTEERED, Arm, circuits_of, comparator_arms, identify, own_arms, refuse_seen
-from neurodial.evaluation.comparators.methods import Comparison, check_names, comparators
-from neurodial.evaluation.comparators.tuning import Bench
+from neurodial.evaluation.compared import ComparedMethods, needs_margin
+from neurodial.evaluation.conditions import (
+    UNSTEERED,
+    Condition,
+    circuits_of,
+    identify,
+    own_conditions,
+    refuse_seen,
+)
 from neurodial.evaluation.detectors.base import UNCOUNTED, Detector
-from neurodial.evaluation.harness import check_tasks, run_tasks
-from neurodial.evaluation.measures import Bill, development_examples, measure, neutral_prompts, rows_by_arm
+from neurodial.evaluation.detectors.derived import derived_detector
+from neurodial.evaluation.harness import run_tasks
+from neurodial.evaluation.intervals import kappa
+from neurodial.evaluation.margin_of_run import margin_of_run
+from neurodial.evaluation.measures import MeasurementPlan, measure, rows_by_condition
 from neurodial.evaluation.metrics import differences, estimates, values_of
+from neurodial.evaluation.mmlu_run import check_benchmarks, harness_tasks, mmlu_notes, run_mmlu
 from neurodial.evaluation.options import Evaluation, HarnessOptions
-from neurodial.evaluation.results import Agreement, ArmResult, Report
-from neurodial.evaluation.statistics import kappa
+from neurodial.evaluation.results import Agreement, ConditionResult, Report
 from neurodial.evaluation.store import Store
-from neurodial.evaluation.task import Margins, Task, margins_of, task_of
+from neurodial.evaluation.task import Task, lacks_detector, task_of
 from neurodial.intervention.base import Intervention
-from neurodial.measurement.divergence import own_answers
-from neurodial.measurement.margin import Margin
-from neurodial.measurement.options import Decoding
+from neurodial.intervention.scale import template_notes
+from neurodial.margins.margin import Margin
+from neurodial.methods.comparators import check_names
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
-from neurodial.prompts.pairs import Contrast, PairSet
-from neurodial.provenance import describe, now, sha256, versions
+from neurodial.prompts.pairs import Behaviour, Contrast, PairSet
+from neurodial.provenance import describe, now, setup_notes, sha256, versions
 
 
 def evaluate(
@@ -45,6 +54,7 @@ def evaluate(
     interventions: Sequence[Intervention],
     prompts: PairSet | Contrast,
     *,
+    behaviour: Behaviour | None = None,
     against: Sequence[str] = (),
     options: Evaluation | None = None,
     detectors: Sequence[Detector] = (),
@@ -58,14 +68,16 @@ def evaluate(
     Args:
         subject: the model.
         interventions: each at one dial; the unsteered model is always measured beside them.
-        prompts: a prompt set: its test split is reported on, its development split tunes comparators. Or a contrast
-            to test on, without comparators.
-        against: names of comparators, each measured at the same dials.
+        prompts: a prompt set: its test split is reported on, strengths of other methods are searched on its development
+            split. Or a contrast to test on, without other methods.
+        behaviour: what a bare contrast is about; not needed where detectors are named.
+        against: names of other methods, each measured at the same dials.
         options: what is measured, on how much, and how.
         detectors: further detectors, such as judges.
-        margin: the behaviour's margin where it is known, such as `find_alternatives` gave; found here by default.
+        margin: the behaviour's margin, where it is a caller's own; by default as `options.margin` says.
         folder: where rows are kept as they finish; the same call goes on where an earlier one stopped.
-        known: what tuning chose for comparators before, by name, as in `ArmResult.details`; they are not tuned again.
+        known: what searches chose for other methods before, by name, as in `ConditionResult.details`; they are not
+            searched again.
         progress: shown while it runs.
 
     Returns:
@@ -74,7 +86,8 @@ def evaluate(
     Raises:
         OverlapError: test prompts were used to discover a circuit.
         ModelMismatchError: a circuit was made on another model.
-        UnknownNameError: no such comparator, detector or task.
+        OptionError: nothing says how the behaviour is recognised, or circuits were found by different margins.
+        UnknownNameError: no such method, detector or task.
         FileError: the folder belongs to another run.
 
     Example:
@@ -84,38 +97,54 @@ def evaluate(
         >>> circuit = nd.Circuit.of([Row(nd.Neuron(0, None, 3), 1.0, 1.0)], name="mine")
         >>> small = nd.Evaluation(decoding=nd.Decoding(max_new_tokens=2), neutral=2, over_refusal=0, perplexity=0)
         >>> contrast = nd.Contrast.of(["Rob a bank?"], ["Bake a cake?"])
-        >>> report = nd.evaluate(tiny_subject(), [nd.Scale(circuit, dial=1.0)], contrast, options=small)
+        >>> about = nd.Behaviour("theft", detector="refusal")
+        >>> report = nd.evaluate(tiny_subject(), [nd.Scale(circuit)], contrast, behaviour=about, options=small)
         >>> [(arm.label, arm.dial) for arm in report.arms]
         [('unsteered', 0.0), ('mine', 1.0)]
     """
     options = options or Evaluation()
     check_names(against)
-    check_tasks(options.harness.tasks)
-    task = task_of(prompts, options, detectors)
+    check_benchmarks(options.harness)
+    if isinstance(prompts, PairSet) and lacks_detector(prompts, options, detectors):
+        detectors = (derived_detector(subject, prompts, decoding=options.decoding, progress=progress),)
+    task = task_of(prompts, options, detectors, behaviour=behaviour)
     if against and task.pairs is None:
         raise OptionError(
-            "Comparators need a development split to be tuned on.", wanted="a whole prompt set, not one split"
+            "The strength of other methods is searched on a development split.",
+            wanted="a whole prompt set, not one split",
         )
-    own = own_arms(interventions)
+    own = own_conditions(interventions)
     for intervention in interventions:
         intervention.compile(subject)  # says now, not after hours, that it does not fit the model
-    refuse_seen(circuits_of(interventions), task.tested)
+    circuits = circuits_of(interventions)
+    refuse_seen(circuits, task.tested)
     store = Store(
         None if folder is None else Path(folder), _identity(subject, interventions, task, against, options, margin)
     )
     have = {row["method"] for row in store.rows("tuning")}
     store.append("tuning", [{"method": n, "details": dict(d)} for n, d in (known or {}).items() if n not in have])
-    margins = _margins(subject, task, options, against, progress) if margin is None else Margins.of(margin)
-    tuned = {row["method"] for row in store.rows("tuning")}
-    is_tuned = all(name in tuned or name.startswith("random") for name in against)
-    bench = None if is_tuned or margins.tuned is None else _bench(subject, task, margins.tuned, options, progress)
-    arms = (UNSTEERED, *own, *_comparators(subject, task, own, against, options, bench, store, progress))
+    chosen_before = {row["method"] for row in store.rows("tuning")}
+    run_margin, margin_text = margin_of_run(
+        subject,
+        task,
+        circuits,
+        options,
+        given=margin,
+        is_needed=needs_margin([name for name in against if name not in chosen_before]),
+        progress=progress,
+    )
+    conditions: tuple[Condition, ...] = (UNSTEERED, *own)
+    if task.pairs is not None:
+        compared = ComparedMethods(subject, task.pairs, task.behaviour, own, options, run_margin, progress)
+        conditions += tuple(compared.conditions(against, store))
     if options.answers:
-        answer(subject, task, arms, options, store, progress)
+        answer(subject, task, conditions, options, store, progress)
         judge(task.detectors, options, store, progress)
-    measure(Bill(subject, task, arms, options, margins.reported), store, progress)
-    _harness(subject, arms, options.harness, store, progress)
-    return _report(subject, task, arms, options, store, margins.text)
+    reported = None if run_margin is None else run_margin.reported
+    measure(MeasurementPlan(subject, task, conditions, options, reported), store, progress)
+    run_mmlu(subject, conditions, options.harness, store, progress)
+    _harness(subject, conditions, options.harness, store, progress)
+    return _report(subject, task, conditions, options, store, margin_text)
 
 
 def _identity(
@@ -139,60 +168,15 @@ def _identity(
     }
 
 
-def _margins(subject: Subject, task: Task, options: Evaluation, against: Sequence[str], progress: Progress) -> Margins:
-    tunes = any(not name.startswith(("random", "prompt")) for name in against)
-    if task.pairs is None or not (options.margin or tunes):
-        return Margins(None, None, "not measured")
-    try:
-        return margins_of(subject, task.pairs, system=options.decoding.system, progress=progress)
-    except MarginError:
-        if tunes:
-            raise
-        return Margins(None, None, "not measured: no opening tells the two sides apart on this model")
-
-
-def _bench(subject: Subject, task: Task, margin: Margin, options: Evaluation, progress: Progress) -> Bench:
-    decoding = Decoding(max_new_tokens=options.divergence_tokens, batch_size=options.decoding.batch_size)
-    neutral = neutral_prompts("development", options.development)
-    passages = own_answers(subject, neutral, decoding=decoding, progress=progress)
-    return Bench(subject, margin, development_examples(task, options.development), passages, options.kl_limit)
-
-
-def _comparators(
-    subject: Subject,
-    task: Task,
-    own: Sequence[Arm],
-    against: Sequence[str],
-    options: Evaluation,
-    bench: Bench | None,
-    store: Store,
-    progress: Progress,
-) -> list[Arm]:
-    """Arms of every comparator, tuned once: its settings stand in the store."""
-    if not against or task.pairs is None:
-        return []
-    dials = sorted({arm.dial for arm in own}) or [1.0]
-    circuits = circuits_of([arm.intervention for arm in own if arm.intervention is not None])
-    behaviour, discovery = task.behaviour, task.pairs.discovery
-    circuit = circuits[0] if circuits else None
-    comparison = Comparison(subject, discovery, behaviour, bench, circuit, options.seeds)
-    tuned = {row["method"]: row["details"] for row in store.rows("tuning")}
-    arms: list[Arm] = []
-    for name in against:
-        found = comparators(name, comparison, known=tuned.get(name), progress=progress)
-        if name not in tuned and not name.startswith("random"):
-            store.append("tuning", [{"method": name, "details": found[0].details}])
-        arms += [arm for comparator in found for arm in comparator_arms(comparator, dials)]
-    return arms
-
-
-def _harness(subject: Subject, arms: Sequence[Arm], options: HarnessOptions, store: Store, progress: Progress) -> None:
+def _harness(
+    subject: Subject, arms: Sequence[Condition], options: HarnessOptions, store: Store, progress: Progress
+) -> None:
     """Every task on every arm that changes the model itself; a system prompt is the harness's own matter."""
     finished = {(row["arm"], row["measure"]) for row in store.rows("measures")}
     pending = [
         (arm, task)
         for arm in arms
-        for task in options.tasks
+        for task in harness_tasks(options)
         if arm.system is None and (arm.key, f"harness:{task}") not in finished
     ]
     with progress("running tasks", len(pending)) as advance:
@@ -207,13 +191,13 @@ def _harness(subject: Subject, arms: Sequence[Arm], options: HarnessOptions, sto
 
 
 def _report(
-    subject: Subject, task: Task, arms: Sequence[Arm], options: Evaluation, store: Store, margin_text: str
+    subject: Subject, task: Task, arms: Sequence[Condition], options: Evaluation, store: Store, margin_text: str
 ) -> Report:
     names = [detector.name for detector in task.detectors]
     measured = {arm.key: values_of(arm.key, names, store) for arm in arms}
     plain = measured[UNSTEERED.key]
     results = tuple(
-        ArmResult(
+        ConditionResult(
             arm.method,
             arm.label,
             arm.dial,
@@ -240,7 +224,12 @@ def _report(
             "versions": versions(),
             "created": now(),
         },
-        notes=tuple(_notes(arms, store, options)),
+        notes=(
+            *(task.pairs.notes if task.pairs is not None else ()),
+            *_loading_notes(subject, arms),
+            *_thinking_notes(subject, store),
+            *_notes(arms, store, options),
+        ),
     )
 
 
@@ -259,13 +248,31 @@ def _agreement(names: Sequence[str], store: Store) -> tuple[Agreement, ...]:
     return tuple(found)
 
 
-def _notes(arms: Sequence[Arm], store: Store, options: Evaluation) -> list[str]:
+def _loading_notes(subject: Subject, arms: Sequence[Condition]) -> list[str]:
+    """How the model was loaded and prompted, where a reader would not expect it."""
+    circuits = circuits_of([arm.intervention for arm in arms if arm.intervention is not None])
+    return [*setup_notes(subject.setup), *dict.fromkeys(template_notes(circuits, subject))]
+
+
+def _thinking_notes(subject: Subject, store: Store) -> list[str]:
+    """How many answers had any thinking; nothing where none had and nothing marks any."""
+    rows = store.rows("generations")
+    thought = sum(row["thinking"] is not None for row in rows)
+    if not thought and not subject.thinking:
+        return []
+    shown = " or ".join(f"{begin} … {end}" for begin, end in subject.thinking) or "markers found in the answers"
+    endless = sum(row["endless"] for row in rows)
+    cut = f"{endless} were cut off inside it" if endless else "none was cut off inside it"
+    return [f"{thought} of {len(rows)} answers had thinking ({shown}); {cut}. What is judged is the answer after it."]
+
+
+def _notes(arms: Sequence[Condition], store: Store, options: Evaluation) -> list[str]:
     notes = [
         f"{arm.label}: no setting kept within {options.kl_limit:g} nats per token on the development split; the least "
         "costly one was taken."
         for arm in {arm.label: arm for arm in arms if arm.details.get("within_kl_limit") is False}.values()
     ]
-    control = rows_by_arm(store).get(("unsteered", "control"))
+    control = rows_by_condition(store).get(("unsteered", "control"))
     if control is not None and not control["above_chance"]:
         notes.append(
             "The multiple-choice set is not clearly above chance on this model: its accuracy says little here."
@@ -278,4 +285,4 @@ def _notes(arms: Sequence[Arm], store: Store, options: Evaluation) -> list[str]:
             f"{control['accuracy_drop']:+.1%} and the right answer's log-likelihood by "
             f"{control['likelihood_drop']:+.2f} nats per token."
         )
-    return notes
+    return [*notes, *mmlu_notes(store)]

@@ -11,8 +11,8 @@ import torch
 from neurodial.activations.batches import TOKEN_BUDGET, batches
 from neurodial.activations.collect import pad_id
 from neurodial.errors import PromptError
-from neurodial.measurement.slots import Under, one_each, row_slots
-from neurodial.measurement.states import Rows, row_states
+from neurodial.generation.per_row import Under, one_each, row_slots
+from neurodial.generation.states import Rows, row_states
 from neurodial.model.head import log_probs, to_float64
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
@@ -91,8 +91,8 @@ def continuation(subject: Subject, prompt: str, answer: str) -> Passage:
         >>> continuation(tiny_subject(), "Q:", " yes").scored
         4
     """
-    start = tuple(subject.tokenizer(prompt)["input_ids"])
-    whole = tuple(subject.tokenizer(prompt + answer)["input_ids"])
+    start = subject.encode(prompt)
+    whole = subject.encode(prompt + answer)
     shared = next(
         (n for n, (a, b) in enumerate(zip(start, whole, strict=False)) if a != b), min(len(start), len(whole))
     )

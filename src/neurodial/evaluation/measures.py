@@ -14,29 +14,28 @@ from typing import Any
 
 import torch
 
-from neurodial.evaluation.arms import Arm
+from neurodial.evaluation.conditions import Condition
 from neurodial.evaluation.likelihood import continuation, log_likelihoods
 from neurodial.evaluation.options import Evaluation
 from neurodial.evaluation.questions import mark, positive_control, read_questions
-from neurodial.evaluation.store import Row, Store
-from neurodial.evaluation.task import Task, with_answers
+from neurodial.evaluation.store import ResultRow, Store
+from neurodial.evaluation.task import Task
+from neurodial.generation.decoding import Decoding
+from neurodial.generation.divergence import measure_divergence, own_answers
 from neurodial.intervention.base import Intervention
 from neurodial.intervention.steer import steer
-from neurodial.measurement.divergence import measure_divergence, own_answers
-from neurodial.measurement.margin import Margin, Openers
-from neurodial.measurement.measure_margins import measure_margins
-from neurodial.measurement.options import Decoding
+from neurodial.margins.margin import Margin, Openers
+from neurodial.margins.measure import measure_margins
 from neurodial.model.head import hidden_states
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.behaviours import read_pairs, read_prompt_list
-from neurodial.prompts.prompt import Example
 
 _REPEATS = 5
 
 
 @dataclass(frozen=True)
-class Bill:
+class MeasurementPlan:
     """What is to be measured.
 
     Attributes:
@@ -49,27 +48,27 @@ class Bill:
 
     subject: Subject
     task: Task
-    arms: tuple[Arm, ...]
+    arms: tuple[Condition, ...]
     options: Evaluation
     margin: Margin | None = None
 
 
-def measure(bill: Bill, store: Store, progress: Progress = silent) -> None:
+def measure(plan: MeasurementPlan, store: Store, progress: Progress = silent) -> None:
     """Make the measures that the store lacks."""
     finished = {(row["arm"], row["measure"]) for row in store.rows("measures")}
 
-    def lacking(name: str, *, steered_only: bool = False) -> list[Arm]:
+    def lacking(name: str, *, steered_only: bool = False) -> list[Condition]:
         """Arms without this measure."""
-        arms = [arm for arm in bill.arms if (arm.key, name) not in finished]
+        arms = [arm for arm in plan.arms if (arm.key, name) not in finished]
         return [arm for arm in arms if arm.intervention is not None] if steered_only else arms
 
-    if bill.options.neutral:
-        _divergences(bill, lacking("kl", steered_only=True), store, progress)
-    steps: list[tuple[str, bool, bool, Callable[[Arm], dict[str, Any]]]] = [
-        ("margin", bill.margin is not None and bill.options.margin, False, lambda arm: _margins(bill, arm)),
-        ("perplexity", bill.options.perplexity > 0, True, lambda arm: _likelihoods(bill, arm)),
-        ("questions", bill.options.questions > 0, True, lambda arm: _questions(bill, arm)),
-        ("speed", bill.options.speed, True, lambda arm: _speed(bill, arm)),
+    if plan.options.neutral:
+        _divergences(plan, lacking("kl", steered_only=True), store, progress)
+    steps: list[tuple[str, bool, bool, Callable[[Condition], dict[str, Any]]]] = [
+        ("margin", plan.margin is not None, False, lambda arm: _margins(plan, arm)),
+        ("perplexity", plan.options.perplexity > 0, True, lambda arm: _likelihoods(plan, arm)),
+        ("questions", plan.options.questions > 0, True, lambda arm: _questions(plan, arm)),
+        ("speed", plan.options.speed, True, lambda arm: _speed(plan, arm)),
     ]
     for name, is_wanted, needs_intervention, make in steps:
         arms = [a for a in lacking(name) if a.system is None or not needs_intervention] if is_wanted else []
@@ -77,8 +76,8 @@ def measure(bill: Bill, store: Store, progress: Progress = silent) -> None:
             for arm in arms:
                 store.append("measures", [{"arm": arm.key, "measure": name, **make(arm)}])
                 advance(1)
-    if bill.options.questions and ("unsteered", "control") not in finished:
-        store.append("measures", [{"arm": "unsteered", "measure": "control", **_control(bill)}])
+    if plan.options.questions and ("unsteered", "control") not in finished:
+        store.append("measures", [{"arm": "unsteered", "measure": "control", **_control(plan)}])
 
 
 def neutral_prompts(split: str, count: int) -> tuple[str, ...]:
@@ -99,17 +98,17 @@ def written_texts(behaviour: str, count: int) -> list[tuple[str, str]]:
     return [(prompt, answer) for prompt, answer in pairs if answer][:count]
 
 
-def _divergences(bill: Bill, arms: Sequence[Arm], store: Store, progress: Progress) -> None:
+def _divergences(plan: MeasurementPlan, arms: Sequence[Condition], store: Store, progress: Progress) -> None:
     """All arms at once: the unsteered pass is shared."""
     if not arms:
         return
-    options = bill.options
+    options = plan.options
     decoding = Decoding(max_new_tokens=options.divergence_tokens, batch_size=options.decoding.batch_size)
-    passages = own_answers(bill.subject, neutral_prompts("test", options.neutral), decoding=decoding, progress=progress)
+    passages = own_answers(plan.subject, neutral_prompts("test", options.neutral), decoding=decoding, progress=progress)
     for start in range(0, len(arms), 8):
         part = arms[start : start + 8]
         interventions = [arm.intervention for arm in part if arm.intervention is not None]
-        found = measure_divergence(bill.subject, passages, interventions, progress=progress)
+        found = measure_divergence(plan.subject, passages, interventions, progress=progress)
         store.append(
             "measures",
             [
@@ -119,33 +118,30 @@ def _divergences(bill: Bill, arms: Sequence[Arm], store: Store, progress: Progre
         )
 
 
-def _margins(bill: Bill, arm: Arm) -> dict[str, Any]:
-    assert bill.margin is not None  # noqa: S101  # asked for only where there is one
-    contrast = bill.task.pairs.test if bill.task.pairs is not None else None
-    examples: Sequence[Example] = () if contrast is None else contrast.positive
-    if bill.task.behaviour.rate_on == "negative" and contrast is not None:
-        examples = contrast.negative
-    chosen = with_answers(examples[: bill.options.prompts], bill.task.behaviour)
-    system = arm.system or bill.options.decoding.system
-    values = measure_margins(bill.subject, bill.margin, chosen, under=arm.intervention, system=system)
-    return {"values": values, "is_opener": isinstance(bill.margin, Openers)}
+def _margins(plan: MeasurementPlan, arm: Condition) -> dict[str, Any]:
+    assert plan.margin is not None  # noqa: S101  # asked for only where there is one
+    assert plan.task.pairs is not None  # noqa: S101  # as for the margin
+    chosen = plan.task.pairs.measured("test")[: plan.options.prompts]
+    system = arm.system or plan.options.decoding.system
+    values = measure_margins(plan.subject, plan.margin, chosen, under=arm.intervention, system=system)
+    return {"values": values, "is_opener": isinstance(plan.margin, Openers)}
 
 
-def _likelihoods(bill: Bill, arm: Arm) -> dict[str, Any]:
-    texts = written_texts(bill.task.behaviour.name, bill.options.perplexity)
-    passages = [continuation(bill.subject, f"Question: {q}\nAnswer:", f" {a}") for q, a in texts]
-    found = log_likelihoods(bill.subject, passages, under=arm.intervention)
+def _likelihoods(plan: MeasurementPlan, arm: Condition) -> dict[str, Any]:
+    texts = written_texts(plan.task.behaviour.name, plan.options.perplexity)
+    passages = [continuation(plan.subject, f"Question: {q}\nAnswer:", f" {a}") for q, a in texts]
+    found = log_likelihoods(plan.subject, passages, under=arm.intervention)
     return {"values": [one.total for one in found], "tokens": [one.tokens for one in found]}
 
 
-def _questions(bill: Bill, arm: Arm) -> dict[str, Any]:
-    found = mark(bill.subject, read_questions()[: bill.options.questions], under=arm.intervention)
+def _questions(plan: MeasurementPlan, arm: Condition) -> dict[str, Any]:
+    found = mark(plan.subject, read_questions()[: plan.options.questions], under=arm.intervention)
     return {"right": [one.is_right for one in found], "values": [one.log_likelihood for one in found]}
 
 
-def _control(bill: Bill) -> dict[str, Any]:
-    questions = read_questions()[: bill.options.questions]
-    found = positive_control(bill.subject, questions, mark(bill.subject, questions))
+def _control(plan: MeasurementPlan) -> dict[str, Any]:
+    questions = read_questions()[: plan.options.questions]
+    found = positive_control(plan.subject, questions, mark(plan.subject, questions))
     return {
         "accuracy_drop": found.accuracy.estimate.value,
         "accuracy_p": found.accuracy.p_value,
@@ -157,14 +153,14 @@ def _control(bill: Bill) -> dict[str, Any]:
     }
 
 
-def _speed(bill: Bill, arm: Arm) -> dict[str, Any]:
-    """Ratios of a steered forward pass to a plain one, taken in turns so that the machine's mood hits both."""
-    tokens = torch.arange(8 * 32).reshape(8, 32) % bill.subject.model.config.get_text_config().vocab_size
-    _forward_time(bill.subject, tokens, None)
+def _speed(plan: MeasurementPlan, arm: Condition) -> dict[str, Any]:
+    """Ratios of a steered forward pass to a plain one, taken in turns so that a busy machine slows both."""
+    tokens = torch.arange(8 * 32).reshape(8, 32) % plan.subject.model.config.get_text_config().vocab_size
+    _forward_time(plan.subject, tokens, None)
     ratios = []
     for _ in range(_REPEATS):
-        plain = _forward_time(bill.subject, tokens, None)
-        ratios.append(_forward_time(bill.subject, tokens, arm.intervention) / plain)
+        plain = _forward_time(plan.subject, tokens, None)
+        ratios.append(_forward_time(plan.subject, tokens, arm.intervention) / plain)
     return {"values": ratios, "median": statistics.median(ratios)}
 
 
@@ -178,12 +174,6 @@ def _forward_time(subject: Subject, tokens: torch.Tensor, intervention: Interven
         return time.perf_counter() - start
 
 
-def rows_by_arm(store: Store) -> dict[tuple[str, str], Row]:
+def rows_by_condition(store: Store) -> dict[tuple[str, str], ResultRow]:
     """Measures by arm and name."""
     return {(row["arm"], row["measure"]): row for row in store.rows("measures")}
-
-
-def development_examples(task: Task, count: int) -> tuple[Example, ...]:
-    """Development prompts on which comparators are tuned."""
-    assert task.pairs is not None  # noqa: S101  # asked for only where there are comparators
-    return with_answers(task.pairs.measured("development")[:count], task.behaviour)

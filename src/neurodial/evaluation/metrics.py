@@ -9,9 +9,10 @@ from typing import Any
 
 from neurodial.evaluation.answering import APART, latest_verdicts
 from neurodial.evaluation.detectors.base import UNCOUNTED
-from neurodial.evaluation.measures import rows_by_arm
-from neurodial.evaluation.statistics import Difference, Estimate, bootstrap, paired_means, paired_rates, rate
-from neurodial.evaluation.store import Row, Store
+from neurodial.evaluation.intervals import Difference, Estimate, bootstrap, paired_means, paired_rates, rate
+from neurodial.evaluation.measures import rows_by_condition
+from neurodial.evaluation.mmlu_run import mmlu_values
+from neurodial.evaluation.store import ResultRow, Store
 from neurodial.text.degeneration import Degeneration
 from neurodial.text.words import distinct, measure_text
 
@@ -107,6 +108,30 @@ METRICS: dict[str, Metric] = {
         "right answer",
         "Mean log-likelihood of the right choice in nats per token: it moves before accuracy does.",
     ),
+    "mmlu": Metric(
+        "MMLU",
+        "Share of MMLU's questions answered rightly by letter, after development questions of the subject. The notes "
+        "say how many, which, and whether the unsteered model is above chance.",
+        is_share=True,
+    ),
+    "mmlu_right_letter": Metric(
+        "MMLU, right letter",
+        "Mean log-probability of the right letter in nats, over the whole vocabulary: it moves before accuracy does.",
+    ),
+    "mmlu_texts": Metric(
+        "MMLU by whole answers",
+        "Share of the questions where the right choice's text has the highest log-likelihood after `Question: … "
+        "Answer:`. Choices are not shown, so a small model can do better than chance.",
+        is_share=True,
+    ),
+    "mmlu_texts_per_character": Metric(
+        "MMLU by whole answers, per character",
+        "The same with each log-likelihood divided by its text's number of characters.",
+        is_share=True,
+    ),
+    "mmlu_right_text": Metric(
+        "MMLU, right answer's text", "Mean log-likelihood of the right choice's text in nats per token."
+    ),
     "slowdown": Metric(
         "slowdown",
         "A steered forward pass over a plain one, taken in turns, mean of five with their bootstrap interval. 1: no "
@@ -174,7 +199,7 @@ def values_of(arm: str, detectors: Sequence[str], store: Store) -> Values:
             (key[3], row["score"]) for key, row in verdicts.items() if key[0] == name and key[2] == "behaviour"
         )
         means |= {f"score:{name}": [score for _, score in scored if score is not None]}
-    measured = {name: row for (key, name), row in rows_by_arm(store).items() if key == arm}
+    measured = {name: row for (key, name), row in rows_by_condition(store).items() if key == arm}
     _measures(measured, shares, means, totals)
     return Values({k: v for k, v in shares.items() if v}, means, totals)
 
@@ -203,7 +228,7 @@ def differences(values: Values, unsteered: Values) -> dict[str, Difference]:
 
 
 def _labels(
-    verdicts: Mapping[tuple[str, str, str, int], Row],
+    verdicts: Mapping[tuple[str, str, str, int], ResultRow],
     detector: str,
     asked: str,
     label: str,
@@ -214,7 +239,7 @@ def _labels(
 
 
 def _texts(
-    rows: Sequence[Row], shares: dict[str, Sequence[bool | None]]
+    rows: Sequence[ResultRow], shares: dict[str, Sequence[bool | None]]
 ) -> tuple[dict[str, Sequence[float]], dict[str, Estimate]]:
     if not rows:
         return {}, {}
@@ -226,7 +251,7 @@ def _texts(
 
 
 def _measures(
-    measured: Mapping[str, Row],
+    measured: Mapping[str, ResultRow],
     shares: dict[str, Sequence[bool | None]],
     means: dict[str, Sequence[float]],
     totals: dict[str, Estimate],
@@ -242,6 +267,10 @@ def _measures(
     if "questions" in measured:
         shares["accuracy"] = measured["questions"]["right"]
         means["right_log_likelihood"] = measured["questions"]["values"]
+    if "mmlu" in measured:
+        right, likely = mmlu_values(measured["mmlu"])
+        shares |= right
+        means |= likely
     if "speed" in measured:
         totals["slowdown"] = bootstrap(measured["speed"]["values"])
     for name, row in measured.items():

@@ -18,10 +18,10 @@ from importlib import resources
 from neurodial.circuit.circuit import Circuit, Row
 from neurodial.circuit.site import Neuron
 from neurodial.errors import OptionError
+from neurodial.evaluation.intervals import Difference, Estimate, paired_means, paired_rates, rate
 from neurodial.evaluation.likelihood import continuation, log_likelihoods
-from neurodial.evaluation.statistics import Difference, Estimate, paired_means, paired_rates, rate
+from neurodial.generation.per_row import Under
 from neurodial.intervention.scale import Scale
-from neurodial.measurement.slots import Under
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 
@@ -30,7 +30,7 @@ CONTROL_SHARE = 0.1
 
 
 @dataclass(frozen=True)
-class Question:
+class ChoiceQuestion:
     """A question with choices; `answer` is the place of the right one."""
 
     subject: str
@@ -80,7 +80,7 @@ class Control:
 
 
 @cache
-def read_questions() -> tuple[Question, ...]:
+def read_questions() -> tuple[ChoiceQuestion, ...]:
     """All questions, subjects mixed, in a fixed order.
 
     Example:
@@ -89,13 +89,13 @@ def read_questions() -> tuple[Question, ...]:
     """
     text = (resources.files("neurodial.evaluation") / "data" / "questions.jsonl").read_text(encoding="utf-8")
     rows = [json.loads(line) for line in text.splitlines()]
-    found = [Question(r["subject"], r["question"], tuple(r["choices"]), r["answer"]) for r in rows]
+    found = [ChoiceQuestion(r["subject"], r["question"], tuple(r["choices"]), r["answer"]) for r in rows]
     random.Random(0).shuffle(found)
     return tuple(found)
 
 
 def mark(
-    subject: Subject, questions: Sequence[Question], *, under: Under = None, progress: Progress = silent
+    subject: Subject, questions: Sequence[ChoiceQuestion], *, under: Under = None, progress: Progress = silent
 ) -> list[Marked]:
     """How the model answers each question.
 
@@ -124,7 +124,7 @@ def mark(
 
 
 def positive_control(
-    subject: Subject, questions: Sequence[Question], plain: Sequence[Marked], *, seed: int = 0
+    subject: Subject, questions: Sequence[ChoiceQuestion], plain: Sequence[Marked], *, seed: int = 0
 ) -> Control:
     """Switch off a random tenth of the neurons and mark again."""
     broken = mark(subject, questions, under=Scale(random_tenth(subject, seed=seed)))

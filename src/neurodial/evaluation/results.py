@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from neurodial.errors import UnknownNameError, near_names
-from neurodial.evaluation.statistics import Difference, Estimate
+from neurodial.evaluation.intervals import Difference, Estimate
 
 FORMAT = "neurodial.report"
 VERSION = 1
 
 
 @dataclass(frozen=True)
-class ArmResult:
+class ConditionResult:
     """One intervention at one dial.
 
     Attributes:
@@ -68,7 +68,7 @@ class Report:
 
     behaviour: str
     detectors: Mapping[str, str]
-    arms: tuple[ArmResult, ...]
+    arms: tuple[ConditionResult, ...]
     agreement: tuple[Agreement, ...] = ()
     failed: Mapping[str, int] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -81,11 +81,11 @@ class Report:
         return f"rate:{next(iter(self.detectors))}"
 
     @property
-    def unsteered(self) -> ArmResult:
+    def unsteered(self) -> ConditionResult:
         """The model as it is."""
         return self.arms[0]
 
-    def arm(self, label: str, dial: float) -> ArmResult:
+    def arm(self, label: str, dial: float) -> ConditionResult:
         """One arm by its label and dial.
 
         Raises:
@@ -97,9 +97,9 @@ class Report:
         known = [f"{arm.label} @ {arm.dial:g}" for arm in self.arms]
         raise UnknownNameError(f"There is no {label!r} at dial {dial:g}.", fix=near_names(f"{label} @ {dial:g}", known))
 
-    def methods(self) -> dict[str, list[ArmResult]]:
+    def methods(self) -> dict[str, list[ConditionResult]]:
         """Arms by label, dials rising, the unsteered model in none of them."""
-        found: dict[str, list[ArmResult]] = {}
+        found: dict[str, list[ConditionResult]] = {}
         for arm in sorted(self.arms[1:], key=lambda arm: arm.dial):
             found.setdefault(arm.label, []).append(arm)
         return found

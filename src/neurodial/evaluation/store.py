@@ -17,7 +17,7 @@ from neurodial.errors import FileError
 from neurodial.files import write_atomic
 from neurodial.provenance import canonical_json
 
-Row = dict[str, Any]
+ResultRow = dict[str, Any]
 
 
 class Store:
@@ -37,13 +37,13 @@ class Store:
         [{'arm': 'unsteered', 'value': 1.0}]
     """
 
-    def __init__(self, folder: Path | None, identity: Row) -> None:
+    def __init__(self, folder: Path | None, identity: ResultRow) -> None:
         self._folder = folder
-        self._rows: dict[str, list[Row]] = {}
+        self._rows: dict[str, list[ResultRow]] = {}
         if folder is not None:
             _claim(folder, identity)
 
-    def rows(self, name: str) -> list[Row]:
+    def rows(self, name: str) -> list[ResultRow]:
         """The finished rows of a kind."""
         if name not in self._rows:
             self._rows[name] = [] if self._folder is None else read_rows(self._folder / f"{name}.jsonl")
@@ -53,7 +53,7 @@ class Store:
         """A path beside the rows, or None where they are kept in memory only."""
         return None if self._folder is None else self._folder / name
 
-    def append(self, name: str, rows: Iterable[Row]) -> None:
+    def append(self, name: str, rows: Iterable[ResultRow]) -> None:
         """Add finished rows and flush them to disk."""
         new = list(rows)
         self.rows(name).extend(new)
@@ -65,7 +65,7 @@ class Store:
             os.fsync(stream.fileno())
 
 
-def _claim(folder: Path, identity: Row) -> None:
+def _claim(folder: Path, identity: ResultRow) -> None:
     marker = folder / "run.json"
     if folder.exists() and not folder.is_dir():
         raise FileError(f"{folder} is a file.", wanted="the path of a folder")
@@ -95,7 +95,7 @@ def _differences(before: Any, now: Any) -> list[str]:
     return sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_rows(path: Path) -> list[ResultRow]:
     """The finished rows of a file: whole lines; a last one without its end was cut off and is taken out of the file."""
     if not path.exists():
         return []
@@ -103,5 +103,5 @@ def read_rows(path: Path) -> list[Row]:
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
         write_atomic(path, whole, overwrite=True)
-    rows: list[Row] = [json.loads(line) for line in whole.splitlines() if line.strip()]
+    rows: list[ResultRow] = [json.loads(line) for line in whole.splitlines() if line.strip()]
     return rows

@@ -15,20 +15,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from neurodial.attribution.methods import CNA, Dose
 from neurodial.circuit.circuit import Circuit
-from neurodial.circuit.compare import Comparison, compare
+from neurodial.circuit.compare import CircuitOverlap, compare
 from neurodial.discovery import discover
 from neurodial.errors import OptionError
+from neurodial.evaluation.detectors.registry import function
 from neurodial.evaluation.evaluate import evaluate
 from neurodial.evaluation.options import Evaluation, check_dials
 from neurodial.evaluation.results import Report
-from neurodial.evaluation.task import task_of
+from neurodial.evaluation.task import lacks_detector, task_of
 from neurodial.intervention.scale import Scale
+from neurodial.methods.cna.options import CNA
+from neurodial.methods.dose.options import Dose
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Contrast, PairSet
-from neurodial.prompts.render import render
 
 DENSE = (-2.0, -1.0, -0.5, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 """Dials of a dense grid, both signs."""
@@ -75,7 +76,7 @@ class Study:
 
 
 @dataclass(frozen=True)
-class Figure:
+class FrontierArea:
     """A method's frontier in one number each.
 
     Attributes:
@@ -125,7 +126,7 @@ def frontier(
     return _study(subject, circuits, pairs, against, grid or Grid(), progress)
 
 
-def frontier_figures(report: Report, *, cap: float = 0.1, metric: str | None = None) -> tuple[Figure, ...]:
+def frontier_figures(report: Report, *, cap: float = 0.1, metric: str | None = None) -> tuple[FrontierArea, ...]:
     """Behaviour left against damage, one number for each method.
 
     1. A method's points are its dials above 0, each (KL, behaviour left / unsteered); (0, 1) belongs to every method.
@@ -136,7 +137,7 @@ def frontier_figures(report: Report, *, cap: float = 0.1, metric: str | None = N
         OptionError: the cap is not above 0, or the report lacks the metric.
 
     Example:
-        >>> frontier_figures(Report("x", {"x": ""}, (ArmResult("unsteered", "unsteered", 0.0, {}, {}, {}),)))
+        >>> frontier_figures(Report("x", {"x": ""}, (ConditionResult("unsteered", "unsteered", 0.0, {}, {}, {}),)))
         Traceback (most recent call last):
         neurodial.errors.OptionError: The report has no behaviour rate. Wanted: a report with answers or with openers.
     """
@@ -156,7 +157,7 @@ def frontier_figures(report: Report, *, cap: float = 0.1, metric: str | None = N
         if points:
             steps = _steps(points, cap)
             area = sum(height * (end - start) for start, end, height in steps) / cap
-            figures.append(Figure(label, area, steps[-1][2], tuple(sorted(points))))
+            figures.append(FrontierArea(label, area, steps[-1][2], tuple(sorted(points))))
     return tuple(sorted(figures, key=lambda figure: figure.area))
 
 
@@ -169,7 +170,7 @@ class Transfer:
         reports: by (model the circuit was found on, model it is put on): 0 the first, 1 the second.
     """
 
-    overlap: Comparison
+    overlap: CircuitOverlap
     reports: Mapping[tuple[int, int], Report]
 
 
@@ -258,7 +259,7 @@ def layers(
     return tuple(rows)
 
 
-def token_bill(subject: Subject, pairs: PairSet, arms: int, grid: Grid) -> dict[Literal["dense", "answers"], int]:
+def token_plan(subject: Subject, pairs: PairSet, arms: int, grid: Grid) -> dict[Literal["dense", "answers"], int]:
     """Tokens that a study runs through the model at most: prompts and answers, tuning left out.
 
     Args:
@@ -267,8 +268,9 @@ def token_bill(subject: Subject, pairs: PairSet, arms: int, grid: Grid) -> dict[
         arms: how many methods; each has all dials of the grid.
         grid: what is measured.
     """
-    task = task_of(pairs, grid.options)
-    prompts = {asked.name: sum(map(len, render(subject.tokenizer, asked.prompts))) for asked in task.asked}
+    stand_in = (function(lambda _prompt, _answer: False),) if lacks_detector(pairs, grid.options) else ()
+    task = task_of(pairs, grid.options, stand_in)
+    prompts = {asked.name: sum(map(len, subject.render(asked.prompts))) for asked in task.asked}
     neutral = len(next((asked.prompts for asked in task.asked if asked.name == "neutral"), ()))
     scored = prompts["behaviour"] + prompts.get("neutral", 0) + neutral * grid.options.divergence_tokens
     count = sum(len(asked.prompts) for asked in task.asked)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from neurodial.errors import MarginError, PromptError
-from neurodial.evaluation.comparators.vectors import REFUSAL_ANSWERS
+from neurodial.errors import PromptError
 from neurodial.evaluation.detectors.base import Detector
+from neurodial.evaluation.detectors.derived import undetected
 from neurodial.evaluation.detectors.registry import detector, refusal_detectors
 from neurodial.evaluation.options import Evaluation
-from neurodial.measurement.margin import Alternatives, AnswerMargin, Margin, Openers
-from neurodial.measurement.openers import alternatives_of, likely_apart, openers_of, opening_answers
-from neurodial.model.subject import Subject
-from neurodial.progress import Progress, silent
 from neurodial.prompts.behaviours import read_prompt_list
 from neurodial.prompts.pairs import Behaviour, Contrast, PairSet, refuse_overlap
 from neurodial.prompts.prompt import Example, Prompt
+
+REFUSAL = "refusal"
+"""The detector that published lists of refusals stand beside."""
 
 
 @dataclass(frozen=True)
@@ -59,120 +58,67 @@ class Task:
         return [prompt for asked in self.asked for prompt in asked.prompts]
 
 
-def task_of(prompts: PairSet | Contrast, options: Evaluation, detectors: Sequence[Detector] = ()) -> Task:
+def task_of(
+    prompts: PairSet | Contrast,
+    options: Evaluation,
+    detectors: Sequence[Detector] = (),
+    *,
+    behaviour: Behaviour | None = None,
+) -> Task:
     """The task of a prompt set.
 
     Args:
         prompts: a whole set, whose test split is used, or a contrast to test on (its positive side shows the
-            behaviour; it is taken for refusal unless a detector is named).
+            behaviour).
         options: what is measured, on how much.
         detectors: further detectors, such as judges, after the named ones.
+        behaviour: what a bare contrast is about; not needed where detectors are named.
 
     Raises:
+        OptionError: nothing says how the behaviour is recognised.
         PromptError: the set has no test prompts.
         UnknownNameError: no such detector.
         OverlapError: a neutral prompt stands among the test prompts.
     """
     pairs = prompts if isinstance(prompts, PairSet) else None
     contrast = prompts.test if isinstance(prompts, PairSet) else prompts
-    behaviour = pairs.behaviour if pairs is not None else Behaviour("refusal", "Refusal", detector="refusal")
-    judges = (*_detectors(behaviour, options), *detectors)
-    shown, opposite = (contrast.positive, contrast.negative)
-    if behaviour.rate_on == "negative":
-        shown, opposite = opposite, shown
-    is_refusal = behaviour.name == "refusal" or judges[0].name.startswith("refusal")
+    about = behaviour or (pairs.behaviour if pairs is not None else Behaviour("custom"))
+    judges = _detectors(about, options, detectors)
+    shown, opposite = about.sides(contrast)
+    counts_refusals = judges[0].name.startswith(REFUSAL)
     asked = [
-        Asked("behaviour", _first(shown, options.prompts), is_harmful=is_refusal),
+        Asked("behaviour", _first(shown, options.prompts), is_harmful=about.is_harmful or counts_refusals),
         Asked("opposite", _first(opposite, options.prompts)),
     ]
-    if options.over_refusal and is_refusal:
+    if options.over_refusal and counts_refusals:
         asked.append(Asked("over_refusal", read_prompt_list("over_refusal").split("test")[: options.over_refusal]))
     if options.neutral:
         asked.append(Asked("neutral", read_prompt_list("neutral").split("test")[: options.neutral]))
     refuse_overlap({one.name: list(one.prompts) for one in asked})
-    return Task(behaviour, tuple(asked), judges, pairs, contrast.hash)
-
-
-@dataclass(frozen=True)
-class Margins:
-    """The behaviour's margin, as it is reported and as comparators are tuned on it.
-
-    Attributes:
-        reported: measured for every arm; None where there is none.
-        tuned: lowered by tuning; None where there is none.
-        text: how both are made, in words.
-    """
-
-    reported: Margin | None
-    tuned: Margin | None
-    text: str
-
-    @classmethod
-    def of(cls, margin: Margin) -> Margins:
-        """One margin for both; from `Alternatives` the behaviour's openers are reported."""
-        if not isinstance(margin, Alternatives):
-            return cls(margin, margin, _in_words(margin))
-        listed = ", ".join(repr(text) for text in margin.openings.texts)
-        tuned = f"comparators are tuned towards answers that begin with one of {listed}"
-        if margin.behaviour is None:
-            return cls(None, margin, f"not measured: the behaviour's answers have no opening of their own; {tuned}")
-        return cls(margin.behaviour, margin, f"{_in_words(margin.behaviour)}; {tuned}")
-
-
-def margins_of(subject: Subject, pairs: PairSet, *, system: str | None = None, progress: Progress = silent) -> Margins:
-    """The behaviour's margins. Openers and openings are found on the discovery split.
-
-    Raises:
-        MarginError: no opener tells the sides apart and the prompts bring no answers to compare.
-    """
-    if pairs.behaviour.margin == "answer":
-        return Margins.of(AnswerMargin(per_token=True))
-    positive, negative = opening_answers(subject, pairs.discovery, system=system, progress=progress)
-    try:
-        found = alternatives_of(subject, positive, negative)
-        return Margins.of(likely_apart(subject, found, pairs.discovery, system=system))
-    except MarginError:
-        pass
-    try:
-        return Margins.of(openers_of(subject, positive, negative))
-    except MarginError:
-        if pairs.behaviour.name != "refusal":
-            raise
-        margin = AnswerMargin(per_token=True)
-        return Margins(margin, margin, f"log-likelihood per token of {REFUSAL_ANSWERS[0]!r} over a compliance")
-
-
-def _in_words(margin: Margin) -> str:
-    if isinstance(margin, AnswerMargin):
-        return "log-likelihood per token of the positive answer over the negative one"
-    if not isinstance(margin, Openers):
-        return f"{type(margin).__name__}, as given"
-    listed = ", ".join(repr(text) for text in margin.texts)
-    share = "" if margin.positive is None else f", which begin {margin.positive:.0%} of the answers to P+"
-    return f"log odds that the answer begins with one of {listed}{share}"
-
-
-def with_answers(examples: Sequence[Example], behaviour: Behaviour) -> tuple[Example, ...]:
-    """Examples with a pair of answers for margins that compare whole answers; refusal has a pair of its own."""
-    if behaviour.name != "refusal":
-        return tuple(examples)
-    shows, lacks = REFUSAL_ANSWERS
-    return tuple(
-        example if example.positive_answer else replace(example, positive_answer=shows, negative_answer=lacks)
-        for example in examples
-    )
+    return Task(about, tuple(asked), judges, pairs, contrast.hash)
 
 
 def _first(examples: Sequence[Example], count: int | None) -> tuple[Prompt, ...]:
-    found = tuple(example.prompt for example in examples)[:count]
-    if not found:
+    prompts = tuple(example.prompt for example in examples)[:count]
+    if not prompts:
         raise PromptError("There are no test prompts.", wanted="at least one on each side")
-    return found
+    return prompts
 
 
-def _detectors(behaviour: Behaviour, options: Evaluation) -> tuple[Detector, ...]:
+def _detectors(behaviour: Behaviour, options: Evaluation, further: Sequence[Detector]) -> tuple[Detector, ...]:
     if options.detectors:
-        return tuple(detector(name) for name in options.detectors)
-    first = detector(behaviour.detector or "refusal")
-    others = refusal_detectors() if first.name == "refusal" else []
-    return (first, *(other for other in others if other.name != first.name))
+        return (*(detector(name) for name in options.detectors), *further)
+    if behaviour.detector:
+        first = detector(behaviour.detector)
+        others = refusal_detectors() if first.name == REFUSAL else []
+        return (first, *(other for other in others if other.name != first.name), *further)
+    if further:
+        return tuple(further)
+    raise undetected(behaviour)
+
+
+def lacks_detector(prompts: PairSet | Contrast, options: Evaluation, further: Sequence[Detector] = ()) -> bool:
+    """Whether nothing says how the behaviour is recognised, but prompts are there to derive a detector from."""
+    if not isinstance(prompts, PairSet) or options.detectors or further or prompts.behaviour.detector:
+        return False
+    return prompts.get("discovery") is not None and prompts.get("development") is not None

@@ -1,3 +1,3 @@
 """Takes a `Subject` and circuits at a dial.
-Gives a folder that other engines load, with the proof that it does what the hook does.
+Gives a folder that other engines load, checked: it does what the hook does.
 """

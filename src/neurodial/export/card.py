@@ -6,37 +6,27 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from neurodial.export.evidence import Evidence
-from neurodial.export.manifest import PROOF, Manifest
+from neurodial.export.equivalence import EquivalenceCheck
+from neurodial.export.formats import export_format
+from neurodial.export.manifest import VERIFICATION, Manifest
 from neurodial.files import write_atomic
 
-_LIBRARY = {"lora": "peft", "vllm": "peft", "ia3": "peft", "weights": "transformers"}
-_WHAT = {
-    "lora": "A LoRA adapter on the down projections. Its strength is the dial.",
-    "vllm": "A LoRA adapter for vLLM on the down projections. Its strength is the dial.",
-    "ia3": "An IA3 adapter on the inputs of the down projections, fixed at its dial.",
-    "weights": "The whole model with the circuit in its weights, fixed at its dial.",
-    "gguf-lora": "A LoRA adapter for llama.cpp on the down projections. Its strength is the dial.",
-    "gguf": "A GGUF file with the circuit in its weights, fixed at its dial.",
-    "gguf-merged": "A GGUF file with adapter and circuit in its weights, fixed at its dial.",
-}
 
-
-def write_card(folder: Path, manifest: Manifest, evidence: Sequence[Evidence]) -> None:
+def write_card(folder: Path, manifest: Manifest, checks: Sequence[EquivalenceCheck]) -> None:
     """Write README.md with front matter."""
-    write_atomic(folder / "README.md", card_text(manifest, evidence), overwrite=True)
+    write_atomic(folder / "README.md", card_text(manifest, checks), overwrite=True)
 
 
-def card_text(manifest: Manifest, evidence: Sequence[Evidence]) -> str:
+def card_text(manifest: Manifest, checks: Sequence[EquivalenceCheck]) -> str:
     """The card as Markdown."""
     parts = [
         _front_matter(manifest),
         f"# {manifest.name} at dial {_dials(manifest)}, for {manifest.base.label}",
-        _WHAT[manifest.route],
+        export_format(manifest.route).description,
         _what_it_is(manifest),
         _use(manifest),
         _engines(manifest),
-        _proof(evidence),
+        _measured(checks),
         _licence(manifest),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -44,12 +34,12 @@ def card_text(manifest: Manifest, evidence: Sequence[Evidence]) -> str:
 
 def _front_matter(manifest: Manifest) -> str:
     """YAML; JSON strings are YAML strings, so foreign names can't break it."""
-    relation = {"weights": "finetune", "gguf": "quantized", "gguf-merged": "quantized"}.get(manifest.route, "adapter")
+    form = export_format(manifest.route)
     lines = [
         "---",
         f"base_model: {json.dumps(manifest.base.label)}",
-        f"base_model_relation: {relation}",
-        f"library_name: {_LIBRARY.get(manifest.route, 'gguf')}",
+        f"base_model_relation: {form.relation}",
+        f"library_name: {form.library}",
         f"license: {json.dumps(manifest.base.licence)}" if manifest.base.licence else "license: other",
         *([] if manifest.base.licence else ["license_name: that-of-the-base-model"]),
         "tags:",
@@ -80,7 +70,8 @@ def _what_it_is(manifest: Manifest) -> str:
         beside = f" (`{manifest.adapter.file}`)" if manifest.adapter.file else ""
         types = ", ".join(f"{count} weights {way}" for way, count in manifest.adapter.types.items())
         rows.append(
-            f"- the base carried an adapter; it travels: {manifest.adapter.how}{beside}{f' ({types})' if types else ''}"
+            f"- the base carried an adapter; it goes along: {manifest.adapter.how}{beside}"
+            f"{f' ({types})' if types else ''}"
         )
     rows.append(f"- {sum(manifest.ranks.values())} neurons in {len(manifest.ranks)} layers, rank {manifest.rank}")
     rows.append(f"- made with neurodial {manifest.versions.get('neurodial', '')}, {manifest.created}")
@@ -94,34 +85,8 @@ def _use(manifest: Manifest) -> str:
         if manifest.is_one_dial
         else "Strength 1 is the mixture of the circuits at their dials, 0 the unsteered model."
     )
-    python = {
-        "lora": "model = PeftModel.from_pretrained(base, FOLDER)",
-        "ia3": "model = PeftModel.from_pretrained(base, FOLDER)",
-        "weights": "model = AutoModelForCausalLM.from_pretrained(FOLDER)",
-    }
-    commands = {
-        "gguf-lora": "llama-server -m BASE.gguf --lora-scaled adapter.gguf:1 --cache-ram 0",
-        "gguf": "llama-server -m model.gguf",
-        "gguf-merged": "llama-server -m model.gguf",
-    }
-    if manifest.route in python:
-        shown = f"```python\n{python[manifest.route]}\n```"
-    else:
-        shown = f"```console\n{commands.get(manifest.route) or _vllm_command(manifest)}\n```"
-    dialled = manifest.route in {"lora", "vllm", "gguf-lora"}
-    return "## Use\n\n" + shown + (f"\n\n{strength}" if dialled else "")
-
-
-def _vllm_command(manifest: Manifest) -> str:
-    """How vLLM is started with the plugin, and what a request says then."""
-    beside = None if manifest.adapter is None else manifest.adapter.file
-    options = next(str(note["how"]) for note in manifest.engines if note["engine"] == "vLLM")
-    return (
-        "NEURODIAL_VLLM=FOLDER VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 \\\n"
-        f"  vllm serve {f'FOLDER/{beside}' if beside else 'BASE'} {options}\n"
-        "# with neurodial installed beside vLLM (pip install --no-deps neurodial) a request names the dial:\n"
-        f'# "model": "{manifest.name}@0.5"'
-    )
+    form = export_format(manifest.route)
+    return "## Use\n\n" + form.usage(manifest) + (f"\n\n{strength}" if form.is_dialled else "")
 
 
 def _engines(manifest: Manifest) -> str:
@@ -129,15 +94,16 @@ def _engines(manifest: Manifest) -> str:
     return "## Engines\n\n| engine | takes it | how |\n|---|---|---|\n" + "\n".join(rows)
 
 
-def _proof(evidence: Sequence[Evidence]) -> str:
+def _measured(checks: Sequence[EquivalenceCheck]) -> str:
     head = (
-        f"## Measured\n\nLargest difference of a next-token log-probability, in nats, over {evidence[0].prompts} real "
-        f"prompts and {evidence[0].places} places; `{PROOF}` has all numbers, `neurodial verify FOLDER` repeats it.\n\n"
+        f"## Measured\n\nLargest difference of a next-token log-probability, in nats, over {checks[0].prompts} real "
+        f"prompts and {checks[0].places} places; `{VERIFICATION}` has all numbers, "
+        "`neurodial verify FOLDER` repeats it.\n\n"
         "| loaded by | strength | files against hook | allowed | hook against unsteered |\n|---|---|---|---|---|\n"
     )
     rows = (
-        f"| {one.engine} | {one.strength:g} | {one.difference:.2g} | {one.tolerance:g} | {one.effect:.2g} |"
-        for one in evidence
+        f"| {check.engine} | {check.strength:g} | {check.difference:.2g} | {check.tolerance:g} | {check.effect:.2g} |"
+        for check in checks
     )
     return head + "\n".join(rows)
 

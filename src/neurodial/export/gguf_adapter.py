@@ -3,9 +3,8 @@
 llama.cpp adds `scale * alpha / rank * lora_b @ lora_a` to a weight. With `alpha = strength * rank` its scale 1 is the
 default dial, as in the PEFT adapter.
 
-A weight's rows stand in a GGUF file as in the checkpoint, but for the query and key projections of the `llama`
-architecture: each head's rows are interleaved there (first half with second half), so a foreign adapter's `lora_b`
-is too.
+A weight's rows stand in a GGUF file as in the checkpoint, but for the query and key projections of some
+families: each head's rows are interleaved there (first half with second half), so a foreign adapter's `lora_b` is too.
 """
 
 from __future__ import annotations
@@ -19,14 +18,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neurodial.errors import ExportError
-from neurodial.export.adapter import LowRank, low_rank
-from neurodial.export.engines import GGUF_ARCHITECTURES
 from neurodial.export.merge import Lora
+from neurodial.export.peft_adapter import LowRank, low_rank
 from neurodial.export.recipe import Recipe
+from neurodial.model.families import FAMILIES
 from neurodial.model.subject import Subject
-
-_REORDERED = {("gptneox", "attn_qkv")}
-"""Weights that llama.cpp's converter rearranges in ways that an adapter can't follow."""
 
 
 def architecture_of(subject: Subject) -> str:
@@ -35,11 +31,11 @@ def architecture_of(subject: Subject) -> str:
     Raises:
         ExportError: llama.cpp does not run this family.
     """
-    name = GGUF_ARCHITECTURES.get(subject.family.name)
+    name = subject.family.gguf
     if name is None:
         raise ExportError(
             f"llama.cpp runs no {subject.family.name} models.",
-            wanted=f"one of {', '.join(sorted(GGUF_ARCHITECTURES))}",
+            wanted=f"one of {', '.join(sorted(family.name for family in FAMILIES if family.gguf))}",
             fix="Export --as lora, ia3 or weights.",
         )
     return name
@@ -88,13 +84,13 @@ def read_gguf_lora(subject: Subject, file: Path) -> dict[Any, LowRank]:
         raise ExportError(f"{file} is for {architecture}.", wanted=architecture_of(subject))
     alpha = float(reader.fields[gguf.Keys.Adapter.LORA_ALPHA].contents())
     tensors = {tensor.name: torch.from_numpy(tensor.data.copy()) for tensor in reader.tensors}
-    found = {}
+    matrices = {}
     for site in subject.sites:
         key = f"blk.{site.layer}.ffn_down.weight.lora_"
         if f"{key}a" in tensors:
             down, up = tensors[f"{key}a"], tensors[f"{key}b"]
-            found[site] = LowRank(down, up * (alpha / down.shape[0]))
-    return found
+            matrices[site] = LowRank(down, up * (alpha / down.shape[0]))
+    return matrices
 
 
 def gguf_names(subject: Subject, modules: list[str]) -> dict[str, str]:
@@ -108,23 +104,23 @@ def gguf_names(subject: Subject, modules: list[str]) -> dict[str, str]:
     architecture = architecture_of(subject)
     kind = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
     known = gguf.get_tensor_name_map(kind, subject.layers)
-    found = {}
+    names = {}
     for module in modules:
         name = known.get_name(module)
-        if name is None or (architecture, name.rpartition(".")[2]) in _REORDERED:
+        if name is None or name.rpartition(".")[2] in subject.family.gguf_rearranged:
             raise ExportError(
                 f"The adapter changes {module!r}, which a GGUF file keeps in another form.",
                 wanted="an adapter on attention and MLP projections",
                 fix="Merge the adapter into the model, convert that to GGUF, and export from the file.",
             )
-        found[module] = name
-    return found
+        names[module] = name
+    return names
 
 
 def reordered(subject: Subject, name: str, rows: Float[Tensor, "out any"]) -> Float[Tensor, "out any"]:
     """Rows of a weight's change in the order of the GGUF file."""
     part = name.rpartition(".")[2]
-    if architecture_of(subject) != "llama" or part not in {"attn_q", "attn_k"}:
+    if part not in subject.family.gguf_interleaved:
         return rows
     config = subject.model.config.get_text_config()
     heads = config.num_attention_heads if part == "attn_q" else config.num_key_value_heads

@@ -105,21 +105,21 @@ def bake_gguf(subject: Subject, recipe: Recipe, file: Path) -> str:
         ExportError: it can't be baked into, or a result does not fit its type.
         FileError: there is too little space.
     """
-    found = targets(subject, recipe)
+    projections = targets(subject, recipe)
     source = Path(str(subject.source))
     refuse_full(file.parent, source.stat().st_size)
     shutil.copyfile(source, file)
-    return coarsest(scale_rows(file, recipe, found))
+    return coarsest(scale_rows(file, recipe, projections))
 
 
-def scale_rows(file: Path, recipe: Recipe, found: dict[int, Target]) -> set[str]:
+def scale_rows(file: Path, recipe: Recipe, projections: dict[int, Target]) -> set[str]:
     """Scale the circuit's rows in a file, in place; gives the types of the weights that changed.
 
     Raises:
         ExportError: a result does not fit its type.
     """
     content = np.memmap(file, dtype=np.uint8, mode="r+")
-    for layer, target in found.items():
+    for layer, target in projections.items():
         for index, multiplier in recipe.multipliers(layer).items():
             start = target.offset + (target.first_row + index) * target.row_size
             row = content[start : start + target.row_size]
@@ -129,7 +129,7 @@ def scale_rows(file: Path, recipe: Recipe, found: dict[int, Target]) -> set[str]
                 bias = content[place : place + 4]
                 bias[:] = _times(np.array(bias), np.float32, multiplier)
     content.flush()
-    return {target.kind for target in found.values()}
+    return {target.kind for target in projections.values()}
 
 
 def coarsest(kinds: set[str]) -> str:

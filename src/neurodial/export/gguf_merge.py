@@ -128,12 +128,12 @@ def _quantised(weight: npt.NDArray[np.float64], change: float, own: str) -> tupl
 
     content = weight.astype(np.float32)
     for kind in dict.fromkeys((own, *FALL_BACK)):
-        found = gguf.GGMLQuantizationType[kind]
+        quantisation = gguf.GGMLQuantizationType[kind]
         try:
-            data = gguf.quantize(content, found)
+            data = gguf.quantize(content, quantisation)
         except (NotImplementedError, gguf.QuantError):
             continue  # a type that the package only reads, or rows that are no whole number of its blocks
-        error = float(np.linalg.norm(gguf.dequantize(data, found).astype(np.float64) - weight))
+        error = float(np.linalg.norm(gguf.dequantize(data, quantisation).astype(np.float64) - weight))
         if kind == FALL_BACK[-1] or error < change or own in {"F32", "F16", "BF16"}:
             return kind, data
     raise AssertionError("F16 takes every weight")  # pragma: no cover

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from neurodial.circuit.site import Site
-from neurodial.export.adapter import LowRank
+from neurodial.export.peft_adapter import LowRank
 from neurodial.model.load import load
 from neurodial.model.subject import Subject
 
@@ -58,8 +58,8 @@ def through_transformers(subject: Subject, path: Path, *, adapter: Path | None =
     """A folder or GGUF file loaded as a model of its own, an adapter merged where one is named."""
     import transformers
 
-    found = load(path, adapter=adapter, dtype=subject.dtype, **_placement(subject))
-    yield Loaded(found.model, f"transformers {transformers.__version__}", _fixed)
+    loaded = load(path, adapter=adapter, dtype=subject.dtype, **_placement(subject))
+    yield Loaded(loaded.model, f"transformers {transformers.__version__}", _fixed)
 
 
 @contextmanager

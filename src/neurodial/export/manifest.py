@@ -7,13 +7,14 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from neurodial.circuit.file import read_circuit, write_circuit
 from neurodial.errors import ExportError
-from neurodial.export.engines import EngineNote, Route
+from neurodial.export.engines import EngineNote, vllm_rank
+from neurodial.export.formats import known_format
 from neurodial.export.recipe import Recipe
 from neurodial.files import write_atomic
 from neurodial.intervention.scale import Scale
@@ -21,7 +22,7 @@ from neurodial.model.subject import Subject
 from neurodial.provenance import ModelIdentity, now, versions
 
 MANIFEST = "neurodial.json"
-PROOF = "verification.json"
+VERIFICATION = "verification.json"
 FORMAT = "neurodial.export"
 VERSION = 1
 _CIRCUITS = "circuits"
@@ -37,7 +38,7 @@ class Base(BaseModel):
     identity: dict[str, Any]
 
 
-class Travel(BaseModel):
+class AdapterInfo(BaseModel):
     """How the adapter that the model carried travels.
 
     `merged` into the weights, `merged and re-quantised`, or as a `second adapter` that is loaded beside.
@@ -69,6 +70,7 @@ class Manifest(BaseModel):
     """Everything that `verify` and an engine's plugin need to know.
 
     Attributes:
+        route: the name of the format.
         strength: the dial that an engine's strength 1 stands for.
         is_one_dial: whether all circuits have that dial; otherwise their dials are in the doses.
         ranks: number of neurons in each layer that is touched.
@@ -81,7 +83,7 @@ class Manifest(BaseModel):
     model_config = ConfigDict(extra="forbid")
     format: str
     version: int
-    route: Route
+    route: Annotated[str, AfterValidator(known_format)]
     name: str
     strength: float
     is_one_dial: bool
@@ -90,7 +92,7 @@ class Manifest(BaseModel):
     max_lora_rank: int | None
     precision: str
     base: Base
-    adapter: Travel | None
+    adapter: AdapterInfo | None
     circuits: list[Part]
     engines: list[dict[str, Any]]
     versions: dict[str, str]
@@ -124,11 +126,9 @@ def read_scales(folder: Path, manifest: Manifest) -> tuple[Scale, ...]:
 
 
 def manifest_of(
-    subject: Subject, recipe: Recipe, route: Route, *, parts: list[Part], notes: Sequence[EngineNote], **fields: Any
+    subject: Subject, recipe: Recipe, route: str, *, parts: list[Part], notes: Sequence[EngineNote], **fields: Any
 ) -> Manifest:
     """The manifest of an export, still without its files."""
-    from neurodial.export.engines import vllm_rank
-
     return Manifest(
         format=FORMAT,
         version=VERSION,
@@ -185,7 +185,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 def changed_files(folder: Path, manifest: Manifest) -> list[str]:
     """Files that are not as they were when the export was made; verification and card may be made anew."""
-    redone = {PROOF, "README.md"}
+    redone = {VERIFICATION, "README.md"}
     return sorted(
         name
         for name, digest in manifest.files.items()
@@ -221,8 +221,8 @@ def licence_of(subject: Subject) -> str | None:
     if not card.is_file():
         return None
     lines = card.read_text(encoding="utf-8", errors="replace").splitlines()[:100]
-    found = (line.partition(":")[2].strip().strip("'\"") for line in lines if line.startswith("license:"))
-    return next(found, None) or None
+    named = (line.partition(":")[2].strip().strip("'\"") for line in lines if line.startswith("license:"))
+    return next(named, None) or None
 
 
 def _inside(folder: Path, name: str) -> Path:

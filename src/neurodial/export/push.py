@@ -1,4 +1,4 @@
-"""Uploading an export to the Hub. Only what has its proof beside it goes up."""
+"""Uploading an export to the Hub. Only what has a passed equivalence check beside it goes up."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from neurodial.errors import ExportError, OptionError
-from neurodial.export.manifest import PROOF, read_manifest
+from neurodial.export.manifest import VERIFICATION, read_manifest
 
 
 def check_repository(name: str) -> None:
@@ -30,21 +30,23 @@ def push(folder: Path, repository: str, *, public: bool = False) -> str:
     """Upload an export; gives its address.
 
     Args:
-        folder: an export with its proof.
+        folder: an export with its verification.json.
         repository: `user/name`; made where it does not exist.
         public: let everybody see it. A repository that exists keeps what it is.
 
     Raises:
-        ExportError: the folder has no proof, or the Hub refused it.
+        ExportError: the folder has no passed check, or the Hub refused it.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
     check_repository(repository)
     manifest = read_manifest(folder)
-    proof = json.loads((folder / PROOF).read_text(encoding="utf-8")) if (folder / PROOF).is_file() else {}
-    if not proof.get("comparisons") or not all(one["agrees"] for one in proof["comparisons"]):
-        raise ExportError(f"{folder} has no proof that holds.", fix="Run `neurodial verify` on it first.")
+    verification = (
+        json.loads((folder / VERIFICATION).read_text(encoding="utf-8")) if (folder / VERIFICATION).is_file() else {}
+    )
+    if not verification.get("comparisons") or not all(check["agrees"] for check in verification["comparisons"]):
+        raise ExportError(f"{folder} has no equivalence check that passed.", fix="Run `neurodial verify` on it first.")
     api = HfApi()
     try:
         address = api.create_repo(repository, private=not public, exist_ok=True)

@@ -75,10 +75,10 @@ def recipe_of(subject: Subject, scales: Sequence[Scale]) -> Recipe:
             layer = doses.setdefault(row.neuron.layer, {})
             layer[row.neuron.index] = layer.get(row.neuron.index, 0.0) + row.dose * (1.0 if is_one else dial)
     kept = {
-        layer: {index: dose for index, dose in sorted(found.items()) if dose != 0}
-        for layer, found in sorted(doses.items())
+        layer: {index: dose for index, dose in sorted(of_layer.items()) if dose != 0}
+        for layer, of_layer in sorted(doses.items())
     }
-    kept = {layer: found for layer, found in kept.items() if found}
+    kept = {layer: of_layer for layer, of_layer in kept.items() if of_layer}
     if not kept:
         raise CircuitError("Every neuron's dose is zero.", wanted="a circuit that changes the model")
     return Recipe(kept, dials[0] if is_one else 1.0, is_one)

@@ -51,7 +51,7 @@ def places_in(file: Path) -> dict[str, Place]:
             if not 0 < length <= _MAX_HEADER:
                 raise ValueError(f"a header of {length} bytes")
             header = json.loads(stream.read(length))
-        found = {
+        places = {
             name: Place(
                 file, row["dtype"], tuple(row["shape"]), 8 + length + row["data_offsets"][0],
                 row["data_offsets"][1] - row["data_offsets"][0],
@@ -61,10 +61,10 @@ def places_in(file: Path) -> dict[str, Place]:
         }  # fmt: skip
     except (ValueError, KeyError, TypeError) as error:
         raise ExportError(f"{file} is not a safetensors file: {error}.", fix="Was its download cut off?") from error
-    end = max((place.start + place.size for place in found.values()), default=0)
+    end = max((place.start + place.size for place in places.values()), default=0)
     if end > file.stat().st_size:
         raise ExportError(f"{file} is cut off.", wanted=f"{end} bytes", fix="Download it again.")
-    return found
+    return places
 
 
 def read_tensor(place: Place) -> Tensor:
@@ -120,10 +120,10 @@ def place_of(places: Mapping[str, Place], name: str, core: str) -> Place:
         suffix = ".".join(parts[start:])
         if not suffix.endswith(core):
             break
-        found = [known for known in places if known == suffix or known.endswith(f".{suffix}")]
-        if len(found) == 1:
-            return places[found[0]]
-        if found:
+        matching = [known for known in places if known == suffix or known.endswith(f".{suffix}")]
+        if len(matching) == 1:
+            return places[matching[0]]
+        if matching:
             break
     raise ExportError(
         f"The checkpoint has no single tensor for {name!r}.",

@@ -44,7 +44,7 @@ logger = logging.getLogger("vllm.neurodial")  # a child of vLLM's logger, so tha
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedExport:
     """An export that requests may name.
 
     Attributes:
@@ -95,7 +95,7 @@ def register() -> None:
         )  # fmt: skip
 
 
-def resolver(exports: Mapping[str, Served], cache: Path, limit: float) -> Any:
+def resolver(exports: Mapping[str, ServedExport], cache: Path, limit: float) -> Any:
     """The object that vLLM asks for unknown model names."""
     from vllm.lora.request import LoRARequest
     from vllm.lora.resolver import LoRAResolver
@@ -104,10 +104,10 @@ def resolver(exports: Mapping[str, Served], cache: Path, limit: float) -> Any:
         """Answers `NAME` and `NAME@DIAL`."""
 
         async def resolve_lora(self, base_model_name: str, lora_name: str) -> Any:
-            found = split(lora_name, exports, limit)
-            if found is None:
+            asked = split(lora_name, exports, limit)
+            if asked is None:
                 return None
-            served, dial = found
+            served, dial = asked
             _warn_about_base(served, base_model_name, logger.warning)
             folder = folder_at(served, dial, cache)
             # The number is vLLM's to give: it replaces this one.
@@ -116,14 +116,14 @@ def resolver(exports: Mapping[str, Served], cache: Path, limit: float) -> Any:
     return Dials()
 
 
-def split(text: str, exports: Mapping[str, Served], limit: float) -> tuple[Served, float] | None:
+def split(text: str, exports: Mapping[str, ServedExport], limit: float) -> tuple[ServedExport, float] | None:
     """The export and the dial that a model name asks for; None where the name is nobody's here.
 
     Raises:
         ValueError: the name is known and the dial is not one.
 
     Example:
-        >>> served = Served("refusal", Path("exports/refusal"), 1.0, 8, "0" * 64, ("demo",))
+        >>> served = ServedExport("refusal", Path("exports/refusal"), 1.0, 8, "0" * 64, ("demo",))
         >>> split("refusal@-.5", {"refusal": served}, 8.0)[1]
         -0.5
         >>> split("refusal@nan", {"refusal": served}, 8.0)
@@ -145,13 +145,13 @@ def split(text: str, exports: Mapping[str, Served], limit: float) -> tuple[Serve
     return served, dial
 
 
-def read_exports(setting: str) -> dict[str, Served]:
+def read_exports(setting: str) -> dict[str, ServedExport]:
     """The exports that the setting names, by their names.
 
     Raises:
         ValueError: a folder is no export for vLLM or has changed, or two have the same name.
     """
-    exports: dict[str, Served] = {}
+    exports: dict[str, ServedExport] = {}
     for item in filter(None, setting.split(":")):
         name, equals, folder = item.rpartition("=")
         served = read_export(Path(folder), name if equals else None)
@@ -161,7 +161,7 @@ def read_exports(setting: str) -> dict[str, Served]:
     return exports
 
 
-def read_export(folder: Path, name: str | None = None) -> Served:
+def read_export(folder: Path, name: str | None = None) -> ServedExport:
     """One export, checked: its adapter is the one that was proven when it was made.
 
     Raises:
@@ -174,17 +174,17 @@ def read_export(folder: Path, name: str | None = None) -> Served:
             raise ValueError(
                 f"it is {manifest['format']!r}, version {manifest['version']}, route {manifest['route']!r}"
             )
-        found = {part: _digest(folder / part) for part in (_CONFIG, _WEIGHTS)}
-        changed = sorted(part for part, digest in found.items() if manifest["files"].get(part) != digest)
+        digests = {part: _digest(folder / part) for part in (_CONFIG, _WEIGHTS)}
+        changed = sorted(part for part, digest in digests.items() if manifest["files"].get(part) != digest)
         if changed:
             raise ValueError(f"{', '.join(changed)} changed since the export")
         base = manifest["base"]
-        served = Served(
+        served = ServedExport(
             name=name or str(manifest["name"]),
             folder=folder.resolve(),
             dial=float(manifest["strength"]),
             rank=int(config["r"]),
-            digest=found[_WEIGHTS],
+            digest=digests[_WEIGHTS],
             base=tuple(str(part) for part in (base["label"], base["source"]) if part),
         )
     except (OSError, KeyError, TypeError, ValueError) as error:
@@ -222,7 +222,7 @@ def cache_folder(environment: Mapping[str, str]) -> Path:
     return (Path(home) if home else Path.home() / ".cache") / "neurodial" / "vllm"
 
 
-def folder_at(served: Served, dial: float, cache: Path) -> Path:
+def folder_at(served: ServedExport, dial: float, cache: Path) -> Path:
     """The adapter's folder for one dial, written on the first call: all of it, or nothing.
 
     Raises:
@@ -270,7 +270,7 @@ def _rename(source: Path, target: Path) -> None:
         raise
 
 
-def _warn_about_base(served: Served, base: str, warn: Callable[[str, str, str, str], None]) -> None:
+def _warn_about_base(served: ServedExport, base: str, warn: Callable[[str, str, str, str], None]) -> None:
     """Say so where the server runs a model of another name than the export was made for."""
     known = {*served.base, str(served.folder / "merged-base")}
     if base not in known and Path(base).resolve() not in {Path(name).resolve() for name in known}:

@@ -91,7 +91,7 @@ def anchored(subject: Subject, anchor: Anchor) -> Iterator[None]:
             goes on with another number of rows than the prompts had.
 
     Example:
-        >>> from neurodial.measurement.generate import Decoding, generate
+        >>> from neurodial.generation.generate import Decoding, generate
         >>> from neurodial.model.tiny import tiny_subject
         >>> subject = tiny_subject()
         >>> with anchored(subject, Anchor(Neuron(0, None, 3), limit=-4.0, gap=2.0, width=1)):

@@ -1,6 +1,7 @@
-"""What an intervention compiles to: edits at the doors of a model, each with a bank of settings.
+"""What an intervention compiles to: edits at the hook points of a model, each with settings for every slot.
 
-A bank has the axes (phase, slot, …). Phase 0 is the prompt, 1 what is generated. Slot `s` holds the settings of
+Settings have the axes (phase, slot, …). Phase 0 is the prompt; what is generated is 1 the answer, 2 thinking before
+it, or 3 the call of a tool; where no edit tells those apart, all of it is 1. Slot `s` holds the settings of
 the s-th intervention of a batch; which row uses which slot is decided when a batch runs (`Steering.assign`), so
 one batch may carry a different dial in each row, and changing a dial changes buffers, never hooks.
 """
@@ -17,12 +18,22 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from neurodial.circuit.site import Site
+from neurodial.text.answer_parts import Part
 
-When = Literal["all", "prompt", "generated"]
-PHASES: dict[When, tuple[bool, bool]] = {"all": (True, True), "prompt": (True, False), "generated": (False, True)}
+When = Literal["all", "prompt", "generated", "thinking", "answer", "tools"]
+PHASES: dict[When, tuple[bool, bool, bool, bool]] = {
+    "all": (True, True, True, True),
+    "prompt": (True, False, False, False),
+    "generated": (False, True, True, True),
+    "thinking": (False, False, True, False),
+    "answer": (False, True, False, False),
+    "tools": (False, False, False, True),
+}
+"""For each phase, whether steering acts in it: the prompt, the answer, thinking, tool calls."""
+PHASE_OF: dict[Part, int] = {"answer": 1, "thinking": 2, "tools": 3}
 
 
-class Door(NamedTuple):
+class HookPoint(NamedTuple):
     """A place where a model can be edited: a site's neurons, a residual write, a block's output, the embedding."""
 
     kind: Literal["neurons", "attention", "mlp", "block", "embedding"]
@@ -31,64 +42,69 @@ class Door(NamedTuple):
 
     @property
     def site(self) -> Site:
-        """The MLP, where the door is to neurons."""
+        """The MLP, where its neurons are edited."""
         return Site(self.layer, self.expert)
 
 
-class Pick(NamedTuple):
-    """Which bank entry each cell of a batch uses.
+class SlotIndex(NamedTuple):
+    """Which setting each cell of a batch uses.
 
     Attributes:
-        phase: 0 or 1 for all cells alike, or one per cell.
+        phase: one for all cells alike, or one per cell.
         slot: 0 for all rows alike, or one per row.
     """
 
     phase: int | Int[Tensor, "row token"]
     slot: int | Int[Tensor, "row"]
 
-    def of(self, bank: Float[Tensor, "phase slot *rest"]) -> Tensor:
-        """The entries of a bank, in a shape that broadcasts against (row, token, feature)."""
+    def of(self, settings: Float[Tensor, "phase slot *rest"]) -> Tensor:
+        """The chosen settings, in a shape that broadcasts against (row, token, feature)."""
         if isinstance(self.phase, int):
-            chosen = bank[self.phase, self.slot]
+            chosen = settings[self.phase, self.slot]
             return chosen if isinstance(self.slot, int) else chosen.unsqueeze(1)
         slot = self.slot if isinstance(self.slot, int) else self.slot.unsqueeze(1)
-        return bank[self.phase, slot]
+        return settings[self.phase, slot]
 
 
-class Bank(ABC):
-    """Settings of one edit at one door, over phases and slots, and how they change a tensor."""
+class SlottedEdit(ABC):
+    """An edit at one hook point: its settings over phases and slots, and how they change a tensor."""
 
     @abstractmethod
     def tensors(self) -> tuple[Tensor, ...]:
         """The settings, each (phase, slot, …)."""
 
     @abstractmethod
-    def with_tensors(self, tensors: Sequence[Tensor]) -> Bank:
+    def with_tensors(self, tensors: Sequence[Tensor]) -> SlottedEdit:
         """The same edit with other settings."""
 
     @abstractmethod
     def apply(self, hidden: Tensor, *settings: Tensor) -> Tensor:
-        """The edited (row, token, feature), never in place; `settings` are what a `Pick` chose, in order.
+        """The edited (row, token, feature), never in place; `settings` are what a `SlotIndex` chose, in order.
 
         Plain tensors in the signature: it also runs under torch.compile, which shape checks would break.
         """
 
-    def neutral(self) -> Bank:
+    def neutral(self) -> SlottedEdit:
         """One slot that changes nothing."""
         return self.with_tensors([torch.zeros_like(tensor[:, :1]) for tensor in self.tensors()])
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> Bank:
+    def to(self, device: torch.device, dtype: torch.dtype) -> SlottedEdit:
         """The settings where, and in the precision that, they are used."""
         return self.with_tensors([tensor.to(device, dtype) for tensor in self.tensors()])
 
     @property
     def ignores_phase(self) -> bool:
         """Whether prompt and generated tokens are treated alike."""
-        return all(bool(torch.equal(tensor[0], tensor[1])) for tensor in self.tensors())
+        return self.ignores_parts and all(bool(torch.equal(tensor[0], tensor[1])) for tensor in self.tensors())
+
+    @property
+    def ignores_parts(self) -> bool:
+        """Whether all that is generated is treated alike."""
+        return all(bool((tensor[2:] == tensor[1]).all()) for tensor in self.tensors())
 
 
 @dataclass(frozen=True)
-class Multiply(Bank):
+class Multiply(SlottedEdit):
     """Neuron j becomes `(1 - dose_j) * a_j`. Doses at one neuron add."""
 
     doses: Float[Tensor, "phase slot neuron"]
@@ -112,7 +128,7 @@ class Multiply(Bank):
 
 
 @dataclass(frozen=True)
-class Add(Bank):
+class Add(SlottedEdit):
     """A vector is added."""
 
     vectors: Float[Tensor, "phase slot feature"]
@@ -131,7 +147,7 @@ class Add(Bank):
 
 
 @dataclass(frozen=True)
-class Project(Bank):
+class Project(SlottedEdit):
     """The component along a unit vector is taken out, times the strength: `h - s (h·u) u`."""
 
     directions: Float[Tensor, "phase slot feature"]
@@ -159,7 +175,7 @@ class Project(Bank):
 
 
 @dataclass(frozen=True)
-class Replace(Bank):
+class Replace(SlottedEdit):
     """Neuron j moves from its activation towards a constant: `a + s_j (v_j - a)`; s_j = 0 leaves it."""
 
     values: Float[Tensor, "phase slot neuron"]
@@ -184,53 +200,58 @@ class Plan:
     """Edits in the order in which they are made.
 
     Attributes:
-        edits: door and bank of each.
-        slots: number of slots of every bank.
+        edits: hook point and edit of each.
+        slots: number of slots of every edit.
         rows: the number of rows that the dials were given for, one slot each; None where one slot serves all.
     """
 
-    edits: tuple[tuple[Door, Bank], ...]
+    edits: tuple[tuple[HookPoint, SlottedEdit], ...]
     slots: int = 1
     rows: int | None = None
 
     @property
     def ignores_phase(self) -> bool:
         """Whether prompt and generated tokens are treated alike."""
-        return all(bank.ignores_phase for _, bank in self.edits)
+        return all(edit.ignores_phase for _, edit in self.edits)
+
+    @property
+    def ignores_parts(self) -> bool:
+        """Whether all that is generated is treated alike: thinking, the answer and tool calls."""
+        return all(edit.ignores_parts for _, edit in self.edits)
 
 
 def spread(values: Tensor, when: When) -> Float[Tensor, "phase slot *rest"]:
-    """Settings (slot, …) over the phases in which they act; zero, which changes nothing, in the other."""
+    """Settings (slot, …) over the phases in which they act; zero, which changes nothing, in the others."""
     return torch.stack([values if active else torch.zeros_like(values) for active in PHASES[when]])
 
 
 def stack(plans: Sequence[Plan]) -> Plan:
     """One plan whose slot s does what plan s does. Each plan must have one slot.
 
-    Edits of one kind at one door share a bank where each plan's own order at the door allows it, so many dials of
+    Edits of one kind at one point become one where each plan's own order at the point allows it, so many dials of
     one circuit cost one multiply.
     """
-    doors: dict[Door, list[tuple[type[Bank], list[Bank | None]]]] = {}
+    points: dict[HookPoint, list[tuple[type[SlottedEdit], list[SlottedEdit | None]]]] = {}
     for number, plan in enumerate(plans):
-        reached: dict[Door, int] = {}
-        for door, bank in plan.edits:
-            shared = doors.setdefault(door, [])
-            start = reached.get(door, 0)
-            place = next((n for n in range(start, len(shared)) if shared[n][0] is type(bank)), None)
+        reached: dict[HookPoint, int] = {}
+        for point, edit in plan.edits:
+            shared = points.setdefault(point, [])
+            start = reached.get(point, 0)
+            place = next((n for n in range(start, len(shared)) if shared[n][0] is type(edit)), None)
             if place is None:
                 place = start
-                shared.insert(place, (type(bank), [None] * len(plans)))
-            shared[place][1][number] = bank
-            reached[door] = place + 1
-    edits = [(door, _side_by_side(banks)) for door, shared in doors.items() for _, banks in shared]
+                shared.insert(place, (type(edit), [None] * len(plans)))
+            shared[place][1][number] = edit
+            reached[point] = place + 1
+    edits = [(point, _side_by_side(own)) for point, shared in points.items() for _, own in shared]
     return Plan(tuple(edits), len(plans))
 
 
-def _side_by_side(banks: Sequence[Bank | None]) -> Bank:
-    """Banks of one kind as one bank, a slot each; None changes nothing."""
-    model = next(bank for bank in banks if bank is not None)
-    filled = [model.neutral() if bank is None else bank for bank in banks]
-    parts = zip(*(bank.tensors() for bank in filled), strict=True)
+def _side_by_side(edits: Sequence[SlottedEdit | None]) -> SlottedEdit:
+    """Edits of one kind as one edit, a slot each; None changes nothing."""
+    model = next(edit for edit in edits if edit is not None)
+    filled = [model.neutral() if edit is None else edit for edit in edits]
+    parts = zip(*(edit.tensors() for edit in filled), strict=True)
     return model.with_tensors([torch.cat(part, dim=1) for part in parts])
 
 
@@ -238,20 +259,20 @@ def compose(plans: Sequence[Plan]) -> Plan:
     """One plan that does all of the given ones: doses at one site add, other edits follow one another."""
     rows = {plan.rows for plan in plans if plan.rows is not None}
     slots = max((plan.slots for plan in plans), default=1)
-    doses: dict[Door, Tensor] = {}
-    others: list[tuple[Door, Bank]] = []
+    doses: dict[HookPoint, Tensor] = {}
+    others: list[tuple[HookPoint, SlottedEdit]] = []
     for plan in plans:
-        for door, bank in plan.edits:
-            if isinstance(bank, Multiply):
-                doses[door] = doses[door] + bank.doses if door in doses else bank.doses
+        for point, edit in plan.edits:
+            if isinstance(edit, Multiply):
+                doses[point] = doses[point] + edit.doses if point in doses else edit.doses
             else:
-                others.append((door, _widened(bank, slots)))
-    first = [(door, _widened(Multiply(dose), slots)) for door, dose in doses.items()]
+                others.append((point, _widened(edit, slots)))
+    first = [(point, _widened(Multiply(dose), slots)) for point, dose in doses.items()]
     return Plan((*first, *others), slots, next(iter(rows), None))
 
 
-def _widened(bank: Bank, slots: int) -> Bank:
-    return bank.with_tensors([tensor.expand(-1, slots, *tensor.shape[2:]) for tensor in bank.tensors()])
+def _widened(edit: SlottedEdit, slots: int) -> SlottedEdit:
+    return edit.with_tensors([tensor.expand(-1, slots, *tensor.shape[2:]) for tensor in edit.tensors()])
 
 
 def phases_of(cached: int, tokens: int, boundary: Sequence[int] | None, device: torch.device) -> int | Tensor:

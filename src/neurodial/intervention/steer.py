@@ -10,31 +10,35 @@ from torch import Tensor
 
 from neurodial.errors import SteeringError
 from neurodial.intervention.base import Intervention, Together
-from neurodial.intervention.plan import Bank, Door, Pick, Plan, phases_of, stack
+from neurodial.intervention.parts_of_pass import PartsOfPass
+from neurodial.intervention.plan import HookPoint, Plan, SlotIndex, SlottedEdit, phases_of, stack
 from neurodial.model.hooks import (
     Edit,
     Handle,
     installed,
     on_block_output,
     on_embedding,
-    on_forward,
     on_neurons,
+    on_tokens,
     on_write,
     refuse_compiled,
 )
 from neurodial.model.subject import Subject
+from neurodial.text.answer_parts import PartTracker
 
 
 class Steering:
     """A steered model: says which row of the next batch uses which slot, and where prompts end."""
 
-    def __init__(self, plan: Plan, label: str = "the model") -> None:
-        self._label = label
-        self._placed: dict[tuple[int, torch.device, torch.dtype], Bank] = {}
+    def __init__(self, plan: Plan, subject: Subject) -> None:
+        self._label = subject.label
+        self._placed: dict[tuple[int, torch.device, torch.dtype], SlottedEdit] = {}
         self._chosen: dict[tuple[int, int, torch.device, torch.dtype], tuple[Tensor, ...]] = {}
         self._assigned: tuple[int, ...] | None = None
         self._boundary: tuple[int, ...] | None = None
         self._shape = (0, 0, 0)
+        self._followed: tuple[PartTracker, ...] | None = None
+        self._parts = PartsOfPass(subject)
         self._set(plan)
 
     def assign(self, slots: Sequence[int] | None) -> None:
@@ -56,22 +60,36 @@ class Steering:
         self._boundary = None if lengths is None else tuple(lengths)
         self._chosen.clear()
 
+    @property
+    def follows_parts(self) -> bool:
+        """Whether some steering is kept to a part of answers."""
+        return not self._ignores_parts
+
+    def follow(self, trackers: Sequence[PartTracker] | None) -> None:
+        """Row r of the next passes is the answer that `trackers[r]` follows; None: the rows of a prompt begin anew.
+
+        Only steering that is kept to a part of answers (`when` thinking, answer or tools) looks at it.
+        """
+        self._followed = None if trackers is None else tuple(trackers)
+
     def replace(self, plan: Plan) -> None:
-        """Exchange the settings for those of a plan with the same doors in the same order; no hook changes.
+        """Exchange the settings for those of a plan with the same hook points in the same order; no hook changes.
 
         Raises:
-            SteeringError: the doors differ, or a slot that `assign` has given to a row is gone.
+            SteeringError: the hook points differ, or a slot that `assign` has given to a row is gone.
         """
-        if [door for door, _ in plan.edits] != [door for door, _ in self.plan.edits]:
-            raise SteeringError("The new plan edits other places.", wanted="the same doors in the same order")
+        if [point for point, _ in plan.edits] != [point for point, _ in self.plan.edits]:
+            raise SteeringError("The new plan edits other places.", wanted="the same hook points in the same order")
         _check_slots(self._assigned, plan)
         self._set(plan)
 
-    def look(self, rows: int, tokens: int, cached: int) -> None:
-        """Be told the shape of the pass that begins."""
-        self._shape = (rows, tokens, cached)
+    def look(self, fed: tuple[int, int], cached: int, ids: Tensor | None) -> None:
+        """Be told of the pass that begins: rows and tokens, what is cached, and the tokens themselves."""
+        self._shape = (*fed, cached)
         if not self._ignores_phase:
             self._chosen.clear()
+        if not self._ignores_parts:
+            torch.compiler.disable(self._parts.look)(cached, ids, self._boundary, self._followed)
 
     def edit(self, number: int) -> Edit:
         """The function that makes the plan's edit of the given number."""
@@ -88,35 +106,40 @@ class Steering:
     def _set(self, plan: Plan) -> None:
         self.plan = plan
         self._ignores_phase = plan.ignores_phase
+        self._ignores_parts = plan.ignores_parts
         self._placed.clear()
         self._chosen.clear()
 
-    def _bank(self, number: int, hidden: Tensor) -> Bank:
+    def _placed_edit(self, number: int, hidden: Tensor) -> SlottedEdit:
         key = (number, hidden.device, hidden.dtype)
-        bank = self._placed.get(key)
-        if bank is None:
-            bank = self._placed[key] = self.plan.edits[number][1].to(hidden.device, hidden.dtype)
-        return bank
+        edit = self._placed.get(key)
+        if edit is None:
+            edit = self._placed[key] = self.plan.edits[number][1].to(hidden.device, hidden.dtype)
+        return edit
 
     def _choose(self, number: int, hidden: Tensor) -> tuple[Tensor, ...]:
         """The settings of an edit for the cells of a batch; kept until rows, phases or dials change."""
         with torch.inference_mode(mode=False):  # a later pass may want gradients
-            pick = self._pick(hidden)
-            return tuple(pick.of(tensor) for tensor in self._bank(number, hidden).tensors())
+            index = self._slot_index(hidden)
+            return tuple(index.of(tensor) for tensor in self._placed_edit(number, hidden).tensors())
 
-    def _pick(self, hidden: Tensor) -> Pick:
+    def _slot_index(self, hidden: Tensor) -> SlotIndex:
         _, tokens, cached = self._shape
         rows = hidden.shape[0]
         boundary = None
         if self._boundary is not None:
             boundary = _spread_over(self._boundary, rows, self._label)
-        phase = 0 if self._ignores_phase else phases_of(cached, tokens, boundary, hidden.device)
+        phase: int | Tensor = 0
+        if not self._ignores_parts:
+            phase = self._parts.phases(hidden.device)
+        elif not self._ignores_phase:
+            phase = phases_of(cached, tokens, boundary, hidden.device)
         slots = self._assigned
         if slots is None and self.plan.slots > 1:
             slots = tuple(range(self.plan.slots))
         if slots is None:
-            return Pick(phase, 0)
-        return Pick(phase, torch.tensor(_spread_over(slots, rows, self._label), device=hidden.device))
+            return SlotIndex(phase, 0)
+        return SlotIndex(phase, torch.tensor(_spread_over(slots, rows, self._label), device=hidden.device))
 
 
 @contextmanager
@@ -159,26 +182,26 @@ def steered(subject: Subject, plan: Plan) -> Iterator[Steering]:
     """Install a plan's edits for the length of a block."""
     if plan.edits:
         refuse_compiled(subject)
-    steering = Steering(plan, subject.label)
+    steering = Steering(plan, subject)
 
     def install(handles: list[Handle]) -> None:
         if plan.edits:
-            handles.append(on_forward(subject, steering.look))
-        for number, (door, _) in enumerate(plan.edits):
-            handles.append(_open(subject, door, steering.edit(number)))
+            handles.append(on_tokens(subject, steering.look))
+        for number, (point, _) in enumerate(plan.edits):
+            handles.append(_open(subject, point, steering.edit(number)))
 
     with installed(install):
         yield steering
 
 
-def _open(subject: Subject, door: Door, edit: Edit) -> Handle:
-    if door.kind == "neurons":
-        return on_neurons(subject, door.site, edit)
-    if door.kind == "block":
-        return on_block_output(subject, door.layer, edit)
-    if door.kind == "embedding":
+def _open(subject: Subject, point: HookPoint, edit: Edit) -> Handle:
+    if point.kind == "neurons":
+        return on_neurons(subject, point.site, edit)
+    if point.kind == "block":
+        return on_block_output(subject, point.layer, edit)
+    if point.kind == "embedding":
         return on_embedding(subject, edit)
-    return on_write(subject, door.layer, door.kind, edit)
+    return on_write(subject, point.layer, point.kind, edit)
 
 
 def _check_slots(slots: Sequence[int] | None, plan: Plan) -> None:

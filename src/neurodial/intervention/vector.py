@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neurodial.errors import OptionError, SteeringError, UnknownNameError, near_names
-from neurodial.intervention.base import Dial, Intervention, check_options, dial_column, rows_of
-from neurodial.intervention.plan import Add, Door, Plan, Project, When, spread
+from neurodial.intervention.base import Dial, Intervention, check_options, check_parts, dial_column, rows_of
+from neurodial.intervention.plan import Add, HookPoint, Plan, Project, When, spread
 from neurodial.model.subject import Subject
 
 Where = Literal["writes", "blocks"]
@@ -54,9 +54,10 @@ class AddVector(Intervention):
             SteeringError: the vector is of another width, or the layer does not exist.
         """
         _check_fits(self.vector, subject, self.layer)
+        check_parts(self.when, subject)
         column = dial_column(self.dial)
-        bank = Add(spread(column * self.alpha * self.vector.double().cpu(), self.when))
-        return Plan(((Door("block", self.layer), bank),), len(column), rows_of(self.dial))
+        edit = Add(spread(column * self.alpha * self.vector.double().cpu(), self.when))
+        return Plan(((HookPoint("block", self.layer), edit),), len(column), rows_of(self.dial))
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +68,8 @@ class ProjectOut(Intervention):
         direction: (hidden,); its length does not matter.
         where: `writes`, the embedding and everything that attention and the MLPs write, as the paper does;
             `blocks`, only the blocks' outputs, the weaker form that some tools use.
-        dial: 0 unsteered, 1 fully out.
+        alpha: the share of the component that dial 1 takes out; 1 is all of it.
+        dial: 0 unsteered, 1 the share `alpha` out.
         when: which tokens.
 
     Example:
@@ -78,35 +80,39 @@ class ProjectOut(Intervention):
 
     direction: Float[Tensor, "hidden"]
     where: Where = "writes"
+    alpha: float = 1.0
     dial: Dial = 1.0
     when: When = "all"
 
     def __post_init__(self) -> None:
         check_options(self.dial, self.when)
         _check_vector(self.direction)
+        if not math.isfinite(self.alpha):
+            raise OptionError(f"alpha is {self.alpha}.", wanted="a finite number")
         if float(self.direction.norm()) == 0:
             raise OptionError("The direction is zero.", wanted="a vector of some length")
         if self.where not in Where.__args__:  # type: ignore[attr-defined]
             raise UnknownNameError(f"`where` is {self.where!r}.", fix=near_names(str(self.where), ("writes", "blocks")))
 
     def compile(self, subject: Subject) -> Plan:
-        """A projection at every door that `where` names.
+        """A projection at every point that `where` names.
 
         Raises:
             SteeringError: the direction is of another width.
         """
         _check_fits(self.direction, subject, 0)
+        check_parts(self.when, subject)
         column = dial_column(self.dial)
         unit = self.direction.double().cpu()
         unit = (unit / unit.norm()).expand(len(column), -1)
-        bank = Project(spread(unit, "all"), spread(column, self.when))
+        edit = Project(spread(unit, "all"), spread(column * self.alpha, self.when))
         layers = range(subject.layers)
         if self.where == "blocks":
-            doors = [Door("block", layer) for layer in layers]
+            points = [HookPoint("block", layer) for layer in layers]
         else:
             parts: tuple[Literal["attention", "mlp"], ...] = ("attention", "mlp")
-            doors = [Door("embedding", 0), *(Door(part, layer) for layer in layers for part in parts)]
-        return Plan(tuple((door, bank) for door in doors), len(column), rows_of(self.dial))
+            points = [HookPoint("embedding", 0), *(HookPoint(part, layer) for layer in layers for part in parts)]
+        return Plan(tuple((point, edit) for point in points), len(column), rows_of(self.dial))
 
 
 def _check_vector(vector: Tensor) -> None:

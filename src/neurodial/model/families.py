@@ -38,6 +38,10 @@ class Family:
         values: where the values come from: `apart`, a map of their own; `last`, the last features of the map in
             `query_key`; `by_head`, the last third of each head's features of it.
         query_key_norms: norms of queries and keys, where there are any.
+        gguf: what llama.cpp calls the architecture, None where it does not run it.
+        gguf_interleaved: weights of a GGUF file in which each head's rows are interleaved, first half with second half.
+        gguf_rearranged: weights that llama.cpp's converter rearranges in ways that an adapter can't follow.
+        vllm_module: what vLLM calls the down projection, None where it runs no LoRA on the family.
     """
 
     name: str
@@ -59,6 +63,10 @@ class Family:
     query_key: tuple[str, ...] = ("self_attn.q_proj", "self_attn.k_proj")
     values: Literal["apart", "last", "by_head"] = "apart"
     query_key_norms: tuple[str, ...] = ()
+    gguf: str | None = None
+    gguf_interleaved: tuple[str, ...] = ()
+    gguf_rearranged: tuple[str, ...] = ()
+    vllm_module: str | None = "down_proj"
 
     @property
     def is_gated(self) -> bool:
@@ -66,10 +74,18 @@ class Family:
         return self.gate is not None or self.fused
 
 
+_LLAMA_CPP_HEADS = ("attn_q", "attn_k")
 _QUERY_KEY_NORMS = ("self_attn.q_norm", "self_attn.k_norm")
 
 
-def _llama_like(name: str, *model_types: str, norm: NormKind = "rms", query_key_norms: tuple[str, ...] = ()) -> Family:
+def _llama_like(
+    name: str,
+    *model_types: str,
+    gguf: str,
+    gguf_interleaved: tuple[str, ...] = (),
+    norm: NormKind = "rms",
+    query_key_norms: tuple[str, ...] = (),
+) -> Family:
     """The layout that Llama set: gate, up and down projections under `mlp`, norms before attention and MLP."""
     return Family(
         name=name,
@@ -86,12 +102,15 @@ def _llama_like(name: str, *model_types: str, norm: NormKind = "rms", query_key_
         up_rows_scale=True,
         norm=norm,
         query_key_norms=query_key_norms,
+        gguf=gguf,
+        gguf_interleaved=gguf_interleaved,
     )
 
 
 def _post_normed(
     name: str,
     *model_types: str,
+    gguf: str,
     norms: tuple[str, ...],
     norm: NormKind = "rms",
     query_key_norms: tuple[str, ...] = (),
@@ -112,6 +131,7 @@ def _post_normed(
         up_rows_scale=True,
         norm=norm,
         query_key_norms=query_key_norms,
+        gguf=gguf,
     )
 
 
@@ -123,16 +143,18 @@ _GEMMA_NORMS = (
 )
 
 FAMILIES: tuple[Family, ...] = (
-    _llama_like("llama", "llama"),  # SmolLM and SmolLM2 too
-    _llama_like("mistral", "mistral"),
-    _llama_like("qwen2", "qwen2", "qwen2_vl_text", "qwen2_5_vl_text"),
-    _llama_like("qwen3", "qwen3", "qwen3_vl_text", query_key_norms=_QUERY_KEY_NORMS),
-    _llama_like("gemma", "gemma", norm="rms_plus_one"),
-    _post_normed("gemma2", "gemma2", norms=_GEMMA_NORMS, norm="rms_plus_one"),
+    _llama_like("llama", "llama", gguf="llama", gguf_interleaved=_LLAMA_CPP_HEADS),  # SmolLM and SmolLM2 too
+    _llama_like("smollm3", "smollm3", gguf="smollm3", gguf_interleaved=_LLAMA_CPP_HEADS),
+    _llama_like("mistral", "mistral", gguf="llama", gguf_interleaved=_LLAMA_CPP_HEADS),
+    _llama_like("qwen2", "qwen2", "qwen2_vl_text", "qwen2_5_vl_text", gguf="qwen2"),
+    _llama_like("qwen3", "qwen3", "qwen3_vl_text", gguf="qwen3", query_key_norms=_QUERY_KEY_NORMS),
+    _llama_like("gemma", "gemma", gguf="gemma", norm="rms_plus_one"),
+    _post_normed("gemma2", "gemma2", gguf="gemma2", norms=_GEMMA_NORMS, norm="rms_plus_one"),
     _post_normed(
         "gemma3",
         "gemma3",
         "gemma3_text",
+        gguf="gemma3",
         norms=_GEMMA_NORMS,
         norm="rms_plus_one",
         query_key_norms=_QUERY_KEY_NORMS,
@@ -140,6 +162,7 @@ FAMILIES: tuple[Family, ...] = (
     _post_normed(
         "olmo2",
         "olmo2",
+        gguf="olmo2",
         norms=("post_attention_layernorm", "post_feedforward_layernorm"),
         query_key_norms=_QUERY_KEY_NORMS,
     ),
@@ -159,6 +182,7 @@ FAMILIES: tuple[Family, ...] = (
         up_rows_scale=True,
         query_key=("self_attn.qkv_proj",),
         values="last",
+        gguf="phi3",
     ),
     Family(
         name="gpt2",
@@ -176,6 +200,8 @@ FAMILIES: tuple[Family, ...] = (
         norm="layer",
         query_key=("attn.c_attn",),
         values="last",
+        gguf="gpt2",
+        vllm_module=None,
     ),
     Family(
         name="gpt_neox",
@@ -192,6 +218,9 @@ FAMILIES: tuple[Family, ...] = (
         norm="layer",
         query_key=("attention.query_key_value",),
         values="by_head",
+        gguf="gptneox",
+        gguf_rearranged=("attn_qkv",),
+        vllm_module=None,
     ),
     Family(
         name="opt",
@@ -207,6 +236,7 @@ FAMILIES: tuple[Family, ...] = (
         final_norm="final_layer_norm",
         flattens=True,
         norm="layer",
+        vllm_module="fc2",
     ),
 )
 

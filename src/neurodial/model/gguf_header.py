@@ -37,10 +37,10 @@ def read_once() -> Iterator[None]:
         return
     with _LOCK:
         kept = {name: getattr(gguf, name) for name in ("GGUFReader", "get_tensor_name_map")}
-        for name, found in kept.items():
-            setattr(gguf, name, cache(found))
+        for name, function in kept.items():
+            setattr(gguf, name, cache(function))
         try:
             yield
         finally:
-            for name, found in kept.items():
-                setattr(gguf, name, found)
+            for name, function in kept.items():
+                setattr(gguf, name, function)

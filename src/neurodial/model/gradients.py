@@ -19,8 +19,8 @@ from torch import Tensor
 from neurodial.circuit.site import Site
 from neurodial.errors import GradientError
 from neurodial.model.head import at_least_float32
-from neurodial.model.hooks import Handle, installed, on_neurons
-from neurodial.model.room import room
+from neurodial.model.hooks import Edit, Handle, installed, on_block_output, on_embedding, on_neurons
+from neurodial.model.micro_batch import micro_batch_tokens
 from neurodial.model.subject import Subject
 
 GRADIENT_BUDGET = 1024
@@ -48,9 +48,9 @@ def multiplier_slopes(subject: Subject, take: Take) -> Iterator[None]:
         yield
 
 
-def gradient_room(subject: Subject) -> int:
+def gradient_tokens(subject: Subject) -> int:
     """Tokens of one micro-batch of a backward pass, padding included: as many as the device has room for."""
-    return room(subject, GRADIENT_BUDGET)
+    return micro_batch_tokens(subject, GRADIENT_BUDGET)
 
 
 @contextmanager
@@ -102,6 +102,40 @@ def without_gradients(subject: Subject, reason: str) -> GradientError:
     )
 
 
+class Tape:
+    """Keeps the tensors that a pass goes through, so that gradients can be asked for; for one pass at a time."""
+
+    def __init__(self) -> None:
+        self.hidden: list[Tensor] = []
+        self.neurons: list[Tensor] = []
+
+    def install(self, subject: Subject, handles: list[Handle]) -> None:
+        """Install the hooks; the embedding becomes the leaf of the graph."""
+        handles.append(on_embedding(subject, self._begin))
+        for site in subject.sites:
+            handles.append(on_neurons(subject, site, _keep(self.neurons)))
+            handles.append(on_block_output(subject, site.layer, _keep(self.hidden)))
+
+    def _begin(self, hidden: Tensor) -> Tensor:
+        self.neurons.clear()
+        self.hidden[:] = [hidden.detach().requires_grad_()]
+        return self.hidden[0]
+
+
+def gradients(subject: Subject, value: Tensor, parts: Sequence[Tensor], *, retain: bool = False) -> list[Tensor]:
+    """Gradients of a number by tensors; with `retain` the graph can be used again.
+
+    Raises:
+        GradientError: no gradient reaches one of them.
+    """
+    if not value.requires_grad:
+        raise without_gradients(subject, "none leaves its output")
+    parts_gradients = torch.autograd.grad(value, list(parts), allow_unused=True, retain_graph=retain)
+    if any(gradient is None for gradient in parts_gradients):
+        raise without_gradients(subject, "none reaches some of its layers")
+    return list(parts_gradients)
+
+
 def _remember(raw: list[Tensor]) -> Callable[[Tensor], None]:
     def read(neurons: Tensor) -> None:
         raw[:] = [neurons.detach()]
@@ -124,3 +158,11 @@ def _watch(site: Site, raw: list[Tensor], take: Take) -> Callable[[Tensor], Tens
         return watched
 
     return watch
+
+
+def _keep(into: list[Tensor]) -> Edit:
+    def keep(tensor: Tensor) -> Tensor:
+        into.append(tensor)
+        return tensor
+
+    return keep

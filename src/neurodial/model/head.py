@@ -82,11 +82,11 @@ def label_gradients(
         table = capped.to(at_least_float32(capped.dtype)).log_softmax(dim=-1).exp()
         pulled = table if slope is None else table * slope
         common = pulled.to(weight.dtype) @ weight
-        found = []
+        gradients = []
         for labels in sample(table):
             towards = weight[labels] if slope is None else weight[labels] * slope.gather(1, labels[:, None])
-            found.append((towards - common).to(hidden.dtype))
-        return found
+            gradients.append((towards - common).to(hidden.dtype))
+        return gradients
 
 
 def _label_gradients_by_autograd(
@@ -100,7 +100,7 @@ def _label_gradients_by_autograd(
         table = log_probs(subject, inputs)
         drawn = sample(table.detach().exp())
         likelihoods = [table.gather(1, labels[:, None]).sum() for labels in drawn]
-        return [torch.autograd.grad(one, inputs, retain_graph=True)[0] for one in likelihoods]
+        return [torch.autograd.grad(likelihood, inputs, retain_graph=True)[0] for likelihood in likelihoods]
 
 
 def _unembedding(subject: Subject) -> Float[Tensor, "vocab hidden"] | None:

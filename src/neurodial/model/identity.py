@@ -30,6 +30,7 @@ def identify(
     widths: tuple[int, ...],
     base_digest: str | None,
     adapter_digest: str | None,
+    setup: dict[str, Any] | None = None,
 ) -> ModelIdentity:
     """The identity of a loaded model; `base_digest` stands in for the weights where an adapter was merged."""
     template = getattr(tokenizer, "chat_template", None)
@@ -43,6 +44,7 @@ def identify(
         template_hash=None if template is None else sha256(canonical_json(template)),
         dtype=str(model.dtype).removeprefix("torch."),
         widths=widths,
+        setup=setup or {},
     )
 
 
@@ -90,13 +92,13 @@ def adapter_digest(folder: Path) -> str:
 
 def _weights(model: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
     """Named weights; those that accelerate has offloaded are taken from its map instead of the meta device."""
-    found = []
+    tensors = []
     for name, parameter in model.named_parameters():
         if parameter.is_meta:
             module = model.get_submodule(name.rpartition(".")[0])
             stored = getattr(getattr(module, "_hf_hook", None), "weights_map", None)
             tensor = parameter if stored is None else stored[name.rpartition(".")[2]]
-            found.append((name, tensor))
+            tensors.append((name, tensor))
         else:
-            found.append((name, parameter))
-    return found
+            tensors.append((name, parameter))
+    return tensors

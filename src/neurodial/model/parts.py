@@ -1,6 +1,6 @@
 """The parts of a model that linearisation rules speak of, found through the family record.
 
-What is done with their gradients is the attribution's business (`attribution/linearize.py`).
+What is done with their gradients is the attribution's business (`tracing/linearize.py`).
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ class Norm:
 def residual_norms(subject: Subject) -> list[Norm]:
     """The norms on the residual stream and on the writes to it, and the final norm."""
     family = subject.family
-    found = [_module(subject, layer, path) for layer in range(subject.layers) for path in family.norms]
+    modules = [_module(subject, layer, path) for layer in range(subject.layers) for path in family.norms]
     final = get_module(subject.decoder, family.final_norm)
-    return [_norm(subject, module) for module in (*found, *([] if final is None else [final]))]
+    return [_norm(subject, module) for module in (*modules, *([] if final is None else [final]))]
 
 
 def query_key_norms(subject: Subject) -> list[Norm]:
@@ -65,11 +65,11 @@ def activations(subject: Subject) -> list[nn.Module]:
 
 def ups(subject: Subject) -> list[tuple[nn.Module, Float[Tensor, "feature"] | None]]:
     """The map whose output a gate multiplies, of each gated MLP, and which of its features do (None: all do)."""
-    found = []
+    modules = []
     for layer, width in enumerate(subject.widths):
         mask = torch.cat([torch.zeros(width), torch.ones(width)]) if subject.family.fused else None
-        found.append((_module(subject, layer, subject.family.up), mask))
-    return found
+        modules.append((_module(subject, layer, subject.family.up), mask))
+    return modules
 
 
 def query_keys(subject: Subject) -> list[tuple[nn.Module, Float[Tensor, "feature"] | None]]:

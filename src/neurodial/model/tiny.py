@@ -29,6 +29,7 @@ _COMMON = {
 }
 _OWN: dict[str, dict[str, Any]] = {
     "llama": {},
+    "smollm3": {"no_rope_layers": [1, 0]},
     "mistral": {"sliding_window": None},
     "qwen2": {},
     "qwen3": {},

@@ -6,14 +6,18 @@ Torch-free, so that what is missing is said before a model is loaded.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable
+from typing import Literal
 
 from neurodial.errors import MarginError
-from neurodial.prompts.pairs import Contrast
+from neurodial.prompts.pairs import Behaviour, Contrast
 from neurodial.prompts.prompt import Example, Prompt, prompt_key, prompt_text
 
+MarginKind = Literal["behaviour", "alternatives", "openers", "answer", "own-answers"]
+"""What a behaviour may be measured by; `behaviour`: as the prompt set says and the model allows."""
 
-def written_answers(example: Example) -> tuple[str, str]:
-    """The answer with the behaviour and that without, as the prompt file has them.
+
+def written_answers(example: Example, fallback: tuple[str, str] | None = None) -> tuple[str, str]:
+    """The answer with the behaviour and that without, as the prompt file has them; else the fallback.
 
     Raises:
         MarginError: one is missing.
@@ -23,6 +27,8 @@ def written_answers(example: Example) -> tuple[str, str]:
         ('Good day.', 'Hey')
     """
     if not example.positive_answer or not example.negative_answer:
+        if fallback is not None:
+            return fallback
         raise MarginError(
             f"The prompt {prompt_text(example.prompt)!r} has no pair of answers.",
             wanted="positive_answer and negative_answer on every prompt, for a margin of whole answers",
@@ -35,10 +41,11 @@ def both_ways(contrast: Contrast) -> dict[str, tuple[Prompt, Prompt]]:
     """For each prompt, by its key, the prompt with the behaviour and that without of its pair.
 
     Raises:
-        MarginError: a prompt has no twin, or one that stands in another split.
+        MarginError: a prompt has no counterpart, or one that stands in another split.
 
     Example:
-        >>> pair = Example("Hi, formally", twin="Hi, casually"), Example("Hi, casually", twin="Hi, formally")
+        >>> formal, casual = "Hi, formally", "Hi, casually"
+        >>> pair = Example(formal, counterpart=casual), Example(casual, counterpart=formal)
         >>> both_ways(Contrast((pair[0],), (pair[1],)))["hi, casually"]
         ('Hi, formally', 'Hi, casually')
     """
@@ -46,41 +53,44 @@ def both_ways(contrast: Contrast) -> dict[str, tuple[Prompt, Prompt]]:
     for examples, others in ((contrast.positive, contrast.negative), (contrast.negative, contrast.positive)):
         there = {prompt_key(example.prompt) for example in others}
         for example in examples:
-            twin = _twin(example, there)
-            pair = (example.prompt, twin) if examples is contrast.positive else (twin, example.prompt)
+            counterpart = _counterpart(example, there)
+            pair = (example.prompt, counterpart) if examples is contrast.positive else (counterpart, example.prompt)
             found[prompt_key(example.prompt)] = pair
     return found
 
 
-def refuse_missing(margin: str, contrasts: Iterable[Contrast]) -> None:
-    """Refuse prompts that lack what a kind of margin (`answer`, `twin`; others need nothing) reads.
+def refuse_missing(kind: MarginKind, behaviour: Behaviour, contrasts: Iterable[Contrast | None]) -> None:
+    """Refuse prompts that lack what a kind of margin (`answer`, `own-answers`; others need nothing) reads.
 
     Raises:
         MarginError: names the first such prompt.
 
     Example:
-        >>> refuse_missing("openers", [Contrast.of(["a"], ["b"])])
+        >>> refuse_missing("openers", Behaviour("mine"), [Contrast.of(["a"], ["b"])])
     """
+    margin = behaviour.margin if kind == "behaviour" else kind
     for contrast in contrasts:
-        if margin == "twin":
+        if contrast is None:
+            continue
+        if margin == "own-answers":
             both_ways(contrast)
         elif margin == "answer":
             for example in (*contrast.positive, *contrast.negative):
-                written_answers(example)
+                written_answers(example, behaviour.answers)
 
 
-def _twin(example: Example, there: Container[str]) -> Prompt:
+def _counterpart(example: Example, there: Container[str]) -> Prompt:
     """The other prompt of an example's pair, which stands on the other side of the same split."""
-    if example.twin is None:
+    if example.counterpart is None:
         raise MarginError(
-            f"The prompt {prompt_text(example.prompt)!r} has no twin.",
+            f"The prompt {prompt_text(example.prompt)!r} has no counterpart.",
             wanted='prompts in pairs: "positive" and "negative", the same request, on one line of the file',
             fix="Pair them, or take another margin.",
         )
-    if prompt_key(example.twin) not in there:
+    if prompt_key(example.counterpart) not in there:
         raise MarginError(
-            f"The twin of the prompt {prompt_text(example.prompt)!r} stands in another split.",
+            f"The counterpart of the prompt {prompt_text(example.prompt)!r} stands in another split.",
             wanted="both prompts of a pair in one split",
             fix='Give each line of the file a "split".',
         )
-    return example.twin
+    return example.counterpart

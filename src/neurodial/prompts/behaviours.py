@@ -1,57 +1,27 @@
-"""The behaviours and prompt lists that ship with the package, and the user's own by path."""
+"""The behaviours that ship with the package, and the user's own by path, or as two lists."""
 
 from __future__ import annotations
 
-import tomllib
-from collections import Counter
-from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from neurodial.errors import FileError, PromptError, UnknownNameError, near_names
-from neurodial.prompts.pairs import SPLITS, PairSet, Split, refuse_overlap
-from neurodial.prompts.prompt import prompt_key
-from neurodial.prompts.read import read_pair_file, read_rows
+from neurodial.prompts.lists import PromptList, library, read_list, read_prompt_list, read_texts, tables
+from neurodial.prompts.looks import what_it_is
+from neurodial.prompts.pairs import Behaviour, PairSet
+from neurodial.prompts.prompt import Example
+from neurodial.prompts.read import ENDINGS_SHOWN, PAIR_ENDINGS, assemble, read_pair_file
+from neurodial.prompts.records import Placed
 from neurodial.prompts.table import read_table
-from neurodial.provenance import canonical_json, sha256
 
-_FILE_ENDINGS = {".jsonl", ".csv", ".toml"}
-
-
-@dataclass(frozen=True)
-class PromptList:
-    """Prompts without a contrast: neutral ones to measure damage on, diverse ones for the universal filter.
-
-    Attributes:
-        name: the list's name.
-        rows: pairs of split (None where the list has no splits) and prompt.
-    """
-
-    name: str
-    rows: tuple[tuple[Split | None, str], ...]
-
-    @property
-    def prompts(self) -> tuple[str, ...]:
-        """All prompts."""
-        return tuple(prompt for _, prompt in self.rows)
-
-    def split(self, name: Split) -> tuple[str, ...]:
-        """The prompts of one split.
-
-        Raises:
-            PromptError: the list has no such split.
-        """
-        chosen = tuple(prompt for split, prompt in self.rows if split == name)
-        if not chosen:
-            raise PromptError(f"The list {self.name!r} has no {name} prompts.", wanted=f"lines with split {name!r}")
-        return chosen
-
-    @property
-    def hash(self) -> str:
-        """SHA-256 of the prompts; their order does not matter."""
-        return sha256(canonical_json(sorted(self.prompts)))
+__all__ = [
+    "PromptList",
+    "behaviour_names",
+    "describe_behaviour",
+    "read_pairs",
+    "read_prompt_list",
+    "read_texts",
+    "read_two_lists",
+]
 
 
 def behaviour_names() -> list[str]:
@@ -61,100 +31,63 @@ def behaviour_names() -> list[str]:
         >>> "refusal" in behaviour_names()
         True
     """
-    return sorted(name for name, table in _tables().items() if table.get("kind", "pairs") == "pairs")
+    return sorted(name for name, table in tables().items() if table.get("kind", "pairs") == "pairs")
 
 
 def read_pairs(source: str) -> PairSet:
     """A shipped behaviour by name, or a user's own file by path.
 
     Raises:
-        UnknownNameError: neither a shipped behaviour nor a file; offers near names.
+        UnknownNameError: neither a shipped behaviour nor a file; offers near names, or says what such a file is.
     """
     path = Path(source)
-    if path.suffix in _FILE_ENDINGS:
+    if path.suffix.casefold() in PAIR_ENDINGS:
         if not path.exists():
-            raise FileError(f"There is no file {source}.", wanted="a JSONL, CSV or TOML file of prompts")
+            raise FileError(f"There is no file {source}.", wanted=f"a {ENDINGS_SHOWN} file of prompts")
         return read_pair_file(path)
     if source in behaviour_names():
-        return read_pair_file(_library() / f"{source}.toml")
+        return read_pair_file(library() / f"{source}.toml")
+    wanted = f"a shipped behaviour, or the path of a {ENDINGS_SHOWN} file"
+    if path.exists():
+        raise UnknownNameError(f"The file {source} is no behaviour.", wanted=wanted, fix=what_it_is(path))
     raise UnknownNameError(
-        f"There is no behaviour {source!r}.",
-        wanted="a shipped behaviour, or the path of a .jsonl, .csv or .toml file",
-        fix=near_names(source, behaviour_names()),
+        f"There is no behaviour {source!r}.", wanted=wanted, fix=near_names(source, behaviour_names())
     )
 
 
-def read_prompt_list(source: str) -> PromptList:
-    """A shipped list (`neutral`, `diverse`, `over_refusal`), or a user's own: JSONL with `prompt`, or plain text.
+def read_two_lists(positive: Path, negative: Path) -> PairSet:
+    r"""A behaviour from two files, each a list of prompts: those that show it, and those that show its opposite.
+
+    Prompts are dealt to the splits on each side by itself, unless every line of both files names one.
 
     Raises:
-        UnknownNameError: neither a shipped list nor a file.
-        PromptError: a line holds no prompt, or a prompt stands twice or in two splits.
+        FileError: a file can't be read.
+        PromptError: a line holds no prompt, a prompt stands twice, or a side is empty.
+        OverlapError: a prompt stands on both sides or in two splits.
 
     Example:
-        >>> len(read_prompt_list("diverse").prompts) >= 100
-        True
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> files = folder / "rude.txt", folder / "kind.txt"
+        >>> for file in files:
+        ...     _ = file.write_text("".join(f"{file.stem} {number}\n" for number in range(10)))
+        >>> len(read_two_lists(*files).discovery)
+        8
     """
-    shipped = sorted(name for name, table in _tables().items() if table.get("kind") == "prompts")
-    path = _library() / f"{source}.jsonl" if source in shipped else Path(source)
-    if not path.is_file():
-        raise UnknownNameError(f"There is no prompt list {source!r}.", fix=near_names(source, shipped))
-    rows = list(_text_rows(path)) if path.suffix == ".txt" else list(_json_rows(path))
-    if not rows:
-        raise PromptError(f"{path} holds no prompts.", wanted="at least one")
-    by_split: dict[str, list[Any]] = {}
-    for split, prompt in rows:
-        by_split.setdefault(split or "the lines without a split", []).append(prompt)
-    for prompts in by_split.values():
-        _refuse_copies(path, prompts)
-    refuse_overlap(by_split)
-    return PromptList(path.stem, tuple(rows))
-
-
-def read_texts(path: Path) -> list[str]:
-    """Prompts from a text file (one a line) or a JSONL file with `prompt`."""
-    rows = _text_rows(path) if path.suffix != ".jsonl" else _json_rows(path)
-    return [prompt for _, prompt in rows]
-
-
-def _text_rows(path: Path) -> list[tuple[Split | None, str]]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileError(f"{path} can't be read: {error}.") from error
-    return [(None, line.strip()) for line in lines if line.strip()]
-
-
-def _json_rows(path: Path) -> list[tuple[Split | None, str]]:
-    rows: list[tuple[Split | None, str]] = []
-    for place, row in read_rows(path):
-        prompt, split = row.get("prompt"), row.get("split")
-        if not isinstance(prompt, str) or not prompt.strip():
-            raise PromptError(f"{place} holds no prompt.", wanted='{"prompt": "…"}')
-        if split is not None and split not in SPLITS:
-            raise PromptError(f"{place} has split {split!r}.", wanted=", ".join(SPLITS))
-        rows.append((split, prompt))
-    return rows
-
-
-def _refuse_copies(path: Path, prompts: list[str]) -> None:
-    text, count = Counter(map(prompt_key, prompts)).most_common(1)[0]
-    if count > 1:
-        raise PromptError(
-            f"{text!r} stands {count} times in {path}.", wanted="each prompt once", fix="Take the copies out."
-        )
-
-
-def _library() -> Path:
-    return Path(str(resources.files("neurodial.prompts"))) / "library"
-
-
-@cache
-def _tables() -> dict[str, dict[str, Any]]:
-    return {path.stem: tomllib.loads(path.read_text(encoding="utf-8")) for path in sorted(_library().glob("*.toml"))}
+    sides = {"positive": read_list(positive), "negative": read_list(negative)}
+    for side, path in (("positive", positive), ("negative", negative)):
+        if not sides[side]:
+            raise PromptError(f"{path} holds no prompts.", wanted=f"at least one {side} prompt")
+    is_same = positive.name == negative.name
+    placed = [
+        Placed(Example(one.prompt), side, one.split, f"{side}: {one.place}" if is_same else one.place)  # type: ignore[arg-type]
+        for side, listed in sides.items()
+        for one in listed
+    ]
+    return assemble(Behaviour(f"{positive.stem}-against-{negative.stem}"), placed)
 
 
 def describe_behaviour(name: str) -> tuple[str, str]:
     """Title and description of a shipped behaviour, without reading its prompts."""
-    table = read_table(_library() / f"{name}.toml")
+    table = read_table(library() / f"{name}.toml")
     return table.title, table.description

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
+
 from neurodial.errors import PromptError
-from neurodial.prompts.hub import DATASETS, Load, read_dataset
+from neurodial.prompts.hub import DATASETS, Load, file_sides, is_file, read_dataset
 from neurodial.prompts.pairs import Contrast, PairSet
+from neurodial.prompts.prompt import Prompt
 
 
 def with_test_set(pairs: PairSet, name: str, limit: int | None = None, *, load: Load | None = None) -> PairSet:
@@ -14,7 +18,7 @@ def with_test_set(pairs: PairSet, name: str, limit: int | None = None, *, load: 
 
     Args:
         pairs: a prompt set.
-        name: a known data set, or the path of a file of harmful prompts.
+        name: a known data set, or the path of a file: harmful prompts, or harmful and safe ones with labels.
         limit: at most this many prompts of each side.
         load: how rows are got; the Hub by default.
 
@@ -29,13 +33,25 @@ def with_test_set(pairs: PairSet, name: str, limit: int | None = None, *, load: 
         >>> with_test_set(pairs, "strongreject", load=lambda source: rows).test.positive[0].prompt
         'Rob a bank'
     """
-    harmful = read_dataset(name, "harmful", limit=limit, load=load)
-    has_safe = name in DATASETS and "safe" in DATASETS[name].sources
-    if has_safe:
-        negative = Contrast.of(harmful, read_dataset(name, "safe", limit=limit, load=load)).negative
-    elif pairs.splits[2] is not None:
+    notes = pairs.notes
+    if is_file(name):
+        found = file_sides(Path(name))
+        harmful, safe, notes = found.prompts["harmful"], found.prompts["safe"], (*notes, *found.notes)
+    else:
+        harmful, safe = read_dataset(name, "harmful", load=load), ()
+    if not harmful:
+        raise PromptError(f"{name} has no harmful prompts.", wanted="at least one labelled unsafe, harmful or positive")
+    if name in DATASETS and "safe" in DATASETS[name].sources:
+        safe = read_dataset(name, "safe", load=load)
+    if safe:
+        negative = Contrast.of(_once(harmful, limit), _once(safe, limit)).negative
+    elif pairs.get("test") is not None:
         negative = pairs.test.negative[:limit]
     else:
         raise PromptError(f"Neither {name!r} nor the prompt set has negative test prompts.", wanted="at least one")
-    test = Contrast(Contrast.of(harmful, ["-"]).positive, negative)
-    return PairSet(pairs.behaviour, (pairs.splits[0], pairs.splits[1], test))
+    test = Contrast(Contrast.of(_once(harmful, limit), ["-"]).positive, negative)
+    return PairSet(pairs.behaviour, (pairs.get("discovery"), pairs.get("development"), test), notes)
+
+
+def _once(prompts: Iterable[Prompt], limit: int | None) -> tuple[Prompt, ...]:
+    return tuple(dict.fromkeys(prompts))[:limit]

@@ -7,15 +7,20 @@ name, and a missing network says what to do.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from neurodial.errors import FileError, MissingPackageError, PromptError, UnknownNameError, near_names
-from neurodial.prompts.read import read_rows
+from neurodial.prompts.columns import LABELS, NEGATIVES, POSITIVES, present, unread_columns
+from neurodial.prompts.lists import listed_rows
+from neurodial.prompts.prompt import Prompt
+from neurodial.prompts.records import refuse_quotes, row_records, stripped, tell
+from neurodial.prompts.rows import ENDINGS, Row, kind_of, read_text, text_rows
 
 Kind = Literal["harmful", "safe", "neutral"]
+_KINDS: tuple[Kind, ...] = ("harmful", "safe", "neutral")
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ DATASETS: dict[str, DataSet] = {
         {"neutral": Source("tatsu-lab/alpaca", None, "train", "instruction", ("input", ("",)))},
     ),
     "mmlu": DataSet(
-        "MMLU: questions of 57 subjects, as plain prompts; for accuracy run the harness task mmlu",
+        "MMLU: questions of 57 subjects, as plain prompts; for accuracy: evaluate --tasks mmlu",
         {"neutral": Source("cais/mmlu", "all", "test", "question")},
     ),
 }
@@ -99,12 +104,12 @@ DATASETS: dict[str, DataSet] = {
 Load = Callable[[Source], Iterable[Mapping[str, Any]]]
 
 
-def read_dataset(name: str, kind: Kind, *, limit: int | None = None, load: Load | None = None) -> tuple[str, ...]:
+def read_dataset(name: str, kind: Kind, *, limit: int | None = None, load: Load | None = None) -> tuple[Prompt, ...]:
     """Prompts of one kind of a data set, each once, in its order.
 
     Args:
-        name: a known name, or the path of a JSONL or CSV file with a column `prompt`, `Goal` or `instruction`.
-        kind: harmful, safe or neutral; a file gives all its prompts.
+        name: a known name, or the path of a file of prompts, with labels or without.
+        kind: harmful, safe or neutral; a file without labels gives all its prompts.
         limit: at most this many.
         load: how rows are got; the Hub by default.
 
@@ -119,12 +124,12 @@ def read_dataset(name: str, kind: Kind, *, limit: int | None = None, load: Load 
         ('Pick a lock', 'Fly')
     """
     path = Path(name)
-    if path.suffix in {".jsonl", ".csv"}:
-        return _first(_file_prompts(path), limit, name)
+    if is_file(name):
+        return _first(file_sides(path, kind).prompts[kind], limit, name)
     if name not in DATASETS:
         raise UnknownNameError(
             f"There is no data set {name!r}.",
-            wanted="a known name, or a .jsonl or .csv file",
+            wanted=f"a known name, or a file ({', '.join(ENDINGS)})",
             fix=near_names(name, DATASETS),
         )
     source = DATASETS[name].sources.get(kind)
@@ -165,18 +170,63 @@ def _kept(row: Mapping[str, Any], source: Source) -> bool:
     return str(row.get(column, "")) in values
 
 
-def _file_prompts(path: Path) -> Iterable[str]:
+def is_file(name: str) -> bool:
+    """Whether a test set's name is meant as the path of a file."""
+    path = Path(name)
+    return path.suffix.casefold() in ENDINGS or (name not in DATASETS and path.is_file())
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The prompts of a user's file by their kind, and notes on how it was read."""
+
+    prompts: Mapping[Kind, tuple[Prompt, ...]]
+    notes: tuple[str, ...]
+
+
+def file_sides(path: Path, kind: Kind = "harmful") -> Sides:
+    """The prompts of a user's file: harmful and safe ones by its labels; without labels all are of the kind asked for.
+
+    Labels stand in a column `label` (or `is_harmful`, `is_safe`), or as two columns, `positive` and `negative`; a
+    `type` that begins with `contrast_` is how XSTest marks its unsafe prompts.
+
+    Raises:
+        FileError: the file can't be read.
+        PromptError: a line holds no prompt, or a label that is not known; names the line.
+    """
     if not path.is_file():
-        raise FileError(f"There is no file {path}.", wanted="a JSONL or CSV file of prompts")
-    for place, row in read_rows(path):
-        found = next((row[key] for key in ("prompt", "Goal", "instruction", "question") if row.get(key)), None)
-        if not isinstance(found, str):
-            raise PromptError(f"{place} holds no prompt.", wanted="a column prompt, Goal, instruction or question")
-        yield found
+        raise FileError(f"There is no file {path}.", wanted=f"a file of prompts ({', '.join(ENDINGS)})")
+    text = read_text(path)
+    is_table = kind_of(text, path.suffix) == "table"
+    rows, notes = stripped(_with_labels(text_rows(text, path.name, path.suffix)), is_table=is_table)
+    if any(present(row, (*LABELS, *POSITIVES, *NEGATIVES)) for _, row in rows):
+        records = row_records(path.name, rows, notes)
+        tell(records.notes)
+        harmful, safe = (
+            tuple(one.example.prompt for one in records.placed if one.side == side) for side in ("positive", "negative")
+        )
+        return Sides({"harmful": harmful, "safe": safe, "neutral": ()}, records.notes)
+    listed, used = listed_rows(rows)
+    notes += unread_columns(rows, used, wanted=("prompt", "split", "label"))
+    notes.append(f"no column label: all {len(listed)} prompts are taken as {kind} ones")
+    refuse_quotes(path.name, [one.prompt for one in listed])
+    told = tuple(f"{path.name}: {note}" for note in notes)
+    tell(told)
+    return Sides({**dict.fromkeys(_KINDS, ()), kind: tuple(one.prompt for one in listed)}, told)
 
 
-def _first(prompts: Iterable[str], limit: int | None, name: str) -> tuple[str, ...]:
-    found = tuple(dict.fromkeys(prompt.strip() for prompt in prompts if prompt.strip()))[:limit]
+def _with_labels(rows: Sequence[Row]) -> Sequence[Row]:
+    """Rows with XSTest's types as labels, where they have no others."""
+    unsafe = [str(row.get("type", "")).strip().casefold().startswith("contrast_") for _, row in rows]
+    if not any(unsafe) or any(present(row, LABELS) for _, row in rows):
+        return rows
+    labels = ["unsafe" if is_unsafe else "safe" for is_unsafe in unsafe]
+    return [(place, {**row, "label": label}) for (place, row), label in zip(rows, labels, strict=True)]
+
+
+def _first(prompts: Iterable[Prompt], limit: int | None, name: str) -> tuple[Prompt, ...]:
+    stripped_ones = (prompt.strip() if isinstance(prompt, str) else prompt for prompt in prompts)
+    found = tuple(dict.fromkeys(prompt for prompt in stripped_ones if prompt))[:limit]
     if not found:
         raise PromptError(f"The data set {name!r} gave no prompts.", wanted="at least one")
     return found

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 from neurodial.errors import OverlapError, PromptError
-from neurodial.prompts.prompt import Example, Prompt, as_messages, prompt_digest, prompt_key, request
+from neurodial.prompts.prompt import Example, Prompt, as_messages, prompt_digest, prompt_key, prompt_words, request
 from neurodial.provenance import canonical_json, sha256
+
+Direction = Literal["remove", "induce"]
+"""Whether a behaviour is to go, or to come."""
 
 Split = Literal["discovery", "development", "test"]
 SPLITS: tuple[Split, ...] = ("discovery", "development", "test")
@@ -50,6 +53,15 @@ class Contrast:
         """A contrast from two lists of texts, chats or examples."""
         return cls(tuple(map(_example, positive)), tuple(map(_example, negative)))
 
+    def about(self, direction: Direction) -> tuple[Example, ...]:
+        """The prompts that a change is about: to remove a behaviour those that show it, to induce it those that don't.
+
+        Example:
+            >>> Contrast.of(["a"], ["b"]).about("induce")[0].prompt
+            'b'
+        """
+        return self.positive if direction == "remove" else self.negative
+
     def swapped(self) -> Contrast:
         """The same prompts with the sides exchanged."""
         return Contrast(self.negative, self.positive)
@@ -73,6 +85,7 @@ class Contrast:
             "hash": self.hash,
             "positive": len(self.positive),
             "negative": len(self.negative),
+            "roles": True,  # the digests are of who says what; before, they were of the words alone
             "digests": list(self.digests),
         }
 
@@ -101,6 +114,13 @@ class Behaviour:
         detector: name of the detector that says whether an answer shows the behaviour.
         rate_on: the side whose prompts the behaviour's rate is measured on.
         licence: the prompts' licence.
+        is_harmful: whether answers that lack the behaviour may be harmful: reports leave them out unless asked for.
+        answers: an answer that shows the behaviour to any prompt, and one that does not, for prompts that bring none.
+        system_prompts: system prompts that ask for the opposite of the behaviour, and for the behaviour.
+
+    Example:
+        >>> Behaviour("lists", detector="regex:^- ").rate_on
+        'positive'
     """
 
     name: str
@@ -110,6 +130,14 @@ class Behaviour:
     detector: str = ""
     rate_on: Literal["positive", "negative"] = "positive"
     licence: str = ""
+    is_harmful: bool = False
+    answers: tuple[str, str] | None = None
+    system_prompts: tuple[str, str] | None = None
+
+    def sides(self, contrast: Contrast) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+        """The prompts that the behaviour's rate is measured on, and those of the other side."""
+        both = (contrast.positive, contrast.negative)
+        return both if self.rate_on == "positive" else both[::-1]
 
 
 @dataclass(frozen=True)
@@ -117,6 +145,11 @@ class PairSet:
     """Contrastive prompts in three splits: to discover with, to tune on, to report on.
 
     A split may be None where the user has too few prompts for it; asking for a missing one is an error.
+
+    Attributes:
+        behaviour: what the set is about.
+        splits: discovery, development and test.
+        notes: what was read otherwise than it stood in the file, or not read; circuits and reports repeat them.
 
     Example:
         >>> pairs = PairSet.of([f"Harm {n}?" for n in range(10)], [f"Help {n}?" for n in range(10)])
@@ -129,6 +162,7 @@ class PairSet:
 
     behaviour: Behaviour
     splits: tuple[Contrast | None, Contrast | None, Contrast | None] = field(repr=False)
+    notes: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         refuse_overlap(
@@ -148,13 +182,13 @@ class PairSet:
         Who goes where depends on each prompt's own hash alone, so it does not change with the order.
         """
         whole = Contrast.of(positive, negative)  # refuses, before prompts are spread, what is wrong with them together
-        sides = [deal(side, lambda example: prompt_key(example.prompt)) for side in (whole.positive, whole.negative)]
+        sides = [deal(side, lambda example: prompt_words(example.prompt)) for side in (whole.positive, whole.negative)]
         contrasts = [_contrast_or_none(tuple(first), tuple(second)) for first, second in zip(*sides, strict=True)]
         return cls(Behaviour(name), (contrasts[0], contrasts[1], contrasts[2]))
 
     @classmethod
     def read(cls, source: str) -> PairSet:
-        """A shipped behaviour by name, or a JSONL, TOML or CSV file by path."""
+        """A shipped behaviour by name, or a file of contrasted prompts by path."""
         from neurodial.prompts.behaviours import read_pairs
 
         return read_pairs(source)
@@ -174,13 +208,17 @@ class PairSet:
         """The prompts to report on; nothing is ever tuned on them."""
         return self.split("test")
 
+    def get(self, name: Split) -> Contrast | None:
+        """One split by its name; None where the set has no prompts for it."""
+        return self.splits[SPLITS.index(name)]
+
     def split(self, name: Split) -> Contrast:
         """One split by its name.
 
         Raises:
             PromptError: the set has no prompts for this split.
         """
-        contrast = self.splits[SPLITS.index(name)]
+        contrast = self.get(name)
         if contrast is None:
             raise PromptError(
                 f"The set {self.behaviour.name!r} has no {name} prompts on both sides.",
@@ -191,8 +229,7 @@ class PairSet:
 
     def measured(self, name: Split) -> tuple[Example, ...]:
         """The prompts of a split that the behaviour's rate is measured on."""
-        contrast = self.split(name)
-        return contrast.positive if self.behaviour.rate_on == "positive" else contrast.negative
+        return self.behaviour.sides(self.split(name))[0]
 
     @property
     def hash(self) -> str:
@@ -220,6 +257,27 @@ def refuse_overlap(lists: dict[str, list[Prompt]]) -> None:
                     wanted="splits without a common prompt, or a result says nothing about new prompts",
                     fix="Take it out of one of them.",
                 )
+
+
+FEW = 20
+"""Prompts of a side below which a circuit depends on each of them."""
+
+
+def few_prompts(contrast: Contrast) -> str | None:
+    """What to expect of a contrast with few prompts, in words; None where there are enough.
+
+    Example:
+        >>> few_prompts(Contrast.of(["a", "b"], ["c", "d"]))[:32]
+        '2 prompts a side to discover wit'
+    """
+    fewest = min(len(contrast.positive), len(contrast.negative))
+    if fewest >= FEW:
+        return None
+    prompts = "1 prompt" if fewest == 1 else f"{fewest} prompts"
+    return (
+        f"{prompts} a side to discover with is few: expect an unstable circuit, in which other prompts would find "
+        "other neurons. 50 are better."
+    )
 
 
 def deal(items: Iterable[Item], key: Callable[[Item], str]) -> tuple[list[Item], list[Item], list[Item]]:
@@ -258,9 +316,10 @@ def _check_side(side: str, examples: tuple[Example, ...]) -> None:
             wanted="prompts that show the behaviour and prompts that show its opposite",
             fix=f"Add at least one {side} prompt; 50 or more on each side give stable circuits.",
         )
+    words = [prompt_words(example.prompt) for example in examples]
+    if "" in words:
+        raise PromptError(f"Prompt {words.index('') + 1} of the {side} side is blank.", fix="Take it out.")
     keys = [prompt_key(example.prompt) for example in examples]
-    if "" in keys:
-        raise PromptError(f"Prompt {keys.index('') + 1} of the {side} side is blank.", fix="Take it out.")
     text, count = Counter(keys).most_common(1)[0]
     if count > 1:
         raise PromptError(

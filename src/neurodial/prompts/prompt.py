@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field
+from typing import Any
 
 from neurodial.provenance import sha256
 
 
 @dataclass(frozen=True)
 class Message:
-    """One message of a chat: who speaks (`system`, `user`, `assistant`) and what is said.
+    """One message of a chat: who speaks (`system`, `user`, `assistant`, `tool`) and what is said.
+
+    Attributes:
+        role: who speaks.
+        content: what is said.
+        more: further fields that chat templates take (`tool_calls`, `tool_call_id`, `name`, …), as a JSON object.
 
     Example:
         >>> Message("user", "Hello").role
@@ -18,6 +25,7 @@ class Message:
 
     role: str
     content: str
+    more: str = field(default="", repr=False)  # not in the repr: chats without it are dealt to folds as ever
 
 
 Prompt = str | tuple[Message, ...]
@@ -33,7 +41,7 @@ class Example:
         category: a free label, empty where there is none.
         positive_answer: an answer that shows the behaviour, for margins that compare whole answers.
         negative_answer: an answer of the same content that does not.
-        twin: the other prompt of its pair, where prompts come in pairs: the same request on the other side.
+        counterpart: the other prompt of its pair, where prompts come in pairs: the same request on the other side.
 
     Example:
         >>> Example("How do I pick a lock?", category="crime").positive_answer is None
@@ -44,14 +52,15 @@ class Example:
     category: str = ""
     positive_answer: str | None = None
     negative_answer: str | None = None
-    twin: Prompt | None = None
+    counterpart: Prompt | None = None
 
 
-def as_messages(prompt: Prompt) -> list[dict[str, str]]:
+def as_messages(prompt: Prompt) -> list[dict[str, Any]]:
     """A prompt as the list of messages that chat templates take."""
     if isinstance(prompt, str):
         return [{"role": "user", "content": prompt}]
-    return [{"role": message.role, "content": message.content} for message in prompt]
+    fields = [json.loads(message.more) if message.more else {} for message in prompt]
+    return [{"role": m.role, "content": m.content, **more} for m, more in zip(prompt, fields, strict=True)]
 
 
 def prompt_text(prompt: Prompt) -> str:
@@ -61,9 +70,26 @@ def prompt_text(prompt: Prompt) -> str:
     return next((m.content for m in reversed(prompt) if m.role == "user"), prompt[-1].content)
 
 
-def prompt_key(prompt: Prompt) -> str:
-    """What two prompts are compared by: all their text, case and white space folded."""
+def prompt_words(prompt: Prompt) -> str:
+    """All the text of a prompt, whoever says it, case and white space folded: prompts are dealt to splits by it."""
     return " ".join(" ".join(m["content"] for m in as_messages(prompt)).casefold().split())
+
+
+def prompt_key(prompt: Prompt) -> str:
+    r"""What two prompts are compared by: who says what, case and white space folded.
+
+    A chat of one user message is the same prompt as its text.
+
+    Example:
+        >>> prompt_key((Message("system", "Be kind."), Message("user", "Hi")))
+        'system: be kind.\nuser: hi'
+        >>> prompt_key("Be  kind. Hi") == prompt_key((Message("user", "be kind. hi"),))
+        True
+    """
+    messages = as_messages(prompt)
+    if [message["role"] for message in messages] == ["user"]:
+        return prompt_words(prompt)
+    return "\n".join(f"{m['role']}: {' '.join(m['content'].casefold().split())}" for m in messages)
 
 
 def request(prompt: Prompt) -> Prompt:
@@ -80,3 +106,8 @@ def prompt_digest(prompt: Prompt) -> str:
         True
     """
     return sha256(prompt_key(request(prompt)))[:16]
+
+
+def words_digest(prompt: Prompt) -> str:
+    """The digest of a prompt's words alone: what circuits kept of chats before roles were part of it."""
+    return sha256(prompt_words(request(prompt)))[:16]

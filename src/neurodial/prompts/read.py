@@ -1,141 +1,60 @@
-"""Prompt files: JSONL, CSV and TOML to records, and records to a `PairSet`.
+"""Prompt files to a `PairSet`: any file of rows (`rows.py`), two lists, or the TOML file of a behaviour.
 
-A record is one of
-
-- `{"positive": …, "negative": …}`: a pair, each side a string or a list of chat messages;
-- `{"text": …, "label": "positive" | "negative"}`: one prompt with its side;
-- `{"prompt": …, "positive_answer": …, "negative_answer": …}`: the same prompt answered both ways; the answers are
-  then read as part of the chat.
-
-Every record may also hold `split`, `category`, and the two answers. A TOML file holds the behaviour's fields and
-either `file = "pairs.jsonl"` or two lists, `positive` and `negative`. Where no record names a split, records are
-dealt to the splits; both sides of a record go to the same one.
+A TOML file holds the behaviour's fields and either `file = "pairs.jsonl"` or two lists, `positive` and `negative`.
+Where no record names a split, records are dealt to the splits; both sides of a record go to the same one.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict, ValidationError
+from typing import Any
 
 from neurodial.errors import FileError, PromptError
+from neurodial.prompts.columns import Side
 from neurodial.prompts.pairs import SPLITS, Behaviour, Contrast, PairSet, Split, deal
-from neurodial.prompts.prompt import Example, Message, Prompt, prompt_key
+from neurodial.prompts.prompt import prompt_key, prompt_words
+from neurodial.prompts.records import Placed, Records, place_rows, read_records, tell, text_records
+from neurodial.prompts.rows import JSON_ENDINGS, TABLE_ENDINGS, clip, pasted_ending, read_rows
 from neurodial.prompts.table import read_table
 
-Side = Literal["positive", "negative"]
+__all__ = ["ENDINGS_SHOWN", "PAIR_ENDINGS", "assemble", "read_pair_file", "read_pair_text", "read_rows"]
 
-
-class _Message(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    role: Literal["system", "user", "assistant"]
-    content: str
-
-
-_Text = str | list[_Message]
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-    positive: _Text | None = None
-    negative: _Text | None = None
-    text: _Text | None = None
-    label: Side | None = None
-    prompt: _Text | None = None
-    positive_answer: str | None = None
-    negative_answer: str | None = None
-    split: Split | None = None
-    category: str = ""
-
-
-@dataclass(frozen=True)
-class Placed:
-    """An example with its side, its split (None: to be dealt) and where it stands in the file."""
-
-    example: Example
-    side: Side
-    split: Split | None
-    place: str
-
-
-def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The rows of a JSONL or CSV file, each with the place it stands at.
-
-    Raises:
-        FileError: the file can't be read.
-        PromptError: a line is not JSON; names the line and its text.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise FileError(f"{path} is not UTF-8 (byte {error.start}).", fix="Save it as UTF-8.") from error
-    except OSError as error:
-        raise FileError(f"{path} can't be read: {error.strerror}.") from error
-    yield from _csv_rows(path, text) if path.suffix == ".csv" else _json_rows(path, text)
-
-
-def _csv_rows(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    place = f"{path.name}, line 1"
-    try:
-        columns = len(reader.fieldnames or ())
-        place = f"{path.name}, line {reader.line_num + 1}"
-        for row in reader:
-            if None in row:
-                raise PromptError(
-                    f"{place} has {columns + len(row[None])} fields: {_clip(str(list(row.values())))}",
-                    wanted=f"{columns}, as in the header",
-                    fix='Put quotes around a prompt with a comma: "like this, for example".',
-                )
-            yield place, {key: value for key, value in row.items() if key and value}
-            place = f"{path.name}, line {reader.line_num + 1}"
-    except csv.Error as error:
-        raise PromptError(f"{place} is not CSV: {error}.", fix="Is a quote left open, or not doubled?") from error
-
-
-def _json_rows(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for number, line in enumerate(text.split("\n"), start=1):  # splitlines would cut at U+2028, which JSON may hold
-        if not line.strip():
-            continue
-        place = f"{path.name}, line {number}"
-        try:
-            row = json.loads(line)
-            json.dumps(row, ensure_ascii=False).encode()
-        except (ValueError, RecursionError) as error:
-            reason = str(error)
-            if isinstance(error, json.JSONDecodeError):
-                reason = f"{error.msg}, column {error.colno}"
-            raise PromptError(
-                f"{place} is not JSON ({reason}): {_clip(line)}",
-                wanted='an object on one line, such as {"positive": "…", "negative": "…"}',
-            ) from error
-        if not isinstance(row, dict):
-            raise PromptError(f"{place} is {type(row).__name__}, not an object: {_clip(line)}", wanted="an object")
-        yield place, row
+PAIR_ENDINGS = (*JSON_ENDINGS, *TABLE_ENDINGS, ".toml")
+"""Endings of the files that hold contrasted prompts."""
+ENDINGS_SHOWN = ".json, .tsv, .jsonl, .csv or .toml"
 
 
 def read_pair_file(path: Path) -> PairSet:
-    """A `PairSet` from a JSONL, CSV or TOML file.
+    """A `PairSet` from a file of rows (JSON lines, a JSON list, CSV, TSV) or the TOML file of a behaviour.
+
+    What was read otherwise than it stands, or not read, is logged and kept as the set's notes.
 
     Raises:
         FileError: the file can't be read, or has an ending that is not known.
         PromptError: a record is malformed, a prompt stands twice, a side is empty.
         OverlapError: a prompt stands in two splits.
     """
-    if path.suffix not in {".jsonl", ".csv", ".toml"}:
-        raise FileError(f"{path} ends in {path.suffix!r}.", wanted="a .jsonl, .csv or .toml file")
-    if path.suffix == ".toml":
+    ending = path.suffix.casefold()
+    if ending not in PAIR_ENDINGS:
+        raise FileError(f"{path} ends in {path.suffix!r}.", wanted=f"a {ENDINGS_SHOWN} file")
+    if ending == ".toml":
         return _read_toml(path)
-    return assemble(Behaviour(path.stem), _records(path))
+    return _told(Behaviour(path.stem), read_records(path))
 
 
-def assemble(behaviour: Behaviour, placed: list[Placed]) -> PairSet:
+def read_pair_text(text: str, name: str) -> PairSet:
+    """A `PairSet` from a text that was pasted: what it holds tells its kind.
+
+    Raises:
+        PromptError: a record is malformed, a prompt stands twice, a side is empty.
+        OverlapError: a prompt stands in two splits.
+    """
+    return _told(Behaviour(name), text_records(text, name, pasted_ending(text)))
+
+
+def assemble(behaviour: Behaviour, placed: Sequence[Placed], notes: Iterable[str] = ()) -> PairSet:
     """Put examples into their splits; where no record names a split, deal the records 40 / 20 / 40."""
     _refuse_copies(placed)
     is_dealt = all(item.split is None for item in placed)
@@ -153,10 +72,15 @@ def assemble(behaviour: Behaviour, placed: list[Placed]) -> PairSet:
         chosen = [item for item in placed if item.split == split]
         too_few = not chosen or (is_dealt and len({item.side for item in chosen}) < 2)
         parts.append(None if too_few else _contrast(chosen, f"In the {split} split: "))
-    return PairSet(behaviour, (parts[0], parts[1], parts[2]))
+    return PairSet(behaviour, (parts[0], parts[1], parts[2]), tuple(notes))
 
 
-def _dealt(placed: list[Placed]) -> list[Placed]:
+def _told(behaviour: Behaviour, records: Records) -> PairSet:
+    tell(records.notes)
+    return assemble(behaviour, records.placed, records.notes)
+
+
+def _dealt(placed: Sequence[Placed]) -> list[Placed]:
     """Each example with a split. Both sides of a record go to the same one, so that matched prompts stay matched."""
     records: dict[str, list[Placed]] = {}
     for item in placed:
@@ -164,13 +88,13 @@ def _dealt(placed: list[Placed]) -> list[Placed]:
     found: list[Placed] = []
     for sides in ({"positive", "negative"}, {"positive"}, {"negative"}):
         alike = [record for record in records.values() if {item.side for item in record} == sides]
-        parts = deal(alike, lambda record: "\n".join(prompt_key(item.example.prompt) for item in record))
+        parts = deal(alike, lambda record: "\n".join(prompt_words(item.example.prompt) for item in record))
         for split, part in zip(SPLITS, parts, strict=True):
             found += [replace(item, split=split) for record in part for item in record]
     return found
 
 
-def _contrast(placed: list[Placed], context: str = "") -> Contrast:
+def _contrast(placed: Sequence[Placed], context: str = "") -> Contrast:
     sides = [tuple(item.example for item in placed if item.side == side) for side in ("positive", "negative")]
     try:
         return Contrast(*sides)
@@ -178,66 +102,13 @@ def _contrast(placed: list[Placed], context: str = "") -> Contrast:
         raise type(error)(f"{context}{error.problem}", wanted=error.wanted, fix=error.fix) from error
 
 
-def _records(path: Path) -> list[Placed]:
-    placed = [item for place, row in read_rows(path) for item in _placed(place, row)]
-    if not placed:
-        raise PromptError(f"{path} holds no prompts.", wanted='lines such as {"positive": "…", "negative": "…"}')
-    return placed
-
-
-def _placed(place: str, row: dict[str, Any]) -> list[Placed]:
-    try:
-        record = _Record.model_validate(row)
-    except ValidationError as error:
-        deepest = max(error.errors(), key=lambda found: len(found["loc"]))  # of a text or a chat, what it looks like
-        fields = {*_Record.model_fields, *_Message.model_fields}
-        where = ".".join(str(part) for part in deepest["loc"] if isinstance(part, int) or part in fields)
-        raise PromptError(f"{place}: {where}: {deepest['msg']}. The line: {_shown(row)}") from error
-    sides = list(_sides(record))
-    if not sides:
-        raise PromptError(
-            f"{place} holds no prompt: {_shown(row)}",
-            wanted='"positive" and "negative", or "text" and "label", or "prompt" with both answers',
-        )
-    blank = next((side for side, example in sides if not prompt_key(example.prompt)), None)
-    if blank is not None:
-        raise PromptError(f"{place}: the {blank} prompt is blank: {_shown(row)}", fix="Fill it, or take the line out.")
-    return [Placed(example, side, record.split, place) for side, example in sides]
-
-
-def _sides(record: _Record) -> Iterator[tuple[Side, Example]]:
-    def example(text: _Text, twin: _Text | None = None) -> Example:
-        other = None if twin is None else _prompt(twin)
-        return Example(_prompt(text), record.category, record.positive_answer, record.negative_answer, other)
-
-    if record.text is not None and record.label is not None:
-        yield record.label, example(record.text)
-    elif record.positive is not None or record.negative is not None:
-        if record.positive is not None:
-            yield "positive", example(record.positive, record.negative)
-        if record.negative is not None:
-            yield "negative", example(record.negative, record.positive)
-    elif record.prompt is not None and record.positive_answer and record.negative_answer:
-        yield "positive", example(_answered(record.prompt, record.positive_answer))
-        yield "negative", example(_answered(record.prompt, record.negative_answer))
-
-
-def _prompt(text: _Text) -> Prompt:
-    return text if isinstance(text, str) else tuple(Message(m.role, m.content) for m in text)
-
-
-def _answered(text: _Text, answer: str) -> list[_Message]:
-    messages = [_Message(role="user", content=text)] if isinstance(text, str) else text
-    return [*messages, _Message(role="assistant", content=answer)]
-
-
-def _refuse_copies(placed: list[Placed]) -> None:
+def _refuse_copies(placed: Sequence[Placed]) -> None:
     seen: dict[tuple[str, str, Split | None], str] = {}
     for item in placed:
         key = (prompt_key(item.example.prompt), item.side, item.split)
         if key in seen:
             raise PromptError(
-                f"{item.place} repeats the {item.side} prompt of {seen[key]}: {_clip(key[0])}",
+                f"{item.place} repeats the {item.side} prompt of {seen[key]}: {clip(key[0])}",
                 wanted="each prompt once: a copy would count twice",
                 fix="Take one of them out.",
             )
@@ -250,7 +121,7 @@ def _read_toml(path: Path) -> PairSet:
     lists: dict[Side, list[Any] | None] = {"positive": table.positive, "negative": table.negative}
     if any(texts is not None for texts in lists.values()):
         rows = [(side, number, text) for side, texts in lists.items() for number, text in enumerate(texts or (), 1)]
-        placed = [p for side, n, t in rows for p in _placed(f"{path.name}, {side} {n}", {"text": t, "label": side})]
+        placed = place_rows((f"{path.name}, {side} {n}", {"text": text, "label": side}) for side, n, text in rows)
         return assemble(behaviour, placed)
     data = path.parent / (table.file or f"{path.stem}.jsonl")
     if not data.exists():
@@ -258,12 +129,4 @@ def _read_toml(path: Path) -> PairSet:
             f"{path} holds no prompts, and {data.name} is not beside it.",
             wanted='two lists, positive and negative, or file = "pairs.jsonl"',
         )
-    return assemble(behaviour, _records(data))
-
-
-def _shown(row: dict[str, Any]) -> str:
-    return _clip(json.dumps(row, ensure_ascii=False, default=str))
-
-
-def _clip(text: str) -> str:
-    return text if len(text) <= 120 else text[:117] + "…"
+    return _told(behaviour, read_records(data))

@@ -1,4 +1,4 @@
-"""The rows in flight: one cache, one forward pass for all of them, whatever their dials.
+"""The rows that run: one cache, one forward pass for all of them, whatever their dials.
 
 1. New rows pass their prompts together, padded on the left; each gets its first token.
 2. Those that go on join the cache of the others, aligned at the right.
@@ -17,14 +17,16 @@ from torch import Tensor
 
 from neurodial.activations.batches import padded
 from neurodial.activations.collect import pad_id
+from neurodial.generation.generate import stop_texts, stop_tokens
+from neurodial.generation.text_stream import TextStream
+from neurodial.intervention.parts_of_pass import tracker
 from neurodial.intervention.steer import Steering
-from neurodial.measurement.generate import stop_tokens
 from neurodial.model.cache import empty_cache, joined, kept, row_counts
 from neurodial.model.subject import Subject
-from neurodial.serve.choose import generator_of, next_tokens, scored
+from neurodial.serve.next_token import generator_of, next_tokens, scored
 from neurodial.serve.request import Deliver, Failed, Finished, Piece, Request, Scored
 from neurodial.serve.slots import SlotTable
-from neurodial.serve.text import TextStream
+from neurodial.text.thinking import special_markers
 
 NOT_FINITE = (
     "The model gave logits that are not finite. The dial may be too strong for it, or its dtype too narrow; "
@@ -32,13 +34,15 @@ NOT_FINITE = (
 )
 
 
-class Row:
-    """One request in flight."""
+class RunningRow:
+    """One request that runs."""
 
-    def __init__(self, request: Request, deliver: Deliver, tokenizer: Any) -> None:
+    def __init__(self, request: Request, deliver: Deliver, subject: Subject) -> None:
         self.request, self.deliver = request, deliver
         self.generator = generator_of(request)
-        self.text = TextStream(tokenizer, request.stop)
+        kept = special_markers(subject.tokenizer, subject.thinking)
+        self.text = TextStream(subject.tokenizer, (*request.stop, *stop_texts(subject)), kept=kept)
+        self.tracker = tracker(subject, starts_inside=request.starts_inside)
         self.length = len(request.tokens)
         self.made: int = 0
         self.last = request.tokens[-1]
@@ -65,26 +69,26 @@ class Row:
         return not is_last
 
 
-class Flight:
-    """Rows in flight and their cache. Used by one thread alone, inside the steering's block."""
+class RunningBatch:
+    """Running rows and their cache. Used by one thread alone, inside the steering's block."""
 
     def __init__(self, subject: Subject, steering: Steering, table: SlotTable) -> None:
         self._subject, self._steering, self._table = subject, steering, table
         self._ends = stop_tokens(subject)
         self._pad = pad_id(subject)
         self._cache = empty_cache()
-        self.rows: list[Row] = []
+        self.rows: list[RunningRow] = []
 
     @property
     def is_whole(self) -> bool:
-        """Whether every layer's cache has the rows in flight; false after an error halfway through a change."""
+        """Whether every layer's cache has the running rows; false after an error halfway through a change."""
         return not self.rows or row_counts(self._cache) == {len(self.rows)}
 
-    def join(self, new: Sequence[Row]) -> None:
+    def join(self, new: Sequence[RunningRow]) -> None:
         """Pass the prompts of new rows and let them join the others (1, 2).
 
         Raises:
-            Exception: whatever the model raises; the rows that were in flight before are as they were.
+            Exception: whatever the model raises; the rows that ran before are as they were.
         """
         cache = empty_cache()
         self._steer([*new, *self.rows], new)
@@ -119,7 +123,7 @@ class Flight:
         logits = self._pass(tokens, [row.length for row in self.rows], self._cache, keep=1)
         self._keep(self._advance(self.rows, logits[:, -1]))
 
-    def drop(self, gone: Sequence[Row]) -> None:
+    def drop(self, gone: Sequence[RunningRow]) -> None:
         """Take rows out, whether they ended or not (4)."""
         self._keep([place for place, row in enumerate(self.rows) if row not in gone])
 
@@ -136,9 +140,10 @@ class Flight:
             return
         self._cache = kept(self._cache, places, max(row.length for row in self.rows))
 
-    def _steer(self, wanted: Sequence[Row], acting: Sequence[Row]) -> None:
-        self._table.hold([row.request.dials for row in wanted], self._steering)
+    def _steer(self, kept_rows: Sequence[RunningRow], acting: Sequence[RunningRow]) -> None:
+        self._table.hold([row.request.dials for row in kept_rows], self._steering)
         self._steering.assign(self._table.slots([row.request.dials for row in acting]))
+        self._steering.follow([row.tracker for row in acting])
 
     def _pass(
         self, tokens: Int[Tensor, "row token"], lengths: Sequence[int], cache: Any, *, keep: int
@@ -160,7 +165,7 @@ class Flight:
         logits: Tensor = output.logits
         return logits
 
-    def _advance(self, rows: Sequence[Row], logits: Float[Tensor, "row vocab"]) -> list[int]:
+    def _advance(self, rows: Sequence[RunningRow], logits: Float[Tensor, "row vocab"]) -> list[int]:
         """Choose and hand on a token for each row; the places of those that go on."""
         usable = torch.isfinite(logits.amax(dim=-1)).tolist()  # the largest of a row is NaN where any is
         tokens = next_tokens(logits.nan_to_num(), [row.request for row in rows], [row.generator for row in rows])

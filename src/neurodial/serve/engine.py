@@ -15,18 +15,21 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
 from types import TracebackType
+from typing import Any
 
 import torch
 
 from neurodial.circuit.circuit import Circuit
 from neurodial.errors import QueueFullError, ServerClosedError
+from neurodial.intervention.parts_of_pass import tracker
 from neurodial.intervention.steer import steered
 from neurodial.model.hooks import contiguous_head
 from neurodial.model.subject import Subject
-from neurodial.serve.batch import Flight, Row
+from neurodial.serve.batch import RunningBatch, RunningRow
 from neurodial.serve.options import EngineOptions
 from neurodial.serve.request import Deliver, Event, Failed, Piece, Request
 from neurodial.serve.slots import SlotTable, plan_of
+from neurodial.text.thinking import special_markers
 
 _log = logging.getLogger(__name__)
 CLOSING = "The server is shutting down."
@@ -65,14 +68,15 @@ class Engine:
         self.options = options or EngineOptions()
         self._on_pass = on_pass
         everything = list(self.circuits.values())
-        plan_of(
-            subject, everything, (1.0,) * len(everything), force=self.options.force
-        )  # refused now, not at a request
-        self._table = SlotTable(subject, everything, size=2 * self.options.max_batch + 1, force=self.options.force)
+        how: dict[str, Any] = {"when": self.options.when, "force": self.options.force}
+        plan_of(subject, everything, (1.0,) * len(everything), **how)  # refused now, not at a request
+        self._table = SlotTable(subject, everything, size=2 * self.options.max_batch + 1, **how)
+        tracker(subject)  # the first use of a tokenizer may change its settings; later ones only read them
+        special_markers(subject.tokenizer, subject.thinking)
         self._change = threading.Condition()
-        self._waiting: deque[Row] = deque()
-        self._running: tuple[Row, ...] = ()
-        self._cancelled: set[Row] = set()
+        self._waiting: deque[RunningRow] = deque()
+        self._running: tuple[RunningRow, ...] = ()
+        self._cancelled: set[RunningRow] = set()
         self._is_closing = False
         self._deadline: float | None = None
         self._thread = threading.Thread(target=self._run, name="neurodial-engine", daemon=True)
@@ -102,16 +106,14 @@ class Engine:
         """Whether the thread runs and takes requests."""
         return self._thread.is_alive() and not self._is_closing
 
-    def submit(self, requests: Sequence[Request], deliver: Sequence[Deliver]) -> list[Row]:
+    def submit(self, requests: Sequence[Request], deliver: Sequence[Deliver]) -> list[RunningRow]:
         """Queue requests, all or none; each one's events go to its `deliver`, from the engine's thread.
 
         Raises:
             QueueFullError: there is no room for them.
             ServerClosedError: the engine is closing, or its thread has died.
         """
-        rows = [
-            Row(request, receive, self.subject.tokenizer) for request, receive in zip(requests, deliver, strict=True)
-        ]
+        rows = [RunningRow(request, receive, self.subject) for request, receive in zip(requests, deliver, strict=True)]
         with self._change:
             if not self.is_alive:
                 raise ServerClosedError(CLOSING if self._is_closing else "The engine is not running.")
@@ -126,7 +128,7 @@ class Engine:
             self._change.notify_all()
         return rows
 
-    def cancel(self, rows: Sequence[Row]) -> None:
+    def cancel(self, rows: Sequence[RunningRow]) -> None:
         """End requests whose answers nobody wants any more; they leave before the next pass, without an event."""
         with self._change:
             self._cancelled.update(rows)
@@ -161,8 +163,8 @@ class Engine:
                 contiguous_head(self.subject),
                 steered(self.subject, self._table.plan) as steering,
             ):
-                flight = Flight(self.subject, steering, self._table)
-                while self._turn(flight):
+                batch = RunningBatch(self.subject, steering, self._table)
+                while self._turn(batch):
                     pass
         except Exception as error:  # noqa: BLE001  # nobody else is there to hear it; /health shows the thread's end
             self._say("the engine", error)
@@ -174,39 +176,39 @@ class Engine:
                 self._running = ()
             _fail(left, CLOSING)
 
-    def _turn(self, flight: Flight) -> bool:
+    def _turn(self, batch: RunningBatch) -> bool:
         """One pass of prompts where there are new ones, and one of the batch; false once all is done (2, 3, 4)."""
-        new = self._next(flight)
+        new = self._next(batch)
         if new is None:
             return False
         if new:
-            self._guarded(flight, lambda: flight.join(new), [*new], "a prompt")
-        if flight.rows:
+            self._guarded(batch, lambda: batch.join(new), [*new], "a prompt")
+        if batch.rows:
             if self._on_pass is not None:
-                self._on_pass(len(flight.rows))
-            self._guarded(flight, flight.step, [], "the batch")
+                self._on_pass(len(batch.rows))
+            self._guarded(batch, batch.step, [], "the batch")
         with self._change:
-            self._running = tuple(flight.rows)
+            self._running = tuple(batch.rows)
         return True
 
-    def _next(self, flight: Flight) -> list[Row] | None:
+    def _next(self, batch: RunningBatch) -> list[RunningRow] | None:
         """The rows that join now, after the cancelled ones left; None at the end."""
         with self._change:
-            self._change.wait_for(lambda: bool(self._waiting or flight.rows or self._is_closing))
+            self._change.wait_for(lambda: bool(self._waiting or batch.rows or self._is_closing))
             gone, self._cancelled = self._cancelled, set()
             self._waiting = deque(row for row in self._waiting if row not in gone)
             if self._is_closing and self._deadline is not None and time.monotonic() >= self._deadline:
                 return None
-            new = self._taken(self.options.max_batch - len(flight.rows))
-            self._running = (*(row for row in flight.rows if row not in gone), *new)
+            new = self._taken(self.options.max_batch - len(batch.rows))
+            self._running = (*(row for row in batch.rows if row not in gone), *new)
             is_over = self._is_closing and not self._running and not self._waiting
         if gone:
-            flight.drop([row for row in flight.rows if row in gone])
+            batch.drop([row for row in batch.rows if row in gone])
         return None if is_over else new
 
-    def _taken(self, places: int) -> list[Row]:
+    def _taken(self, places: int) -> list[RunningRow]:
         """Waiting rows that pass their prompts together: within the places, and the budget of padded tokens."""
-        taken: list[Row] = []
+        taken: list[RunningRow] = []
         longest = 0
         while self._waiting and len(taken) < places:
             row = self._waiting[0]
@@ -217,15 +219,15 @@ class Engine:
             taken.append(self._waiting.popleft())
         return taken
 
-    def _guarded(self, flight: Flight, act: Callable[[], None], new: list[Row], what: str) -> None:
+    def _guarded(self, batch: RunningBatch, act: Callable[[], None], new: list[RunningRow], what: str) -> None:
         """Do it; where the model raises, end the rows it concerns and go on with the others (3)."""
         try:
             act()
         except Exception as error:  # noqa: BLE001  # whatever a model raises must not end the other requests
-            lost = [row for row in new if row not in flight.rows]
-            if not new or not flight.is_whole:
-                lost += flight.rows
-                flight.clear()
+            lost = [row for row in new if row not in batch.rows]
+            if not new or not batch.is_whole:
+                lost += batch.rows
+                batch.clear()
             self._say(what, error)
             _fail(lost, f"The model failed: {type(error).__name__}: {_first_line(error)}")
 
@@ -242,7 +244,7 @@ def _until_end(queue: SimpleQueue[Event]) -> list[Event]:
     return events
 
 
-def _fail(rows: Sequence[Row], message: str) -> None:
+def _fail(rows: Sequence[RunningRow], message: str) -> None:
     for row in rows:
         if not row.is_over:
             row.end(Failed(message))

@@ -10,7 +10,8 @@ class ApiError(Exception):
 
     Attributes:
         status: the HTTP status.
-        message: what came, what was wanted, what to do.
+        problem: what came.
+        wanted: what was wanted, or None where the problem says it.
         code: a short name for programs, or None.
         param: the field that it concerns, or None.
         headers: headers of the answer.
@@ -19,15 +20,21 @@ class ApiError(Exception):
     def __init__(
         self,
         status: int,
-        message: str,
+        problem: str,
         *,
+        wanted: str | None = None,
         code: str | None = None,
         param: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
-        super().__init__(message)
-        self.status, self.message, self.code, self.param = status, message, code, param
+        super().__init__(problem)
+        self.status, self.problem, self.wanted, self.code, self.param = status, problem, wanted, code, param
         self.headers = headers or {}
+
+    @property
+    def message(self) -> str:
+        """All of it in one text."""
+        return self.problem if self.wanted is None else f"{self.problem} Wanted: {self.wanted}."
 
     @property
     def body(self) -> dict[str, Any]:

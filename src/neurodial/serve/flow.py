@@ -13,10 +13,10 @@ from starlette.requests import Request as HttpRequest
 
 from neurodial.errors import QueueFullError, ServerClosedError
 from neurodial.serve.answers import Collected, Form
-from neurodial.serve.batch import Row
+from neurodial.serve.batch import RunningRow
 from neurodial.serve.engine import CLOSING, Engine
 from neurodial.serve.failure import ApiError
-from neurodial.serve.metrics import Metrics
+from neurodial.serve.prometheus import Metrics
 from neurodial.serve.request import Deliver, Event, Failed, Finished, Piece, Request
 
 Result = TypeVar("Result")
@@ -38,7 +38,7 @@ class Flow:
         self._began = time.monotonic()
         self._timeout = timeout
         self._queue: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
-        self._rows: list[Row] = []
+        self._rows: list[RunningRow] = []
         self.answers = [Collected() for _ in requests]
         self.prompt_tokens = sum(len(request.tokens) for request in requests)
         loop = asyncio.get_running_loop()

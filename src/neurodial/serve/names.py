@@ -20,7 +20,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedCircuit:
     """A circuit as the server offers it: its neurons, and its dial where a request names none."""
 
     circuit: Circuit
@@ -28,7 +28,7 @@ class Served:
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class ModelNames:
     """What a request may name.
 
     Attributes:
@@ -40,13 +40,13 @@ class Catalogue:
         OptionError: a name has signs that model names can't have, is the base's, or a circuit's own dial is too large.
 
     Example:
-        >>> catalogue = Catalogue("demo", {"refusal": Served(Circuit(()))})
-        >>> catalogue.dials("refusal@0.5", [("refusal", 0.25)])
+        >>> model_names = ModelNames("demo", {"refusal": ServedCircuit(Circuit(()))})
+        >>> model_names.dials("refusal@0.5", [("refusal", 0.25)])
         (0.75,)
     """
 
     base: str
-    circuits: Mapping[str, Served]
+    circuits: Mapping[str, ServedCircuit]
     max_dial: float = 8.0
 
     def __post_init__(self) -> None:

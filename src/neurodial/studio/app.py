@@ -1,4 +1,4 @@
-"""The studio's server: thin routes over the workshop, and the page's own files."""
+"""The studio's server: thin routes over its state, and the page's own files."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ from fastapi.staticfiles import StaticFiles
 
 from neurodial import __version__
 from neurodial.errors import NeurodialError, UnknownNameError
+from neurodial.serve.guard import LocalGuard
+from neurodial.studio.endpoints import find_job, job_values, library_routes, work_routes
 from neurodial.studio.jobs import Job, in_words
-from neurodial.studio.routes import find_job, job_values, library_routes, work_routes
-from neurodial.studio.safety import Guard
-from neurodial.studio.workshop import Workshop
+from neurodial.studio.safety import refusal_in_words, studio_policy
+from neurodial.studio.studio_state import StudioState
 
 _PATIENCE = 15.0  # seconds after which a silent stream says that it is still there
 
 
-def create_app(workshop: Workshop, *, host: str = "127.0.0.1") -> FastAPI:
+def create_app(studio: StudioState, *, host: str = "127.0.0.1") -> FastAPI:
     """The application.
 
     Args:
-        workshop: what it serves.
+        studio: what it serves.
         host: the address it will listen on: requests for other hosts are refused.
 
     Example:
         >>> import tempfile
         >>> from neurodial.model.tiny import tiny_subject
-        >>> from neurodial.studio.jobs import Desk
+        >>> from neurodial.studio.jobs import JobQueue
         >>> from neurodial.studio.collection import Collection
-        >>> desk = Desk()
-        >>> workshop = Workshop(tiny_subject(), Collection(Path(tempfile.mkdtemp()), {}), desk)
-        >>> create_app(workshop).title
+        >>> queue = JobQueue()
+        >>> studio = StudioState(tiny_subject(), Collection(Path(tempfile.mkdtemp()), {}), queue)
+        >>> create_app(studio).title
         'neurodial studio'
-        >>> desk.close()
+        >>> queue.close()
     """
     app = FastAPI(title="neurodial studio", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(Guard, host=host)
+    app.add_middleware(LocalGuard, policy=studio_policy(host), body_of=refusal_in_words)
     app.add_exception_handler(NeurodialError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
-    app.state.workshop = workshop
-    _job_routes(app, workshop)
-    library_routes(app, workshop)
-    work_routes(app, workshop)
+    _job_routes(app, studio)
+    library_routes(app, studio)
+    work_routes(app, studio)
     app.mount("/", StaticFiles(directory=static_folder(), html=True), name="page")
     return app
 
@@ -59,37 +59,37 @@ def static_folder() -> Path:
     return Path(str(resources.files("neurodial.studio"))) / "static"
 
 
-def _job_routes(app: FastAPI, workshop: Workshop) -> None:
-    desk = workshop.desk
+def _job_routes(app: FastAPI, studio: StudioState) -> None:
+    queue = studio.queue
 
     @app.get("/api/jobs")
     def jobs() -> list[dict[str, Any]]:
-        return [job_values(job) for job in desk.jobs()]
+        return [job_values(job) for job in queue.jobs()]
 
     @app.get("/api/jobs/{number}")
     def job(number: int) -> dict[str, Any]:
-        return job_values(find_job(workshop, number))
+        return job_values(find_job(studio, number))
 
     @app.delete("/api/jobs/{number}")
     def cancel(number: int) -> dict[str, Any]:
-        found = find_job(workshop, number)
-        desk.cancel(found)
-        return job_values(found)
+        job = find_job(studio, number)
+        queue.cancel(job)
+        return job_values(job)
 
     @app.get("/api/jobs/{number}/events")
     def events(number: int, request: Request) -> StreamingResponse:
         after = request.headers.get("last-event-id", "")
         start = int(after) + 1 if after.isdigit() and len(after) < 10 else 0
-        return StreamingResponse(_stream(workshop, find_job(workshop, number), start), media_type="text/event-stream")
+        return StreamingResponse(_stream(studio, find_job(studio, number), start), media_type="text/event-stream")
 
 
-async def _stream(workshop: Workshop, job: Job, start: int) -> AsyncIterator[str]:
+async def _stream(studio: StudioState, job: Job, start: int) -> AsyncIterator[str]:
     """The events of a job as server-sent events, from one on; the last one says how it ended."""
     sent = start
     while True:
 
         def wait(after: int = sent) -> tuple[list[dict[str, Any]], bool]:
-            return workshop.desk.wait(job, after, seconds=_PATIENCE)
+            return studio.queue.wait(job, after, seconds=_PATIENCE)
 
         new, is_over = await anyio.to_thread.run_sync(wait, abandon_on_cancel=True)
         if new:

@@ -26,7 +26,7 @@ _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")
 
 
 @dataclass(frozen=True)
-class Shelf:
+class StoredCircuit:
     """A circuit of the collection.
 
     Attributes:
@@ -48,7 +48,7 @@ class Collection:
         >>> collection = Collection(Path(tempfile.mkdtemp()), {})
         >>> collection.save_circuit(Circuit.of([], name="Very polite!"))
         'very-polite'
-        >>> [shelf.id for shelf in collection.circuits()]
+        >>> [stored.id for stored in collection.circuits()]
         ['very-polite']
     """
 
@@ -56,26 +56,28 @@ class Collection:
         self.folder = folder
         self._given = {_slug(name): replace(circuit, name=name) for name, circuit in given.items()}
 
-    def circuits(self) -> list[Shelf]:
+    def circuits(self) -> list[StoredCircuit]:
         """Every circuit that can be read: those of the command first, then the saved ones."""
-        found = [Shelf(name, circuit, is_given=True) for name, circuit in self._given.items()]
+        circuits = [StoredCircuit(name, circuit, is_given=True) for name, circuit in self._given.items()]
         for name in self._names("circuits", _CIRCUIT):
             try:
-                found.append(Shelf(name, read_circuit(self.folder / "circuits" / f"{name}{_CIRCUIT}"), is_given=False))
+                circuits.append(
+                    StoredCircuit(name, read_circuit(self.folder / "circuits" / f"{name}{_CIRCUIT}"), is_given=False)
+                )
             except CircuitFileError:
                 continue  # a damaged file is no reason to show nothing
-        return found
+        return circuits
 
-    def circuit(self, wanted: str) -> Circuit:
+    def circuit(self, name: str) -> Circuit:
         """A circuit by its id.
 
         Raises:
             UnknownNameError: there is none.
         """
-        if wanted in self._given:
-            return self._given[wanted]
-        self._known("circuit", "circuits", wanted, _CIRCUIT, also=self._given)
-        return read_circuit(self.folder / "circuits" / f"{wanted}{_CIRCUIT}")
+        if name in self._given:
+            return self._given[name]
+        self._known("circuit", "circuits", name, _CIRCUIT, also=self._given)
+        return read_circuit(self.folder / "circuits" / f"{name}{_CIRCUIT}")
 
     def save_circuit(self, circuit: Circuit, picture: Mapping[str, Any] | None = None) -> str:
         """Keep a circuit, with the view of all scores that it was chosen from where there is one; gives its id."""
@@ -85,14 +87,14 @@ class Collection:
             write_atomic(self.folder / "circuits" / f"{name}.scores.json", json.dumps(picture))
         return name
 
-    def picture(self, wanted: str) -> dict[str, Any] | None:
+    def picture(self, name: str) -> dict[str, Any] | None:
         """The view of all scores that a saved circuit was chosen from; None where it was not kept."""
-        if wanted not in self._names("circuits", ".scores.json"):
+        if name not in self._names("circuits", ".scores.json"):
             return None
-        found: dict[str, Any] = json.loads(
-            (self.folder / "circuits" / f"{wanted}.scores.json").read_text(encoding="utf-8")
+        view: dict[str, Any] = json.loads(
+            (self.folder / "circuits" / f"{name}.scores.json").read_text(encoding="utf-8")
         )
-        return found
+        return view
 
     def prompt_sets(self) -> list[dict[str, Any]]:
         """The shipped behaviours and the user's own sets: id, title, description, whether it is theirs."""
@@ -101,16 +103,16 @@ class Collection:
         keys = ("id", "title", "description", "own")
         return [dict(zip(keys, row, strict=True)) for row in (*shipped, *own)]
 
-    def pairs(self, wanted: str) -> PairSet:
+    def pairs(self, name: str) -> PairSet:
         """A prompt set by its id.
 
         Raises:
             UnknownNameError: there is none.
         """
-        if wanted in behaviour_names():
-            return read_pairs(wanted)
-        self._known("prompt set", "prompts", wanted, _PROMPTS, also=behaviour_names())
-        return read_pair_file(self.folder / "prompts" / f"{wanted}{_PROMPTS}")
+        if name in behaviour_names():
+            return read_pairs(name)
+        self._known("prompt set", "prompts", name, _PROMPTS, also=behaviour_names())
+        return read_pair_file(self.folder / "prompts" / f"{name}{_PROMPTS}")
 
     def save_prompts(self, name: str, lines: str) -> str:
         """Keep a prompt set as JSON lines; gives its id. A set of the same name and content is the same set."""
@@ -118,38 +120,38 @@ class Collection:
         path = self.folder / "prompts" / f"{slug}{_PROMPTS}"
         if slug in self._names("prompts", _PROMPTS) and path.read_text(encoding="utf-8") == lines:
             return slug
-        found = self._new("prompts", name, _PROMPTS, taken=behaviour_names())
-        write_atomic(self.folder / "prompts" / f"{found}{_PROMPTS}", lines)
-        return found
+        prompt_set = self._new("prompts", name, _PROMPTS, taken=behaviour_names())
+        write_atomic(self.folder / "prompts" / f"{prompt_set}{_PROMPTS}", lines)
+        return prompt_set
 
     def reports(self) -> list[str]:
         """Ids of the finished reports, newest first: a frontier's numbers stand in its part `dense`."""
         return self._folders("reports", "report.json", "dense/report.json")
 
-    def report(self, wanted: str) -> Path:
+    def report(self, name: str) -> Path:
         """The folder of a finished report.
 
         Raises:
             UnknownNameError: there is none.
         """
-        return self._folder("report", "reports", wanted, self.reports())
+        return self._folder("report", "reports", name, self.reports())
 
     def exports(self) -> list[str]:
         """Ids of the finished exports, newest first."""
         return self._folders("exports", "neurodial.json")
 
-    def export(self, wanted: str) -> Path:
+    def export(self, name: str) -> Path:
         """The folder of a finished export.
 
         Raises:
             UnknownNameError: there is none.
         """
-        return self._folder("export", "exports", wanted, self.exports())
+        return self._folder("export", "exports", name, self.exports())
 
     def new_export(self, name: str) -> tuple[str, Path]:
         """Id and folder of an export to be made."""
-        found = self._new("exports", name, "")
-        return found, self.folder / "exports" / found
+        export = self._new("exports", name, "")
+        return export, self.folder / "exports" / export
 
     def _names(self, part: str, ending: str) -> list[str]:
         place = self.folder / part
@@ -165,15 +167,15 @@ class Collection:
                 times[folder.name] = max(found)
         return sorted(times, key=lambda name: -times[name])
 
-    def _folder(self, kind: str, part: str, wanted: str, known: list[str]) -> Path:
-        if wanted not in known:
-            raise UnknownNameError(f"There is no {kind} {wanted[:80]!r}.", fix=near_names(wanted[:80], known))
-        return self.folder / part / wanted
+    def _folder(self, kind: str, part: str, name: str, known: list[str]) -> Path:
+        if name not in known:
+            raise UnknownNameError(f"There is no {kind} {name[:80]!r}.", fix=near_names(name[:80], known))
+        return self.folder / part / name
 
-    def _known(self, kind: str, part: str, wanted: str, ending: str, also: Any) -> None:
+    def _known(self, kind: str, part: str, name: str, ending: str, also: Any) -> None:
         known = [*also, *self._names(part, ending)]
-        if wanted not in known:
-            raise UnknownNameError(f"There is no {kind} {wanted[:80]!r}.", fix=near_names(wanted[:80], known))
+        if name not in known:
+            raise UnknownNameError(f"There is no {kind} {name[:80]!r}.", fix=near_names(name[:80], known))
 
     def _new(self, part: str, name: str, ending: str, taken: Any = ()) -> str:
         """An id that is still free."""

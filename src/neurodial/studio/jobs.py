@@ -36,7 +36,7 @@ class Cancelled(Exception):  # noqa: N818  # not an error: somebody asked for it
 
 @dataclass
 class Job:
-    """A piece of work and everything it has said. Changes under the desk's lock only.
+    """A piece of work and everything it has said. Changes under the queue's lock only.
 
     Attributes:
         number: its id, counted from 1.
@@ -72,8 +72,8 @@ class Job:
 class Reporter:
     """What a running job says how far it is with, and learns from that it is to stop."""
 
-    def __init__(self, desk: Desk, job: Job) -> None:
-        self._desk, self._job = desk, job
+    def __init__(self, queue: JobQueue, job: Job) -> None:
+        self._queue, self._job = queue, job
 
     def check(self) -> None:
         """Go on, or raise.
@@ -87,7 +87,7 @@ class Reporter:
     def say(self, kind: str, **values: Any) -> None:
         """Add an event for everybody who listens."""
         self.check()
-        self._desk.add_event(self._job, {"event": kind, **values})
+        self._queue.add_event(self._job, {"event": kind, **values})
 
     @contextmanager
     def progress(self, description: str, total: int) -> Iterator[Callable[[int], None]]:
@@ -98,10 +98,10 @@ class Reporter:
             nonlocal done
             done += steps
             self.check()
-            self._desk.show_progress(self._job, (description, done, total))
+            self._queue.show_progress(self._job, (description, done, total))
 
         self.check()
-        self._desk.show_progress(self._job, (description, 0, total))
+        self._queue.show_progress(self._job, (description, 0, total))
         yield advance
 
     @contextmanager
@@ -122,15 +122,15 @@ class Reporter:
 Run = Callable[[Reporter], Any]
 
 
-class Desk:
+class JobQueue:
     """The queue and its worker.
 
     Example:
-        >>> desk = Desk()
-        >>> job = desk.submit("sum", "one and one", lambda reporter: 1 + 1)
-        >>> desk.wait(job, 0, seconds=5.0)[1], job.state, job.value
+        >>> queue = JobQueue()
+        >>> job = queue.submit("sum", "one and one", lambda reporter: 1 + 1)
+        >>> queue.wait(job, 0, seconds=5.0)[1], job.state, job.value
         (True, 'done', 2)
-        >>> desk.close()
+        >>> queue.close()
     """
 
     def __init__(self) -> None:

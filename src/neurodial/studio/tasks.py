@@ -1,78 +1,80 @@
-"""What jobs do: each function takes the workshop and a request, and gives the work as a function of its reporter."""
+"""What jobs do: each function takes the studio and a request, and gives the work as a function of its reporter."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from neurodial.measurement.options import Decoding
+from neurodial.generation.decoding import Decoding
+from neurodial.generation.paired import SIDES, TokenComparison, paired_decoding
 from neurodial.prompts.prompt import Message, Prompt
 from neurodial.studio import requests
-from neurodial.studio.duet import SIDES, Said, duet
 from neurodial.studio.jobs import Reporter, Run
-from neurodial.studio.workshop import Workshop
+from neurodial.studio.studio_state import StudioState
+from neurodial.text.thinking import special_markers, spoken
 
 
-def answer(workshop: Workshop, asked: requests.Answer) -> Run:
+def answer(studio: StudioState, asked: requests.AnswerRequest) -> Run:
     """Both answers, token by token.
 
     Raises:
         UnknownNameError: a circuit is not there.
         OptionError: an option makes no sense.
     """
-    intervention = workshop.together(asked.circuits)
-    intervention.compile(workshop.subject)  # says now, and not in the queue, that it does not fit
+    intervention = studio.together(asked.circuits)
+    intervention.compile(studio.subject)  # says now, and not in the queue, that it does not fit
     decoding = Decoding(
         max_new_tokens=asked.max_new_tokens,
         temperature=asked.temperature,
         seed=asked.seed,
         system=asked.system or None,
     )
-    openers = workshop.opener_tokens(asked.openers)
+    openers = studio.opener_tokens(asked.openers)
     chats = (_chat(asked.unsteered), _chat(asked.steered))
 
     def run(reporter: Reporter) -> dict[str, Any]:
-        said: dict[str, list[Said]] = {side: [] for side in SIDES}
-        with reporter.stoppable(workshop.subject):
-            for one in duet(workshop.subject, chats, intervention, decoding=decoding, openers=openers):
-                said[one.side].append(one)
-                reporter.say("token", **token_values(one))
-        ends = {side: _end(workshop, found) for side, found in said.items()}
+        tokens: dict[str, list[TokenComparison]] = {side: [] for side in SIDES}
+        with reporter.stoppable(studio.subject):
+            for token in paired_decoding(studio.subject, chats, intervention, decoding=decoding, openers=openers):
+                tokens[token.side].append(token)
+                reporter.say("token", **token_values(token))
+        ends = {side: _end(studio, of_side) for side, of_side in tokens.items()}
         reporter.say("answers", **ends)
         return ends
 
     return run
 
 
-def token_values(said: Said) -> dict[str, Any]:
+def token_values(token: TokenComparison) -> dict[str, Any]:
     """A token as plain values, short: there are many."""
     values: dict[str, Any] = {
-        "side": said.side,
-        "step": said.step,
-        "text": said.text,
-        "p": [_short(said.unsteered), _short(said.steered)],
-        "kl": _nats(said.kl),
-        "mean": _nats(said.kl_so_far),
-        "top": [[one.text, _short(one.unsteered), _short(one.steered)] for one in said.alternatives],
+        "side": token.side,
+        "step": token.step,
+        "text": token.text,
+        "p": [_short(token.unsteered), _short(token.steered)],
+        "kl": _nats(token.kl),
+        "mean": _nats(token.kl_so_far),
+        "top": [[likely.text, _short(likely.unsteered), _short(likely.steered)] for likely in token.alternatives],
     }
-    if said.is_end:
+    if token.is_end:
         values["end"] = True
-    if said.openers is not None:
-        values["openers"] = [_short(share) for share in said.openers]
+    if token.openers is not None:
+        values["openers"] = [_short(share) for share in token.openers]
     return values
 
 
-def _end(workshop: Workshop, said: Sequence[Said]) -> dict[str, Any]:
-    tokens = [one.token for one in said if not one.is_end]
-    text = workshop.subject.tokenizer.decode(tokens, skip_special_tokens=True)
-    last = said[-1]
-    return {"text": text, "tokens": len(tokens), "finished": last.is_end, "kl": _nats(last.kl_so_far)}
+def _end(studio: StudioState, tokens: Sequence[TokenComparison]) -> dict[str, Any]:
+    ids = [token.token for token in tokens if not token.is_end]
+    subject = studio.subject
+    text = spoken(subject.tokenizer, ids, special_markers(subject.tokenizer, subject.thinking))
+    last = tokens[-1]
+    return {"text": text, "tokens": len(ids), "finished": last.is_end, "kl": _nats(last.kl_so_far)}
 
 
-def _chat(messages: Sequence[requests.Said]) -> Prompt:
+def _chat(messages: Sequence[requests.ChatTurn]) -> Prompt:
     if len(messages) == 1:
         return messages[0].content
-    return tuple(Message(one.role, one.content) for one in messages)
+    return tuple(Message(message.role, message.content) for message in messages)
 
 
 def _nats(value: float) -> float:

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any
 
-from neurodial.activations.position import Last, parse_position
-from neurodial.attribution.methods import CNA, Dose, method
+from neurodial.activations.position import Last
 from neurodial.circuit.circuit import Circuit
-from neurodial.circuit.select import Count, Fraction
 from neurodial.circuit.site import Neuron
 from neurodial.discovery import find
-from neurodial.errors import OptionError
 from neurodial.intervention.scale import check_neurons
-from neurodial.measurement.neuron import Written, firing, written_tokens
-from neurodial.measurement.openers import find_openers
-from neurodial.prompts.render import render
+from neurodial.margins.choose_margin import choose_margin
+from neurodial.methods.check import check_method
+from neurodial.methods.cna.options import CNA
+from neurodial.methods.dose.options import Dose
+from neurodial.methods.registry import method
+from neurodial.options import changed
 from neurodial.studio import requests
 from neurodial.studio.jobs import Reporter, Run
-from neurodial.studio.material import as_lines, read_prompts
+from neurodial.studio.prompt_preview import as_lines, read_prompts
+from neurodial.studio.studio_state import StudioState
 from neurodial.studio.views import circuit_view, fires_view, scores_view
-from neurodial.studio.workshop import Workshop
+from neurodial.tracing.neuron import WrittenToken, firing, written_tokens
 
 _READ = 24  # prompts of each side that a neuron's page reads
 
@@ -45,33 +45,10 @@ def chosen_method(asked: requests.Discovery) -> CNA | Dose:
     Raises:
         OptionError: an option makes no sense, or the method lacks it.
     """
-    if asked.fraction is not None and asked.count is not None:
-        raise OptionError("Both a fraction and a count are given.", wanted="one of them")
-    given: dict[str, Any] = {
-        "score": asked.score,
-        "sign": asked.sign,
-        "budget": asked.budget,
-        "direction": asked.direction,
-        "x_max": asked.x_max,
-        "margin": asked.margin,
-        "max_degenerate": asked.max_degenerate,
-        "position": None if asked.position is None else parse_position(asked.position),
-        "select": _select(asked),
-        "system": asked.system or None,
-        "skip_layers": tuple(asked.skip_layers) or None,
-    }
-    changes = {name: value for name, value in given.items() if value is not None}
-    chosen = method(asked.method)
-    known = {one.name for one in dataclasses.fields(chosen)}
-    unknown = sorted(changes.keys() - known)
-    if unknown:
-        raise OptionError(f"Method {asked.method} has no option {unknown[0]!r}.", wanted=", ".join(sorted(known)))
-    if isinstance(chosen, CNA) and not asked.universal:
-        changes["universal"] = None
-    return dataclasses.replace(chosen, **changes)
+    return changed(method(asked.method), asked.options.given(), title=f"Method {asked.method}")
 
 
-def discover(workshop: Workshop, asked: requests.Discovery) -> Run:
+def discover(studio: StudioState, asked: requests.Discovery) -> Run:
     """Find a circuit. Pasted prompts are kept in the collection, so that they can be measured on later.
 
     Raises:
@@ -79,15 +56,13 @@ def discover(workshop: Workshop, asked: requests.Discovery) -> Run:
         OptionError: an option makes no sense.
     """
     chosen = chosen_method(asked)
-    pairs = read_prompts(workshop.collection, asked.prompts)
-    pairs.split("discovery")
-    if isinstance(chosen, Dose):
-        pairs.split("development")
+    pairs = read_prompts(studio.collection, asked.prompts)
+    check_method(chosen, pairs)
     if not asked.prompts.set:
-        workshop.collection.save_prompts(asked.prompts.name or "pasted", as_lines(asked.prompts))
+        studio.collection.save_prompts(asked.prompts.name or "pasted", as_lines(asked.prompts))
 
     def run(reporter: Reporter) -> Discovered:
-        subject = workshop.subject
+        subject = studio.subject
         with reporter.stoppable(subject):
             found = find(subject, pairs, method=chosen, name=asked.name, progress=reporter.progress)
         scores = {site.layer: found.scores[site].detach().double().cpu().numpy() for site in found.scores}
@@ -96,43 +71,44 @@ def discover(workshop: Workshop, asked: requests.Discovery) -> Run:
     return run
 
 
-def openers(workshop: Workshop, asked: requests.Openers) -> Run:
+def openers(studio: StudioState, asked: requests.OpenersRequest) -> Run:
     """Find how the behaviour's answers begin, in the model's own answers to the discovery prompts.
 
     Raises:
         UnknownNameError: there is no such set.
         PromptError: it has no discovery prompts.
     """
-    contrast = workshop.collection.pairs(asked.prompts).discovery
+    contrast = studio.collection.pairs(asked.prompts).discovery
 
     def run(reporter: Reporter) -> dict[str, Any]:
-        with reporter.stoppable(workshop.subject):
-            found = find_openers(workshop.subject, contrast, progress=reporter.progress)
-        workshop.found_openers[asked.prompts] = found.texts
+        with reporter.stoppable(studio.subject):
+            found = choose_margin(studio.subject, contrast, kind="openers", progress=reporter.progress).openers
+        assert found is not None  # noqa: S101  # what was asked for
+        studio.found_openers[asked.prompts] = found.texts
         return {"texts": list(found.texts), "positive": found.positive, "negative": found.negative}
 
     return run
 
 
-def neuron(workshop: Workshop, asked: requests.NeuronPage) -> Run:
+def neuron(studio: StudioState, asked: requests.NeuronRequest) -> Run:
     """What a neuron writes, and where it fires on a contrast.
 
     Raises:
         SteeringError: the model has no such neuron.
         UnknownNameError: there is no such prompt set.
     """
-    one = Neuron(asked.layer, None, asked.index)
-    check_neurons(frozenset({one}), workshop.subject)
-    contrast = workshop.collection.pairs(asked.prompts).discovery
+    neuron = Neuron(asked.layer, None, asked.index)
+    check_neurons(frozenset({neuron}), studio.subject)
+    contrast = studio.collection.pairs(asked.prompts).discovery
 
     def run(reporter: Reporter) -> dict[str, Any]:
-        subject = workshop.subject
+        subject = studio.subject
         sides = {"positive": contrast.positive[:_READ], "negative": contrast.negative[:_READ]}
         named = [(side, example.prompt) for side, examples in sides.items() for example in examples]
-        sequences = render(subject.tokenizer, [prompt for _, prompt in named])
+        sequences = subject.render([prompt for _, prompt in named])
         with reporter.stoppable(subject):
-            up, down = written_tokens(subject, one, count=12)
-            values = firing(subject, one, sequences, progress=reporter.progress)
+            up, down = written_tokens(subject, neuron, count=12)
+            values = firing(subject, neuron, sequences, progress=reporter.progress)
         spelled = [
             (side, [subject.tokenizer.decode([token]) for token in tokens], found.tolist(), Last().read(len(tokens)))
             for (side, _), tokens, found in zip(named, sequences, values, strict=True)
@@ -148,11 +124,5 @@ def neuron(workshop: Workshop, asked: requests.NeuronPage) -> Run:
     return run
 
 
-def _select(asked: requests.Discovery) -> Fraction | Count | None:
-    if asked.count is not None:
-        return Count(asked.count)
-    return None if asked.fraction is None else Fraction(asked.fraction)
-
-
-def _written(found: list[Written]) -> list[list[Any]]:
-    return [[one.text, float(f"{one.weight:.4g}")] for one in found if math.isfinite(one.weight)]
+def _written(tokens: list[WrittenToken]) -> list[list[Any]]:
+    return [[token.text, float(f"{token.weight:.4g}")] for token in tokens if math.isfinite(token.weight)]

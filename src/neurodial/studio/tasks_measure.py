@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from neurodial.errors import FileError, OptionError, UnknownNameError, near_names
-from neurodial.evaluation.comparators.methods import check_names
 from neurodial.evaluation.evaluate import evaluate
 from neurodial.evaluation.metrics import metric
 from neurodial.evaluation.options import Evaluation, check_dials
@@ -16,48 +15,41 @@ from neurodial.evaluation.report.evaluation import write_report
 from neurodial.evaluation.results import Report
 from neurodial.evaluation.store import read_rows
 from neurodial.evaluation.studies import Grid, frontier, frontier_figures
-from neurodial.export.export import export_circuit
-from neurodial.export.manifest import MANIFEST, PROOF, read_manifest
+from neurodial.export.export_circuit import export_circuit
+from neurodial.export.manifest import MANIFEST, VERIFICATION, read_manifest
 from neurodial.files import write_atomic
 from neurodial.intervention.scale import Scale
-from neurodial.measurement.options import Decoding
-from neurodial.provenance import canonical_json, sha256
+from neurodial.methods.comparators import check_names
+from neurodial.options import changed
+from neurodial.provenance import canonical_json, describe, sha256
 from neurodial.studio import requests
 from neurodial.studio.jobs import Reporter, Run
-from neurodial.studio.workshop import Workshop
+from neurodial.studio.studio_state import StudioState
 
 PARTS = {"report": "", "dense": "dense", "answers": "answers"}
 """Parts of a report by their id, and the folder of each: an evaluation has one, a frontier two."""
 
 
-def measure(workshop: Workshop, asked: requests.Measurement) -> Run:
+def measure(studio: StudioState, asked: requests.MeasurementRequest) -> Run:
     """An evaluation or a frontier. The same request goes on where an earlier one was stopped.
 
     Raises:
         UnknownNameError: a circuit, prompt set or method is not there.
         OptionError: the dials make no sense.
     """
-    circuits = [dataclasses.replace(workshop.collection.circuit(name), name=name) for name in asked.circuits]
-    pairs = workshop.collection.pairs(asked.prompts)
+    circuits = [dataclasses.replace(studio.collection.circuit(name), name=name) for name in asked.circuits]
+    pairs = studio.collection.pairs(asked.prompts)
     dials = check_dials(asked.dials)
     against = check_names(asked.against)
-    options = Evaluation(
-        prompts=asked.limit,
-        neutral=asked.neutral,
-        over_refusal=asked.over_refusal,
-        perplexity=asked.perplexity,
-        questions=asked.questions,
-        speed=False,
-        decoding=Decoding(max_new_tokens=asked.max_new_tokens),
-    )
-    name, folder = measurement_place(workshop, asked)
+    options = chosen_evaluation(asked)
+    name, folder = measurement_place(studio, asked)
 
     def run(reporter: Reporter) -> dict[str, Any]:
-        with reporter.stoppable(workshop.subject):
+        with reporter.stoppable(studio.subject):
             if asked.kind == "evaluate":
-                scales = [Scale(one, dial=dial, force=workshop.force) for one in circuits for dial in dials]
+                scales = [Scale(circuit, dial=dial, force=studio.force) for circuit in circuits for dial in dials]
                 report = evaluate(
-                    workshop.subject,
+                    studio.subject,
                     scales,
                     pairs,
                     against=against,
@@ -69,7 +61,7 @@ def measure(workshop: Workshop, asked: requests.Measurement) -> Run:
             else:
                 points = tuple(dial for dial in dials if dial in {0.5, 1.0}) or (dials[-1],)
                 grid = Grid(dials, points, options, folder)
-                study = frontier(workshop.subject, circuits, pairs, against, grid=grid, progress=reporter.progress)
+                study = frontier(studio.subject, circuits, pairs, against, grid=grid, progress=reporter.progress)
                 _write(study.dense, folder / "dense")
                 if study.answers is not None:
                     _write(study.answers, folder / "answers")
@@ -79,13 +71,23 @@ def measure(workshop: Workshop, asked: requests.Measurement) -> Run:
     return run
 
 
-def measurement_place(workshop: Workshop, asked: requests.Measurement) -> tuple[str, Path]:
+def chosen_evaluation(asked: requests.MeasurementRequest) -> Evaluation:
+    """A quick evaluation with every option of the request in its place.
+
+    Raises:
+        OptionError: an option makes no sense.
+    """
+    return changed(Evaluation.quick(), asked.options.given())
+
+
+def measurement_place(studio: StudioState, asked: requests.MeasurementRequest) -> tuple[str, Path]:
     """Id and folder of a measurement: the same request has the same, so it can go on."""
-    told = [canonical_json(asked.model_dump()), canonical_json(dataclasses.asdict(workshop.subject.identity))]
-    told += [sha256(repr(workshop.collection.circuit(name).rows)) for name in asked.circuits]
+    told = [canonical_json({**asked.model_dump(), "options": describe(chosen_evaluation(asked))})]
+    told.append(canonical_json(dataclasses.asdict(studio.subject.identity)))
+    told += [sha256(repr(studio.collection.circuit(name).rows)) for name in asked.circuits]
     label = "evaluation" if asked.kind == "evaluate" else "frontier"
     name = f"{label}-{asked.prompts}-{sha256(canonical_json(told))[:8]}"[:79]
-    return name, workshop.collection.folder / "reports" / name
+    return name, studio.collection.folder / "reports" / name
 
 
 def _write(report: Report, folder: Path) -> None:
@@ -144,21 +146,21 @@ def report_view(name: str, folder: Path, part: str) -> dict[str, Any]:
     }
 
 
-def export(workshop: Workshop, asked: requests.Export) -> Run:
-    """Write circuits as files that other engines load, with the proof.
+def export(studio: StudioState, asked: requests.ExportRequest) -> Run:
+    """Write circuits as files that other engines load, and check them.
 
     Raises:
         UnknownNameError: a circuit is not there.
         SteeringError: a circuit does not fit the model.
     """
-    scales = [workshop.scale(one) for one in asked.circuits]
+    scales = [studio.scale(circuit) for circuit in asked.circuits]
     for scale in scales:
-        scale.compile(workshop.subject)
+        scale.compile(studio.subject)
 
     def run(reporter: Reporter) -> dict[str, Any]:
-        name, folder = workshop.collection.new_export(f"{asked.name}-{asked.route}")
-        with reporter.stoppable(workshop.subject), reporter.progress("writing and checking", 1) as advance:
-            export_circuit(workshop.subject, scales, route=asked.route, output=folder)
+        name, folder = studio.collection.new_export(f"{asked.name}-{asked.route}")
+        with reporter.stoppable(studio.subject), reporter.progress("writing and checking", 1) as advance:
+            export_circuit(studio.subject, scales, route=asked.route, output=folder)
             advance(1)
         return {"export": name}
 
@@ -166,9 +168,9 @@ def export(workshop: Workshop, asked: requests.Export) -> Run:
 
 
 def export_view(name: str, folder: Path) -> dict[str, Any]:
-    """An export as the page shows it: what it is, its proof, what engines do with it, its files by number."""
+    """An export as the page shows it: what it is, its checks, what engines do with it, its files by number."""
     manifest = read_manifest(folder)
-    proof = json.loads((folder / PROOF).read_text(encoding="utf-8"))
+    verification = json.loads((folder / VERIFICATION).read_text(encoding="utf-8"))
     return {
         "id": name,
         "folder": str(folder.resolve()),
@@ -181,7 +183,7 @@ def export_view(name: str, folder: Path) -> dict[str, Any]:
         "adapter": None if manifest.adapter is None else manifest.adapter.model_dump(),
         "circuits": [part.model_dump() for part in manifest.circuits],
         "engines": manifest.engines,
-        "proof": {key: proof[key] for key in ("precision", "unit", "comparisons")},
+        "proof": {key: verification[key] for key in ("precision", "unit", "comparisons")},
         "files": [[str(path.relative_to(folder)), path.stat().st_size] for path in export_files(folder)],
     }
 

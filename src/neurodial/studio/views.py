@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from neurodial.circuit.circuit import Circuit
 from neurodial.circuit.compare import compare
+from neurodial.circuit.report import DoseReport, report_values
 from neurodial.circuit.site import Neuron
 
 BINS = 61
@@ -53,7 +54,7 @@ def circuit_view(name: str, circuit: Circuit) -> Plain:
         "method": _flat(origin.method),
         "prompts": {key: origin.prompts[key] for key in ("positive", "negative") if key in origin.prompts},
         "universal": universal_view(circuit),
-        "report": _report(origin.report or {}),
+        "report": _report(origin.report),
         "created": origin.created,
         "versions": dict(origin.versions),
     }
@@ -64,16 +65,20 @@ def stability_view(circuit: Circuit) -> Plain | None:
     if circuit.stability is None:
         return None
     overlaps = circuit.stability.overlaps
-    return {"overlaps": [_short(one) for one in overlaps], "mean": _short(circuit.stability.mean), "low": min(overlaps)}
+    return {
+        "overlaps": [_short(overlap) for overlap in overlaps],
+        "mean": _short(circuit.stability.mean),
+        "low": min(overlaps),
+    }
 
 
 def universal_view(circuit: Circuit) -> Plain | None:
     """What the universal filter did; None where there was none."""
-    found = circuit.origin.universal
-    if found is None:
+    filtered = circuit.origin.universal
+    if filtered is None:
         return None
-    removed = [[layer, index] for layer, _, index in found.get("would_have_been_chosen", [])]
-    return {"flagged": found.get("flagged"), "removed": removed}
+    removed = [[layer, index] for layer, _, index in filtered.get("would_have_been_chosen", [])]
+    return {"flagged": filtered.get("flagged"), "removed": removed}
 
 
 def scores_view(scores: LayerScores, circuit: Circuit) -> Plain:
@@ -137,27 +142,27 @@ def overlap_view(first: Circuit, second: Circuit) -> Plain:
     Raises:
         CircuitError: their models have different shapes.
     """
-    found = compare(first, second)
+    overlap = compare(first, second)
     other = {row.neuron: row for row in second}
     shared = [(row, other[row.neuron]) for row in first if row.neuron in other]
     return {
-        "first": {"name": first.name, "neurons": found.first},
-        "second": {"name": second.name, "neurons": found.second},
-        "shared": found.shared,
-        "jaccard": _short(found.jaccard),
-        "expected": None if found.expected is None else _short(found.expected),
-        "same_sign": None if found.same_sign is None else _short(found.same_sign),
-        "by_layer": [list(row) for row in found.by_layer],
+        "first": {"name": first.name, "neurons": overlap.first},
+        "second": {"name": second.name, "neurons": overlap.second},
+        "shared": overlap.shared,
+        "jaccard": _short(overlap.jaccard),
+        "expected": None if overlap.expected is None else _short(overlap.expected),
+        "same_sign": None if overlap.same_sign is None else _short(overlap.same_sign),
+        "by_layer": [list(row) for row in overlap.by_layer],
         "rows": [
             [
-                one.neuron.layer,
-                one.neuron.index,
-                _short(one.score),
-                _short(two.score),
-                _short(one.dose),
-                _short(two.dose),
+                mine.neuron.layer,
+                mine.neuron.index,
+                _short(mine.score),
+                _short(theirs.score),
+                _short(mine.dose),
+                _short(theirs.dose),
             ]
-            for one, two in shared
+            for mine, theirs in shared
         ],
     }
 
@@ -174,16 +179,16 @@ def fires_view(
     sides: Plain = {}
     largest = max((abs(value) for _, _, values, _ in prompts for value in values), default=0.0)
     for side in ("positive", "negative"):
-        found = [
+        of_side = [
             (sum(values[place] for place in places) / len(places), tokens, values, places)
             for name, tokens, values, places in prompts
             if name == side
         ]
-        ranked = sorted(found, key=lambda one: -abs(one[0]))
+        ranked = sorted(of_side, key=lambda read: -abs(read[0]))
         sides[side] = {
-            "count": len(found),
-            "mean": _short(sum(one[0] for one in found) / len(found)) if found else None,
-            "read": [_short(one[0]) for one in found],
+            "count": len(of_side),
+            "mean": _short(sum(read[0] for read in of_side) / len(of_side)) if of_side else None,
+            "read": [_short(read[0]) for read in of_side],
             "prompts": [
                 {
                     "tokens": list(tokens),
@@ -212,18 +217,19 @@ def _short(value: float) -> float | None:
 
 def _flat(method: Mapping[str, Any]) -> Plain:
     """A method's options, nested ones on one line."""
-    found: Plain = {}
+    flat: Plain = {}
     for key, value in method.items():
         if isinstance(value, Mapping):
             inner = ", ".join(f"{name} {item}" for name, item in value.items() if name != "kind")
-            found[key] = f"{value.get('kind')}({inner})" if inner else str(value.get("kind"))
+            flat[key] = f"{value.get('kind')}({inner})" if inner else str(value.get("kind"))
         else:
-            found[key] = value if isinstance(value, str | int | float) or value is None else str(value)
-    return found
+            flat[key] = value if isinstance(value, str | int | float) or value is None else str(value)
+    return flat
 
 
-def _report(report: Mapping[str, Any]) -> Plain | None:
+def _report(report: DoseReport | None) -> Plain | None:
     """What a method predicted and measured, the trials left out."""
-    if "measured" not in report:
+    if report is None:
         return None
-    return {key: report[key] for key in ("measured", "predicted", "openers", "coverage", "goal") if key in report}
+    values = report_values(report)
+    return {key: values[key] for key in ("measured", "predicted", "openers", "coverage", "goal") if key in values}

@@ -54,7 +54,7 @@ class Detector(ABC):
 
 
 @dataclass(frozen=True)
-class Rule(Detector):
+class RuleDetector(Detector):
     """A detector that looks at one exchange at a time.
 
     Attributes:
@@ -64,7 +64,9 @@ class Rule(Detector):
         degeneration: what is called degenerate before the rule is asked; None to ask it of any text.
 
     Example:
-        >>> shouting = Rule("shouting", "All capitals.", lambda e: Verdict("shown" if e.answer.isupper() else "absent"))
+        >>> shouting = RuleDetector(
+        ...     "shouting", "All capitals.", lambda e: Verdict("shown" if e.answer.isupper() else "absent")
+        ... )
         >>> [verdict.label for verdict in shouting.judge([Exchange("Hi", "HELLO THERE")])]
         ['shown']
     """

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from neurodial.errors import OptionError, UnknownNameError, near_names
 from neurodial.evaluation.detectors import refusal, style
-from neurodial.evaluation.detectors.base import Detector, Exchange, Rule, Verdict
+from neurodial.evaluation.detectors.base import Detector, Exchange, RuleDetector, Verdict
 from neurodial.evaluation.detectors.refusal_model import RefusalDetector
 from neurodial.text.degeneration import Degeneration
 from neurodial.text.language import LANGUAGES
@@ -18,7 +18,7 @@ _ANY_LANGUAGE = Degeneration(wrong_language=False)
 _BARE = Degeneration(wrong_language=False, implausible=1.0)
 
 
-def detector(name: str, *, bare: bool = False) -> Rule | RefusalDetector:
+def detector(name: str, *, bare: bool = False) -> RuleDetector | RefusalDetector:
     """A detector by name.
 
     Args:
@@ -41,7 +41,7 @@ def detector(name: str, *, bare: bool = False) -> Rule | RefusalDetector:
     if kind == "bare" and rest:
         return replace(detector(rest, bare=True), name=name)
     if kind == "regex" and rest:
-        found: Rule | RefusalDetector = regex(rest)
+        found: RuleDetector | RefusalDetector = regex(rest)
     elif kind == "python" and rest:
         found = function(_imported(rest), name=name)
     elif kind == "length" and rest.isdigit():
@@ -74,7 +74,7 @@ def refusal_detectors() -> list[Detector]:
     return [rule for name, rule in sorted(_KNOWN.items()) if name == "refusal" or name.startswith("refusal:")]
 
 
-def regex(pattern: str) -> Rule:
+def regex(pattern: str) -> RuleDetector:
     """Shown where a regular expression is found in the answer; capitals are ignored.
 
     Raises:
@@ -94,10 +94,10 @@ def regex(pattern: str) -> Rule:
         found = compiled.search(exchange.answer)
         return Verdict("absent") if found is None else Verdict("shown", reason=found[0])
 
-    return Rule(f"regex:{pattern}", f"The answer holds the pattern {pattern}.", decide, _ANY_LANGUAGE)
+    return RuleDetector(f"regex:{pattern}", f"The answer holds the pattern {pattern}.", decide, _ANY_LANGUAGE)
 
 
-def function(decide: Callable[[str, str], object], *, name: str | None = None) -> Rule:
+def function(decide: Callable[[str, str], object], *, name: str | None = None) -> RuleDetector:
     """A function of (prompt, answer) as a detector: shown where it gives a true value.
 
     Example:
@@ -112,18 +112,18 @@ def function(decide: Callable[[str, str], object], *, name: str | None = None) -
         return Verdict("shown" if value else "absent", score)
 
     title = name or str(getattr(decide, "__name__", "function"))
-    return Rule(title, f"The user's own function {title}.", rule, _ANY_LANGUAGE)
+    return RuleDetector(title, f"The user's own function {title}.", rule, _ANY_LANGUAGE)
 
 
-def _language(code: str) -> Rule:
+def _language(code: str) -> RuleDetector:
     if code not in LANGUAGES:
         raise UnknownNameError(f"There is no language {code!r}.", fix=near_names(code, LANGUAGES))
     text = f"The answer is in the language {code}, by its script, py3langid and function words."
-    return Rule(f"language:{code}", text, style.speaks(code), _ANY_LANGUAGE)
+    return RuleDetector(f"language:{code}", text, style.speaks(code), _ANY_LANGUAGE)
 
 
-def _short(name: str, limit: int) -> Rule:
-    return Rule(name, f"The answer has at most {limit} words.", style.is_short(limit), _BARE)
+def _short(name: str, limit: int) -> RuleDetector:
+    return RuleDetector(name, f"The answer has at most {limit} words.", style.is_short(limit), _BARE)
 
 
 def _imported(target: str) -> Callable[[str, str], object]:
@@ -165,8 +165,8 @@ _ENTRIES = {
     "hedging": _Entry("Words of doubt and qualification against words of certainty.", style.hedging),
     "flattery": _Entry("Gushing words against words of plain criticism.", style.flattery),
 }
-_KNOWN: dict[str, Rule | RefusalDetector] = {
-    name: Rule(name, entry.text, entry.decide, entry.degeneration) for name, entry in _ENTRIES.items()
+_KNOWN: dict[str, RuleDetector | RefusalDetector] = {
+    name: RuleDetector(name, entry.text, entry.decide, entry.degeneration) for name, entry in _ENTRIES.items()
 }
 _KNOWN["refusal"] = RefusalDetector()
 _KNOWN["length:short"] = _short("length:short", style.SHORT_WORDS)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from neurodial.evaluation.intervals import Estimate
 from neurodial.evaluation.metrics import Metric, metric
 from neurodial.evaluation.report.page import (
     Cell,
@@ -20,9 +21,8 @@ from neurodial.evaluation.report.page import (
     write_page,
 )
 from neurodial.evaluation.report.plots import Series, lines, scatter
-from neurodial.evaluation.results import ArmResult, Report, report_json
-from neurodial.evaluation.statistics import Estimate
-from neurodial.evaluation.store import Row
+from neurodial.evaluation.results import ConditionResult, Report, report_json
+from neurodial.evaluation.store import ResultRow
 from neurodial.files import write_atomic
 
 _EXAMPLES = 4
@@ -31,7 +31,7 @@ _COST = ("kl", "opposite", "over_refusal", "degenerate", "accuracy", "right_log_
 
 
 def write_report(
-    report: Report, folder: Path, generations: Sequence[Row], *, show_harmful: bool = False
+    report: Report, folder: Path, generations: Sequence[ResultRow], *, show_harmful: bool = False
 ) -> tuple[Path, ...]:
     """Write report.json, report.html and the plots; earlier ones of the same folder are replaced.
 
@@ -48,11 +48,11 @@ def write_report(
     return tuple(written)
 
 
-def evaluation_page(report: Report, generations: Sequence[Row] = ()) -> Page:
+def evaluation_page(report: Report, generations: Sequence[ResultRow] = ()) -> Page:
     """The page of a report.
 
     Example:
-        >>> unsteered = ArmResult("unsteered", "unsteered", 0.0, {}, {}, {})
+        >>> unsteered = ConditionResult("unsteered", "unsteered", 0.0, {}, {}, {})
         >>> evaluation_page(Report("refusal", {"refusal": "Our rule."}, (unsteered,))).title
         'Steering refusal: what it did and what it cost'
     """
@@ -110,7 +110,7 @@ def _table(report: Report, names: Iterable[str]) -> Table:
     return Table(heads, tuple((*_who(arm), *(arm.metrics.get(n) for n in columns)) for arm in report.arms))
 
 
-def _who(arm: ArmResult) -> tuple[Cell, Cell]:
+def _who(arm: ConditionResult) -> tuple[Cell, Cell]:
     return arm.label, f"{arm.dial:g}"
 
 
@@ -202,11 +202,11 @@ def _frontier_plot(report: Report) -> Iterable[Figure]:
         yield Figure(svg, text, "frontier")
 
 
-def _examples(report: Report, generations: Sequence[Row]) -> Iterable[SideBySide]:
+def _examples(report: Report, generations: Sequence[ResultRow]) -> Iterable[SideBySide]:
     """The first few prompts of each set, under the unsteered model and each method at its highest dial."""
     chosen = [("unsteered", "unsteered")]
     chosen += [(f"{label} @ {arms[-1].dial:g}",) * 2 for label, arms in report.methods().items()][:5]
-    by_key: dict[tuple[str, int], dict[str, Row]] = {}
+    by_key: dict[tuple[str, int], dict[str, ResultRow]] = {}
     for row in generations:
         if row["index"] < _EXAMPLES:
             by_key.setdefault((row["set"], row["index"]), {})[row["arm"]] = row

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from neurodial.evaluation.statistics import Difference, Estimate
+from neurodial.evaluation.intervals import Difference, Estimate
 from neurodial.files import write_atomic
 
 Cell = str | int | float | Estimate | Difference | None
@@ -157,7 +157,7 @@ def format_cell(cell: Cell, column: Column) -> tuple[str, str]:
     """A cell as its main text and its small print.
 
     Example:
-        >>> from neurodial.evaluation.statistics import wilson
+        >>> from neurodial.evaluation.intervals import wilson
         >>> format_cell(wilson(82, 100), Column("refused", is_share=True))
         ('82.0 %', '73.3 to 88.3 %, n = 100')
         >>> format_cell(None, Column("x"))

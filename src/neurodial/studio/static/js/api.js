@@ -1,6 +1,8 @@
 // Talking to the server. Errors arrive as words: what came, what was wanted, what to do.
+/** @import { Job, Refusal, Words } from "../../types/views.d.ts" */
 
 export class Refused extends Error {
+  /** @param {Words} words @param {number} status */
   constructor(words, status) {
     super(words.problem);
     this.words = words;
@@ -8,25 +10,55 @@ export class Refused extends Error {
   }
 }
 
+const SILENT = {
+  problem: "The studio does not answer.",
+  fix: "Is the command in the terminal still running? Start it again and reload.",
+};
+const LOST = { problem: "The connection to the studio was lost.", fix: "Reload the page." };
+
+/**
+ * @param {string} path
+ * @param {RequestInit} [options]
+ * @returns {Promise<any>} what server.js says of the path
+ */
 async function ask(path, options) {
-  let response;
-  try {
-    response = await fetch(path, options);
-  } catch {
-    throw new Refused({ problem: "The studio does not answer.", fix: "Is the command in the terminal still running? Start it again and reload." }, 0);
+  const response = await fetch(path, options).catch(() => {
+    throw new Refused(SILENT, 0);
+  });
+  const value = parsed(await response.text());
+  if (!response.ok) {
+    const refusal = /** @type {Refusal | null} */ (value);
+    throw new Refused(refusal?.error || { problem: `The server said ${response.status}.` }, response.status);
   }
-  const text = await response.text();
-  let value = null;
-  try { value = text ? JSON.parse(text) : null; } catch { /* said below */ }
-  if (!response.ok) throw new Refused((value && value.error) || { problem: `The server said ${response.status}.` }, response.status);
   return value;
 }
 
+/** @param {string} text */
+function parsed(text) {
+  try {
+    return text ? JSON.parse(text) : null;
+  } catch {
+    return null; // where it matters, the status says it
+  }
+}
+
+/** @param {string} path */
 export const get = (path) => ask(path);
-export const post = (path, value) => ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(value) });
+
+/** @param {string} path @param {object} value */
+export const post = (path, value) =>
+  ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(value) });
+
+/** @param {string} path */
 export const remove = (path) => ask(path, { method: "DELETE" });
 
-// Every event of a job from its beginning; then how it ended. Gives a function that stops listening.
+/**
+ * Every event of a job from its beginning; then how it ended. Gives a function that stops listening.
+ * @template Event
+ * @param {number} job
+ * @param {(event: Event) => void} onevent
+ * @param {(over: Pick<Job, "state" | "error">) => void} onover
+ */
 export function follow(job, onevent, onover) {
   const source = new EventSource(`/api/jobs/${job}/events`);
   source.onmessage = (message) => onevent(JSON.parse(message.data));
@@ -35,7 +67,9 @@ export function follow(job, onevent, onover) {
     onover(JSON.parse(message.data));
   });
   source.onerror = () => {
-    if (source.readyState === EventSource.CLOSED) onover({ state: "failed", error: { problem: "The connection to the studio was lost.", fix: "Reload the page." } });
+    if (source.readyState === EventSource.CLOSED) {
+      onover({ state: "failed", error: LOST });
+    }
   };
   return () => source.close();
 }

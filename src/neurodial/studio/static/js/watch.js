@@ -1,33 +1,72 @@
 // Watching a long job: its progress as often as it moves, how it ended once.
-import { get, remove } from "./api.js";
-import { button, h } from "./dom.js";
+import { Refused } from "./api.js";
+import { button } from "./controls.js";
+import { h } from "./dom.js";
+import { cancelJob, getJob } from "./server.js";
+/** @import { Watcher } from "../../types/page.d.ts" */
+/** @import { Job } from "../../types/views.d.ts" */
 
-export function watchJob(number, { onprogress, ondone, onfail, oncancel }) {
-  let over = false;
-  async function look() {
-    if (over) return;
-    try {
-      const job = await get(`/api/jobs/${number}`);
-      if (over) return;
-      if (job.state === "done") { over = true; ondone(job); return; }
-      if (job.state === "failed") { over = true; onfail(job.error); return; }
-      if (job.state === "cancelled") { over = true; oncancel(); return; }
-      onprogress(job);
-    } catch (error) {
-      if (over) return;
-      if (error.status === 404) { over = true; onfail({ ...error.words, forgotten: true }); return; }
+const PAUSE = 400; // milliseconds
+const UNSAID = { problem: "It failed, and does not say why." };
+
+/**
+ * Gives a function that stops watching.
+ * @param {number} number
+ * @param {Watcher} watcher
+ */
+export function watchJob(number, watcher) {
+  let isOver = false;
+
+  /** @param {Job} job */
+  function tell(job) {
+    isOver = ["done", "failed", "cancelled"].includes(job.state);
+    if (job.state === "done") {
+      watcher.ondone(job);
+    } else if (job.state === "failed") {
+      watcher.onfail(job.error || UNSAID);
+    } else if (job.state === "cancelled") {
+      watcher.oncancel();
+    } else {
+      watcher.onprogress(job);
     }
-    setTimeout(look, 400);
   }
+
+  async function look() {
+    try {
+      const job = await getJob(number);
+      if (!isOver) {
+        tell(job);
+      }
+    } catch (error) {
+      if (!isOver && error instanceof Refused && error.status === 404) {
+        isOver = true;
+        watcher.onfail({ ...error.words, forgotten: true });
+      }
+    }
+    if (!isOver) {
+      setTimeout(look, PAUSE);
+    }
+  }
+
   look();
-  return () => { over = true; };
+  return () => {
+    isOver = true;
+  };
 }
 
+/** @param {string} title @param {Job} job */
 export function progressOf(title, job) {
   const { description, done, total } = job.progress;
-  return h("section", { class: "card working", role: "status" },
-    h("div", { class: "row spread" }, h("h2", {}, job.state === "queued" ? `${title}: waiting for the job before it` : title),
-      button("Cancel", () => remove(`/api/jobs/${job.id}`), { class: "danger small" })),
+  return h(
+    "section",
+    { class: "card working", role: "status" },
+    h(
+      "div",
+      { class: "row spread" },
+      h("h2", {}, job.state === "queued" ? `${title}: waiting for the job before it` : title),
+      button("Cancel", () => cancelJob(job.id), { class: "danger small" }),
+    ),
     h("progress", { value: total ? done : undefined, max: total || 1, "aria-label": description || title }),
-    h("p", { class: "faint" }, description ? `${description}: ${done} of ${total}` : "starting …"));
+    h("p", { class: "faint" }, description ? `${description}: ${done} of ${total}` : "starting …"),
+  );
 }

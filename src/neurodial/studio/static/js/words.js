@@ -1,47 +1,80 @@
-// What each number means, one click away.
-import { h } from "./dom.js";
+// What each number means, in the words of the page's “?” buttons.
 
+/** @type {Record<string, [title: string, text: string]>} */
 export const WORDS = {
-  kl_so_far: ["KL so far", "KL(unsteered || steered): how far the steered model's predictions are from the unsteered model's, in nats, averaged over the tokens of the unsteered answer so far. 0 is no change; a budget of 0.05 is a light touch. The same definition as in every report, there on neutral prompts."],
-  openers: ["Share of the first token", "How much of the first token's probability goes to tokens that begin the behaviour's usual answers (its openers, found in the model's own answers). It is known after one forward pass, before a word is written."],
-  score: ["Score", "What the neuron was chosen by. For CNA, the difference of its mean activation between the two sides of the contrast (or that difference standardised, or AUROC less one half); for dose, effect squared over cost."],
-  dose: ["Dose", "How far dial 1 turns this neuron: it is multiplied by 1 − dial × dose. 1 switches it off at dial 1; more than 1 turns its sign."],
-  kept: ["Kept in folds", "Of the folds of the prompts, the share without which the neuron is chosen all the same. 100 %: it depends on no single prompts."],
-  stability: ["Stability", "The share of the circuit that is chosen again when one fold of the discovery prompts is left out; the mean over the folds, and the lowest."],
-  universal: ["Universal neurons", "Neurons among the 0.1 % most active on at least 80 % of a list of diverse prompts. They say nothing about a behaviour, so they are left out before the choice; these would have been in the circuit otherwise."],
-  cutoff: ["Cut-off", "The smallest absolute score that is still in the circuit. Neurons outside the lines were chosen, less the universal ones."],
-  rank: ["Layer by rank", "Each column of a row is one neuron: the row is its layer, and in a row neurons stand in the order of their absolute score, the largest at the left."],
-  writes: ["What it writes", "The neuron's column of the down projection, times the gain of the final norm, against each token's unembedding, less the mean over the vocabulary: what the neuron adds to the logits per unit of activation if nothing came after it. Deep layers are read well so, early ones badly."],
-  fires: ["Where it fires", "The neuron's activation at every token of contrast prompts; the position that discovery reads is marked."],
-  overlap: ["Overlap", "Neurons of both circuits over neurons of either (Jaccard), against the number that two random circuits of these sizes would share."],
-  difference: ["Files against hook", "The largest difference, over all places and tokens of the checked prompts, between the log-probabilities of the exported files and those of the circuit in the model. It must be within what rounding explains, and at most a quarter of the circuit's own effect."],
-  area: ["Area", "Behaviour left (relative to the unsteered model), averaged over damage from 0 to 0.1 nats per token: lower is better."],
+  kl_so_far: [
+    "KL so far",
+    "KL(unsteered || steered): how far the steered model's predictions are from the unsteered model's, in " +
+      "nats, averaged over the tokens of the unsteered answer so far. 0 is no change; a budget of 0.05 is a " +
+      "light touch. The same definition as in every report, there on neutral prompts.",
+  ],
+  openers: [
+    "Share of the first token",
+    "How much of the first token's probability goes to tokens that begin the behaviour's usual answers (its " +
+      "openers, found in the model's own answers). It is known after one forward pass, before a word is " +
+      "written.",
+  ],
+  score: [
+    "Score",
+    "What the neuron was chosen by. For CNA, the difference of its mean activation between the two sides of " +
+      "the contrast (or that difference standardised, or AUROC less one half); for dose, effect squared over " +
+      "cost.",
+  ],
+  dose: [
+    "Dose",
+    "How far dial 1 turns this neuron: it is multiplied by 1 − dial × dose. 1 switches it off at dial 1; more" +
+      " than 1 turns its sign.",
+  ],
+  kept: [
+    "Kept in folds",
+    "Of the folds of the prompts, the share without which the neuron is chosen all the same. 100 %: it " +
+      "depends on no single prompts.",
+  ],
+  stability: [
+    "Stability",
+    "The share of the circuit that is chosen again when one fold of the discovery prompts is left out; the " +
+      "mean over the folds, and the lowest.",
+  ],
+  universal: [
+    "Universal neurons",
+    "Neurons among the 0.1 % most active on at least 80 % of a list of diverse prompts. They say nothing " +
+      "about a behaviour, so they are left out before the choice; these would have been in the circuit " +
+      "otherwise.",
+  ],
+  cutoff: [
+    "Cut-off",
+    "The smallest absolute score that is still in the circuit. Neurons outside the lines were chosen, less " +
+      "the universal ones.",
+  ],
+  rank: [
+    "Layer by rank",
+    "Each column of a row is one neuron: the row is its layer, and in a row neurons stand in the order of " +
+      "their absolute score, the largest at the left.",
+  ],
+  writes: [
+    "What it writes",
+    "The neuron's column of the down projection, times the gain of the final norm, against each token's " +
+      "unembedding, less the mean over the vocabulary: what the neuron adds to the logits per unit of " +
+      "activation if nothing came after it. Deep layers are read well so, early ones badly.",
+  ],
+  fires: [
+    "Where it fires",
+    "The neuron's activation at every token of contrast prompts; the position that discovery reads is marked.",
+  ],
+  overlap: [
+    "Overlap",
+    "Neurons of both circuits over neurons of either (Jaccard), against the number that two random circuits " +
+      "of these sizes would share.",
+  ],
+  difference: [
+    "Files against hook",
+    "The largest difference, over all places and tokens of the checked prompts, between the log-probabilities" +
+      " of the exported files and those of the circuit in the model. It must be within what rounding explains, " +
+      "and at most a quarter of the circuit's own effect.",
+  ],
+  area: [
+    "Area",
+    "Behaviour left (relative to the unsteered model), averaged over damage from 0 to 0.1 nats per token: " +
+      "lower is better.",
+  ],
 };
-
-let open = null;
-
-// A small "?" that opens the definition beside it; one at a time, Escape or a click elsewhere closes it.
-export function explain(name, words = WORDS[name]) {
-  const [title, text] = words;
-  const button = h("button", { type: "button", class: "explain", "aria-label": `What is “${title}”?`, "aria-expanded": "false" }, "?");
-  button.addEventListener("click", (event) => {
-    event.stopPropagation();
-    const was = open;
-    if (was) was.close();
-    if (was && was.button === button) return;
-    const panel = h("div", { class: "words", role: "note" }, h("strong", {}, title), h("p", {}, text));
-    const close = () => { panel.remove(); button.setAttribute("aria-expanded", "false"); open = null; };
-    document.getElementById("main").append(panel);
-    const at = button.getBoundingClientRect();
-    const size = panel.getBoundingClientRect();
-    panel.style.left = `${Math.max(8, Math.min(at.left, innerWidth - size.width - 12)) + scrollX}px`;
-    panel.style.top = `${(at.bottom + size.height + 12 > innerHeight && at.top > size.height + 12 ? at.top - size.height - 6 : at.bottom + 6) + scrollY}px`;
-    button.setAttribute("aria-expanded", "true");
-    open = { close, button };
-  });
-  return h("span", { class: "explained" }, button);
-}
-
-addEventListener("click", (event) => { if (open && !event.target.closest(".words")) open.close(); });
-addEventListener("hashchange", () => { if (open) open.close(); });
-addEventListener("keydown", (event) => { if (event.key === "Escape" && open) { const { button } = open; open.close(); button.focus(); } });

@@ -1,0 +1,195 @@
+"""What a method that measures has predicted and measured: the report inside a circuit. Torch-free.
+
+Files hold it as JSON with these names; older files with other names are read too (`with_today_names`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What one of several ways to go came to: mean margin, and divergence in nats per token."""
+
+    margin: float
+    divergence: float
+
+
+@dataclass(frozen=True)
+class NeutralAnswers:
+    """The neutral answers that cost and damage were measured on.
+
+    Attributes:
+        name: of the list of prompts.
+        hash: of its content.
+        answers: how many were used; None in older files.
+        left_out: how many more were left out since they show the behaviour; None where openers don't tell.
+    """
+
+    name: str
+    hash: str
+    answers: int | None = None
+    left_out: int | None = None
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What was asked for: a budget in nats per token, a margin to reach, and whether that was reached."""
+
+    budget: float | None
+    margin: float | None
+    reached: bool
+
+
+@dataclass(frozen=True)
+class CostReport:
+    """The cost's number of scored tokens, and how much its two halves differ, as a share."""
+
+    tokens: int
+    split_half_noise: float
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """To first order: the margin and its change; divergence from each neuron's own curvature.
+
+    Older files also hold the divergence from their joint curvature.
+    """
+
+    margin_change: float
+    margin: float
+    divergence_diagonal: float
+    divergence: float | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Measured on the development split at dial 1, with what the unsteered model had.
+
+    Attributes:
+        margin_before: mean margin of the prompts that the direction is about, unsteered.
+        margin: the same at dial 1.
+        margin_change: their difference.
+        other_side_before: mean margin of the other side's prompts, unsteered.
+        other_side: the same at dial 1.
+        divergence: nats per token on neutral answers.
+        divergence_standard_error: of that.
+        tokens: scored tokens of those answers.
+        reference_before: mean log-likelihood per token of reference answers, where the margin knows any.
+        reference: the same at dial 1.
+        degenerate_before: share of answers that break down, unsteered, where that was limited.
+        degenerate: the same at dial 1.
+    """
+
+    margin_before: float
+    margin: float
+    margin_change: float
+    other_side_before: float
+    other_side: float
+    divergence: float
+    divergence_standard_error: float
+    tokens: int
+    reference_before: float | None = None
+    reference: float | None = None
+    degenerate_before: float | None = None
+    degenerate: float | None = None
+
+
+@dataclass(frozen=True)
+class TrialReport:
+    """One strength that was measured, with the mean and the largest dose."""
+
+    strength: float
+    divergence: float
+    margin: float
+    mean_dose: float
+    largest_dose: float
+    degenerate: float | None = None
+
+
+@dataclass(frozen=True)
+class DoseReport:
+    """What a search for doses predicted and measured.
+
+    Attributes:
+        margin: the kind of margin.
+        neutral: the neutral answers.
+        cost: how well the cost is known.
+        goal: what was asked for.
+        predicted: to first order.
+        measured: on the development split.
+        trials: every strength that was measured along the path that was kept.
+        margin_text: the margin in words.
+        openers: how the behaviour's answers begin.
+        coverage: share of the answers of either side that begin so.
+        alternatives: how answers without the behaviour begin.
+        alternatives_coverage: share of the answers of either side that begin so.
+        sign: of the effects that take part.
+        follows: the effects that doses follow.
+        signs: what the best path of each sign came to.
+        followed: what the best path of each mixture of effects came to.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    margin: str
+    neutral: NeutralAnswers
+    cost: CostReport
+    goal: Goal
+    predicted: Predicted
+    measured: Measured
+    trials: tuple[TrialReport, ...] = ()
+    margin_text: str = ""
+    openers: tuple[str, ...] = ()
+    coverage: Mapping[str, float | None] = field(default_factory=dict)
+    alternatives: tuple[str, ...] = ()
+    alternatives_coverage: Mapping[str, float | None] = field(default_factory=dict)
+    sign: str | None = None
+    follows: str | None = None
+    signs: Mapping[str, Reached] = field(default_factory=dict)
+    followed: Mapping[str, Reached] = field(default_factory=dict)
+
+
+_OLD_NAMES = {"push": "follows", "pushes": "followed", "aim": "reference", "aim_before": "reference_before"}
+
+
+def with_today_names(value: Any) -> Any:
+    """The JSON values of a report of this version or an older one, by the names of this one."""
+    values = _renamed(value)
+    if isinstance(values, dict) and isinstance(values.get("neutral"), dict):
+        values["neutral"].pop("showing_the_behaviour", None)  # a share, in older files: all answers were used
+    return values
+
+
+def report_values(report: DoseReport) -> dict[str, Any]:
+    """The report as JSON values; what it does not hold is left out.
+
+    Example:
+        >>> measured = Measured(1.0, -1.0, -2.0, 0.0, -1.0, 0.01, 0.001, 100)
+        >>> goal, neutral = Goal(0.05, None, True), NeutralAnswers("neutral", "0" * 64)
+        >>> report = DoseReport("openers", neutral, CostReport(9, 0.1), goal, Predicted(-2.0, -1.0, 0.02), measured)
+        >>> report_values(report)["measured"]["margin"]
+        -1.0
+    """
+    return {name: value for name, value in _plain(report).items() if value not in (None, {}, [], "")} | {
+        "goal": _plain(report.goal)
+    }
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        values = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return values if isinstance(value, Goal) else {name: v for name, v in values.items() if v is not None}
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _renamed(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {_OLD_NAMES.get(name, name): _renamed(item) for name, item in value.items()}
+    return value

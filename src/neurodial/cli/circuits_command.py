@@ -1,0 +1,189 @@
+"""`neurodial show` and `compare`: a circuit as a person would read it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from neurodial.cli.console import out, print_json
+from neurodial.errors import OptionError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from neurodial.circuit.circuit import Circuit
+    from neurodial.circuit.report import DoseReport
+
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+
+
+def show(circuit: Path, *, top: int = 20, json: bool = False) -> None:
+    """Show a circuit: its neurons, layers, stability and origin.
+
+    Args:
+        circuit: the circuit's file.
+        top: how many neurons to list; 0 for all.
+        json: print JSON.
+    """
+    from neurodial.circuit.file import read_circuit
+
+    if top < 0:
+        raise OptionError(f"The number of neurons to list is {top}.", wanted="0 for all, or more")
+    found = read_circuit(circuit)
+    if json:
+        print_circuit_json(found)
+    else:
+        show_circuit(found, top=top or len(found))
+
+
+def compare(first: Path, second: Path, *, json: bool = False) -> None:
+    """Show what two circuits share, against what chance would give.
+
+    Args:
+        first: a circuit's file.
+        second: another one, for example of the same model before fine-tuning.
+        json: print JSON.
+    """
+    from neurodial.circuit.compare import compare as overlap
+    from neurodial.circuit.file import read_circuit
+
+    result = overlap(read_circuit(first), read_circuit(second))
+    if json:
+        print_json(dataclasses.asdict(result))
+        return
+    expected = "not known" if result.expected is None else f"{result.expected:.2f}"
+    sign = "" if result.same_sign is None else f", {result.same_sign:.0%} of them with the same sign"
+    out.print(f"{result.shared} shared of {result.first} and {result.second} neurons (by chance: {expected}){sign}")
+    out.print(f"Jaccard overlap {result.jaccard:.3f}\n")
+    table = Table("layer", "first", "second", "shared", box=None)
+    for row in result.by_layer:
+        table.add_row(*map(str, row))
+    out.print(table)
+
+
+def show_circuit(circuit: Circuit, *, top: int) -> None:
+    """Print a circuit as a person would read it."""
+    origin = circuit.origin
+    widths = origin.model.widths if origin.model else ()
+    share = f" of {sum(widths)} ({len(circuit) / sum(widths):.3%})" if widths else ""
+    size = f": {len(circuit)} neurons{share}; dial 1 means {circuit.direction}"
+    out.print(Text.assemble((circuit.name, "bold"), size))
+    if origin.model:
+        adapter = " with an adapter" if origin.model.adapter_digest else ""
+        out.print(f"model: {origin.model.label} ({origin.model.family}{adapter}, {origin.model.dtype})", markup=False)
+    out.print(f"method: {describe_method(dict(origin.method))}", markup=False)
+    if origin.prompts:
+        out.print(f"prompts: {origin.prompts.get('positive')} positive, {origin.prompts.get('negative')} negative")
+    for note in origin.prompts.get("notes", ()):
+        out.print(f"  note: {note}", markup=False)
+    if origin.universal is not None:
+        removed = origin.universal.get("would_have_been_chosen", [])
+        out.print(
+            f"universal neurons: {origin.universal.get('flagged')} flagged, {len(removed)} kept out of the circuit"
+        )
+    if circuit.stability is not None:
+        overlaps = circuit.stability.overlaps
+        out.print(
+            f"stability: {circuit.stability.mean:.0%} of the neurons are chosen again when one of {len(overlaps)} "
+            f"folds of the prompts is left out (lowest {min(overlaps):.0%})"
+        )
+    for line in report_lines(origin.report) if origin.report is not None else ():
+        out.print(line, markup=False)
+    out.print(f"layers: {layer_bar(circuit)}\n")
+    _neuron_table(circuit, top)
+
+
+def report_lines(report: DoseReport) -> list[str]:
+    """What a method predicted and measured, in words."""
+    measured, predicted = report.measured, report.predicted
+    lines = [*_margin_lines(report)]
+    if report.neutral.left_out:
+        lines.append(f"left out of cost and damage: {report.neutral.left_out} neutral answers that show the behaviour")
+    lines.append(
+        f"at dial 1 on development prompts: margin {measured.margin_before:+.2f} → {measured.margin:+.2f} "
+        f"(predicted {predicted.margin:+.2f}); on the other side {measured.other_side_before:+.2f} → "
+        f"{measured.other_side:+.2f}"
+    )
+    lines.append(
+        f"damage on neutral answers: {measured.divergence:.3g} ± {measured.divergence_standard_error:.1g} nats "
+        f"per token over {measured.tokens} tokens (each neuron's own, summed: {predicted.divergence_diagonal:.3g}); "
+        f"split-half noise of the costs {report.cost.split_half_noise:.0%}"
+    )
+    if measured.reference is not None:
+        lines.append(
+            f"log-likelihood of the reference answers: {measured.reference_before:+.2f} → {measured.reference:+.2f} a "
+            "token (a limit: not to fall)"
+        )
+    if measured.degenerate is not None:
+        lines.append(
+            f"degenerate answers on development prompts: {measured.degenerate_before:.0%} → "
+            f"{measured.degenerate:.0%} (limited)"
+        )
+    if len(report.signs) > 1 and report.sign is not None:
+        words = {"positive": "neurons that hold it up alone", "both": "with those that hold it down"}
+        reached = (f"{words[sign]} {best.margin:+.2f} at {best.divergence:.3g}" for sign, best in report.signs.items())
+        lines.append(f"tried: {', '.join(reached)}; taken: {words[report.sign]}")
+    if not report.goal.reached:
+        lines.append(f"the margin {report.goal.margin:+.2f} was out of reach; this is the nearest")
+    return lines
+
+
+def _margin_lines(report: DoseReport) -> Iterator[str]:
+    if report.openers:
+        shares = ", ".join(
+            f"{share:.0%} of the {side} answers" for side, share in report.coverage.items() if share is not None
+        )
+        yield f"openers: {', '.join(map(repr, report.openers))} ({shares})"
+    if report.alternatives:
+        share = report.alternatives_coverage.get("negative") or 0.0
+        yield f"pushed towards: {', '.join(map(repr, report.alternatives))} ({share:.0%} of negative answers)"
+
+
+def layer_bar(circuit: Circuit) -> str:
+    """How many neurons lie in each layer, as a row of blocks."""
+    last = max((row.neuron.layer for row in circuit), default=0)
+    layers = len(circuit.origin.model.widths) if circuit.origin.model else 1 + last
+    counts = [len(circuit.in_layers([layer])) for layer in range(layers)]
+    top = max(1, *counts)
+    blocks = "".join(_BLOCKS[-(-count * (len(_BLOCKS) - 1) // top)] for count in counts)
+    return f"0 ▕{blocks}▏ {layers - 1}   (most in one layer: {max(counts)})"
+
+
+def describe_method(method: dict[str, object]) -> str:
+    """A method's options in one line."""
+    if not method:
+        return "by hand"
+    parts = []
+    for key, value in method.items():
+        if key == "kind":
+            continue
+        shown = value
+        if isinstance(value, dict):
+            inner = ", ".join(f"{name} {item}" for name, item in value.items() if name != "kind")
+            shown = f"{value.get('kind')}({inner})" if inner else value.get("kind")
+        parts.append(f"{key} {shown}")
+    return f"{method.get('kind')} — {'; '.join(parts)}"
+
+
+def _neuron_table(circuit: Circuit, top: int) -> None:
+    kept = circuit.stability.kept if circuit.stability else None
+    table = Table("layer", "neuron", "score", "dose", *(["kept in folds"] if kept else []), box=None)
+    frequency = dict(zip((row.neuron for row in circuit), kept or (), strict=False))
+    ranked = sorted(circuit, key=lambda row: (-abs(row.score), row.neuron.layer, row.neuron.index))
+    for row in ranked[:top]:
+        cells = [str(row.neuron.layer), str(row.neuron.index), f"{row.score:+.4f}", f"{row.dose:g}"]
+        table.add_row(*cells, *([f"{frequency[row.neuron]:.0%}"] if kept else []))
+    out.print(table)
+    if len(circuit) > top:
+        out.print(f"… and {len(circuit) - top} more", style="dim")
+
+
+def print_circuit_json(circuit: Circuit) -> None:
+    """Print a circuit as its file would have it."""
+    from neurodial.circuit.file import circuit_json
+
+    print(circuit_json(circuit), end="")

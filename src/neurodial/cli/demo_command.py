@@ -1,0 +1,89 @@
+"""`neurodial demo`: the whole method on a small real model, offline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from rich.table import Table
+from rich.text import Text
+
+from neurodial.cli.console import bars, err, out
+from neurodial.cli.options import ModelOptions
+
+if TYPE_CHECKING:
+    from neurodial.evaluation.demonstration import Demonstration
+    from neurodial.evaluation.store import ResultRow
+
+_HARMFUL, _HARMLESS = 3, 2
+
+
+def demo(
+    *,
+    output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("neurodial-demo"),
+    model: str = "demo",
+    short: bool = False,
+    show_harmful: bool = False,
+    json: bool = False,
+) -> None:
+    """Find and dial the refusal circuit of a small real model, offline, on a CPU; ends with report.html.
+
+    CNA and Dose side by side, each against as many random neurons, in the report that `neurodial evaluate` makes.
+
+    Args:
+        output: folder for the circuits, the report and every answer; an earlier demo's is overwritten, an
+            interrupted one's is gone on with.
+        model: the model; by default the small model with the refusal organism.
+        short: fewer prompts and shorter answers.
+        show_harmful: put the answers to harmful prompts into report.html too.
+        json: print the report as JSON instead of tables.
+    """
+    from neurodial.evaluation.demonstration import ROWS, SHORT, Profile, demonstrate, refuse_foreign
+    from neurodial.prompts.pairs import PairSet
+
+    refuse_foreign(output)
+    pairs = PairSet.read("refusal")
+    subject = ModelOptions().load(model)
+
+    from neurodial.cli.evaluate_command import show_report
+    from neurodial.evaluation.report.evaluation import write_report
+    from neurodial.evaluation.store import read_rows
+
+    shown = demonstrate(subject, pairs, SHORT if short else Profile(), output, progress=bars)
+    answers = read_rows(output / ROWS / "generations.jsonl")
+    write_report(shown.report, output, answers, show_harmful=show_harmful)
+    if json:
+        show_report(shown.report, as_json=True)
+    else:
+        _print(shown, answers)
+    circuits = [f"{circuit.name}.circuit.json" for circuit in shown.circuits]
+    err.print(f"\nwritten: {', '.join(str(output / name) for name in (*circuits, 'report.json', 'report.html'))}")
+
+
+def _print(shown: Demonstration, answers: list[ResultRow]) -> None:
+    from neurodial.cli.circuits_command import show_circuit
+    from neurodial.cli.evaluate_command import show_report
+    from neurodial.evaluation.report.evaluation import evaluation_page
+
+    for circuit in shown.circuits:
+        show_circuit(circuit, top=5)
+        out.print()
+    labels = ["unsteered", *(f"{circuit.name} @ 1" for circuit in shown.circuits)]
+    for kind, asked, count in (("harmful", "behaviour", _HARMFUL), ("harmless", "opposite", _HARMLESS)):
+        out.print(f"\n[bold]Held-out {kind} requests, side by side[/bold]")
+        _print_answers([row for row in answers if row["set"] == asked], labels, count)
+    out.print("\n[bold]On held-out prompts[/bold]")
+    show_report(shown.report, notes=False)
+    out.print("\n[bold]What was found[/bold]")
+    for sentence in evaluation_page(shown.report).lead:
+        out.print(Text(f"• {sentence}"))
+
+
+def _print_answers(rows: list[ResultRow], labels: list[str], count: int) -> None:
+    for number in range(count):
+        found = {row["arm"]: row for row in rows if row["index"] == number}
+        table = Table(*labels, show_lines=True, expand=True)
+        table.add_row(*(Text(" ".join(found[label]["answer"].split())) for label in labels))
+        out.print(Text(found[labels[0]]["prompt"], style="bold"))
+        out.print(table)

@@ -1,0 +1,91 @@
+"""`neurodial discover`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from neurodial.cli.circuits_command import print_circuit_json, show_circuit
+from neurodial.cli.console import bars, err
+from neurodial.cli.declared import OUTPUT, Given, SelectOptions, command_options, select_options
+from neurodial.cli.options import ModelOptions, TwoLists
+from neurodial.methods.registry import METHOD_WORDS, presets
+
+if TYPE_CHECKING:
+    from neurodial.cli.declared import Given as MethodOptions
+    from neurodial.cli.declared import SelectOptions as Selection
+    from neurodial.methods.cna.options import CNA
+    from neurodial.methods.dose.options import Dose
+else:
+    MethodOptions = command_options(
+        "MethodOptions", presets(), shared="Of every method", leave_out=("select",), module=__name__
+    )
+    Selection = select_options("the method's own: fraction:0.001", module=__name__)
+
+_METHODS = "; ".join(f"{name}: {words}" for name, words in METHOD_WORDS.items())
+
+
+def discover(
+    model: str,
+    *,
+    behaviour: Annotated[str | None, Parameter(name=["--behaviour", "-b"])] = None,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"], group=OUTPUT)] = None,
+    method: Annotated[str, Parameter(help=_METHODS)] = "cna",
+    force: Annotated[bool, Parameter(group=OUTPUT)] = False,
+    json: Annotated[bool, Parameter(group=OUTPUT)] = False,
+    selection: Selection | None = None,
+    options: MethodOptions | None = None,
+    lists: TwoLists | None = None,
+    loading: ModelOptions | None = None,
+) -> None:
+    """Find the neurons behind a behaviour and write them to a circuit file.
+
+    Args:
+        model: Hub id, local folder, GGUF file, `demo` (the small model with the refusal organism) or `demo-base`.
+        behaviour: a shipped behaviour (see `neurodial behaviours`), or a file of contrasted prompts.
+        output: the circuit's file; by default BEHAVIOUR.circuit.json.
+        method: see the list.
+        force: overwrite the output file.
+        json: print the circuit as JSON.
+        selection: which neurons are taken.
+        options: of the method.
+        lists: the behaviour as two files.
+        loading: how the model is loaded.
+    """
+    from neurodial.files import refuse_existing
+    from neurodial.methods.check import check_method
+
+    chosen = chosen_method(method, selection, options)
+    pairs = (lists or TwoLists()).pairs(behaviour)
+    check_method(chosen, pairs)
+    target = refuse_existing(output or Path(f"{pairs.behaviour.name}.circuit.json"), overwrite=force)
+    subject = (loading or ModelOptions()).load(model)
+
+    from neurodial.discovery import discover as find
+
+    circuit = find(subject, pairs, method=chosen, name=pairs.behaviour.name, progress=bars)
+    circuit.write(target, overwrite=force)
+    if json:
+        print_circuit_json(circuit)
+        return
+    show_circuit(circuit, top=10)
+    err.print(f"\nwritten: {target}", markup=False)
+
+
+def chosen_method(name: str, selection: SelectOptions | None, options: Given | None) -> CNA | Dose:
+    """The method with every option that was typed.
+
+    Raises:
+        UnknownNameError: there is no such method.
+        OptionError: the method lacks an option, or an option makes no sense.
+    """
+    import dataclasses
+
+    from neurodial.methods.registry import method
+    from neurodial.options import changed
+
+    chosen = changed(method(name), {} if options is None else options.values(), title=f"Method {name}")
+    select = None if selection is None else selection.chosen()
+    return chosen if select is None else dataclasses.replace(chosen, select=select)

@@ -1,0 +1,141 @@
+"""`neurodial evaluate`: one run that measures everything, resumable, with a report."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+from rich.table import Table
+
+from neurodial.cli.console import bars, err, out
+from neurodial.cli.declared import OUTPUT
+from neurodial.cli.judge_options import JudgeOptions
+from neurodial.cli.measure_options import MeasureOptions, evaluation_of, parts
+from neurodial.cli.options import ModelOptions, TwoLists, parse_dials, read_circuits
+from neurodial.errors import OptionError
+
+if TYPE_CHECKING:
+    from neurodial.evaluation.results import Report
+    from neurodial.intervention.base import Intervention
+    from neurodial.intervention.plan import When
+
+_SHOWN = ("opposite", "over_refusal", "degenerate", "opener", "kl", "perplexity", "repetition", "accuracy", "mmlu")
+
+
+def evaluate(
+    model: str,
+    *circuits: str,
+    output: Annotated[Path, Parameter(name=["--output", "-o"], group=OUTPUT)],
+    behaviour: Annotated[str | None, Parameter(name=["--behaviour", "-b"])] = None,
+    dials: str | None = None,
+    against: str | None = None,
+    when: Literal["all", "prompt", "generated", "thinking", "answer", "tools"] = "all",
+    test_set: str | None = None,
+    protocol: Literal["paper"] | None = None,
+    show_harmful: Annotated[bool, Parameter(group=OUTPUT)] = False,
+    force: bool = False,
+    json: Annotated[bool, Parameter(group=OUTPUT)] = False,
+    lists: TwoLists | None = None,
+    measuring: MeasureOptions | None = None,
+    judging: JudgeOptions | None = None,
+    loading: ModelOptions | None = None,
+) -> None:
+    """Measure what steering did and what it cost, against other methods at their best.
+
+    Finished rows stay in the output folder: the same command goes on where it was stopped.
+
+    Args:
+        model: Hub id, local folder, GGUF file, `demo` or `demo-base`.
+        circuits: `[name=]file[@dial]` of each circuit; each is measured by itself. A dial here replaces --dials.
+        output: the report's folder: report.json, report.html, plots and every answer.
+        behaviour: the prompt set: a shipped behaviour, or a file of contrasted prompts; by default the one that
+            the circuits were found with. Its test split is reported.
+        dials: dials between commas, 1 by default; write --dials=-1,0.5,1 where the first is negative.
+        against: methods to compare with, between commas: cna, cna-paper, effect, dose, single, caa, caa-answers,
+            caa-published, direction, direction-blocks, random, random-layer, random-searched, prompt.
+        when: steer all tokens, only the prompt's, only the generated ones, or of those only what is thinking, the
+            answer, or calls of tools.
+        test_set: test on another data set than the behaviour's own test split: jbb, xstest, or-bench, strongreject,
+            harmbench, or a file of harmful prompts, or of harmful and safe ones with labels.
+        protocol: paper: prompts, length, detectors, strengths, CAA and MMLU of arXiv 2605.12290; what is given beside
+            it wins.
+        show_harmful: put the answers to harmful prompts into report.html too.
+        force: evaluate on a model that a circuit was not made on.
+        json: print the report as JSON.
+        lists: the behaviour as two files.
+        measuring: what is measured, on how much.
+        judging: a judge beside the detectors.
+        loading: how the model is loaded.
+    """
+    from neurodial.evaluation import protocol as preset
+    from neurodial.evaluation.mmlu_run import check_benchmarks
+    from neurodial.evaluation.options import check_dials
+    from neurodial.methods.comparators import check_names
+    from neurodial.prompts.borrowed import with_test_set
+
+    options = evaluation_of(measuring)
+    if protocol == "paper":
+        dials = dials or ",".join(map(str, preset.ALPHAS))
+        against = ",".join(preset.AGAINST) if against is None else against
+        test_set = test_set or preset.TEST_SET
+        options = evaluation_of(measuring, preset.paper(options))
+    if not circuits and not against:
+        raise OptionError("There is nothing to evaluate.", wanted="a circuit's file, or methods with --against")
+    methods = check_names(parts(against or ""))
+    values = check_dials(parse_dials(dials or "1"))
+    found_with = [circuit for _, circuit, _ in read_circuits(list(circuits), 1.0)]
+    pairs = (lists or TwoLists()).pairs(behaviour, found_with)
+    if test_set is not None:
+        pairs = with_test_set(pairs, test_set, options.prompts)
+    interventions = _interventions(circuits, values, when, force=force)
+    judges = (judging or JudgeOptions()).judges()
+    check_benchmarks(options.harness)
+    subject = (loading or ModelOptions()).load(model)
+
+    from neurodial.evaluation.evaluate import evaluate as run
+
+    settings = {"against": methods, "options": options, "detectors": judges, "folder": output, "progress": bars}
+    report = run(subject, interventions, pairs, **settings)  # type: ignore[arg-type]
+    write_folder(report, output, show_harmful=show_harmful)
+    show_report(report, as_json=json)
+    err.print(f"\nwritten: {output / 'report.html'}")
+
+
+def write_folder(report: Report, folder: Path, *, show_harmful: bool = False) -> None:
+    """Write report.json, report.html and the plots beside the rows."""
+    from neurodial.evaluation.report.evaluation import write_report
+    from neurodial.evaluation.store import read_rows
+
+    write_report(report, folder, read_rows(folder / "generations.jsonl"), show_harmful=show_harmful)
+
+
+def show_report(report: Report, *, as_json: bool = False, notes: bool = True) -> None:
+    """Print the numbers that matter most."""
+    from neurodial.evaluation.results import report_json
+
+    if as_json:
+        print(report_json(report), end="")
+        return
+    names = [name for name in (report.headline, *_SHOWN) if any(name in arm.metrics for arm in report.arms)]
+    table = Table("method", "dial", *(name.removeprefix("rate:") for name in names), box=None)
+    for arm in report.arms:
+        cells = [arm.metrics.get(name) for name in names]
+        table.add_row(arm.label, f"{arm.dial:g}", *("–" if c is None else f"{c.value:.3g}" for c in cells))
+    out.print(table)
+    for note in report.notes if notes else ():
+        out.print(note, style="dim")
+
+
+def _interventions(
+    circuits: tuple[str, ...], dials: tuple[float, ...], when: When, *, force: bool
+) -> list[Intervention]:
+    from neurodial.intervention.scale import Scale
+
+    found: list[Intervention] = []
+    for (name, circuit, own), text in zip(read_circuits(list(circuits), 1.0), circuits, strict=True):
+        named = dataclasses.replace(circuit, name=name)
+        wanted = (own,) if "@" in text and not Path(text).exists() else dials
+        found += [Scale(named, dial=dial, when=when, force=force) for dial in wanted]
+    return found

@@ -1,0 +1,201 @@
+"""`neurodial steer`: answers side by side, from arguments, a file, stdin, or in a chat."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+from rich.table import Table
+from rich.text import Text
+
+from neurodial.cli.console import bars, err, out
+from neurodial.cli.options import ModelOptions, parse_dials, read_circuits
+from neurodial.errors import OptionError, PromptError
+from neurodial.provenance import setup_notes
+
+if TYPE_CHECKING:
+    from neurodial.circuit.circuit import Circuit
+    from neurodial.generation.decoding import Decoding
+    from neurodial.generation.generate import Answer
+    from neurodial.intervention.base import Intervention
+    from neurodial.intervention.plan import When
+    from neurodial.model.subject import Subject
+    from neurodial.prompts.prompt import Message, Prompt
+
+
+def steer(
+    model: str,
+    *arguments: str,
+    circuit: Annotated[list[str] | None, Parameter(name=["--circuit", "-c"])] = None,
+    dial: Annotated[str, Parameter(allow_leading_hyphen=True)] = "1",
+    when: Literal["all", "prompt", "generated", "thinking", "answer", "tools"] = "all",
+    file: Annotated[Path | None, Parameter(name=["--file", "-f"], allow_leading_hyphen=True)] = None,
+    max_new_tokens: int = 128,
+    temperature: float = 0.0,
+    seed: int = 0,
+    system: str | None = None,
+    force: bool = False,
+    json: bool = False,
+    loading: ModelOptions | None = None,
+) -> None:
+    """Answer prompts side by side, unsteered and steered; without a prompt, chat.
+
+    Args:
+        model: Hub id, local folder, GGUF file, `demo` or `demo-base`.
+        arguments: the circuit's file (unless --circuit names one), then prompts. None: stdin, or a chat.
+        circuit: `[name=]file[@dial]`; several compose, their doses add.
+        dial: one dial or several between commas: 0 unsteered, 1 the full circuit, negative the other way.
+        when: steer all tokens, only the prompt's, only the generated ones, or of those only what is thinking, the
+            answer, or calls of tools.
+        file: prompts from a file, one a line, or rows of JSON or CSV with `prompt`; `-` for stdin.
+        max_new_tokens: the longest answer.
+        temperature: 0 for greedy decoding, else that of sampling.
+        seed: of the sampling.
+        system: a system message before every prompt.
+        force: steer a model that the circuit was not made on.
+        json: print one JSON object per prompt.
+        loading: how the model is loaded.
+    """
+    from neurodial.generation.decoding import Decoding
+    from neurodial.intervention.scale import template_notes
+    from neurodial.prompts.prompt import prompt_text
+
+    specifications, given = _arguments(circuit, arguments)
+    dials = parse_dials(dial)
+    circuits = read_circuits(specifications, default_dial=1.0)
+    fixed = {name: own for (name, _, own), text in zip(circuits, specifications, strict=True) if "@" in text}
+    decoding = Decoding(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, system=system)
+    prompts = _prompts(given, file)
+    if prompts is None and json:
+        raise OptionError("--json came without a prompt.", wanted="prompts as arguments, from --file or on stdin")
+    subject = (loading or ModelOptions()).load(model)
+    notes = template_notes([found for _, found, _ in circuits], subject)
+    for note in notes:
+        err.print(f"note: {note}", markup=False, style="dim")
+    sides = [(value, _at(circuits, fixed, value, when, force=force)) for value in dials]
+    if prompts is None:
+        _chat(subject, sides, decoding)
+        return
+    answers = _answers(subject, prompts, [None, *(side for _, side in sides)], decoding)
+    for prompt, row in zip(prompts, answers, strict=True):
+        if json:
+            steered = [{"dial": value, "text": a.text} for value, a in zip(dials, row[1:], strict=True)]
+            line: dict[str, object] = {"prompt": _plain(prompt), "unsteered": row[0].text, "steered": steered}
+            if any(answer.thinking is not None for answer in row):
+                line["thinking"] = [answer.thinking for answer in row]  # of the unsteered side first
+            if notes or subject.setup:
+                line["notes"] = [*setup_notes(subject.setup), *notes]
+            print(json_module.dumps(line, ensure_ascii=False), flush=True)
+        else:
+            _show(prompt_text(prompt), dials, row)
+
+
+def _arguments(circuit: list[str] | None, arguments: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    if circuit:
+        return circuit, list(arguments)
+    if not arguments:
+        raise OptionError(
+            "No circuit is given.",
+            wanted="the path of a circuit's file",
+            fix='Make one with `neurodial discover`, then: neurodial steer MODEL FILE.circuit.json "prompt".',
+        )
+    return [arguments[0]], list(arguments[1:])
+
+
+def _plain(prompt: Prompt) -> object:
+    """A prompt as JSON has it: a text, or a list of messages."""
+    from neurodial.prompts.prompt import as_messages
+
+    return prompt if isinstance(prompt, str) else as_messages(prompt)
+
+
+def _prompts(given: list[str], file: Path | None) -> Sequence[Prompt] | None:
+    """The prompts to answer, or None for a chat."""
+    from neurodial.prompts.lists import read_texts, text_list
+
+    if given and file is not None:
+        raise OptionError("Prompts came both as arguments and by --file.", wanted="one of the two")
+    if given:
+        return given
+    found: Sequence[Prompt]
+    if file is not None and str(file) != "-":
+        found = read_texts(file)
+    elif file is None and sys.stdin.isatty():
+        return None
+    else:
+        found = [one.prompt for one in text_list(sys.stdin.read(), "stdin")]
+    if not found:
+        raise PromptError(f"There are no prompts in {file or 'stdin'}.", wanted="one prompt on each line")
+    return found
+
+
+def _at(
+    circuits: list[tuple[str, Circuit, float]], fixed: dict[str, float], dial: float, when: When, *, force: bool
+) -> Intervention:
+    """All circuits together: those with a dial of their own (`file@0.5`) at it, the others at `dial`."""
+    from neurodial.intervention.base import Together
+    from neurodial.intervention.scale import Scale
+
+    return Together(tuple(Scale(c, fixed.get(name, dial), when=when, force=force) for name, c, _ in circuits))
+
+
+def _answers(
+    subject: Subject, prompts: Sequence[Prompt], sides: list[Intervention | None], decoding: Decoding
+) -> list[list[Answer]]:
+    """For each prompt an answer of each side; all of them in shared batches."""
+    from neurodial.generation.generate import generate
+
+    everything = [prompt for prompt in prompts for _ in sides]
+    found = generate(subject, everything, under=sides * len(prompts), decoding=decoding, progress=bars)
+    return [found[start : start + len(sides)] for start in range(0, len(found), len(sides))]
+
+
+def _show(prompt: str, dials: list[float], answers: Sequence[Answer]) -> None:
+    out.print(Text(prompt, style="bold"))
+    table = Table("unsteered", *(f"dial {value:g}" for value in dials), show_lines=True, expand=True)
+    table.add_row(*(_cell(answer) for answer in answers))
+    out.print(table)
+
+
+def _cell(answer: Answer) -> Text:
+    """What was said, after what was thought."""
+    if answer.thinking is None:
+        return Text(answer.text.strip())
+    thought = answer.thinking + (" …" if answer.is_endless else "")
+    return Text.assemble((f"{thought}\n\n", "dim"), answer.text.strip())
+
+
+def _chat(subject: Subject, sides: list[tuple[float, Intervention]], decoding: Decoding) -> None:
+    """A chat with every side at once; each side remembers its own answers."""
+    from neurodial.generation.generate import generate
+    from neurodial.intervention.base import at_dial
+    from neurodial.prompts.prompt import Message
+
+    err.print("Ask away. /dial 0.5 turns the dial, /reset forgets the chat, /quit ends.", style="dim")
+    histories: list[tuple[Message, ...]] = [() for _ in range(len(sides) + 1)]
+    while True:
+        try:
+            line = input("> ").strip()
+        except EOFError:
+            return
+        if line == "/quit":
+            return
+        if line == "/reset":
+            histories = [() for _ in histories]
+        elif line.startswith("/dial"):
+            try:
+                value = float(line.removeprefix("/dial"))
+                sides = [(value, at_dial(sides[0][1], value))]
+                histories = histories[:2]
+            except (ValueError, OptionError) as error:
+                err.print(f"error: {error}")
+        elif line:
+            asked = [(*history, Message("user", line)) for history in histories]
+            under = [None, *(side for _, side in sides)]
+            answers = generate(subject, asked, under=under, decoding=decoding)
+            histories = [(*a, Message("assistant", answer.text)) for a, answer in zip(asked, answers, strict=True)]
+            _show(line, [value for value, _ in sides], answers)

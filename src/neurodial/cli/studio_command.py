@@ -1,0 +1,93 @@
+"""`neurodial studio`: a local page to look at circuits, turn their dials, discover, measure and export."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from neurodial.cli.console import err
+from neurodial.cli.options import ModelOptions, read_circuits
+from neurodial.errors import MissingPackageError
+
+if TYPE_CHECKING:
+    import socket
+
+    from fastapi import FastAPI
+
+
+def studio(
+    model: str,
+    *,
+    circuit: Annotated[list[str] | None, Parameter(name=["--circuit", "-c"])] = None,
+    folder: Path = Path("neurodial-studio"),
+    host: str = "127.0.0.1",
+    port: int = 8421,
+    open: Annotated[bool, Parameter(negative="--no-open")] = True,
+    force: bool = False,
+    loading: ModelOptions | None = None,
+) -> None:
+    """Open a local page: chat with a dial, discover, look, measure, export.
+
+    Args:
+        model: Hub id, local folder, GGUF file, `demo` or `demo-base`.
+        circuit: `[name=]file` of a circuit to start with; repeatable.
+        folder: where circuits, prompt sets, reports and exports made on the page are kept.
+        host: the address to listen on. Anyone who reaches it can use the model: keep to this machine if you can.
+        port: the port to listen on; 0 takes a free one.
+        open: open the page in a browser.
+        force: take circuits that were made on another model.
+        loading: how the model is loaded.
+    """
+    for package in ("fastapi", "uvicorn"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingPackageError(
+                f"The studio needs the package {package}.", fix="Run `pip install 'neurodial[studio]'`."
+            )
+    circuits = {name: read for name, read, _ in read_circuits(circuit or [], default_dial=1.0)}
+    from neurodial.serve.address import listen
+
+    listening = listen(host, port)
+    subject = (loading or ModelOptions()).load(model)
+
+    from neurodial.intervention.scale import check_fits, template_notes
+    from neurodial.studio.app import create_app
+    from neurodial.studio.collection import Collection
+    from neurodial.studio.jobs import JobQueue
+    from neurodial.studio.studio_state import StudioState
+
+    for note in template_notes(circuits.values(), subject):
+        err.print(f"note: {note}", markup=False, style="dim")
+    for read in circuits.values():
+        check_fits(read, subject, force=force)
+    queue = JobQueue()
+    state = StudioState(subject, Collection(folder, circuits), queue, force=force)
+    try:
+        _serve(create_app(state, host=host), listening, open_page=open)
+    finally:
+        queue.close()
+
+
+def _serve(app: FastAPI, listening: socket.socket, *, open_page: bool) -> None:
+    import threading
+    import webbrowser
+
+    import uvicorn
+
+    host, port = listening.getsockname()[:2]
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(host, host)  # noqa: S104  # shown, not bound
+    address = f"http://{shown}:{port}/"
+    err.print(f"the studio is open: {address}   (Ctrl-C ends it)", markup=False, soft_wrap=True)
+    if open_page and _has_screen():
+        threading.Timer(0.5, webbrowser.open, [address]).start()
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, server_header=False)
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def _has_screen() -> bool:
+    """Whether a window can open here: without a display a browser of the terminal would take the terminal over."""
+    return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

@@ -1,0 +1,132 @@
+"""PEFT adapters that are exactly a circuit (METHOD: exactness of export), written without importing PEFT.
+
+LoRA on the down projection of a layer with neurons j_1 … j_n:
+1. `A` (rank, neuron): row k is one-hot at j_k. It picks neuron j_k's activation.
+2. `B` (hidden, rank): column k is `-x_k W[:, j_k]`. It takes `x_k` times what the neuron writes back out.
+3. Every layer is padded with zeros to the rank of the widest one: engines read one rank best.
+4. `lora_alpha = strength * rank`, so that an engine's strength 1 is the default dial.
+
+IA3 on the down projection's input: the vector of multipliers itself, fixed at the dial it is written for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from neurodial.circuit.site import Site
+from neurodial.export.recipe import Recipe
+from neurodial.files import write_atomic
+from neurodial.model.subject import Subject
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+
+
+class LowRank(NamedTuple):
+    """A low-rank change of one down projection: `W + scale * up @ down`."""
+
+    down: Float[Tensor, "rank neuron"]
+    up: Float[Tensor, "hidden rank"]
+
+
+def low_rank(subject: Subject, recipe: Recipe, site: Site) -> LowRank:
+    """The matrices of one layer at strength 1, float32, padded to the recipe's rank.
+
+    Raises:
+        ModelError: the columns of the down projection can't be read.
+    """
+    doses = recipe.doses[site.layer]
+    indices = list(doses)
+    picks = torch.zeros(recipe.rank, subject.widths[site.layer])
+    picks[range(len(indices)), indices] = 1.0
+    writes = torch.zeros(subject.hidden_size, recipe.rank)
+    dose = torch.tensor(list(doses.values()), dtype=torch.float64)
+    writes[:, : len(indices)] = (-dose * subject.down_columns(site, indices).double()).float()
+    return LowRank(picks, writes)
+
+
+def write_lora(subject: Subject, recipe: Recipe, folder: Path, *, base: str) -> None:
+    """Write a LoRA adapter for PEFT, transformers and vLLM into an existing folder.
+
+    Args:
+        subject: the model whose columns are taken.
+        recipe: doses and default strength.
+        folder: where the two files go.
+        base: what the adapter's configuration calls the base model.
+    """
+    tensors: dict[str, Tensor] = {}
+    names = []
+    for site in recipe.sites:
+        matrices = low_rank(subject, recipe, site)
+        name = subject.down_name(site)
+        names.append(name)
+        tensors[f"base_model.model.{name}.lora_A.weight"] = matrices.down
+        tensors[f"base_model.model.{name}.lora_B.weight"] = matrices.up
+    config = {
+        "peft_type": "LORA",
+        "r": recipe.rank,
+        "lora_alpha": recipe.strength * recipe.rank,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "rank_pattern": {},
+        "alpha_pattern": {},
+        "use_rslora": False,
+    }
+    _write(folder, tensors, config | _shared(subject, names, base))
+
+
+def read_low_rank(subject: Subject, folder: Path) -> dict[Site, LowRank]:
+    """The matrices of a LoRA adapter's files as they act at strength 1, its scale put into `up`."""
+    from safetensors.torch import load_file
+
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    scale = config["lora_alpha"] / config["r"]
+    tensors = load_file(folder / WEIGHTS)
+    matrices = {}
+    for site in subject.sites:
+        key = f"base_model.model.{subject.down_name(site)}"
+        if f"{key}.lora_A.weight" in tensors:
+            up = tensors[f"{key}.lora_B.weight"] * scale
+            matrices[site] = LowRank(tensors[f"{key}.lora_A.weight"], up)
+    return matrices
+
+
+def write_ia3(subject: Subject, recipe: Recipe, folder: Path, *, base: str) -> None:
+    """Write an IA3 adapter for PEFT into an existing folder; its dial is fixed."""
+    tensors: dict[str, Tensor] = {}
+    names = []
+    for site in recipe.sites:
+        multipliers = recipe.multipliers(site.layer)
+        vector = torch.ones(1, subject.widths[site.layer], dtype=torch.float64)
+        vector[0, list(multipliers)] = torch.tensor(list(multipliers.values()), dtype=torch.float64)
+        name = subject.down_name(site)
+        names.append(name)
+        tensors[f"base_model.model.{name}.ia3_l"] = vector.float()
+    config = {"peft_type": "IA3", "feedforward_modules": names, "init_ia3_weights": True}
+    _write(folder, tensors, config | _shared(subject, names, base))
+
+
+def _shared(subject: Subject, names: list[str], base: str) -> dict[str, Any]:
+    return {
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "target_modules": names,
+        "fan_in_fan_out": subject.family.transposed,
+        "inference_mode": True,
+        "modules_to_save": None,
+    }
+
+
+def _write(folder: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
+    from safetensors.torch import save
+
+    content = save({name: tensor.contiguous() for name, tensor in tensors.items()}, {"format": "pt"})
+    write_atomic(folder / WEIGHTS, content)
+    write_atomic(folder / CONFIG, json.dumps(config, indent=1) + "\n")

@@ -1,0 +1,83 @@
+"""The decoder's outputs for a batch, each row under its own intervention; what all rows begin with is run once.
+
+Rendered prompts share their beginning, often half of a short prompt: the template's system message. It is run once for
+each intervention in the batch, and the rows go on from its cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from neurodial.activations.batches import common_prefix
+from neurodial.intervention.steer import Steering
+from neurodial.model.head import hidden_states
+from neurodial.model.hooks import watchers
+from neurodial.model.subject import Subject
+
+SHORTEST_SHARED = 8
+"""Tokens from which on sharing a beginning is worth a pass of its own."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What the rows of a batch are.
+
+    Attributes:
+        tokens: token ids, padded on the right.
+        slots: the slot of each row, as `row_slots` gave it.
+        prompts: length of each row's prompt.
+    """
+
+    tokens: Int[Tensor, "row token"]
+    slots: Sequence[int]
+    prompts: Sequence[int]
+
+
+@torch.no_grad()
+def row_states(subject: Subject, steering: Steering | None, rows: Rows) -> Float[Tensor, "row token hidden"]:
+    """The decoder's outputs, after the final norm, without gradients.
+
+    Args:
+        subject: the model.
+        steering: what `row_slots` gave.
+        rows: the batch.
+
+    Example:
+        >>> from neurodial.model.tiny import tiny_subject
+        >>> tokens = torch.tensor([[*range(9), 3], [*range(9), 4]])
+        >>> tuple(row_states(tiny_subject(), None, Rows(tokens, (0, 0), (10, 10))).shape)
+        (2, 10, 16)
+    """
+    distinct = sorted(set(rows.slots))
+    shared = min(common_prefix(rows.tokens.tolist()), rows.tokens.shape[1] - 1, *rows.prompts)
+    pays = shared >= SHORTEST_SHARED and len(rows.tokens) > len(distinct)
+    if not pays or is_steered_elsewhere(subject, steering):
+        say(steering, rows.slots, rows.prompts)
+        return hidden_states(subject, rows.tokens)
+    tokens = rows.tokens.to(subject.device)
+    say(steering, distinct, [shared] * len(distinct))
+    begun: Any = subject.decoder(input_ids=tokens[:1, :shared].expand(len(distinct), -1), use_cache=True)
+    origin = torch.tensor([distinct.index(slot) for slot in rows.slots], device=subject.device)
+    begun.past_key_values.batch_select_indices(origin)
+    say(steering, rows.slots, rows.prompts)
+    ended: Any = subject.decoder(input_ids=tokens[:, shared:], past_key_values=begun.past_key_values, use_cache=True)
+    return torch.cat([begun.last_hidden_state[origin], ended.last_hidden_state], dim=1)
+
+
+def say(steering: Steering | None, slots: Sequence[int], prompts: Sequence[int]) -> None:
+    """Tell the steering, where there is any, each row's slot and its prompt's length."""
+    if steering is not None:
+        steering.assign(slots)
+        steering.mark_prompts(prompts)
+
+
+def is_steered_elsewhere(subject: Subject, steering: Steering | None) -> bool:
+    """Whether a `with steer(...)` block of the caller's acts too: it can't be told where prompts end."""
+    own = steering is not None and bool(steering.plan.edits)
+    return watchers(subject) > own

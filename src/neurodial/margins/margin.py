@@ -1,0 +1,265 @@
+"""Behaviour margins: one number per prompt that says how strongly the answer will show a behaviour, with a slope.
+
+1. A margin names the rows of tokens to run for a prompt, and reads its value off their final hidden states.
+2. `Openers`: the log odds that the answer begins as the behaviour's answers begin. Openers are prefix-free token
+   sequences; `log p` is the logsumexp of their log-probabilities, `B = log p - log(1 - p)` with
+   `log(1 - p) = log(-expm1(log p))`, all in float64. `openers.py` finds them in the model's own answers.
+3. `Alternatives`: the log odds that the answer does not begin as answers without the behaviour begin. To take a
+   behaviour away, this is the margin to lower: `Openers` falls too when an answer begins with nonsense, or with a
+   paraphrase that is no opener, but only the answers that are wanted bring this one down.
+4. `AnswerMargin`: the log-likelihood of an answer that shows the behaviour against one that does not.
+5. `ClassifierLogit`: any differentiable function of a prompt's hidden states.
+
+Positive margins mean the behaviour; they are in nats. `measure_margins.py` measures them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from neurodial.errors import MarginError
+from neurodial.model.head import logits, to_float64
+from neurodial.model.subject import Subject
+from neurodial.prompts.answered import written_answers
+from neurodial.prompts.pairs import Direction
+from neurodial.prompts.prompt import Example
+from neurodial.prompts.render import Tokens
+
+_LARGEST_LOG_PROB = -1e-15  # log(1 - p) is finite, whatever rounding did to a probability of one
+
+
+class Margin(ABC):
+    """How strongly the answer to a prompt shows a behaviour: positive where it does."""
+
+    @abstractmethod
+    def rows(self, subject: Subject, prompt: Tokens, example: Example) -> tuple[Tokens, ...]:
+        """The rows of tokens to run for a prompt; each begins with the rendered prompt.
+
+        Raises:
+            MarginError: the example lacks what this margin reads.
+        """
+
+    @abstractmethod
+    def value(
+        self, subject: Subject, rows: Sequence[Tokens], hidden: Sequence[Float[Tensor, "_ hidden"]], start: int
+    ) -> Float[Tensor, ""]:
+        """The margin in float64, from the final hidden states of each row; differentiable.
+
+        Args:
+            subject: the model.
+            rows: what `rows` gave.
+            hidden: the decoder's output for each row.
+            start: the prompt's length in tokens.
+        """
+
+    def reference(self, direction: Direction) -> Margin | None:
+        """How likely the answers are that the behaviour's removal (or coming) is to lead to, or None.
+
+        What is found by pushing the margin must not let it fall below the unsteered model's.
+        """
+        del direction
+        return None
+
+
+@dataclass(frozen=True)
+class Openers(Margin):
+    """The log odds that the answer begins with one of several openers.
+
+    Attributes:
+        tokens: the openers; none is the beginning of another.
+        texts: the same as text.
+        positive: share of the answers to P+ that begin with one, where they were found.
+        negative: the same share of the answers to P-.
+
+    Raises:
+        MarginError: no openers, an empty one, or one that begins another, which would count it twice.
+
+    Example:
+        >>> Openers.of(((40, 41), (50,))).tokens
+        ((40, 41), (50,))
+    """
+
+    tokens: tuple[Tokens, ...]
+    texts: tuple[str, ...] = ()
+    positive: float | None = None
+    negative: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.tokens or not all(self.tokens):
+            raise MarginError("An opener is empty, or there is none.", wanted="openers of at least one token")
+        for number, first in enumerate(self.tokens):
+            for second in self.tokens[number + 1 :]:
+                if begins(first, second) or begins(second, first):
+                    raise MarginError(
+                        f"The opener {min(first, second, key=len)} begins {max(first, second, key=len)}.",
+                        wanted="prefix-free openers; an answer would count twice",
+                        fix="Keep the shorter one.",
+                    )
+
+    @classmethod
+    def of(cls, tokens: Sequence[Tokens]) -> Openers:
+        """Openers from their token ids alone."""
+        return cls(tuple(tuple(opener) for opener in tokens))
+
+    def matches(self, answer: Sequence[int]) -> bool:
+        """Whether an answer's tokens begin with one of the openers."""
+        return any(begins(opener, answer) for opener in self.tokens)
+
+    def rows(self, subject: Subject, prompt: Tokens, example: Example) -> tuple[Tokens, ...]:
+        """The prompt with each opener but its last token; a row that begins another one is left to it."""
+        del subject, example
+        return rows_of(prompt, self.tokens)
+
+    def value(
+        self, subject: Subject, rows: Sequence[Tokens], hidden: Sequence[Float[Tensor, "_ hidden"]], start: int
+    ) -> Float[Tensor, ""]:
+        """`log p - log(1 - p)`, p the probability that the answer begins with an opener."""
+        log_prob = torch.stack(log_probs_of(subject, rows, hidden, start, self.tokens)).logsumexp(dim=0)
+        log_prob = log_prob.clamp(max=_LARGEST_LOG_PROB)
+        return log_prob - torch.log(-torch.expm1(log_prob))
+
+
+@dataclass(frozen=True)
+class Alternatives(Margin):
+    """The log odds that the answer begins with none of the openings that answers without the behaviour have.
+
+    Attributes:
+        openings: how the answers to P- begin and those to P+ rarely do; their shares are those of `Openers`, of P-
+            first.
+        behaviour: the openers of P+, where any tell the sides apart.
+
+    Example:
+        >>> Alternatives(Openers.of(((40, 41), (50,)))).openings.tokens
+        ((40, 41), (50,))
+    """
+
+    openings: Openers
+    behaviour: Openers | None = None
+
+    def rows(self, subject: Subject, prompt: Tokens, example: Example) -> tuple[Tokens, ...]:
+        """The prompt with each opening but its last token."""
+        return self.openings.rows(subject, prompt, example)
+
+    def value(
+        self, subject: Subject, rows: Sequence[Tokens], hidden: Sequence[Float[Tensor, "_ hidden"]], start: int
+    ) -> Float[Tensor, ""]:
+        """`log(1 - p) - log p`, p the probability that the answer begins with one of the openings."""
+        return -self.openings.value(subject, rows, hidden, start)
+
+
+@dataclass(frozen=True)
+class AnswerMargin(Margin):
+    """The log-likelihood of the example's positive answer less that of its negative answer.
+
+    Attributes:
+        per_token: divide each by the number of its tokens, so that a long answer does not outweigh a short one.
+        fallback: the two answers for examples that bring none.
+
+    Example:
+        >>> AnswerMargin(per_token=True).per_token
+        True
+    """
+
+    per_token: bool = False
+    fallback: tuple[str, str] | None = None
+
+    def rows(self, subject: Subject, prompt: Tokens, example: Example) -> tuple[Tokens, ...]:
+        """The prompt with each of the two answers."""
+        answers = written_answers(example, self.fallback)
+        found = tuple(subject.encode(text, special=False) for text in answers)
+        if found[0] == found[1] or not all(found):
+            raise MarginError(f"The answers {answers} are the same or empty.", wanted="two different answers")
+        return tuple((*prompt, *answer) for answer in found)
+
+    def value(
+        self, subject: Subject, rows: Sequence[Tokens], hidden: Sequence[Float[Tensor, "_ hidden"]], start: int
+    ) -> Float[Tensor, ""]:
+        """The difference of the two log-likelihoods."""
+        answers = [row[start:] for row in rows]
+        found = [
+            log_probs_of(subject, [row], [states], start, [answer])[0]
+            for row, states, answer in zip(rows, hidden, answers, strict=True)
+        ]
+        if self.per_token:
+            found = [value / len(answer) for value, answer in zip(found, answers, strict=True)]
+        return found[0] - found[1]
+
+
+@dataclass(frozen=True)
+class ClassifierLogit(Margin):
+    """A classifier's logit, read off the prompt's final hidden states.
+
+    Attributes:
+        logit: a differentiable function of the hidden states (token, hidden) of one prompt; gives one number.
+
+    Example:
+        >>> ClassifierLogit(lambda hidden: hidden[-1].sum()).logit(torch.ones(2, 3))
+        tensor(3.)
+    """
+
+    logit: Callable[[Tensor], Tensor]
+
+    def rows(self, subject: Subject, prompt: Tokens, example: Example) -> tuple[Tokens, ...]:
+        """The prompt alone."""
+        del subject, example
+        return (prompt,)
+
+    def value(
+        self, subject: Subject, rows: Sequence[Tokens], hidden: Sequence[Float[Tensor, "_ hidden"]], start: int
+    ) -> Float[Tensor, ""]:
+        """The function's value.
+
+        Raises:
+            MarginError: it is not one number.
+        """
+        del subject, rows, start
+        found = self.logit(hidden[0])
+        if found.numel() != 1:
+            raise MarginError(f"The classifier gave {tuple(found.shape)} numbers for a prompt.", wanted="one")
+        return to_float64(found.reshape(()))
+
+
+def rows_of(prompt: Tokens, continuations: Sequence[Tokens]) -> tuple[Tokens, ...]:
+    """The rows to run so that each continuation's log-probability can be read: each but its last token.
+
+    Example:
+        >>> rows_of((1,), ((2, 3), (2, 4, 5), (6,)))
+        ((1, 2, 4),)
+    """
+    wanted = sorted({continuation[:-1] for continuation in continuations})
+    kept = [row for row in wanted if not any(row != other and begins(row, other) for other in wanted)]
+    return tuple((*prompt, *row) for row in kept)
+
+
+def log_probs_of(
+    subject: Subject,
+    rows: Sequence[Tokens],
+    hidden: Sequence[Tensor],
+    start: int,
+    continuations: Sequence[Tokens],
+) -> list[Float[Tensor, ""]]:
+    """Log-probability of each continuation of the prompt, each read off the first row that it can be read off."""
+    cells: dict[tuple[int, int], int] = {}
+    wanted = []
+    for continuation in continuations:
+        row = next(number for number, tokens in enumerate(rows) if begins(continuation[:-1], tokens[start:]))
+        places = [(row, start - 1 + step) for step in range(len(continuation))]
+        wanted.append([(cells.setdefault(place, len(cells)), token) for place, token in _pairs(places, continuation)])
+    states = torch.stack([hidden[row][token] for row, token in cells])
+    table = to_float64(logits(subject, states)).log_softmax(dim=-1)
+    return [torch.stack([table[cell, token] for cell, token in pairs]).sum() for pairs in wanted]
+
+
+def _pairs(places: Sequence[tuple[int, int]], tokens: Tokens) -> Iterator[tuple[tuple[int, int], int]]:
+    return zip(places, tokens, strict=True)
+
+
+def begins(prefix: Sequence[int], whole: Sequence[int]) -> bool:
+    """Whether `whole` begins with `prefix`."""
+    return len(prefix) <= len(whole) and tuple(whole[: len(prefix)]) == tuple(prefix)

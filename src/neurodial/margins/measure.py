@@ -1,0 +1,147 @@
+"""Margins of many prompts: in batches, with an intervention for each prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from neurodial.activations.batches import TOKEN_BUDGET
+from neurodial.activations.collect import pad_id
+from neurodial.activations.groups import group_batches
+from neurodial.generation.per_row import Under, one_each, row_slots
+from neurodial.generation.states import Rows, row_states
+from neurodial.margins.margin import Margin, Openers, log_probs_of
+from neurodial.model.subject import Subject
+from neurodial.progress import Progress, silent
+from neurodial.prompts.prompt import Example
+from neurodial.prompts.render import Tokens, check_context
+
+
+@torch.no_grad()
+def measure_margins(
+    subject: Subject,
+    margin: Margin,
+    examples: Sequence[Example],
+    *,
+    under: Under = None,
+    system: str | None = None,
+    budget: int = TOKEN_BUDGET,
+    progress: Progress = silent,
+) -> list[float]:
+    """The margin of each prompt, in nats, in the order given.
+
+    Inside a `with steer(...)` block that steering acts too.
+
+    Args:
+        subject: the model.
+        margin: what is measured.
+        examples: the prompts.
+        under: an intervention for all prompts, or one (or None) for each; different ones share a batch.
+        system: a system message before every prompt.
+        budget: tokens of one batch.
+        progress: shown while it runs.
+
+    Raises:
+        ContextLengthError: a prompt with an answer is longer than the context.
+        MarginError: a prompt lacks what the margin reads.
+
+    Example:
+        >>> from neurodial.model.tiny import tiny_subject
+        >>> [value] = measure_margins(tiny_subject(), Openers.of([(40,)]), [Example("Hello")])
+        >>> value < 0
+        True
+    """
+    found = measure_together(subject, [margin], examples, under=under, system=system, budget=budget, progress=progress)
+    return [value for (value,) in found]
+
+
+@torch.no_grad()
+def measure_together(
+    subject: Subject,
+    margins: Sequence[Margin],
+    examples: Sequence[Example],
+    *,
+    under: Under = None,
+    system: str | None = None,
+    budget: int = TOKEN_BUDGET,
+    progress: Progress = silent,
+) -> list[tuple[float, ...]]:
+    """Several margins of each prompt, as `measure_margins` gives one; rows that they share are run once.
+
+    Raises:
+        ContextLengthError: a prompt with an answer is longer than the context.
+        MarginError: a prompt lacks what a margin reads.
+
+    Example:
+        >>> from neurodial.model.tiny import tiny_subject
+        >>> margins = [Openers.of([(40,)]), Openers.of([(41,), (40,)])]
+        >>> [(first, second)] = measure_together(tiny_subject(), margins, [Example("Hello")])
+        >>> first < second
+        True
+    """
+    found: list[tuple[float, ...]] = [()] * len(examples)
+    for number, read in _states(subject, margins, examples, under, system, budget, progress):
+        found[number] = tuple(float(margin.value(subject, *one)) for margin, one in zip(margins, read, strict=True))
+    return found
+
+
+@torch.no_grad()
+def opening_probabilities(
+    subject: Subject,
+    openers: Openers,
+    examples: Sequence[Example],
+    *,
+    system: str | None = None,
+    budget: int = TOKEN_BUDGET,
+) -> Float[Tensor, "prompt opener"]:
+    """The probability that the answer to each prompt begins with each of the openers; float64, on the CPU.
+
+    Raises:
+        ContextLengthError: a prompt with an opener is longer than the context.
+
+    Example:
+        >>> from neurodial.model.tiny import tiny_subject
+        >>> opening_probabilities(tiny_subject(), Openers.of([(40,), (41, 42)]), [Example("Hello")]).shape
+        torch.Size([1, 2])
+    """
+    found = torch.zeros(len(examples), len(openers.tokens), dtype=torch.float64)
+    for number, [read] in _states(subject, [openers], examples, None, system, budget, silent):
+        found[number] = torch.stack(log_probs_of(subject, *read, openers.tokens)).exp().cpu()
+    return found
+
+
+_Read = tuple[tuple[Tokens, ...], list[Tensor], int]
+"""What a margin is computed from: its rows, their final hidden states, the prompt's length."""
+
+
+def _states(
+    subject: Subject,
+    margins: Sequence[Margin],
+    examples: Sequence[Example],
+    under: Under,
+    system: str | None,
+    budget: int,
+    progress: Progress,
+) -> Iterator[tuple[int, list[_Read]]]:
+    """For each prompt, in the order of the batches: what each margin is computed from."""
+    prompts = subject.render([example.prompt for example in examples], system=system)
+    wanted = [[margin.rows(subject, *pair) for margin in margins] for pair in zip(prompts, examples, strict=True)]
+    groups = [tuple(dict.fromkeys(row for rows in each for row in rows)) for each in wanted]
+    if not groups:
+        return
+    each = one_each(under, len(groups))
+    check_context([len(row) for group in groups for row in group], subject.context_length)
+    with row_slots(subject, each) as (steering, slots), progress("measuring margins", len(groups)) as advance:
+        for batch in group_batches(groups, pad=pad_id(subject), budget=budget):
+            owners = [batch.groups[owner] for owner in batch.owners]
+            rows = Rows(batch.tokens, [slots[number] for number in owners], [len(prompts[number]) for number in owners])
+            hidden = row_states(subject, steering, rows)
+            for place, number in enumerate(batch.groups):
+                of_group = zip(groups[number], batch.rows_of(place), strict=True)
+                states = {tokens: hidden[row, : batch.lengths[row]] for tokens, row in of_group}
+                start = len(prompts[number])
+                yield number, [(found, [states[row] for row in found], start) for found in wanted[number]]
+            advance(len(batch.groups))

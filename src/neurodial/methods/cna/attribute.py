@@ -1,0 +1,178 @@
+"""Contrastive neuron attribution end to end: prompts in, a circuit's rows out (arXiv 2605.12290).
+
+1. Render the prompts with the tokenizer's chat template.
+2. One batched pass; statistics streamed by side and by fold.
+3. Scores: delta, or standardised delta, or AUROC.
+4. Universal neurons, found on diverse prompts, are left out first, so that the circuit keeps its size.
+5. The k largest scores, globally over all layers.
+6. Stability: steps 3 and 5 again without each fold.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from neurodial.activations.collect import Reading, collect, places_read
+from neurodial.activations.position import Position, PostInstruction
+from neurodial.activations.statistics import GroupedMoments
+from neurodial.circuit.circuit import Row, Stability
+from neurodial.circuit.site import Neuron, Site
+from neurodial.methods.apart import check_apart, check_scores
+from neurodial.methods.choose import Rule, check_skipped, choose
+from neurodial.methods.cna.contrastive import auroc, delta_scores
+from neurodial.methods.cna.options import CNA
+from neurodial.methods.cna.universal import universal_neurons
+from neurodial.methods.folds import fold_of_each, stability_over_folds
+from neurodial.methods.scores import Scores
+from neurodial.model.subject import Subject
+from neurodial.progress import Progress, silent
+from neurodial.prompts.behaviours import read_prompt_list
+from neurodial.prompts.pairs import Contrast
+from neurodial.prompts.prompt import Prompt
+from neurodial.prompts.render import Tokens
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """What CNA found.
+
+    Attributes:
+        scores: of every neuron.
+        rows: the neurons chosen, best first.
+        universal: the neurons flagged as universal.
+        removed: those of them that would have been chosen.
+        stability: over the prompt folds, or None where it was not asked for.
+    """
+
+    scores: Scores
+    rows: tuple[Row, ...]
+    universal: frozenset[Neuron]
+    removed: tuple[Neuron, ...]
+    stability: Stability | None
+
+
+Scorer = Callable[[int | None], Scores]
+"""Scores of all prompts (None) or of those outside one fold."""
+
+
+def attribute(subject: Subject, contrast: Contrast, method: CNA, *, progress: Progress = silent) -> Attribution:
+    """Find the neurons whose activations differ most between the sides of a contrast.
+
+    Raises:
+        ContextLengthError: a prompt is longer than the context; found before any work.
+        OptionError: a layer to skip does not exist, or all are skipped; found before any work.
+        PromptError: prompts of the two sides are rendered alike; found before any work.
+        ActivationError: a prompt is too short for the position (found before any work), an activation is not finite,
+            or every score is 0.
+    """
+    reading = Reading(_position(subject, method))
+    check_skipped(method.skip_layers, [site.layer for site in subject.sites])
+    prompts = _prompts(contrast)
+    diverse = () if method.universal is None else read_prompt_list(method.universal.prompts).prompts
+    for texts in (prompts, diverse):  # all that can be wrong with them, before the first pass
+        places_read(subject, _rendered(subject, texts, method), reading)
+    check_apart(subject, contrast, system=method.system, double_bos=method.as_published, position=reading.position)
+    folds = min(method.folds, len(contrast.positive), len(contrast.negative))
+    universal = _universal(subject, method, reading, progress)
+    score = _scorer(subject, contrast, method, reading, folds, progress)
+    rule = Rule(method.select, method.sign, method.skip_layers)
+    scores = check_scores(score(None))
+    unfiltered = choose(scores, rule)
+    rule = dataclasses.replace(rule, excluded=universal)
+    rows = choose(scores, rule)
+    removed = tuple(row.neuron for row in unfiltered if row.neuron in universal)
+    stability = stability_over_folds(
+        {row.neuron for row in rows}, folds, lambda fold: (row.neuron for row in choose(score(fold), rule))
+    )
+    return Attribution(scores, rows, universal, removed, stability)
+
+
+def _position(subject: Subject, method: CNA) -> Position:
+    if method.position == PostInstruction():
+        return PostInstruction(subject.post_instruction_length)
+    return method.position
+
+
+def _prompts(contrast: Contrast) -> list[Prompt]:
+    return [example.prompt for example in (*contrast.positive, *contrast.negative)]
+
+
+def _rendered(subject: Subject, prompts: Sequence[Prompt], method: CNA) -> list[Tokens]:
+    return subject.render(prompts, system=method.system, double_bos=method.as_published)
+
+
+def _universal(subject: Subject, method: CNA, reading: Reading, progress: Progress) -> frozenset[Neuron]:
+    if method.universal is None:
+        return frozenset()
+    sequences = _rendered(subject, read_prompt_list(method.universal.prompts).prompts, method)
+    return universal_neurons(subject, sequences, reading, method.universal, progress=progress)
+
+
+def _scorer(
+    subject: Subject, contrast: Contrast, method: CNA, reading: Reading, folds: int, progress: Progress
+) -> Scorer:
+    sides = [[example.prompt for example in side] for side in (contrast.positive, contrast.negative)]
+    sequences = _rendered(subject, _prompts(contrast), method)
+    parts = max(1, folds)
+    groups = [number * parts + fold for number, side in enumerate(sides) for fold in fold_of_each(side, parts)]
+    if method.score == "auroc" or method.as_published:
+        kept = _Kept()
+        collect(subject, sequences, reading, kept.add, progress=progress)
+        return _from_activations(kept, torch.tensor(groups), parts, method)
+    moments = GroupedMoments(groups, 2 * parts)
+    collect(subject, sequences, reading, moments.add, progress=progress)
+
+    def score(without: int | None) -> Scores:
+        chosen = [fold for fold in range(parts) if fold != without]
+        return delta_scores(moments, subject.sites, chosen, [parts + fold for fold in chosen], score=method.score)
+
+    return score
+
+
+class _Kept:
+    """Keeps the activations themselves, for scores that no statistic carries. Memory is prompts x neurons."""
+
+    def __init__(self) -> None:
+        self._parts: dict[Site, list[Tensor]] = {}
+        self._rows: dict[Site, list[int]] = {}
+
+    def add(self, site: Site, activations: Float[Tensor, "row neuron"], rows: tuple[int, ...]) -> None:
+        """Keep a batch; a sink for `collect`."""
+        self._parts.setdefault(site, []).append(activations)
+        self._rows.setdefault(site, []).extend(rows)
+
+    def sites(self) -> list[Site]:
+        """The sites that were read."""
+        return list(self._parts)
+
+    def activations(self, site: Site) -> Float[Tensor, "prompt neuron"]:
+        """Activations of a site in the order of the prompts."""
+        order = torch.tensor(self._rows[site]).argsort()
+        joined = torch.cat(self._parts[site])
+        return joined[order.to(joined.device)]
+
+
+def _from_activations(kept: _Kept, groups: Tensor, parts: int, method: CNA) -> Scorer:
+    def score(without: int | None) -> Scores:
+        used = torch.ones_like(groups, dtype=torch.bool) if without is None else groups % parts != without
+        positive, negative = (groups < parts) & used, (groups >= parts) & used
+        compute = _rounded_delta if method.as_published else auroc
+        found = {}
+        for site in kept.sites():
+            values = kept.activations(site)
+            found[site] = compute(values[positive.to(values.device)], values[negative.to(values.device)])
+        return Scores(found)
+
+    return score
+
+
+def _rounded_delta(positive: Tensor, negative: Tensor) -> Tensor:
+    """The public code's means: of bfloat16 activations, rounded to bfloat16, and so their difference."""
+    means = [side.to(torch.bfloat16).mean(dim=0) for side in (positive, negative)]
+    return (means[0] - means[1]).double()

@@ -1,0 +1,214 @@
+"""Which neurons to dose, and how far: doses as a function of the strength (third step of effect and cost).
+
+1. Damp the cost: `c_j = f_j + median f`, so that a neuron that never varies can't win by a division by nearly nothing.
+2. At strength s (one over the price of damage) the best dose of a neuron that holds the behaviour up is
+   `x_j = clip(s e_j / c_j, 0, x_max)`, the maximum of `e_j x - c_j x^2 / (2 s)`.
+3. Keep the neurons of largest gain `e_j x_j - c_j x_j^2 / (2 s)`. Where nothing is clipped that is the order of
+   `e_j^2 / c_j`, whatever the strength.
+4. Another dosing: one dose for all of the neurons of largest `e^2 / c`.
+5. To induce a behaviour the doses are negative: neurons that hold it up are turned up.
+6. Neurons that hold the behaviour down (negative effect) may take part as well: theirs are the opposite doses.
+
+How far to go along such a path is found by measuring (`strength/`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from neurodial.circuit.circuit import Circuit, Row
+from neurodial.circuit.selection import Count, Select
+from neurodial.errors import OptionError
+from neurodial.intervention.scale import Scale
+from neurodial.methods.base import Sign
+from neurodial.methods.scores import Scores
+from neurodial.prompts.pairs import Direction
+from neurodial.strength.path import StrengthPath
+
+SMALLEST_DOSE = 0.02  # a path begins where its largest dose is this
+_HELD = {"positive": "up", "negative": "down", "both": "up or down"}
+_EFFECTS = {"positive": "positive", "negative": "negative", "both": "other than zero"}
+
+
+@dataclass(frozen=True)
+class DosePath:
+    """Doses as a function of the strength; a greater strength gives greater doses.
+
+    Attributes:
+        low: the strength at which the largest dose is still small.
+        high: the strength from which on no dose grows.
+        rows_at: neurons with their scores and their doses at a strength.
+    """
+
+    low: float
+    high: float
+    rows_at: Callable[[float], tuple[Row, ...]]
+
+    def scaled(self, details: Mapping[str, Any] | None = None, guess: float | None = None) -> StrengthPath:
+        """The path of interventions: at each strength, the neurons scaled by their doses."""
+        return StrengthPath(
+            self.low, self.high, lambda strength: Scale(Circuit.of(self.rows_at(strength))), details or {}, guess
+        )
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What doses may be.
+
+    Attributes:
+        x_max: the largest dose; past 1 a neuron's sign is turned.
+        direction: `remove`: doses from 0 to x_max; `induce`: from -x_max to 0; for neurons that hold the behaviour
+            down the other way round.
+    """
+
+    x_max: float
+    direction: Direction = "remove"
+
+    def signed(self, dose: float) -> float:
+        """A dose in the direction asked for."""
+        return dose if self.direction == "remove" else -dose
+
+
+@dataclass(frozen=True)
+class EffectCost:
+    """What each neuron gains and costs, in the order (layer, expert, index).
+
+    Attributes:
+        effect: the magnitude of e_j; 0 where a neuron is left out.
+        cost: c_j, damped.
+        damping: what was added to the cost, the median of f.
+        layout: to find the neuron of a place.
+        sign: -1 for neurons that hold the behaviour down and take part, 1 for all others.
+    """
+
+    effect: Float[Tensor, "all"]
+    cost: Float[Tensor, "all"]
+    damping: float
+    layout: Scores
+    sign: Float[Tensor, "all"]
+
+    @classmethod
+    def of(
+        cls, effect: Scores, cost: Scores, *, skip_layers: Sequence[int] = (), sign: Sign = "positive"
+    ) -> EffectCost:
+        """Effect against damped cost; layers to skip have no effect.
+
+        Args:
+            effect: e_j, positive where a neuron holds the behaviour up.
+            cost: f_j.
+            skip_layers: layers left out.
+            sign: which neurons take part: those that hold the behaviour up, those that hold it down, or both.
+
+        Raises:
+            OptionError: no neuron outside the skipped layers has an effect of that sign, or nothing costs anything.
+
+        Example:
+            >>> from neurodial.circuit.site import Site
+            >>> effect, cost = (Scores({Site(0): torch.tensor(values)}) for values in ([2.0, -1.0], [1.0, 1.0]))
+            >>> EffectCost.of(effect, cost).ratio.tolist()
+            [2.0, 0.0]
+        """
+        damping = float(cost.flat().median())
+        damped = cost.flat() + damping
+        kept = torch.cat([torch.full((effect[site].numel(),), site.layer not in skip_layers) for site in effect])
+        found = torch.where(kept, effect.flat(), 0.0)
+        taking_part = {"positive": found > 0, "negative": found < 0, "both": found != 0}[sign]
+        held = torch.where(taking_part, found, 0.0)
+        if not bool(taking_part.any()):
+            raise OptionError(
+                f"No neuron holds the behaviour {_HELD[sign]}: no effect is {_EFFECTS[sign]}.",
+                wanted=f"such an effect outside layers {list(skip_layers)}",
+                fix="Skip fewer layers, or check that the prompts show the behaviour.",
+            )
+        if damping <= 0:
+            positive = damped[damped > 0]
+            if positive.numel() == 0:
+                raise OptionError("No neuron changes the neutral answers at all.", wanted="costs above zero")
+            damping = float(positive.min())
+            damped = cost.flat() + damping
+        return cls(held.abs(), damped, damping, effect, torch.where(held < 0, -1.0, 1.0).to(held))
+
+    @property
+    def ratio(self) -> Float[Tensor, "all"]:
+        """`e^2 / c`, what neurons are ranked by; 0 where a neuron is left out."""
+        return self.effect.square() / self.cost
+
+    @property
+    def scores(self) -> Scores:
+        """`ratio` by site."""
+        parts = self.ratio.split([self.layout[site].numel() for site in self.layout])
+        return Scores(dict(zip(self.layout, parts, strict=True)))
+
+    def best(self, count: int) -> list[int]:
+        """Places of the neurons of largest `e^2 / c`, best first, none without an effect."""
+        return self.taken(Count(count))
+
+    def taken(self, select: Select) -> list[int]:
+        """Places of the neurons that a rule takes by `e^2 / c`, best first, none without an effect."""
+        places: list[int] = _taken(select, self.ratio, self.layout.layers()).tolist()
+        return places
+
+    def rows(self, places: Sequence[int], doses: Sequence[float]) -> tuple[Row, ...]:
+        """The rows of some places; a dose is turned where the neuron holds the behaviour down."""
+        chosen = torch.tensor(list(places), dtype=torch.long)
+        ratio = self.effect[chosen].square() / self.cost[chosen]
+        signed = (torch.tensor(list(doses), dtype=torch.float64) * self.sign[chosen]).tolist()
+        return tuple(map(Row, self.layout.neurons_at(places), ratio.tolist(), signed))
+
+
+def closed_path(
+    effect_cost: EffectCost, select: Select, bounds: Bounds, *, among: Sequence[int] | None = None
+) -> DosePath:
+    """Closed-form doses; the neurons are chosen anew at each strength, by their gain.
+
+    Args:
+        effect_cost: effects and costs.
+        select: which neurons, by their gain.
+        bounds: of the doses.
+        among: places of the neurons to choose from; all by default.
+    """
+    effect, cost, layers = effect_cost.effect, effect_cost.cost, effect_cost.layout.layers()
+    if among is not None:
+        left = torch.zeros_like(effect)
+        left[list(among)] = effect[list(among)]
+        effect = left
+
+    def rows_at(strength: float) -> tuple[Row, ...]:
+        doses = (strength * effect / cost).clamp(max=bounds.x_max)
+        gain = effect * doses - cost * doses.square() / (2 * strength)
+        chosen = _taken(select, gain, layers)
+        return effect_cost.rows(chosen.tolist(), [bounds.signed(dose) for dose in doses[chosen].tolist()])
+
+    steepest = (effect / cost).max()
+    last = _taken(select, effect, layers)  # with every dose at its largest, the gain goes by the effect
+    high = bounds.x_max / float((effect / cost)[last].min())
+    low = min(SMALLEST_DOSE, bounds.x_max) / float(steepest)
+    return DosePath(low, max(high, low), rows_at)
+
+
+def uniform_path(rows: Sequence[Row], bounds: Bounds) -> DosePath:
+    """One dose for all of the given neurons, times the dose they have; the strength is the dose."""
+
+    def rows_at(strength: float) -> tuple[Row, ...]:
+        dose = bounds.signed(min(strength, bounds.x_max))
+        return tuple(row._replace(dose=dose * row.dose) for row in rows)
+
+    return DosePath(min(SMALLEST_DOSE, bounds.x_max), bounds.x_max, rows_at)
+
+
+def predicted_change(effect: Scores, rows: Sequence[Row]) -> float:
+    """First-order change of the mean margin: minus the sum of effect times dose."""
+    slopes: list[float] = effect.flat()[effect.places_of([row.neuron for row in rows])].tolist()
+    return -sum(slope * row.dose for slope, row in zip(slopes, rows, strict=True))
+
+
+def _taken(select: Select, strength: Float[Tensor, "all"], layers: Int[Tensor, "all"]) -> Int[Tensor, "taken"]:
+    """Places by a rule of selection, none without a strength."""
+    places: Tensor = select.choose(torch.where(strength > 0, strength, -torch.inf), layers)
+    return places

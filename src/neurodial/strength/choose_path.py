@@ -1,0 +1,118 @@
+"""Which of several paths to take, and how far: layers, tokens, signs, mixtures of effects.
+
+1. Where there are many, a first look: the mean margin of a few development prompts at strength 1 (or the end of the
+   path), of every path. The few that move it furthest go on.
+2. The one search along each of those, within the limits.
+3. The best: of those that reach a target the least damage, else the best margin.
+Only development prompts are read: a test prompt can't get in, because none is passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from neurodial.errors import BudgetError, OptionError
+from neurodial.strength.development import Development, PathSearch
+from neurodial.strength.limits import Limits, Trial, better
+
+_TOGETHER = 8  # paths that share a batch
+
+
+@dataclass(frozen=True)
+class FirstLook:
+    """How many paths are searched, and on what they are picked.
+
+    Attributes:
+        prompts: development prompts of the first look.
+        finalists: paths that are searched.
+        rounds: of each search, at most.
+
+    Example:
+        >>> FirstLook().finalists
+        2
+    """
+
+    prompts: int = 6
+    finalists: int = 2
+    rounds: int = 3
+
+
+@dataclass(frozen=True)
+class PathChoice:
+    """What was chosen.
+
+    Attributes:
+        path: the path with its search.
+        best: the trial on it that was kept.
+        trials: all trials of that path, in the order of their strength.
+        others: the best trial of every other path that kept to the limits.
+        within_limits: whether the limits are kept. Where no path keeps to them, the least damage was taken.
+    """
+
+    path: PathSearch
+    best: Trial
+    trials: tuple[Trial, ...]
+    others: tuple[tuple[PathSearch, Trial], ...] = ()
+    within_limits: bool = True
+
+
+def finalists(
+    development: Development, searches: Sequence[PathSearch], look: FirstLook | None = None
+) -> list[PathSearch]:
+    """The paths that move the margin of a few prompts furthest at strength 1, best first; all, where they are few.
+
+    Raises:
+        OptionError: there is no path.
+    """
+    look = look or FirstLook()
+    if not searches:
+        raise OptionError("There is nothing to choose from.", wanted="at least one layer")
+    if len(searches) <= look.finalists:
+        return list(searches)
+    few = development.examples[: look.prompts]
+    margins: list[float] = []
+    with development.progress("a first look at layers and tokens", len(searches)) as advance:
+        for start in range(0, len(searches), _TOGETHER):
+            part = [search.path for search in searches[start : start + _TOGETHER]]
+            steered = [path.at(min(max(1.0, path.low), path.high)) for path in part]
+            margins += [margin for margin, _ in development.means(few, steered)]
+            advance(len(part))
+    direction = Limits(None, None, development.direction)
+    ranked = sorted(range(len(searches)), key=lambda place: direction.distance_at(margins[place]))
+    return [searches[place] for place in ranked[: look.finalists]]
+
+
+def choose_path(searches: Sequence[PathSearch], limits: Limits, *, rounds: int = 3, strict: bool = True) -> PathChoice:
+    """The best path, and how far along it.
+
+    Args:
+        searches: the paths.
+        limits: to keep.
+        rounds: of each search, at most.
+        strict: whether it is an error that no path keeps to the limits. Otherwise the trial of least damage is taken.
+
+    Raises:
+        BudgetError: no path keeps to the limits, and `strict`.
+        OptionError: there is no path.
+    """
+    if not searches:
+        raise OptionError("There is nothing to choose from.", wanted="at least one path")
+    kept: list[tuple[PathSearch, Trial, tuple[Trial, ...]]] = []
+    problems = []
+    for path in searches:
+        try:
+            kept.append((path, *path.best(limits, rounds=rounds)))
+        except BudgetError as error:
+            problems.append(error)
+    if not kept:
+        if strict:
+            raise problems[-1]
+        least = [(path, path.measure([path.path.low])[0]) for path in searches]
+        path, trial = min(least, key=lambda pair: pair[1].divergence)
+        return PathChoice(path, trial, (trial,), within_limits=False)
+    best = kept[0]
+    for candidate in kept[1:]:
+        best = best if better(best[1], candidate[1], limits) is best[1] else candidate
+    others = tuple((path, trial) for path, trial, _ in kept if path is not best[0])
+    return PathChoice(*best, others)

@@ -1,0 +1,165 @@
+"""What steering does to the development split, and the search for a strength on it.
+
+Measured: damage on neutral answers, the margin, how likely reference answers are, broken answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TypeVar
+
+from neurodial.generation.decoding import Decoding
+from neurodial.generation.divergence import measure_divergence
+from neurodial.generation.generate import generate
+from neurodial.intervention.base import Intervention
+from neurodial.margins.margin import Margin
+from neurodial.margins.measure import measure_together
+from neurodial.model.subject import Subject
+from neurodial.progress import Progress, silent
+from neurodial.prompts.pairs import Direction
+from neurodial.prompts.passage import Passage
+from neurodial.prompts.prompt import Example, prompt_text
+from neurodial.strength.limits import Limits, Trial
+from neurodial.strength.path import StrengthPath
+from neurodial.strength.search import search
+from neurodial.text.degeneration import Degeneration
+
+_BROKEN = Degeneration(wrong_language=False)  # another language may be what is asked for
+_AT_ONCE = 64  # answers
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Development:
+    """Measures interventions on the development split.
+
+    Attributes:
+        subject: the model.
+        margin: of the behaviour.
+        examples: the development prompts that the direction is about.
+        passages: the model's own answers to neutral prompts, for the damage.
+        direction: whether the margin is to fall or to rise.
+        max_degenerate: how many more of the answers than without steering may break down, as a share; None: any.
+        answer_tokens: longest answer to a development prompt.
+        system: a system message before every prompt.
+        progress: shown while it runs.
+    """
+
+    subject: Subject
+    margin: Margin
+    examples: Sequence[Example]
+    passages: Sequence[Passage]
+    direction: Direction = "remove"
+    max_degenerate: float | None = None
+    answer_tokens: int = 48
+    system: str | None = None
+    progress: Progress = silent
+
+    @cached_property
+    def unsteered(self) -> Trial:
+        """The same measures of the unsteered model."""
+        margin, reference = self.means(self.examples, [None])[0]
+        limited = self.max_degenerate is not None
+        return Trial(0.0, None, 0.0, 0.0, margin, reference, self.degenerate([None])[0] if limited else None)
+
+    def limits(self, budget: float | None, target: float | None, *, target_required: bool = True) -> Limits:
+        """How far to go, within every limit that is known here."""
+        before, more = self.unsteered, self.max_degenerate
+        return Limits(
+            budget,
+            target,
+            self.direction,
+            target_required=target_required,
+            least_reference=None if len(self._margins) == 1 else before.reference,
+            max_degenerate=None if more is None or before.degenerate is None else before.degenerate + more,
+        )
+
+    def trials(self, strengths: Sequence[float], steered: Sequence[Intervention]) -> list[Trial]:
+        """Damage on the neutral answers and means over the prompts, of many interventions together."""
+        damage = measure_divergence(self.subject, self.passages, steered, progress=self.progress)
+        errors = [0.0 if len(divergence.scored) < 2 else divergence.standard_error for divergence in damage]
+        means = self.means(self.examples, steered)
+        return [
+            Trial(strength, intervention, divergence.mean, error, margin, reference)
+            for strength, intervention, divergence, error, (margin, reference) in zip(
+                strengths, steered, damage, errors, means, strict=True
+            )
+        ]
+
+    def degenerate(self, steered: Sequence[Intervention | None]) -> list[float]:
+        """The share of the model's answers that have broken down under each intervention, whatever their language."""
+        prompts = [example.prompt for example in self.examples]
+        decoding = Decoding(max_new_tokens=self.answer_tokens, batch_size=_AT_ONCE, system=self.system)
+        under = [intervention for intervention in steered for _ in prompts]
+        answers = generate(self.subject, prompts * len(steered), under=under, decoding=decoding, progress=self.progress)
+        broken = [float(_BROKEN.find(prompt_text(answer.prompt), answer.text) is not None) for answer in answers]
+        return [mean_of(part) for part in _parts(broken, len(steered))]
+
+    def means(self, examples: Sequence[Example], steered: Sequence[Intervention | None]) -> list[tuple[float, float]]:
+        """Under each intervention, the mean margin of some prompts and of the reference answers (0 without any)."""
+        measured = measure_together(
+            self.subject,
+            self._margins,
+            [*examples] * len(steered),
+            under=[intervention for intervention in steered for _ in examples],
+            system=self.system,
+            progress=self.progress,
+        )
+        parts = _parts(measured, len(steered))
+        return [
+            (mean_of([values[0] for values in part]), mean_of([sum(values[1:], 0.0) for values in part]))
+            for part in parts
+        ]
+
+    @cached_property
+    def _margins(self) -> list[Margin]:
+        reference = self.margin.reference(self.direction)
+        return [self.margin] if reference is None else [self.margin, reference]
+
+
+@dataclass(frozen=True, eq=False)
+class PathSearch:
+    """The search along one path. What was measured for one set of limits is not measured again for another.
+
+    Attributes:
+        development: where it is measured.
+        path: the path.
+    """
+
+    development: Development
+    path: StrengthPath
+    _known: dict[float, Trial] = field(default_factory=dict, repr=False)
+
+    def best(self, limits: Limits, *, rounds: int = 4) -> tuple[Trial, tuple[Trial, ...]]:
+        """The trial that goes furthest within the limits, and all trials in the order of their strength.
+
+        Raises:
+            BudgetError: a limit is exceeded even by the smallest strength, or a target is out of reach.
+        """
+        path = self.path
+        return search(path.low, path.high, self.measure, limits, answer=self._broken, guess=path.guess, rounds=rounds)
+
+    def measure(self, strengths: Sequence[float]) -> list[Trial]:
+        """Trials at some strengths."""
+        fresh = [strength for strength in strengths if strength not in self._known]
+        if fresh:
+            trials = self.development.trials(fresh, [self.path.at(strength) for strength in fresh])
+            self._known.update((trial.strength, trial) for trial in trials)
+        return [self._known[strength] for strength in strengths]
+
+    def _broken(self, strengths: Sequence[float]) -> list[float]:
+        return self.development.degenerate([self.path.at(strength) for strength in strengths])
+
+
+def _parts(values: Sequence[Value], count: int) -> list[Sequence[Value]]:
+    """The values of each of `count` interventions, which follow one another."""
+    size = len(values) // count
+    return [values[n * size : (n + 1) * size] for n in range(count)]
+
+
+def mean_of(values: Sequence[float]) -> float:
+    """The mean of some numbers; 0 of none."""
+    return sum(values) / max(1, len(values))

@@ -1,0 +1,46 @@
+// Every circuit of the studio.
+import { fill, h } from "../dom.js";
+import { blank, loading, problem } from "../messages.js";
+import { address } from "../route.js";
+import { listCircuits } from "../server.js";
+/** @import { CircuitEntry } from "../../../types/views.d.ts" */
+/** @import { Visit } from "./look.js" */
+
+/** @param {HTMLElement} main @param {Visit} visit */
+export async function listPage(main, visit) {
+  fill(main, loading());
+  try {
+    const circuits = await listCircuits();
+    if (visit.isOver) {
+      return;
+    }
+    if (circuits.length === 1) {
+      location.replace(address("look", [circuits[0].id]));
+      return;
+    }
+    fill(main, circuits.length ? drawList(circuits) : nothingYet());
+  } catch (error) {
+    fill(main, problem(error));
+  }
+}
+
+/** @param {CircuitEntry[]} circuits */
+function drawList(circuits) {
+  return h("div", { class: "page" }, h("h1", {}, "Circuits"), h("ul", { class: "cards" }, circuits.map(drawEntry)));
+}
+
+/** @param {CircuitEntry} circuit */
+function drawEntry({ id, name, neurons, direction, given }) {
+  const origin = given ? "came with the command" : "saved";
+  return h(
+    "li",
+    { class: "card" },
+    h("h2", {}, h("a", { href: address("look", [id]) }, name)),
+    h("p", { class: "faint" }, `${neurons} neurons · dial 1 ${direction}s · ${origin}`),
+  );
+}
+
+function nothingYet() {
+  const text = "Find one from contrast prompts, or start the studio with --circuit name=file.";
+  return blank("No circuits yet", text, h("a", { class: "button primary", href: "#/discover" }, "Discover a circuit"));
+}

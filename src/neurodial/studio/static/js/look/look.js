@@ -1,0 +1,34 @@
+// Look: a circuit's table, its neurons one by one, and what two circuits share.
+import { circuitPage } from "./circuit.js";
+import { listPage } from "./list.js";
+import { neuronPage } from "./neuron.js";
+import { overlapPage } from "./overlap.js";
+/** @import { Show } from "../../../types/page.d.ts" */
+
+/**
+ * Whether the page was left, and what is to be stopped when it is.
+ * @typedef {object} Visit
+ * @property {boolean} isOver
+ * @property {(() => void) | null} stop
+ */
+
+/** @type {Show} */
+export function show(main, { rest, query }) {
+  /** @type {Visit} */
+  const visit = { isOver: false, stop: null };
+  const [id, kind, which] = rest;
+  if (which !== undefined && kind === "neuron") {
+    const [layer, index] = which.split(".").map(Number);
+    neuronPage(main, visit, { id, layer, index, set: query.get("set") });
+  } else if (which !== undefined && kind === "with") {
+    overlapPage(main, visit, id, which);
+  } else if (id !== undefined) {
+    circuitPage(main, visit, id, query);
+  } else {
+    listPage(main, visit);
+  }
+  return () => {
+    visit.isOver = true;
+    visit.stop?.();
+  };
+}

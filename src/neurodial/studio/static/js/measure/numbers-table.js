@@ -1,0 +1,96 @@
+// Arms by metrics, each number with its interval, each heading with its definition.
+import { button } from "../controls.js";
+import { fill, h } from "../dom.js";
+import { explain } from "../explain.js";
+import { number, percent } from "../numbers.js";
+import { row, scroll, table } from "../table.js";
+/** @import { Arm, Estimate, Metric, ReportView } from "../../../types/views.d.ts" */
+
+// The numbers that are shown first, after the behaviour's own rate.
+const ORDER = [
+  "opener",
+  "kl",
+  "margin",
+  "opposite",
+  "over_refusal",
+  "degenerate",
+  "accuracy",
+  "perplexity",
+  "repetition",
+];
+
+/** @param {Metric} metric @param {number | null | undefined} value */
+function shown(metric, value) {
+  if (value === null || value === undefined) {
+    return "–";
+  }
+  return metric.is_share ? percent(value) : number(value);
+}
+
+/** Names of the metrics, the most telling first. @param {ReportView} report */
+function columns({ metrics, headline }) {
+  const first = [headline, ...ORDER];
+  const place = (/** @type {string} */ name) => (first.includes(name) ? first.indexOf(name) : first.length);
+  return Object.keys(metrics).sort((one, other) => place(one) - place(other));
+}
+
+/** The main numbers, and a way to all of them. @param {ReportView} report */
+export function summary(report) {
+  const box = h("div");
+  const all = columns(report);
+  const main = all.filter((name) => name === report.headline || ORDER.includes(name));
+  const drawMain = () => {
+    const more = button(`All ${all.length} numbers`, drawAll, { class: "link" });
+    fill(box, numbersTable(report, main), main.length === all.length ? null : more);
+  };
+  const drawAll = () => {
+    fill(box, numbersTable(report, all), button("Fewer numbers", drawMain, { class: "link" }));
+  };
+  drawMain();
+  return box;
+}
+
+/** @param {ReportView} report @param {string[]} names */
+function numbersTable({ metrics, arms }, names) {
+  const headings = names.map((name) => {
+    const { title, explanation } = metrics[name];
+    return [title, explain(name, [title, explanation])];
+  });
+  const rows = arms.map((arm) =>
+    row(arm.label, [number(arm.dial), ...names.map((name) => drawEstimate(metrics[name], arm.metrics[name]))]),
+  );
+  return scroll("Numbers of the report", table(["method", "dial", ...headings], rows, "plain numbers-table"));
+}
+
+/** @param {Metric} metric @param {Estimate | undefined} estimate */
+function drawEstimate(metric, estimate) {
+  if (!estimate) {
+    return "–";
+  }
+  const { value, low, high, n } = estimate;
+  const interval = ` ${shown(metric, low)} to ${shown(metric, high)}, n ${n}`;
+  return [shown(metric, value), low === null || low === undefined ? null : h("small", {}, interval)];
+}
+
+/**
+ * Two reports beside each other, where they have the same method at the same dial.
+ * @param {ReportView} first @param {ReportView} second
+ */
+export function sharedNumbers(first, second) {
+  const isSame = (/** @type {Arm} */ one, /** @type {Arm} */ other) =>
+    one.label === other.label && one.dial === other.dial;
+  const pairs = first.arms.flatMap((arm) =>
+    second.arms.filter((other) => isSame(arm, other)).map((other) => ({ arm, other })),
+  );
+  if (!pairs.length) {
+    return h("p", { class: "faint" }, "The two runs have no method at the same dial in common.");
+  }
+  const names = columns(first).filter((name) => second.metrics[name]);
+  const cell = (/** @type {Arm} */ arm, /** @type {string} */ name) =>
+    shown(first.metrics[name], arm.metrics[name]?.value);
+  const rows = pairs.map(({ arm, other }) =>
+    row(arm.label, [number(arm.dial), ...names.map((name) => [cell(arm, name), " → ", cell(other, name)])]),
+  );
+  const titles = names.map((name) => first.metrics[name].title);
+  return scroll("Differences of the runs", table(["method", "dial", ...titles], rows));
+}

@@ -1,0 +1,150 @@
+// What the page may send, made from the server's own models (neurodial.studio.requests); `make docs` writes it again.
+/* [[[cog
+import sys
+
+import cog
+
+sys.path.insert(0, "scripts")
+from page_types import interfaces
+
+cog.outl("")
+cog.outl(interfaces())
+]]] */
+
+/** Options that differ from the defaults: MethodOptions. */
+export interface MethodOptions {
+  score?: "delta" | "standardised" | "auroc";
+  sign?: "both" | "positive" | "negative" | "tuned";
+  position?: string;
+  select?: string;
+  skip_layers?: number[];
+  universal?: string | null;
+  universal_fraction?: number;
+  universal_share?: number;
+  folds?: number;
+  system?: string | null;
+  budget?: number | null;
+  margin_target?: number | null;
+  direction?: "remove" | "induce";
+  x_max?: number;
+  dosing?: "closed" | "uniform";
+  margin?: "behaviour" | "alternatives" | "openers" | "answer" | "own-answers";
+  neutral?: string;
+  passages?: number | null;
+  answer_tokens?: number;
+  draws?: number;
+  max_degenerate?: number | null;
+  seed?: number;
+}
+
+/** Options that differ from the defaults: EvaluationOptions. */
+export interface EvaluationOptions {
+  answers?: boolean;
+  detectors?: string[];
+  max_new_tokens?: number;
+  temperature?: number;
+  top_p?: number;
+  seed?: number;
+  batch_size?: number;
+  system?: string | null;
+  prompts?: number | null;
+  neutral?: number;
+  over_refusal?: number;
+  divergence_tokens?: number;
+  margin?: "recorded" | "behaviour" | "alternatives" | "openers" | "answer" | "own-answers" | "none";
+  perplexity?: number;
+  questions?: number;
+  speed?: boolean;
+  thinking?: "leave-out" | "apart";
+  development?: number;
+  kl_limit?: number;
+  max_degenerate?: number | null;
+  seeds?: number[];
+}
+
+/** A circuit at a dial, some of its neurons perhaps left out. */
+export interface Turned {
+  id: string;
+  dial?: number;
+  off?: [number, number][];
+}
+
+/** One message of a chat. */
+export interface ChatTurn {
+  role: "user" | "assistant";
+  content: string;
+}
+
+/** An answer of both sides. Each side has a chat of its own: the answers in it differ. */
+export interface AnswerRequest {
+  unsteered: ChatTurn[];
+  steered: ChatTurn[];
+  circuits?: Turned[];
+  system?: string;
+  temperature?: number;
+  seed?: number;
+  max_new_tokens?: number;
+  openers?: string;
+}
+
+/** A contrast: one of the collection's sets, or two lists, or the lines of a JSONL file. */
+export interface Prompts {
+  set?: string;
+  positive?: string[];
+  negative?: string[];
+  lines?: string;
+  name?: string;
+}
+
+/** A contrast to look at before anything is run. */
+export interface CheckRequest {
+  prompts: Prompts;
+  position?: string;
+  system?: string;
+}
+
+/** A circuit to find. */
+export interface Discovery {
+  prompts: Prompts;
+  name?: string;
+  method?: "cna" | "cna-reference" | "dose";
+  options?: MethodOptions;
+}
+
+/** Openers to find. */
+export interface OpenersRequest {
+  prompts: string;
+}
+
+/** A circuit to keep: one that a job found, or one of the collection less some neurons. */
+export interface SaveRequest {
+  name: string;
+  job?: number | null;
+  circuit?: string;
+  off?: [number, number][];
+}
+
+/** A neuron to read. */
+export interface NeuronRequest {
+  layer: number;
+  index: number;
+  prompts: string;
+}
+
+/** An evaluation or a frontier. */
+export interface MeasurementRequest {
+  kind?: "evaluate" | "frontier";
+  circuits: string[];
+  prompts: string;
+  dials: number[];
+  against?: string[];
+  options?: EvaluationOptions;
+}
+
+/** Circuits to ship. */
+export interface ExportRequest {
+  circuits: Turned[];
+  route: string;
+  name?: string;
+}
+// [[[end]]]

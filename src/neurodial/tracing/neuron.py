@@ -1,0 +1,108 @@
+"""What one neuron writes, and where it fires.
+
+1. It writes its column of the down projection to the residual stream. Times the gain of the final norm and through the
+   unembedding, less the mean over the vocabulary, that is what it adds to each logit per unit of activation, if
+   nothing came after it: the norm's scale, later blocks and norms after the MLP are left out.
+2. It fires: its activation at every token of every prompt, in right-padded batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from neurodial.activations.batches import TOKEN_BUDGET, batches
+from neurodial.activations.collect import pad_id
+from neurodial.circuit.site import Neuron
+from neurodial.model.head import logits
+from neurodial.model.hooks import Handle, installed, on_neurons
+from neurodial.model.subject import Subject
+from neurodial.progress import Progress, silent
+from neurodial.prompts.render import Tokens, check_context
+
+
+class WrittenToken(NamedTuple):
+    """A token and what a unit of the neuron's activation adds to its logit."""
+
+    token: int
+    text: str
+    weight: float
+
+
+@torch.no_grad()
+def written_tokens(subject: Subject, neuron: Neuron, count: int = 10) -> tuple[list[WrittenToken], list[WrittenToken]]:
+    """The tokens that a neuron promotes most, and those that it holds down most, strongest first.
+
+    Raises:
+        ModelError: the neuron's column can't be read.
+
+    Example:
+        >>> from neurodial.model.tiny import tiny_subject
+        >>> up, down = written_tokens(tiny_subject(), Neuron(0, None, 3), count=2)
+        >>> up[0].weight >= up[1].weight > down[1].weight >= down[0].weight
+        True
+    """
+    column = subject.down_columns(neuron.site, [neuron.index])[:, 0]
+    head = cast(nn.Module, subject.model.get_output_embeddings())
+    parameter = next(head.parameters())
+    given = (column * _gain(subject)).to(parameter.device, subject.dtype)
+    plain = torch.stack([given, torch.zeros_like(given)])
+    raw = logits(subject, plain).float().cpu()
+    added = raw[0] - raw[1]
+    added = added - added.mean()
+    order = added.argsort(descending=True, stable=True)
+    size = min(count, added.numel())
+    return tuple(  # type: ignore[return-value]
+        [WrittenToken(int(t), subject.tokenizer.decode([int(t)]), float(added[t])) for t in places]
+        for places in (order[:size], order.flip(0)[:size])
+    )
+
+
+@torch.no_grad()
+def firing(
+    subject: Subject, neuron: Neuron, sequences: Sequence[Tokens], *, progress: Progress = silent
+) -> list[Float[Tensor, "token"]]:
+    """The neuron's activation at every token of each sequence, in float32 or better, on the CPU.
+
+    Raises:
+        ContextLengthError: a sequence is longer than the context.
+
+    Example:
+        >>> from neurodial.model.tiny import tiny_subject
+        >>> [values] = firing(tiny_subject(), Neuron(1, None, 0), [(256, 72, 105)])
+        >>> tuple(values.shape)
+        (3,)
+    """
+    check_context([len(sequence) for sequence in sequences], subject.context_length)
+    found: dict[int, Tensor] = {}
+    seen: list[Tensor] = []
+
+    def read(neurons: Tensor) -> None:
+        values = neurons[:, :, neuron.index]
+        seen[:] = [values.to(torch.promote_types(values.dtype, torch.float32)).cpu()]
+
+    edit = cast(Callable[[Tensor], Tensor | None], read)
+
+    def install(handles: list[Handle]) -> None:
+        handles.append(on_neurons(subject, neuron.site, edit))
+
+    with installed(install), progress("reading activations", len(sequences)) as advance:
+        for batch in batches(sequences, pad=pad_id(subject), budget=TOKEN_BUDGET):
+            subject.decoder(input_ids=batch.tokens.to(subject.device), use_cache=False)
+            for place, row in enumerate(batch.rows):
+                found[row] = seen[0][place, : batch.lengths[place]]
+            advance(len(batch.rows))
+    return [found[row] for row in range(len(sequences))]
+
+
+def _gain(subject: Subject) -> Float[Tensor, "hidden"] | Tensor:
+    norm = subject.decoder.get_submodule(subject.family.final_norm)
+    weight = getattr(norm, "weight", None)
+    if not isinstance(weight, Tensor):
+        return torch.ones(subject.hidden_size)
+    gain = weight.detach().float().cpu()
+    return 1 + gain if subject.family.norm == "rms_plus_one" else gain

@@ -1,0 +1,48 @@
+"""What a neuron writes and where it fires, against the model itself."""
+
+import pytest
+import torch
+from tests.subjects import SOME_FAMILIES
+from tests.tolerance import of_activations
+
+from neurodial.circuit.site import Neuron
+from neurodial.model.hooks import on_neurons
+from neurodial.model.tiny import tiny_subject
+from neurodial.tracing.neuron import firing, written_tokens
+
+NEURON = Neuron(1, None, 5)
+
+
+@pytest.mark.parametrize("family", SOME_FAMILIES)
+def test_writing_is_the_column_through_gain_and_unembedding(family):
+    subject = tiny_subject(family)
+    norm = subject.decoder.get_submodule(subject.family.final_norm)
+    with torch.no_grad():
+        norm.weight.copy_(torch.linspace(0.5, 2.0, norm.weight.numel()))
+    up, down = written_tokens(subject, NEURON, count=3)
+    column = subject.down_weight(NEURON.site)[:, NEURON.index].detach()
+    gain = norm.weight.detach() + (1 if subject.family.norm == "rms_plus_one" else 0)
+    wanted = subject.model.get_output_embeddings().weight.detach() @ (gain * column)
+    wanted = wanted - wanted.mean()
+    best = wanted.argsort(descending=True)
+    assert [one.token for one in up] == best[:3].tolist()
+    assert [one.token for one in down] == best.flip(0)[:3].tolist()
+    for one in (*up, *down):
+        assert one.weight == pytest.approx(float(wanted[one.token]), abs=1e-3)
+
+
+@pytest.mark.parametrize("family", SOME_FAMILIES)
+def test_firing_is_what_a_hook_reads_of_each_prompt_alone(family):
+    subject = tiny_subject(family)
+    sequences = [(256, 72, 105), (256, 72), (256, 1, 2, 3, 4, 5, 6)]
+    found = firing(subject, NEURON, sequences)
+    for tokens, values in zip(sequences, found, strict=True):
+        seen = []
+        handle = on_neurons(
+            subject, NEURON.site, lambda neurons, seen=seen: seen.append(neurons[0, :, NEURON.index].clone())
+        )
+        with torch.no_grad():
+            subject.model(torch.tensor([tokens]))
+        handle.remove()
+        torch.testing.assert_close(values, seen[0], rtol=0, atol=of_activations(subject, seen[0]))
+    assert not torch.equal(found[0], firing(subject, Neuron(1, None, 6), sequences)[0])
