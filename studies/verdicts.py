@@ -1,4 +1,4 @@
-"""Counts the answers that a detector calls shown, absent or degenerate, for each arm and prompt set of an evaluation.
+"""Counts the answers that a detector calls shown, absent or degenerate, for each condition and prompt set of a run.
 
 Run: python studies/verdicts.py docs/results/organism/long -o docs/results/organism/long/verdicts.json
 """
@@ -25,10 +25,10 @@ def main() -> None:
         for row in read_rows(given.folder / "verdicts.jsonl")
         if row["detector"] == given.detector
     }
-    counts = Counter((arm, name, label) for (arm, name, _), label in labels.items())
+    counts = Counter((condition, name, label) for (condition, name, _), label in labels.items())
     found: dict[str, dict[str, dict[str, int]]] = {}
-    for (arm, name, label), count in sorted(counts.items()):
-        found.setdefault(arm, {}).setdefault(name, {})[label] = count
+    for (condition, name, label), count in sorted(counts.items()):
+        found.setdefault(condition, {}).setdefault(name, {})[label] = count
     write_atomic(
         given.output, json.dumps({"detector": given.detector, "counts": found}, indent=1) + "\n", overwrite=True
     )

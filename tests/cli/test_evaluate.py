@@ -51,7 +51,7 @@ def test_evaluate_writes_a_report_and_goes_on(workplace, capsys):
     assert "unsteered" in shown
     assert "random (seed 2)" in shown
     value = json.loads((output / "report.json").read_text())
-    assert {arm["dial"] for arm in value["arms"]} == {-1.0, 0.0, 1.0}
+    assert {condition["dial"] for condition in value["arms"]} == {-1.0, 0.0, 1.0}
     assert (output / "report.html").read_text().startswith("<!doctype html>")
     rows = (output / "generations.jsonl").read_text()
     assert run(*command, "--json") == 0

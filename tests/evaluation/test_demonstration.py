@@ -35,7 +35,7 @@ def made(tmp_path_factory):
     return demonstrate(shared(), PairSet.read("refusal"), PROFILE, folder), folder
 
 
-def test_each_arm_holds_the_answers_of_its_circuit(made):
+def test_each_condition_holds_the_answers_of_its_circuit(made):
     shown, folder = made
     pairs = PairSet.read("refusal")
     prompts = [example.prompt for example in pairs.test.positive[:3]]
@@ -43,9 +43,9 @@ def test_each_arm_holds_the_answers_of_its_circuit(made):
     rows = {(row["arm"], row["index"]): row["answer"] for row in found if row["set"] == "behaviour"}
     scales = {f"{c.name} @ 1": Scale(c) for c in (*shown.circuits, shown.control)}
     scales["cna @ -1"] = Scale(shown.circuits[0], -1.0)
-    for arm, scale in scales.items():
+    for condition, scale in scales.items():
         alone = generate(shared(), prompts, under=scale, decoding=DECODING)
-        assert [rows[arm, n] for n in range(3)] == [answer.text for answer in alone]
+        assert [rows[condition, n] for n in range(3)] == [answer.text for answer in alone]
     assert rows["cna @ 1", 0] != rows["unsteered", 0]
 
 
@@ -73,16 +73,22 @@ def test_the_circuits_are_of_the_discovery_split_and_the_control_shares_no_neuro
 def test_the_words_follow_from_the_numbers(made, tmp_path, left, words):
     shown, _ = made
     detector = shown.report.headline.removeprefix("rate:")
-    arms = {"unsteered": 20, f"{shown.control.name} @ 1": 20, "cna @ 1": left, "dose @ 1": 0}
+    conditions = {"unsteered": 20, f"{shown.control.name} @ 1": 20, "cna @ 1": left, "dose @ 1": 0}
     lines = [
-        {"detector": detector, "arm": arm, "set": "behaviour", "index": n, "label": "shown" if n < count else "absent"}
-        for arm, count in arms.items()
+        {
+            "detector": detector,
+            "arm": condition,
+            "set": "behaviour",
+            "index": n,
+            "label": "shown" if n < count else "absent",
+        }
+        for condition, count in conditions.items()
         for n in range(20)
     ]
     (tmp_path / "verdicts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     cna = shown.circuits[0]
-    arm = replace(shown.report.arm("cna", 1.0), label="dose")
-    report = replace(shown.report, arms=(*shown.report.arms, arm))
+    condition = replace(shown.report.condition("cna", 1.0), label="dose")
+    report = replace(shown.report, conditions=(*shown.report.conditions, condition))
     said = findings(replace(shown, circuits=(cna, replace(cna, name="dose")), report=report), tmp_path)
     [against_random] = [s for s in said if f"cna against {shown.control.name}" in s]
     assert words in against_random
@@ -117,7 +123,7 @@ def test_a_finished_demo_is_done_again_and_an_unfinished_one_gone_on_with(made, 
     before = (tmp_path / "x" / "rows" / "generations.jsonl").read_text()
     again = demonstrate(shared(), pairs, PROFILE, tmp_path / "x")
     assert (tmp_path / "x" / "rows" / "generations.jsonl").read_text() == before
-    assert again.report.arms[0].metrics["rate:refusal"] == shown.report.arms[0].metrics["rate:refusal"]
+    assert again.report.conditions[0].metrics["rate:refusal"] == shown.report.conditions[0].metrics["rate:refusal"]
     claim(tmp_path / "x", {})
     assert not (tmp_path / "x" / "rows" / "generations.jsonl").exists()
 
@@ -128,7 +134,7 @@ def test_an_unfinished_demo_of_another_profile_is_begun_anew(tmp_path):
     (folder / "rows").mkdir()
     (folder / "rows" / "run.json").write_text("{}")
     shown = demonstrate(shared(), PairSet.read("refusal"), PROFILE, folder)
-    assert shown.report.arms
+    assert shown.report.conditions
 
 
 def test_other_files_are_never_overwritten(tmp_path):

@@ -112,11 +112,13 @@ def show_report(report: Report, *, as_json: bool = False, notes: bool = True) ->
     if as_json:
         print(report_json(report), end="")
         return
-    names = [name for name in (report.headline, *_SHOWN) if any(name in arm.metrics for arm in report.arms)]
+    names = [
+        name for name in (report.headline, *_SHOWN) if any(name in condition.metrics for condition in report.conditions)
+    ]
     table = Table("method", "dial", *(name.removeprefix("rate:") for name in names), box=None)
-    for arm in report.arms:
-        cells = [arm.metrics.get(name) for name in names]
-        table.add_row(arm.label, f"{arm.dial:g}", *("–" if c is None else f"{c.value:.3g}" for c in cells))
+    for condition in report.conditions:
+        cells = [condition.metrics.get(name) for name in names]
+        table.add_row(condition.label, f"{condition.dial:g}", *("–" if c is None else f"{c.value:.3g}" for c in cells))
     out.print(table)
     for note in report.notes if notes else ():
         out.print(note, style="dim")

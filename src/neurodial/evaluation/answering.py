@@ -1,6 +1,6 @@
-"""Answers of every arm to every prompt, and the detectors' verdicts, row by row and resumable.
+"""Answers of every condition to every prompt, and the detectors' verdicts, row by row and resumable.
 
-1. The rows of all arms are sorted so that a batch holds one kind of intervention and prompts of similar length; rows
+1. The rows of all conditions are sorted so that a batch holds one kind of intervention and prompts of similar length; rows
    of different dials share a batch.
 2. Batches are cut before finished ones are taken out, so a run that was interrupted makes the same batches again.
 3. A think block is split off; verdicts are of the answer alone.
@@ -29,7 +29,7 @@ APART = "thinking"
 
 
 class _Cell(NamedTuple):
-    arm: Condition
+    condition: Condition
     asked: str
     place: int
     prompt: Prompt
@@ -39,7 +39,7 @@ class _Cell(NamedTuple):
 def answer(
     subject: Subject,
     task: Task,
-    arms: Sequence[Condition],
+    conditions: Sequence[Condition],
     options: Evaluation,
     store: Store,
     progress: Progress = silent,
@@ -48,13 +48,13 @@ def answer(
     template = subject.tokenizer.chat_template
     markers = markers_of(template)
     finished = {(row["arm"], row["set"], row["index"]) for row in store.rows("generations")}
-    chunks = list(_chunks(_cells(subject, task, arms, options), options.decoding.batch_size))
-    pending = [chunk for chunk in chunks if any((c.arm.key, c.asked, c.place) not in finished for c in chunk)]
+    chunks = list(_chunks(_cells(subject, task, conditions, options), options.decoding.batch_size))
+    pending = [chunk for chunk in chunks if any((c.condition.key, c.asked, c.place) not in finished for c in chunk)]
     with progress("answering", sum(len(chunk) for chunk in pending)) as advance:
         for chunk in pending:
             prompts = [cell.prompt for cell in chunk]
             answers = generate(
-                subject, prompts, under=[cell.arm.intervention for cell in chunk], decoding=options.decoding
+                subject, prompts, under=[cell.condition.intervention for cell in chunk], decoding=options.decoding
             )
             rows = []
             for cell, found in zip(chunk, answers, strict=True):
@@ -62,7 +62,7 @@ def answer(
                 parts = split_thinking(found.text, markers, starts_inside=is_inside)
                 rows.append(
                     {
-                        "arm": cell.arm.key,
+                        "arm": cell.condition.key,
                         "set": cell.asked,
                         "index": cell.place,
                         "prompt": prompt_text(cell.prompt),
@@ -100,7 +100,7 @@ def judge(detectors: Sequence[Detector], options: Evaluation, store: Store, prog
 
 
 def latest_verdicts(store: Store) -> dict[tuple[str, str, str, int], ResultRow]:
-    """The last verdict on each row, by detector, arm, set and index."""
+    """The last verdict on each row, by detector, condition, set and index."""
     return {(row["detector"], row["arm"], row["set"], row["index"]): row for row in store.rows("verdicts")}
 
 
@@ -133,28 +133,28 @@ def _line(detector: Detector, row: ResultRow, asked: str, verdict: Verdict) -> R
     }
 
 
-def _cells(subject: Subject, task: Task, arms: Sequence[Condition], options: Evaluation) -> list[_Cell]:
+def _cells(subject: Subject, task: Task, conditions: Sequence[Condition], options: Evaluation) -> list[_Cell]:
     cells = []
-    for arm in arms:
+    for condition in conditions:
         for asked in task.asked:
-            prompts = [with_system(prompt, arm.system) for prompt in asked.prompts]
+            prompts = [with_system(prompt, condition.system) for prompt in asked.prompts]
             lengths = [len(tokens) for tokens in render(subject.tokenizer, prompts, system=options.decoding.system)]
             cells += [
-                _Cell(arm, asked.name, index, prompt, length)
+                _Cell(condition, asked.name, index, prompt, length)
                 for index, (prompt, length) in enumerate(zip(prompts, lengths, strict=True))
             ]
-    return sorted(cells, key=lambda cell: (_kind(cell.arm), -cell.length))
+    return sorted(cells, key=lambda cell: (_kind(cell.condition), -cell.length))
 
 
-def _kind(arm: Condition) -> str:
+def _kind(condition: Condition) -> str:
     """Arms that edit the model in the same places share batches; the unsteered one goes with scaled circuits."""
-    return "Scale" if arm.intervention is None else type(arm.intervention).__name__
+    return "Scale" if condition.intervention is None else type(condition.intervention).__name__
 
 
 def _chunks(cells: Sequence[_Cell], size: int) -> Iterator[list[_Cell]]:
     chunk: list[_Cell] = []
     for cell in cells:
-        if chunk and (len(chunk) == size or _kind(chunk[0].arm) != _kind(cell.arm)):
+        if chunk and (len(chunk) == size or _kind(chunk[0].condition) != _kind(cell.condition)):
             yield chunk
             chunk = []
         chunk.append(cell)

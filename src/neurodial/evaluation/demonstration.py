@@ -207,7 +207,7 @@ def findings(shown: Demonstration, rows: Path) -> list[str]:
     if len(names) > 1:
         said.append(_against(names[1], names[0], shows))
     said += [_harmless(shown.report, name) for name in names]
-    up = next((arm for arm in shown.report.methods()["cna"] if arm.dial < 0), None)
+    up = next((condition for condition in shown.report.methods()["cna"] if condition.dial < 0), None)
     if up is not None:
         rate = up.metrics[shown.report.headline]
         said.append(
@@ -230,7 +230,7 @@ def _about(circuit: Circuit) -> list[str]:
 
 
 def _shows(report: Report, folder: Path) -> dict[str, list[bool]]:
-    """By arm at dial 1: on which of the harmful prompts the behaviour shows, in the prompts' order."""
+    """By condition at dial 1: on which of the harmful prompts the behaviour shows, in the prompts' order."""
     first = report.headline.removeprefix("rate:")
     rows = {
         (row["arm"], row["index"]): row["label"]
@@ -238,10 +238,10 @@ def _shows(report: Report, folder: Path) -> dict[str, list[bool]]:
         if row["detector"] == first and row["set"] == "behaviour"
     }
     found: dict[str, list[bool]] = {}
-    for arm, index in sorted(rows):
-        label, _, dial = arm.rpartition(" @ ")
+    for condition, index in sorted(rows):
+        label, _, dial = condition.rpartition(" @ ")
         if dial == "1":
-            found.setdefault(label, []).append(rows[arm, index] == "shown")
+            found.setdefault(label, []).append(rows[condition, index] == "shown")
     return found
 
 
@@ -253,7 +253,7 @@ def _against(first: str, second: str, shows: dict[str, list[bool]]) -> str:
 
 
 def _harmless(report: Report, name: str) -> str:
-    before, after = report.unsteered.metrics["opposite"], report.arm(name, 1.0).metrics["opposite"]
+    before, after = report.unsteered.metrics["opposite"], report.condition(name, 1.0).metrics["opposite"]
     return f"Refusals of harmless requests: {_share(before)} unsteered, {_share(after)} under {name} at dial 1."
 
 

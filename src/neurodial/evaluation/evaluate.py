@@ -2,8 +2,8 @@
 
 1. Test prompts that discovery has seen are refused.
 2. The strength of other methods is searched on the development split; what was chosen is stored.
-3. Every arm answers every prompt; detectors judge the whole steered answers.
-4. Divergence, margin, perplexity, multiple choice and speed are measured for every arm.
+3. Every condition answers every prompt; detectors judge the whole steered answers.
+4. Divergence, margin, perplexity, multiple choice and speed are measured for every condition.
 5. Numbers get intervals, and paired differences against the unsteered model on the same prompts.
 Steps 2 to 4 keep finished rows in the folder: an interrupted run goes on where it stopped.
 """
@@ -79,7 +79,7 @@ def evaluate(
         progress: shown while it runs.
 
     Returns:
-        The report: every arm with intervals and paired differences.
+        The report: every condition with intervals and paired differences.
 
     Raises:
         OverlapError: test prompts were used to discover a circuit.
@@ -97,7 +97,7 @@ def evaluate(
         >>> contrast = nd.Contrast.of(["Rob a bank?"], ["Bake a cake?"])
         >>> about = nd.Behaviour("theft", detector="refusal")
         >>> report = nd.evaluate(tiny_subject(), [nd.Scale(circuit)], contrast, behaviour=about, options=small)
-        >>> [(arm.label, arm.dial) for arm in report.arms]
+        >>> [(condition.label, condition.dial) for condition in report.conditions]
         [('unsteered', 0.0), ('mine', 1.0)]
     """
     options = options or Evaluation()
@@ -166,49 +166,50 @@ def _identity(
 
 
 def _harness(
-    subject: Subject, arms: Sequence[Condition], options: HarnessOptions, store: Store, progress: Progress
+    subject: Subject, conditions: Sequence[Condition], options: HarnessOptions, store: Store, progress: Progress
 ) -> None:
-    """Every task on every arm that changes the model itself; a system prompt is the harness's own matter."""
+    """Every task on every condition that changes the model itself; a system prompt is the harness's own matter."""
     finished = {(row["arm"], row["measure"]) for row in store.rows("measures")}
     pending = [
-        (arm, task)
-        for arm in arms
+        (condition, task)
+        for condition in conditions
         for task in options.tasks
-        if arm.system is None and (arm.key, f"harness:{task}") not in finished
+        if condition.system is None and (condition.key, f"harness:{task}") not in finished
     ]
     with progress("running tasks", len(pending)) as advance:
-        for arm, task in pending:
-            cache = store.file(f"cache-{sha256(arm.key)[:12]}")
-            found = run_tasks(subject, arm.intervention, replace(options, tasks=(task,)), cache=cache)
+        for condition, task in pending:
+            cache = store.file(f"cache-{sha256(condition.key)[:12]}")
+            found = run_tasks(subject, condition.intervention, replace(options, tasks=(task,)), cache=cache)
             rows = [
-                {**describe(one), "arm": arm.key, "measure": f"task:{one.task}", "metric": one.measure} for one in found
+                {**describe(one), "arm": condition.key, "measure": f"task:{one.task}", "metric": one.measure}
+                for one in found
             ]
-            store.append("measures", [*rows, {"arm": arm.key, "measure": f"harness:{task}"}])
+            store.append("measures", [*rows, {"arm": condition.key, "measure": f"harness:{task}"}])
             advance(1)
 
 
 def _report(
-    subject: Subject, task: Task, arms: Sequence[Condition], options: Evaluation, store: Store, margin_text: str
+    subject: Subject, task: Task, conditions: Sequence[Condition], options: Evaluation, store: Store, margin_text: str
 ) -> Report:
     names = [detector.name for detector in task.detectors]
-    measured = {arm.key: values_of(arm.key, names, store) for arm in arms}
+    measured = {condition.key: values_of(condition.key, names, store) for condition in conditions}
     plain = measured[UNSTEERED.key]
     results = tuple(
         ConditionResult(
-            arm.method,
-            arm.label,
-            arm.dial,
-            dict(arm.details),
-            estimates(measured[arm.key]),
-            {} if arm is UNSTEERED else differences(measured[arm.key], plain),
+            condition.method,
+            condition.label,
+            condition.dial,
+            dict(condition.details),
+            estimates(measured[condition.key]),
+            {} if condition is UNSTEERED else differences(measured[condition.key], plain),
         )
-        for arm in arms
+        for condition in conditions
     )
     latest = latest_verdicts(store)
     return Report(
         behaviour=task.behaviour.name,
         detectors={detector.name: detector.description for detector in task.detectors},
-        arms=results,
+        conditions=results,
         agreement=_agreement(names, store),
         failed={
             name: sum(key[0] == name and row["label"] == "failed" for key, row in latest.items()) for name in names
@@ -221,7 +222,7 @@ def _report(
             "versions": versions(),
             "created": now(),
         },
-        notes=(*(task.pairs.notes if task.pairs is not None else ()), *_notes(arms, store, options)),
+        notes=(*(task.pairs.notes if task.pairs is not None else ()), *_notes(conditions, store, options)),
     )
 
 
@@ -240,11 +241,13 @@ def _agreement(names: Sequence[str], store: Store) -> tuple[Agreement, ...]:
     return tuple(found)
 
 
-def _notes(arms: Sequence[Condition], store: Store, options: Evaluation) -> list[str]:
+def _notes(conditions: Sequence[Condition], store: Store, options: Evaluation) -> list[str]:
     notes = [
-        f"{arm.label}: no setting kept within {options.kl_limit:g} nats per token on the development split; the least "
+        f"{condition.label}: no setting kept within {options.kl_limit:g} nats per token on the development split; the least "
         "costly one was taken."
-        for arm in {arm.label: arm for arm in arms if arm.details.get("within_kl_limit") is False}.values()
+        for condition in {
+            condition.label: condition for condition in conditions if condition.details.get("within_kl_limit") is False
+        }.values()
     ]
     control = rows_by_condition(store).get(("unsteered", "control"))
     if control is not None and not control["above_chance"]:

@@ -65,6 +65,24 @@ class Difference:
     rises: int
     falls: int
 
+    def reversed(self) -> Difference:
+        """First minus second.
+
+        Example:
+            >>> paired_rates([True, True], [False, True]).reversed().estimate.value
+            0.5
+        """
+        old = self.estimate
+        turned = Estimate(-old.value, -old.high, -old.low, old.n, old.method)
+        return Difference(turned, self.p_value, self.falls, self.rises)
+
+    @property
+    def is_clear(self) -> bool:
+        """Beyond chance: the test's p below 0.05 or, where there is no test, an interval that leaves out 0."""
+        if self.p_value is not None:
+            return self.p_value < 1 - LEVEL
+        return self.estimate.low > 0 or self.estimate.high < 0
+
 
 def wilson(count: int, n: int, *, level: float = LEVEL) -> Estimate:
     """A rate with its Wilson score interval.

@@ -125,24 +125,24 @@ class Values:
     totals: Mapping[str, Estimate]
 
 
-def values_of(arm: str, detectors: Sequence[str], store: Store) -> Values:
-    """Everything that was measured for one arm."""
+def values_of(condition: str, detectors: Sequence[str], store: Store) -> Values:
+    """Everything that was measured for one condition."""
     shares: dict[str, Sequence[bool | None]] = {}
-    verdicts = {key: row for key, row in latest_verdicts(store).items() if key[1] == arm}
+    verdicts = {key: row for key, row in latest_verdicts(store).items() if key[1] == condition}
     for detector in detectors:
         shares[f"rate:{detector}"] = _labels(verdicts, detector, "behaviour", "shown")
     first = detectors[0]
     shares["degenerate"] = _labels(verdicts, first, "behaviour", "degenerate")
     for name, asked in (("opposite", "opposite"), ("over_refusal", "over_refusal"), ("thinking", f"behaviour:{APART}")):
         shares[name] = _labels(verdicts, first, asked, "shown")
-    rows = sorted((r for r in store.rows("generations") if r["arm"] == arm), key=lambda row: row["index"])
+    rows = sorted((r for r in store.rows("generations") if r["arm"] == condition), key=lambda row: row["index"])
     means, totals = _texts([row for row in rows if row["set"] == "neutral"], shares)
     for name in (name for name in detectors if name.startswith("strongreject")):
         scored = sorted(
             (key[3], row["score"]) for key, row in verdicts.items() if key[0] == name and key[2] == "behaviour"
         )
         means |= {f"score:{name}": [score for _, score in scored if score is not None]}
-    measured = {name: row for (key, name), row in rows_by_condition(store).items() if key == arm}
+    measured = {name: row for (key, name), row in rows_by_condition(store).items() if key == condition}
     _measures(measured, shares, means, totals)
     return Values({k: v for k, v in shares.items() if v}, means, totals)
 

@@ -118,7 +118,7 @@ def part_folder(folder: Path, part: str) -> Path:
 
 
 def report_view(name: str, folder: Path, part: str) -> dict[str, Any]:
-    """A report as the page compares it: arms, numbers with intervals, and what each number means.
+    """A report as the page compares it: conditions, numbers with intervals, and what each number means.
 
     Raises:
         FileError: the file can't be read.
@@ -128,7 +128,7 @@ def report_view(name: str, folder: Path, part: str) -> dict[str, Any]:
         report = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise FileError(f"The report {name} can't be read: {error}.") from error
-    names = list(dict.fromkeys(key for arm in report["arms"] for key in arm["metrics"]))
+    names = list(dict.fromkeys(key for condition in report["arms"] for key in condition["metrics"]))
     figures = folder / "frontier.json"
     return {
         "id": name,
@@ -138,7 +138,9 @@ def report_view(name: str, folder: Path, part: str) -> dict[str, Any]:
         "created": report["provenance"].get("created", ""),
         "model": report["provenance"].get("model", {}).get("label", ""),
         "metrics": {key: dataclasses.asdict(metric(key, report["detectors"])) for key in names},
-        "arms": [{key: arm[key] for key in ("label", "dial", "metrics", "differences")} for arm in report["arms"]],
+        "arms": [
+            {key: condition[key] for key in ("label", "dial", "metrics", "differences")} for condition in report["arms"]
+        ],
         "notes": report["notes"],
         "figures": json.loads(figures.read_text(encoding="utf-8")) if figures.is_file() else None,
     }

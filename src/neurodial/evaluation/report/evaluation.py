@@ -79,16 +79,16 @@ def _lead(report: Report) -> Iterable[str]:
     before = report.unsteered.metrics.get(report.headline)
     if before is not None:
         yield f"Unsteered, the model shows {report.behaviour} on {_share(before)} of the test prompts."
-    for label, arms in report.methods().items():
-        arm = next((arm for arm in arms if arm.dial == 1), arms[-1])
-        after, change = arm.metrics.get(report.headline), arm.differences.get(report.headline)
+    for label, conditions in report.methods().items():
+        condition = next((condition for condition in conditions if condition.dial == 1), conditions[-1])
+        after, change = condition.metrics.get(report.headline), condition.differences.get(report.headline)
         if after is None or change is None:
             continue
-        kl = arm.metrics.get("kl")
+        kl = condition.metrics.get("kl")
         cost = "" if kl is None else f", at {kl.value:.3f} nats per token of divergence on neutral text"
         is_clear = change.p_value is not None and change.p_value < 0.05
         verdict = "a change beyond chance" if is_clear else "no change beyond chance"
-        yield f"{label} at dial {arm.dial:g}: {_share(after)}{cost} – {verdict} (McNemar p = {change.p_value:.2g})."
+        yield f"{label} at dial {condition.dial:g}: {_share(after)}{cost} – {verdict} (McNemar p = {change.p_value:.2g})."
     yield from report.notes
     for name, count in report.failed.items():
         if count:
@@ -100,18 +100,21 @@ def _share(estimate: Estimate) -> str:
 
 
 def _columns(report: Report, names: Iterable[str]) -> dict[str, Metric]:
-    present = {name for arm in report.arms for name in arm.metrics}
+    present = {name for condition in report.conditions for name in condition.metrics}
     return {name: metric(name, report.detectors) for name in names if name in present}
 
 
 def _table(report: Report, names: Iterable[str]) -> Table:
     columns = _columns(report, names)
     heads = (Column("method"), Column("dial"), *(Column(m.title, m.explanation, m.is_share) for m in columns.values()))
-    return Table(heads, tuple((*_who(arm), *(arm.metrics.get(n) for n in columns)) for arm in report.arms))
+    return Table(
+        heads,
+        tuple((*_who(condition), *(condition.metrics.get(n) for n in columns)) for condition in report.conditions),
+    )
 
 
-def _who(arm: ConditionResult) -> tuple[Cell, Cell]:
-    return arm.label, f"{arm.dial:g}"
+def _who(condition: ConditionResult) -> tuple[Cell, Cell]:
+    return condition.label, f"{condition.dial:g}"
 
 
 def _rates(report: Report) -> Table:
@@ -120,7 +123,7 @@ def _rates(report: Report) -> Table:
 
 def _others(report: Report) -> Table:
     shown = {f"rate:{name}" for name in report.detectors} | set(_COST) | set(_QUALITY)
-    names = sorted({name for arm in report.arms for name in arm.metrics} - shown)
+    names = sorted({name for condition in report.conditions for name in condition.metrics} - shown)
     return _table(report, names)
 
 
@@ -132,7 +135,10 @@ def _differences(report: Report) -> Table:
         "exact test, for means a bootstrap over the pairs."
     )
     heads = (Column("method", note), Column("dial"), *(Column(m.title, "", m.is_share) for m in columns.values()))
-    rows = tuple((*_who(arm), *(arm.differences.get(name) for name in columns)) for arm in report.arms[1:])
+    rows = tuple(
+        (*_who(condition), *(condition.differences.get(name) for name in columns))
+        for condition in report.conditions[1:]
+    )
     return Table(heads, rows)
 
 
@@ -148,9 +154,11 @@ def _agreement(report: Report) -> Table:
 
 
 def _chosen(report: Report) -> Table:
-    seen = {arm.label: arm for arm in report.arms if arm.details}
+    seen = {condition.label: condition for condition in report.conditions if condition.details}
     heads = (Column("method"), Column("setting", "Raw values; dial 1 stands for them."), Column("value"))
-    rows = [(arm.label, key, _plain(value)) for arm in seen.values() for key, value in arm.details.items()]
+    rows = [
+        (condition.label, key, _plain(value)) for condition in seen.values() for key, value in condition.details.items()
+    ]
     return Table(heads, tuple(rows))
 
 
@@ -160,9 +168,13 @@ def _plain(value: object) -> Cell:
 
 def _dial_plot(report: Report) -> Iterable[Figure]:
     series = []
-    for label, arms in report.methods().items():
-        points = sorted([*arms, report.unsteered], key=lambda arm: arm.dial)
-        found = [(arm.dial, arm.metrics[report.headline]) for arm in points if report.headline in arm.metrics]
+    for label, conditions in report.methods().items():
+        points = sorted([*conditions, report.unsteered], key=lambda condition: condition.dial)
+        found = [
+            (condition.dial, condition.metrics[report.headline])
+            for condition in points
+            if report.headline in condition.metrics
+        ]
         series.append(
             Series(
                 label,
@@ -179,11 +191,11 @@ def _dial_plot(report: Report) -> Iterable[Figure]:
 
 def _frontier_plot(report: Report) -> Iterable[Figure]:
     series = []
-    for label, arms in report.methods().items():
+    for label, conditions in report.methods().items():
         found = sorted(
-            (arm.metrics["kl"].value, arm.metrics[report.headline])
-            for arm in arms
-            if "kl" in arm.metrics and report.headline in arm.metrics and arm.dial > 0
+            (condition.metrics["kl"].value, condition.metrics[report.headline])
+            for condition in conditions
+            if "kl" in condition.metrics and report.headline in condition.metrics and condition.dial > 0
         )
         if found:
             values = [e for _, e in found]
@@ -205,7 +217,7 @@ def _frontier_plot(report: Report) -> Iterable[Figure]:
 def _examples(report: Report, generations: Sequence[ResultRow]) -> Iterable[SideBySide]:
     """The first few prompts of each set, under the unsteered model and each method at its highest dial."""
     chosen = [("unsteered", "unsteered")]
-    chosen += [(f"{label} @ {arms[-1].dial:g}",) * 2 for label, arms in report.methods().items()][:5]
+    chosen += [(f"{label} @ {conditions[-1].dial:g}",) * 2 for label, conditions in report.methods().items()][:5]
     by_key: dict[tuple[str, int], dict[str, ResultRow]] = {}
     for row in generations:
         if row["index"] < _EXAMPLES:
