@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
+from neurodial.evaluation.rows import VerdictRow
 from neurodial.evaluation.store import read_rows
 from neurodial.files import write_atomic
 
@@ -20,11 +21,7 @@ def main() -> None:
     parser.add_argument("--detector", default="refusal")
     parser.add_argument("-o", "--output", type=Path, required=True)
     given = parser.parse_args()
-    labels = {
-        (row["arm"], row["set"], row["index"]): row["label"]
-        for row in read_rows(given.folder / "verdicts.jsonl")
-        if row["detector"] == given.detector
-    }
+    labels = {row.place: row.label for row in read_rows(given.folder, VerdictRow) if row.detector == given.detector}
     counts = Counter((condition, name, label) for (condition, name, _), label in labels.items())
     found: dict[str, dict[str, dict[str, int]]] = {}
     for (condition, name, label), count in sorted(counts.items()):

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 from neurodial import __version__
+from neurodial.cli.typed import remember
 from neurodial.errors import NeurodialError
 
 COMMANDS = {
@@ -80,8 +81,10 @@ _NOTES = _Notes(logging.WARNING)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; errors are words on stderr, with exit code 1 (2 for what was typed wrongly)."""
     logging.getLogger("neurodial").addHandler(_NOTES)  # the same one again is no second one
+    typed = sys.argv[1:] if arguments is None else list(arguments)
+    remember(typed)
     try:
-        app(sys.argv[1:] if arguments is None else list(arguments), exit_on_error=False, print_error=False)
+        app(typed, exit_on_error=False, print_error=False)
     except CycloptsError as error:
         print(f"error: {error} See --help.", file=sys.stderr)
         sys.exit(2)

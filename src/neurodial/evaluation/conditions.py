@@ -58,7 +58,9 @@ def own_conditions(interventions: Sequence[Intervention]) -> list[Condition]:
     for intervention in interventions:
         dial = _dial(intervention)
         if dial != 0:
-            conditions.append(Condition("circuit", _label(intervention), dial, intervention))
+            conditions.append(
+                Condition("circuit", _label(intervention), dial, intervention, details=_found_by(intervention))
+            )
     twice = [key for key, count in Counter(condition.key for condition in conditions).items() if count > 1]
     if twice:
         raise OptionError(f"{twice[0]} stands twice.", wanted="each intervention once", fix="Name the circuits apart.")
@@ -136,6 +138,14 @@ def _dial(intervention: Intervention) -> float:
     if any(isinstance(part.dial, Sequence) for part in parts):
         raise OptionError("An intervention has a list of dials.", wanted="one intervention for each dial")
     return float(max(dials, key=abs, default=0.0))
+
+
+def _found_by(intervention: Intervention) -> dict[str, Any]:
+    """How many neurons a circuit has, and what found them; of several together, nothing."""
+    if not isinstance(intervention, Scale):
+        return {}
+    method = intervention.circuit.origin.method
+    return {"neurons": len(intervention.circuit), "found_by": describe(method) if method else "by hand"}
 
 
 def _label(intervention: Intervention) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from neurodial.errors import OptionError
 from neurodial.evaluation.answering import answer, judge, latest_verdicts
@@ -35,7 +35,9 @@ from neurodial.evaluation.margin_of_run import margin_of_run
 from neurodial.evaluation.measures import MeasurementPlan, measure, rows_by_condition
 from neurodial.evaluation.metrics import differences, estimates, values_of
 from neurodial.evaluation.options import Evaluation, HarnessOptions
+from neurodial.evaluation.paired import with_comparisons
 from neurodial.evaluation.results import Agreement, ConditionResult, Report
+from neurodial.evaluation.rows import ControlRow, MeasureRow, TaskRow, TuningRow
 from neurodial.evaluation.store import Store
 from neurodial.evaluation.task import Task, lacks_detector, task_of
 from neurodial.intervention.base import Intervention
@@ -43,7 +45,7 @@ from neurodial.margins.margin import Margin
 from neurodial.methods.comparators import check_names
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
-from neurodial.prompts.pairs import Behaviour, Contrast, PairSet
+from neurodial.prompts.pairs import Behaviour, Contrast, PairSet, Split
 from neurodial.provenance import describe, now, sha256, versions
 
 
@@ -119,9 +121,9 @@ def evaluate(
     store = Store(
         None if folder is None else Path(folder), _identity(subject, interventions, task, against, options, margin)
     )
-    have = {row["method"] for row in store.rows("tuning")}
-    store.append("tuning", [{"method": n, "details": dict(d)} for n, d in (known or {}).items() if n not in have])
-    chosen_before = {row["method"] for row in store.rows("tuning")}
+    have = {row.method for row in store.rows(TuningRow)}
+    store.append([TuningRow(name, dict(details)) for name, details in (known or {}).items() if name not in have])
+    chosen_before = {row.method for row in store.rows(TuningRow)}
     run_margin, margin_text = margin_of_run(
         subject,
         task,
@@ -169,7 +171,7 @@ def _harness(
     subject: Subject, conditions: Sequence[Condition], options: HarnessOptions, store: Store, progress: Progress
 ) -> None:
     """Every task on every condition that changes the model itself; a system prompt is the harness's own matter."""
-    finished = {(row["arm"], row["measure"]) for row in store.rows("measures")}
+    finished = {(row.condition, row.measure) for row in store.rows(MeasureRow)}
     pending = [
         (condition, task)
         for condition in conditions
@@ -181,10 +183,12 @@ def _harness(
             cache = store.file(f"cache-{sha256(condition.key)[:12]}")
             found = run_tasks(subject, condition.intervention, replace(options, tasks=(task,)), cache=cache)
             rows = [
-                {**describe(one), "arm": condition.key, "measure": f"task:{one.task}", "metric": one.measure}
+                TaskRow(
+                    condition.key, f"task:{one.task}", one.task, one.measure, one.value, one.stderr, one.n, one.version
+                )
                 for one in found
             ]
-            store.append("measures", [*rows, {"arm": condition.key, "measure": f"harness:{task}"}])
+            store.append([*rows, MeasureRow(condition.key, f"harness:{task}")])
             advance(1)
 
 
@@ -206,32 +210,38 @@ def _report(
         for condition in conditions
     )
     latest = latest_verdicts(store)
-    return Report(
+    report = Report(
         behaviour=task.behaviour.name,
         detectors={detector.name: detector.description for detector in task.detectors},
         conditions=results,
         agreement=_agreement(names, store),
-        failed={
-            name: sum(key[0] == name and row["label"] == "failed" for key, row in latest.items()) for name in names
-        },
+        failed={name: sum(key[0] == name and row.label == "failed" for key, row in latest.items()) for name in names},
         settings=describe(options) | {"margin_is": margin_text},
         provenance={
             "model": describe(subject.identity),
             "test_prompts": task.hash,
             "counts": {asked.name: len(asked.prompts) for asked in task.asked},
+            "splits": {} if task.pairs is None else _split_sizes(task.pairs),
             "versions": versions(),
             "created": now(),
         },
         notes=(*(task.pairs.notes if task.pairs is not None else ()), *_notes(conditions, store, options)),
     )
+    return with_comparisons(report, measured)
+
+
+def _split_sizes(pairs: PairSet) -> dict[str, int]:
+    """Pairs of prompts in each split, as far as there is one."""
+    splits = {name: pairs.get(name) for name in get_args(Split)}
+    return {name: len(contrast.positive) for name, contrast in splits.items() if contrast is not None}
 
 
 def _agreement(names: Sequence[str], store: Store) -> tuple[Agreement, ...]:
     """Kappa of every pair, over all answers on which both gave a verdict."""
     labels: dict[str, dict[tuple[str, str, int], str]] = {name: {} for name in names}
     for (name, *row), verdict in latest_verdicts(store).items():
-        if name in labels and verdict["label"] != "failed":
-            labels[name][row[0], row[1], row[2]] = verdict["label"]  # type: ignore[index]
+        if name in labels and verdict.label != "failed":
+            labels[name][row[0], row[1], row[2]] = verdict.label  # type: ignore[index]
     found = []
     for first, second in combinations(names, 2):
         both = sorted(labels[first].keys() & labels[second].keys())
@@ -243,23 +253,23 @@ def _agreement(names: Sequence[str], store: Store) -> tuple[Agreement, ...]:
 
 def _notes(conditions: Sequence[Condition], store: Store, options: Evaluation) -> list[str]:
     notes = [
-        f"{condition.label}: no setting kept within {options.kl_limit:g} nats per token on the development split; the least "
+        f"{label}: no setting kept within {options.kl_limit:g} nats per token on the development split; the least "
         "costly one was taken."
-        for condition in {
-            condition.label: condition for condition in conditions if condition.details.get("within_kl_limit") is False
-        }.values()
+        for label in dict.fromkeys(c.label for c in conditions if c.details.get("within_kl_limit") is False)
     ]
     control = rows_by_condition(store).get(("unsteered", "control"))
-    if control is not None and not control["above_chance"]:
+    if not isinstance(control, ControlRow):
+        return notes
+    if not control.above_chance:
         notes.append(
             "The multiple-choice set is not clearly above chance on this model: its accuracy says little here."
         )
-    if control is not None and not control["shows_damage"]:
+    if not control.shows_damage:
         notes.append("With a random tenth of the neurons off, the multiple-choice set shows no drop: it is blind here.")
-    elif control is not None:
+    else:
         notes.append(
             "Positive control: a random tenth of the neurons off changes multiple-choice accuracy by "
-            f"{control['accuracy_drop']:+.1%} and the right answer's log-likelihood by "
-            f"{control['likelihood_drop']:+.2f} nats per token."
+            f"{control.accuracy_drop:+.1%} and the right answer's log-likelihood by "
+            f"{control.likelihood_drop:+.2f} nats per token."
         )
     return notes

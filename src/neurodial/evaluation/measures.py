@@ -10,7 +10,6 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -18,7 +17,8 @@ from neurodial.evaluation.conditions import Condition
 from neurodial.evaluation.likelihood import continuation, log_likelihoods
 from neurodial.evaluation.options import Evaluation
 from neurodial.evaluation.questions import mark, positive_control, read_questions
-from neurodial.evaluation.store import ResultRow, Store
+from neurodial.evaluation.rows import ControlRow, MarginRow, MeasureRow, PerTextRow, QuestionsRow, SpeedRow
+from neurodial.evaluation.store import Store
 from neurodial.evaluation.task import Task
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.divergence import measure_divergence, own_answers
@@ -55,20 +55,16 @@ class MeasurementPlan:
 
 def measure(plan: MeasurementPlan, store: Store, progress: Progress = silent) -> None:
     """Make the measures that the store lacks."""
-    finished = {(row["arm"], row["measure"]) for row in store.rows("measures")}
+    finished = {(row.condition, row.measure) for row in store.rows(MeasureRow)}
 
     def lacking(name: str, *, steered_only: bool = False) -> list[Condition]:
-        """Arms without this measure."""
-        conditions = [condition for condition in plan.conditions if (condition.key, name) not in finished]
-        return (
-            [condition for condition in conditions if condition.intervention is not None]
-            if steered_only
-            else conditions
-        )
+        """Conditions without this measure."""
+        conditions = [one for one in plan.conditions if (one.key, name) not in finished]
+        return [one for one in conditions if one.intervention is not None] if steered_only else conditions
 
     if plan.options.neutral:
         _divergences(plan, lacking("kl", steered_only=True), store, progress)
-    steps: list[tuple[str, bool, bool, Callable[[Condition], dict[str, Any]]]] = [
+    steps: list[tuple[str, bool, bool, Callable[[Condition], MeasureRow]]] = [
         ("margin", plan.margin is not None, False, lambda condition: _margins(plan, condition)),
         ("perplexity", plan.options.perplexity > 0, True, lambda condition: _likelihoods(plan, condition)),
         ("questions", plan.options.questions > 0, True, lambda condition: _questions(plan, condition)),
@@ -78,10 +74,10 @@ def measure(plan: MeasurementPlan, store: Store, progress: Progress = silent) ->
         conditions = [a for a in lacking(name) if a.system is None or not needs_intervention] if is_wanted else []
         with progress(f"measuring: {name}", len(conditions)) as advance:
             for condition in conditions:
-                store.append("measures", [{"arm": condition.key, "measure": name, **make(condition)}])
+                store.append([make(condition)])
                 advance(1)
     if plan.options.questions and ("unsteered", "control") not in finished:
-        store.append("measures", [{"arm": "unsteered", "measure": "control", **_control(plan)}])
+        store.append([_control(plan)])
 
 
 def neutral_prompts(split: str, count: int) -> tuple[str, ...]:
@@ -114,50 +110,53 @@ def _divergences(plan: MeasurementPlan, conditions: Sequence[Condition], store: 
         interventions = [condition.intervention for condition in part if condition.intervention is not None]
         found = measure_divergence(plan.subject, passages, interventions, progress=progress)
         store.append(
-            "measures",
             [
-                {"arm": condition.key, "measure": "kl", "values": list(one.by_passage), "tokens": list(one.scored)}
+                PerTextRow(condition.key, "kl", tuple(one.by_passage), tuple(one.scored))
                 for condition, one in zip(part, found, strict=True)
-            ],
+            ]
         )
 
 
-def _margins(plan: MeasurementPlan, condition: Condition) -> dict[str, Any]:
+def _margins(plan: MeasurementPlan, condition: Condition) -> MarginRow:
     assert plan.margin is not None  # noqa: S101  # asked for only where there is one
     assert plan.task.pairs is not None  # noqa: S101  # as for the margin
     chosen = plan.task.pairs.measured("test")[: plan.options.prompts]
     system = condition.system or plan.options.decoding.system
     values = measure_margins(plan.subject, plan.margin, chosen, under=condition.intervention, system=system)
-    return {"values": values, "is_opener": isinstance(plan.margin, Openers)}
+    return MarginRow(condition.key, "margin", tuple(values), isinstance(plan.margin, Openers))
 
 
-def _likelihoods(plan: MeasurementPlan, condition: Condition) -> dict[str, Any]:
+def _likelihoods(plan: MeasurementPlan, condition: Condition) -> PerTextRow:
     texts = written_texts(plan.task.behaviour.name, plan.options.perplexity)
     passages = [continuation(plan.subject, f"Question: {q}\nAnswer:", f" {a}") for q, a in texts]
     found = log_likelihoods(plan.subject, passages, under=condition.intervention)
-    return {"values": [one.total for one in found], "tokens": [one.tokens for one in found]}
+    totals, tokens = tuple(one.total for one in found), tuple(one.tokens for one in found)
+    return PerTextRow(condition.key, "perplexity", totals, tokens)
 
 
-def _questions(plan: MeasurementPlan, condition: Condition) -> dict[str, Any]:
+def _questions(plan: MeasurementPlan, condition: Condition) -> QuestionsRow:
     found = mark(plan.subject, read_questions()[: plan.options.questions], under=condition.intervention)
-    return {"right": [one.is_right for one in found], "values": [one.log_likelihood for one in found]}
+    right, values = tuple(one.is_right for one in found), tuple(one.log_likelihood for one in found)
+    return QuestionsRow(condition.key, "questions", right, values)
 
 
-def _control(plan: MeasurementPlan) -> dict[str, Any]:
+def _control(plan: MeasurementPlan) -> ControlRow:
     questions = read_questions()[: plan.options.questions]
     found = positive_control(plan.subject, questions, mark(plan.subject, questions))
-    return {
-        "accuracy_drop": found.accuracy.estimate.value,
-        "accuracy_p": found.accuracy.p_value,
-        "likelihood_drop": found.log_likelihood.estimate.value,
-        "likelihood_high": found.log_likelihood.estimate.high,
-        "chance": found.chance,
-        "above_chance": found.is_above_chance,
-        "shows_damage": found.shows_damage,
-    }
+    return ControlRow(
+        "unsteered",
+        "control",
+        accuracy_drop=found.accuracy.estimate.value,
+        accuracy_p=found.accuracy.p_value,
+        likelihood_drop=found.log_likelihood.estimate.value,
+        likelihood_high=found.log_likelihood.estimate.high,
+        chance=found.chance,
+        above_chance=found.is_above_chance,
+        shows_damage=found.shows_damage,
+    )
 
 
-def _speed(plan: MeasurementPlan, condition: Condition) -> dict[str, Any]:
+def _speed(plan: MeasurementPlan, condition: Condition) -> SpeedRow:
     """Ratios of a steered forward pass to a plain one, taken in turns so that a busy machine slows both."""
     tokens = torch.arange(8 * 32).reshape(8, 32) % plan.subject.model.config.get_text_config().vocab_size
     _forward_time(plan.subject, tokens, None)
@@ -165,7 +164,7 @@ def _speed(plan: MeasurementPlan, condition: Condition) -> dict[str, Any]:
     for _ in range(_REPEATS):
         plain = _forward_time(plan.subject, tokens, None)
         ratios.append(_forward_time(plan.subject, tokens, condition.intervention) / plain)
-    return {"values": ratios, "median": statistics.median(ratios)}
+    return SpeedRow(condition.key, "speed", tuple(ratios), statistics.median(ratios))
 
 
 @torch.no_grad()
@@ -178,6 +177,6 @@ def _forward_time(subject: Subject, tokens: torch.Tensor, intervention: Interven
         return time.perf_counter() - start
 
 
-def rows_by_condition(store: Store) -> dict[tuple[str, str], ResultRow]:
+def rows_by_condition(store: Store) -> dict[tuple[str, str], MeasureRow]:
     """Measures by condition and name."""
-    return {(row["arm"], row["measure"]): row for row in store.rows("measures")}
+    return {(row.condition, row.measure): row for row in store.rows(MeasureRow)}

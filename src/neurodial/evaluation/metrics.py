@@ -1,16 +1,25 @@
-"""Every number of a report: what it is called, what it means, and how it is made of an arm's rows."""
+"""Every number of a report: what it is called, what it means, and how it is made of a condition's rows."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from neurodial.evaluation.answering import APART, latest_verdicts
 from neurodial.evaluation.intervals import Difference, Estimate, bootstrap, paired_means, paired_rates, rate
 from neurodial.evaluation.measures import rows_by_condition
-from neurodial.evaluation.store import ResultRow, Store
+from neurodial.evaluation.rows import (
+    GenerationRow,
+    MarginRow,
+    MeasureRow,
+    PerTextRow,
+    QuestionsRow,
+    SpeedRow,
+    TaskRow,
+    VerdictRow,
+)
+from neurodial.evaluation.store import Store
 from neurodial.text.words import distinct, measure_text
 
 
@@ -118,7 +127,7 @@ def metric(name: str, descriptions: Mapping[str, str] | None = None) -> Metric:
 
 @dataclass(frozen=True)
 class Values:
-    """The values behind an arm's numbers: one for each prompt, in the prompts' order; None where there is none."""
+    """The values behind a condition's numbers: one for each prompt, in the prompts' order; None where there is none."""
 
     shares: Mapping[str, Sequence[bool | None]]
     means: Mapping[str, Sequence[float]]
@@ -135,11 +144,11 @@ def values_of(condition: str, detectors: Sequence[str], store: Store) -> Values:
     shares["degenerate"] = _labels(verdicts, first, "behaviour", "degenerate")
     for name, asked in (("opposite", "opposite"), ("over_refusal", "over_refusal"), ("thinking", f"behaviour:{APART}")):
         shares[name] = _labels(verdicts, first, asked, "shown")
-    rows = sorted((r for r in store.rows("generations") if r["arm"] == condition), key=lambda row: row["index"])
-    means, totals = _texts([row for row in rows if row["set"] == "neutral"], shares)
+    rows = sorted((row for row in store.rows(GenerationRow) if row.condition == condition), key=lambda row: row.index)
+    means, totals = _texts([row for row in rows if row.set == "neutral"], shares)
     for name in (name for name in detectors if name.startswith("strongreject")):
         scored = sorted(
-            (key[3], row["score"]) for key, row in verdicts.items() if key[0] == name and key[2] == "behaviour"
+            (key[3], row.score) for key, row in verdicts.items() if key[0] == name and key[2] == "behaviour"
         )
         means |= {f"score:{name}": [score for _, score in scored if score is not None]}
     measured = {name: row for (key, name), row in rows_by_condition(store).items() if key == condition}
@@ -171,47 +180,48 @@ def differences(values: Values, unsteered: Values) -> dict[str, Difference]:
 
 
 def _labels(
-    verdicts: Mapping[tuple[str, str, str, int], ResultRow], detector: str, asked: str, label: str
+    verdicts: Mapping[tuple[str, str, str, int], VerdictRow], detector: str, asked: str, label: str
 ) -> list[bool | None]:
-    rows = sorted((key[3], row["label"]) for key, row in verdicts.items() if key[0] == detector and key[2] == asked)
+    rows = sorted((key[3], row.label) for key, row in verdicts.items() if key[0] == detector and key[2] == asked)
     return [None if found == "failed" else found == label for _, found in rows]
 
 
 def _texts(
-    rows: Sequence[ResultRow], shares: dict[str, Sequence[bool | None]]
+    rows: Sequence[GenerationRow], shares: dict[str, Sequence[bool | None]]
 ) -> tuple[dict[str, Sequence[float]], dict[str, Estimate]]:
     if not rows:
         return {}, {}
-    measured = [measure_text(row["answer"]) for row in rows]
-    shares["unfinished"] = [not row["finished"] for row in rows]
-    variety = distinct([row["answer"] for row in rows])
+    measured = [measure_text(row.answer) for row in rows]
+    shares["unfinished"] = [not row.finished for row in rows]
+    variety = distinct([row.answer for row in rows])
     totals = {"distinct": Estimate(variety, math.nan, math.nan, len(rows), "over all texts together")}
     return {"repetition": [m.repetition for m in measured], "words": [float(m.words) for m in measured]}, totals
 
 
 def _measures(
-    measured: Mapping[str, ResultRow],
+    measured: Mapping[str, MeasureRow],
     shares: dict[str, Sequence[bool | None]],
     means: dict[str, Sequence[float]],
     totals: dict[str, Estimate],
 ) -> None:
-    if "kl" in measured:
-        totals["kl"] = _ratio(measured["kl"]["values"], measured["kl"]["tokens"])
-    if "perplexity" in measured:
-        totals["perplexity"] = _perplexity(measured["perplexity"])
-    if "margin" in measured:
-        means["margin"] = measured["margin"]["values"]
-        if measured["margin"]["is_opener"]:
-            means["opener"] = [_sigmoid(value) for value in measured["margin"]["values"]]
-    if "questions" in measured:
-        shares["accuracy"] = measured["questions"]["right"]
-        means["right_log_likelihood"] = measured["questions"]["values"]
-    if "speed" in measured:
-        totals["slowdown"] = bootstrap(measured["speed"]["values"])
     for name, row in measured.items():
-        if name.startswith("task:"):
-            low, high = row["value"] - 1.96 * row["stderr"], row["value"] + 1.96 * row["stderr"]
-            totals[name] = Estimate(row["value"], low, high, row["n"], "harness standard error")
+        match row:
+            case PerTextRow(measure="kl"):
+                totals["kl"] = _ratio(row.values, row.tokens)
+            case PerTextRow():
+                totals["perplexity"] = _perplexity(row)
+            case MarginRow():
+                means["margin"] = row.values
+                if row.is_opener:
+                    means["opener"] = [_sigmoid(value) for value in row.values]
+            case QuestionsRow():
+                shares["accuracy"] = row.right
+                means["right_log_likelihood"] = row.values
+            case SpeedRow():
+                totals["slowdown"] = bootstrap(row.values)
+            case TaskRow():
+                low, high = row.value - 1.96 * row.stderr, row.value + 1.96 * row.stderr
+                totals[name] = Estimate(row.value, low, high, row.n, "harness standard error")
 
 
 def _ratio(values: Sequence[float], tokens: Sequence[int]) -> Estimate:
@@ -223,9 +233,9 @@ def _ratio(values: Sequence[float], tokens: Sequence[int]) -> Estimate:
     return Estimate(mean, max(0.0, mean - 1.96 * error), mean + 1.96 * error, n, "ratio estimate")
 
 
-def _perplexity(row: Mapping[str, Any]) -> Estimate:
-    losses = [-v / t for v, t in zip(row["values"], row["tokens"], strict=True)]
-    pooled = -sum(row["values"]) / sum(row["tokens"])
+def _perplexity(row: PerTextRow) -> Estimate:
+    losses = [-v / t for v, t in zip(row.values, row.tokens, strict=True)]
+    pooled = -sum(row.values) / sum(row.tokens)
     spread = bootstrap(losses)
     shift = pooled - spread.value
     low, high = math.exp(spread.low + shift), math.exp(spread.high + shift)

@@ -13,7 +13,7 @@ from neurodial.evaluation.metrics import metric
 from neurodial.evaluation.options import Evaluation, check_dials
 from neurodial.evaluation.report.evaluation import write_report
 from neurodial.evaluation.results import Report
-from neurodial.evaluation.store import read_rows
+from neurodial.evaluation.store import Answers
 from neurodial.evaluation.studies import Grid, frontier, frontier_figures
 from neurodial.export.export_circuit import export_circuit
 from neurodial.export.manifest import MANIFEST, VERIFICATION, read_manifest
@@ -89,7 +89,7 @@ def measurement_place(studio: StudioState, asked: requests.MeasurementRequest) -
 
 
 def _write(report: Report, folder: Path) -> None:
-    write_report(report, folder, read_rows(folder / "generations.jsonl"))
+    write_report(report, folder, Answers.read(folder))
 
 
 def _write_figures(report: Report, folder: Path) -> None:
