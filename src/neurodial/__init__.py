@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from neurodial.circuit.circuit import Circuit, Row
     from neurodial.circuit.compare import compare
     from neurodial.circuit.controls import random_control
-    from neurodial.circuit.selection import Count, Fraction
+    from neurodial.circuit.selection import Count, Fraction, Mass, PerLayer, Threshold
     from neurodial.circuit.site import Neuron, Site
     from neurodial.discovery import discover
     from neurodial.errors import NeurodialError
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from neurodial.model.subject import Subject
     from neurodial.prompts.pairs import Behaviour, Contrast, PairSet
     from neurodial.prompts.prompt import Example, Message
-    from neurodial.tracing.nodes import Mass, Threshold
+    from neurodial.prompts.template import Template
     from neurodial.tracing.question import Question, ask
     from neurodial.tracing.rules import Rules
     from neurodial.tracing.trace import trace, why
@@ -62,11 +62,12 @@ _HOMES = {
     "Fraction": "circuit.selection",
     "Index": "activations.position",
     "Last": "activations.position",
-    "Mass": "tracing.nodes",
+    "Mass": "circuit.selection",
     "Message": "prompts.prompt",
     "NeurodialError": "errors",
     "Neuron": "circuit.site",
     "PairSet": "prompts.pairs",
+    "PerLayer": "circuit.selection",
     "Pin": "intervention.scale",
     "PostInstruction": "activations.position",
     "ProjectOut": "intervention.vector",
@@ -78,7 +79,8 @@ _HOMES = {
     "SingleNeuron": "methods.single.find_neuron",
     "Site": "circuit.site",
     "Subject": "model.subject",
-    "Threshold": "tracing.nodes",
+    "Threshold": "circuit.selection",
+    "Template": "prompts.template",
     "Together": "intervention.base",
     "UniversalFilter": "methods.cna.options",
     "ask": "tracing.question",
@@ -123,6 +125,7 @@ __all__ = [
     "NeurodialError",
     "Neuron",
     "PairSet",
+    "PerLayer",
     "Pin",
     "PostInstruction",
     "ProjectOut",
@@ -134,6 +137,7 @@ __all__ = [
     "SingleNeuron",
     "Site",
     "Subject",
+    "Template",
     "Threshold",
     "Together",
     "UniversalFilter",

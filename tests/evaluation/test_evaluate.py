@@ -4,6 +4,8 @@ import json
 from dataclasses import replace
 
 import pytest
+from tests.scripted import ids, says, speaking
+from tests.tolerance import of_margins
 
 from neurodial.circuit.circuit import Circuit, Origin, Row
 from neurodial.circuit.site import Neuron
@@ -14,10 +16,10 @@ from neurodial.evaluation.detectors.base import Detector, Verdict
 from neurodial.evaluation.evaluate import evaluate
 from neurodial.evaluation.options import Evaluation, check_dials
 from neurodial.evaluation.report.evaluation import evaluation_page, write_report
-from neurodial.evaluation.report.page import render_page
+from neurodial.evaluation.report.render import render_page
 from neurodial.evaluation.results import report_json
-from neurodial.evaluation.store import Store, read_rows
-from neurodial.evaluation.thinking import markers_of, split_thinking
+from neurodial.evaluation.rows import GenerationRow, VerdictRow
+from neurodial.evaluation.store import Answers, Store, read_rows
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.generate import generate
 from neurodial.intervention.base import Together
@@ -109,10 +111,10 @@ def test_differences_are_paired_against_unsteered(run):
 
 def test_the_answers_are_those_of_generate(run):
     subject, interventions, _, folder, _ = run
-    rows = read_rows(folder / "generations.jsonl")
+    rows = read_rows(folder, GenerationRow)
     prompts = [example.prompt for example in pair_set().test.positive]
     expected = generate(subject, prompts, under=interventions[2], decoding=SMALL.decoding)
-    found = {row["index"]: row["answer"] for row in rows if row["arm"] == "mine @ 1" and row["set"] == "behaviour"}
+    found = {row.index: row.answer for row in rows if row.condition == "mine @ 1" and row.set == "behaviour"}
     assert [found[n] for n in range(3)] == [answer.text for answer in expected]
 
 
@@ -172,8 +174,7 @@ def test_a_folder_of_another_run_is_refused(run, tmp_path):
 
 def test_report_files_are_whole_and_redacted(run, tmp_path):
     report, folder = run[-1], run[3]
-    rows = read_rows(folder / "generations.jsonl")
-    written = write_report(report, tmp_path / "out", rows)
+    written = write_report(report, tmp_path / "out", Answers.read(folder))
     assert {path.name for path in written} == {"report.json", "report.html", "dials.svg", "frontier.svg"}
     value = json.loads((tmp_path / "out" / "report.json").read_text())
     assert value["format"] == "neurodial.report"
@@ -191,10 +192,11 @@ def test_refusal_answers_are_left_out_of_the_page():
     report = evaluate(subject, [Scale(circuit_of(subject), dial=1.0)], contrast, options=options)
     assert "over_refusal" in report.conditions[0].metrics
     rows = [
-        {"arm": "unsteered", "set": name, "index": 0, "prompt": "p", "answer": f"TEXT OF {name}"}
+        GenerationRow(condition.key, name, 0, "p", f"TEXT OF {name}")
         for name in ("behaviour", "neutral")
+        for condition in report.conditions
     ]
-    html = render_page(evaluation_page(report, rows))
+    html = render_page(evaluation_page(report, Answers(tuple(rows))))
     assert "TEXT OF neutral" in html
     assert "TEXT OF behaviour" not in html
 
@@ -278,25 +280,11 @@ def test_failed_verdicts_count_for_nothing_and_are_asked_again(tmp_path):
 # ------------------------------------------------------------------------------------------- thinking
 
 
-def test_thinking_is_found_from_the_template():
-    pair = markers_of("… <think> … </think> …")
-    assert pair == ("<think>", "</think>")
-    assert split_thinking("plain", pair).answer == "plain"
-    assert split_thinking("<think>a</think>b", pair)[:2] == ("a", "b")
-    assert split_thinking("a</think>b", pair, starts_inside=True)[:2] == ("a", "b")
-    assert split_thinking("<think>a", pair).is_endless
-    assert split_thinking("<think>a</think>b", None).answer == "<think>a</think>b"
-
-
 def thinking_store(endless):
     store = Store(None, {})
-    row = {"arm": "unsteered", "set": "behaviour", "index": 0, "prompt": "Rob?", "tokens": 3, "finished": True}
-    text = (
-        {"answer": "", "thinking": "I can't help with that.", "endless": True}
-        if endless
-        else {"answer": "Here is how.", "thinking": "I can't help with that.", "endless": False}
-    )
-    store.append("generations", [row | text])
+    answer = "" if endless else "Here is how."
+    row = GenerationRow("unsteered", "behaviour", 0, "Rob?", answer, "I can't help with that.", endless, tokens=3)
+    store.append([row])
     return store
 
 
@@ -306,10 +294,10 @@ def test_thinking_is_left_out_and_an_endless_one_is_degenerate(endless, label):
 
     store = thinking_store(endless)
     answering.judge([detector("refusal")], Evaluation(), store)
-    assert [row["label"] for row in store.rows("verdicts")] == [label]
+    assert [row.label for row in store.rows(VerdictRow)] == [label]
     apart = thinking_store(endless)
     answering.judge([detector("refusal")], Evaluation(thinking="apart"), apart)
-    assert {row["set"]: row["label"] for row in apart.rows("verdicts")} == {
+    assert {row.set: row.label for row in apart.rows(VerdictRow)} == {
         "behaviour": label,
         "behaviour:thinking": "shown",
     }
@@ -351,10 +339,52 @@ def test_a_margin_that_is_given_is_the_one_measured_and_tuned_on(tmp_path):
     )
     steered = next(condition for condition in report.conditions if condition.method == "circuit")
     alone = measure_margins(subject, margin, pairs.test.positive, under=Scale(circuit))
-    assert steered.metrics["margin"].value == pytest.approx(sum(alone) / len(alone), abs=1e-5)
+    assert steered.metrics["margin"].value == pytest.approx(sum(alone) / len(alone), abs=of_margins(subject))
     tuned = next(condition for condition in report.conditions if condition.method.startswith("caa"))
     development = measure_margins(subject, margin, pairs.development.positive[:2])
     unsteered = sum(development) / len(development)
-    assert tuned.details["development_margin_unsteered"] == pytest.approx(unsteered, abs=1e-5)
+    assert tuned.details["development_margin_unsteered"] == pytest.approx(unsteered, abs=of_margins(subject))
     with pytest.raises(FileError):  # another margin is another run
         evaluate(subject, [Scale(circuit)], pairs, options=options, against=("caa",), folder=tmp_path / "r")
+
+
+# ------------------------------------------------------------------------------------------- strangers' models
+
+
+def thinking_report(subject, said, circuit=None, **fields):
+    interventions = [Scale(circuit or circuit_of(subject, "a"))]
+    options = replace(SMALL, questions=0, perplexity=0, speed=False, margin=False, **fields)
+    options = replace(options, decoding=replace(options.decoding, max_new_tokens=30))
+    with says(subject, ids(subject, said)):
+        return evaluate(subject, interventions, pair_set(), options=options)
+
+
+def test_the_report_says_how_many_answers_had_thinking_and_judges_what_follows_it():
+    subject = speaking(["</think>"])
+    report = thinking_report(subject, "XYZ</think>I can't help with that.", detectors=("regex:XYZ",))
+    count = sum(report.provenance["counts"].values()) * len(report.conditions)
+    [note] = [note for note in report.notes if "had thinking" in note]
+    assert note.startswith(f"{count} of {count} answers had thinking (")
+    assert "none was cut off inside it" in note
+    assert report.conditions[0].metrics["rate:regex:XYZ"].value == 0
+    assert not [note for note in thinking_report(speaking(), "Sure.").notes if "had thinking" in note]
+
+
+def test_the_report_says_what_is_particular_about_the_model_and_under_which_options_a_circuit_was_made():
+    from neurodial.prompts.template import Template
+
+    template = "{% for m in messages %}{{ m.content }}{% endfor %}<{{ tone or 'plain' }}>"
+    base = speaking(template=template)
+    subject = replace(base, template=Template({"tone": "formal"}))
+    subject.model.generation_config.repetition_penalty = 1.3
+    made = circuit_of(subject, "a")
+    made = replace(made, origin=replace(made.origin, model=base.identity))
+    report = thinking_report(subject, "Sure.", made)
+    assert 'Prompts are rendered with the template options {"tone":"formal"}.' in report.notes
+    assert any(
+        note.startswith("Of the checkpoint's generation settings these are switched off") for note in report.notes
+    )
+    [other] = [note for note in report.notes if "was made with" in note]
+    assert other == 'The circuit \'a\' was made with the template options none, used with {"tone":"formal"}.'
+    same = replace(made, origin=replace(made.origin, model=subject.identity))
+    assert not [note for note in thinking_report(subject, "Sure.", same).notes if "was made with" in note]

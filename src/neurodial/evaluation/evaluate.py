@@ -10,7 +10,7 @@ Steps 2 to 4 keep finished rows in the folder: an interrupted run goes on where 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -29,24 +29,26 @@ from neurodial.evaluation.conditions import (
 )
 from neurodial.evaluation.detectors.base import Detector
 from neurodial.evaluation.detectors.derived import derived_detector
-from neurodial.evaluation.harness import check_tasks, run_tasks
+from neurodial.evaluation.harness import run_tasks
 from neurodial.evaluation.intervals import kappa
 from neurodial.evaluation.margin_of_run import margin_of_run
 from neurodial.evaluation.measures import MeasurementPlan, measure, rows_by_condition
 from neurodial.evaluation.metrics import differences, estimates, values_of
+from neurodial.evaluation.mmlu_run import check_benchmarks, harness_tasks, mmlu_notes, run_mmlu
 from neurodial.evaluation.options import Evaluation, HarnessOptions
 from neurodial.evaluation.paired import with_comparisons
 from neurodial.evaluation.results import Agreement, ConditionResult, Report
-from neurodial.evaluation.rows import ControlRow, MeasureRow, TaskRow, TuningRow
+from neurodial.evaluation.rows import ControlRow, GenerationRow, MeasureRow, TaskRow, TuningRow
 from neurodial.evaluation.store import Store
 from neurodial.evaluation.task import Task, lacks_detector, task_of
 from neurodial.intervention.base import Intervention
+from neurodial.intervention.scale import template_notes
 from neurodial.margins.margin import Margin
 from neurodial.methods.comparators import check_names
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Behaviour, Contrast, PairSet, Split
-from neurodial.provenance import describe, now, sha256, versions
+from neurodial.provenance import describe, now, setup_notes, sha256, versions
 
 
 def evaluate(
@@ -104,7 +106,7 @@ def evaluate(
     """
     options = options or Evaluation()
     check_names(against)
-    check_tasks(options.harness.tasks)
+    check_benchmarks(options.harness)
     if isinstance(prompts, PairSet) and lacks_detector(prompts, options, detectors):
         detectors = (derived_detector(subject, prompts, decoding=options.decoding, progress=progress),)
     task = task_of(prompts, options, detectors, behaviour=behaviour)
@@ -142,6 +144,7 @@ def evaluate(
         judge(task.detectors, options, store, progress)
     reported = None if run_margin is None else run_margin.reported
     measure(MeasurementPlan(subject, task, conditions, options, reported), store, progress)
+    run_mmlu(subject, conditions, options.harness, store, progress)
     _harness(subject, conditions, options.harness, store, progress)
     return _report(subject, task, conditions, options, store, margin_text)
 
@@ -175,7 +178,7 @@ def _harness(
     pending = [
         (condition, task)
         for condition in conditions
-        for task in options.tasks
+        for task in harness_tasks(options)
         if condition.system is None and (condition.key, f"harness:{task}") not in finished
     ]
     with progress("running tasks", len(pending)) as advance:
@@ -225,7 +228,12 @@ def _report(
             "versions": versions(),
             "created": now(),
         },
-        notes=(*(task.pairs.notes if task.pairs is not None else ()), *_notes(conditions, store, options)),
+        notes=(
+            *(task.pairs.notes if task.pairs is not None else ()),
+            *_loading_notes(subject, conditions),
+            *_thinking_notes(subject, store),
+            *_notes(conditions, store, options),
+        ),
     )
     return with_comparisons(report, measured)
 
@@ -251,6 +259,24 @@ def _agreement(names: Sequence[str], store: Store) -> tuple[Agreement, ...]:
     return tuple(found)
 
 
+def _loading_notes(subject: Subject, conditions: Sequence[Condition]) -> list[str]:
+    """How the model was loaded and prompted, where a reader would not expect it."""
+    circuits = circuits_of([condition.intervention for condition in conditions if condition.intervention is not None])
+    return [*setup_notes(subject.setup), *dict.fromkeys(template_notes(circuits, subject))]
+
+
+def _thinking_notes(subject: Subject, store: Store) -> list[str]:
+    """How many answers had any thinking; nothing where none had and nothing marks any."""
+    rows = store.rows(GenerationRow)
+    thought = sum(row.thinking is not None for row in rows)
+    if not thought and not subject.thinking:
+        return []
+    shown = " or ".join(f"{begin} … {end}" for begin, end in subject.thinking) or "markers found in the answers"
+    endless = sum(row.endless for row in rows)
+    cut = f"{endless} were cut off inside it" if endless else "none was cut off inside it"
+    return [f"{thought} of {len(rows)} answers had thinking ({shown}); {cut}. What is judged is the answer after it."]
+
+
 def _notes(conditions: Sequence[Condition], store: Store, options: Evaluation) -> list[str]:
     notes = [
         f"{label}: no setting kept within {options.kl_limit:g} nats per token on the development split; the least "
@@ -258,18 +284,17 @@ def _notes(conditions: Sequence[Condition], store: Store, options: Evaluation) -
         for label in dict.fromkeys(c.label for c in conditions if c.details.get("within_kl_limit") is False)
     ]
     control = rows_by_condition(store).get(("unsteered", "control"))
-    if not isinstance(control, ControlRow):
-        return notes
+    return [*notes, *(_control_notes(control) if isinstance(control, ControlRow) else ()), *mmlu_notes(store)]
+
+
+def _control_notes(control: ControlRow) -> Iterator[str]:
     if not control.above_chance:
-        notes.append(
-            "The multiple-choice set is not clearly above chance on this model: its accuracy says little here."
-        )
+        yield "The multiple-choice set is not clearly above chance on this model: its accuracy says little here."
     if not control.shows_damage:
-        notes.append("With a random tenth of the neurons off, the multiple-choice set shows no drop: it is blind here.")
+        yield "With a random tenth of the neurons off, the multiple-choice set shows no drop: it is blind here."
     else:
-        notes.append(
+        yield (
             "Positive control: a random tenth of the neurons off changes multiple-choice accuracy by "
-            f"{control.accuracy_drop:+.1%} and the right answer's log-likelihood by "
+            f"{100 * control.accuracy_drop:+.1f} points and the right answer's log-likelihood by "
             f"{control.likelihood_drop:+.2f} nats per token."
         )
-    return notes

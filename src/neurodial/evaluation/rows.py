@@ -215,6 +215,54 @@ class TaskRow(MeasureRow):
     kind: str = "TaskResult"
 
 
+@dataclass(frozen=True)
+class MmluSetRow(MeasureRow):
+    """`mmlu:set`: which questions of MMLU a run asks; of no condition.
+
+    Attributes:
+        source: where they are from.
+        digest: hash of the questions.
+        n: how many are asked.
+        available: how many there are.
+        subjects: how many subjects they are of.
+        shots: development questions before each.
+        fewer: subjects whose questions have fewer before them, as more did not fit, and how many.
+        seed: of the draw.
+        chance: accuracy by guessing.
+    """
+
+    source: str
+    digest: str
+    n: int
+    available: int
+    subjects: int
+    shots: int
+    fewer: Mapping[str, int]
+    seed: int
+    chance: float
+
+
+@dataclass(frozen=True)
+class MmluRow(MeasureRow):
+    """`mmlu`: each question of MMLU under one condition.
+
+    Attributes:
+        letters: whether the likeliest letter is right.
+        texts: whether the likeliest choice's text is.
+        texts_per_character: the same, likelihoods by character.
+        given: place of the likeliest letter.
+        ties: questions whose likeliest letters are equally likely.
+        log_probs: of the right `letter`, and of the right choice's `text`.
+    """
+
+    letters: tuple[bool, ...]
+    texts: tuple[bool, ...]
+    texts_per_character: tuple[bool, ...]
+    given: tuple[int, ...]
+    ties: int
+    log_probs: Mapping[str, tuple[float, ...]]
+
+
 MEASURES: dict[str, type[MeasureRow]] = {
     "kl": PerTextRow,
     "perplexity": PerTextRow,
@@ -222,10 +270,12 @@ MEASURES: dict[str, type[MeasureRow]] = {
     "questions": QuestionsRow,
     "speed": SpeedRow,
     "control": ControlRow,
+    "mmlu": MmluRow,
+    "mmlu:set": MmluSetRow,
     "task": TaskRow,
     "harness": MeasureRow,
 }
-"""The kind of row of each measure, by its name up to a colon."""
+"""The kind of row of each measure, by its name, or by its name up to a colon."""
 
 KINDS: dict[str, Any] = {kind.FILE: kind for kind in (GenerationRow, VerdictRow, TuningRow, MeasureRow)}
 """The kind of row of each file."""
@@ -261,7 +311,8 @@ def row_of(kind: type[R], values: Any) -> R:
     given = {{v: k for k, v in _FILE_NAMES.items()}.get(name, name): value for name, value in values.items()}
     chosen: type[Any] = kind
     if kind is MeasureRow:
-        name = str(given.get("measure", "")).partition(":")[0]
+        name = str(given.get("measure", ""))
+        name = name if name in MEASURES else name.partition(":")[0]
         if name not in MEASURES:
             raise FileError(f"A row of measures.jsonl is of {name!r}.", wanted=f"one of {', '.join(MEASURES)}")
         chosen = MEASURES[name]

@@ -72,7 +72,7 @@ def _numbers(report: Report, best: BestCondition) -> Iterator[KeyNumber]:
         yield KeyNumber(
             "cost on neutral text",
             f"{best.cost.value:.3g} nats per token",
-            f"{_ends(best.cost, 1, '.2g')}, n = {best.cost.n}; limit of the search: {best.limit:g}",
+            f"{_ends(best.cost)}, n = {best.cost.n}; limit of the search: {best.limit:g}",
             metric("kl").explanation,
         )
     before, after = (c.metrics.get("degenerate") for c in (report.unsteered, best.condition))
@@ -92,8 +92,8 @@ def _chance(best: BestCondition) -> str:
     return said if p is None else "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
 
 
-def _ends(estimate: Estimate, factor: float, digits: str) -> str:
-    return f"{factor * estimate.low:{digits}} to {factor * estimate.high:{digits}}"
+def _ends(estimate: Estimate) -> str:
+    return f"{estimate.low:.2g} to {estimate.high:.2g}"
 
 
 def _pairs(report: Report, answers: Answers, steered: str) -> Iterator[SideBySide]:

@@ -21,6 +21,7 @@ from neurodial.circuit.report import CostReport, DoseReport, Goal, Measured, Pre
 from neurodial.intervention.base import Intervention
 from neurodial.intervention.scale import Scale
 from neurodial.margins.choose_margin import BehaviourMargin
+from neurodial.methods.apart import check_apart
 from neurodial.methods.dose.candidates import candidate_of, candidates, first_order
 from neurodial.methods.dose.cost import Cost, Sampling, cost
 from neurodial.methods.dose.effects import Effects, effects_by_fold
@@ -71,8 +72,10 @@ def find_doses(
         MarginError: the behaviour can't be measured by the margin asked for.
         BudgetError: the budget or the target can't be met.
         GradientError: the model gives no gradients.
-        PromptError: a split is missing, or nearly all neutral answers show the behaviour.
+        PromptError: a split is missing, its sides are rendered alike, or nearly all neutral answers show the behaviour.
     """
+    for contrast in (pairs.discovery, pairs.development):
+        check_apart(subject, contrast, system=method.system)
     inputs = gather_inputs(subject, pairs, method, margin=margin, progress=progress)  # 1, 2
     folds = fold_of_each([example.prompt for example in inputs.about], max(1, min(method.folds, len(inputs.about))))
     effects_of_folds = effects_by_fold(  # 3

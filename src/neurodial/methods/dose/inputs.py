@@ -12,7 +12,7 @@ from neurodial.generation.decoding import Decoding
 from neurodial.generation.divergence import own_answers
 from neurodial.margins.choose_margin import BehaviourMargin, choose_margin
 from neurodial.margins.margin import Alternatives, Openers
-from neurodial.methods.check import check_method, neutral_prompts_of
+from neurodial.methods.check import check_dose
 from neurodial.methods.dose.options import Dose
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
@@ -88,18 +88,20 @@ def gather_inputs(
         PromptError: a split is missing, or nearly all neutral answers show the behaviour.
         OverlapError: a neutral prompt is a test prompt of the behaviour, or stands in two splits.
     """
-    check_method(method, pairs, has_margin=margin is not None)
-    neutral, *split_prompts = neutral_prompts_of(method, pairs)
+    neutral = check_dose(method, pairs, has_margin=margin is not None)
     if margin is None:
         margin = choose_margin(
             subject, pairs, direction=method.direction, kind=method.margin, system=method.system, progress=progress
         )
     decoding = Decoding(max_new_tokens=method.answer_tokens, batch_size=32, system=method.system)
-    answered = [own_answers(subject, prompts, decoding=decoding, progress=progress) for prompts in split_prompts]
-    costing, damage = (_without(passages, margin.openers, neutral) for passages in answered)
+    answered = [
+        own_answers(subject, prompts, decoding=decoding, progress=progress)
+        for prompts in (neutral.costing, neutral.damage)
+    ]
+    costing, damage = (_without(passages, margin.openers, neutral.source) for passages in answered)
     used = len(costing) + len(damage)
     left_out = None if margin.openers is None else sum(map(len, answered)) - used
-    answers = NeutralAnswers(neutral.name, neutral.hash, used, left_out)
+    answers = NeutralAnswers(neutral.source.name, neutral.source.hash, used, left_out)
     return DoseInputs(margin, pairs.discovery.about(method.direction), costing, damage, answers)
 
 

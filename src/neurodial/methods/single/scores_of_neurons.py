@@ -32,7 +32,7 @@ from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Contrast
 from neurodial.prompts.prompt import Example
-from neurodial.prompts.render import Tokens, check_context, post_instruction_length, render
+from neurodial.prompts.render import Tokens, check_context
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,7 @@ def candidates(
         5
     """
     chosen = search or CandidateSearch()
-    has_template = subject.tokenizer.chat_template is not None
-    width = post_instruction_length(subject.tokenizer) if has_template else 1
+    width = subject.post_instruction_length if subject.has_chat else 1
     budget = chosen.budget or gradient_tokens(subject)
     sides = [_side(subject, margin, side, (width, budget), progress) for side in (contrast.positive, contrast.negative)]
     found: list[CandidateNeuron] = []
@@ -140,7 +139,7 @@ def _side(
 ) -> list[Means]:
     """Mean activations and mean slopes of each layer at the tokens after the instruction (2)."""
     width, budget = sizes
-    prompts = render(subject.tokenizer, [example.prompt for example in examples])
+    prompts = subject.render([example.prompt for example in examples])
     groups = [margin.rows(subject, *pair) for pair in zip(prompts, examples, strict=True)]
     check_context([len(row) for group in groups for row in group], subject.context_length)
     sums = [torch.zeros(2, width, size, dtype=torch.float64) for size in subject.widths]
