@@ -27,8 +27,8 @@ _NAMES = (
     "answering and measuring",
     "writing",
 )
-_PARTS = tuple(map(Part, _NAMES, (10, 60, 180, 150, 3)))
-_SHORT_PARTS = tuple(map(Part, _NAMES, (10, 60, 100, 60, 3)))
+_PARTS = tuple(map(Part, _NAMES, (10.0, 60.0, 180.0, 150.0, 3.0)))
+_SHORT_PARTS = tuple(map(Part, _NAMES, (10.0, 60.0, 100.0, 60.0, 3.0)))
 """Measured on two cores; a busy machine takes longer."""
 
 

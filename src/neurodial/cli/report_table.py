@@ -2,7 +2,7 @@
 
 1. Every column has the width of its heading and its cells; a table takes columns as long as they fit.
 2. Each number stands with its interval, and n under its heading.
-3. Every detector that was asked for has a column, then cost, then the rest.
+3. The first detector, cost and broken answers come first, then every other detector that was asked for, then the rest.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from neurodial.evaluation.results import Report
 
 _SHOWN = ("kl", "degenerate", "opposite", "over_refusal", "opener", "perplexity", "repetition", "accuracy", "mmlu")
+_BEFORE_OTHERS = 2
+"""So many of these stand beside the first detector, before the others."""
 _GAP = 2
 _LABEL_SHARE = 0.35
 """Of the width that names of methods may take before they are wrapped."""
@@ -58,6 +60,8 @@ def print_report(report: Report, console: Console, *, notes: bool = True) -> Non
         console.print()
     for note in report.notes if notes else ():
         console.print(Text(note), style="dim")
+    if notes and report.notes:
+        console.print()
     console.print(Text(verdict(report)), style="bold")
 
 
@@ -65,8 +69,9 @@ def _columns(report: Report) -> list[NumberColumn]:
     from neurodial.evaluation.metrics import metric
 
     present = {name for condition in report.conditions for name in condition.metrics}
-    names = [f"rate:{name}" for name in report.detectors]
-    names += [*_SHOWN, *sorted(name for name in present if name.startswith("task:"))]
+    first, *others = [f"rate:{name}" for name in report.detectors]
+    names = [first, *_SHOWN[:_BEFORE_OTHERS], *others, *_SHOWN[_BEFORE_OTHERS:]]
+    names += [*sorted(name for name in present if name.startswith("task:"))]
     if "opener" not in present and report.headline not in present:
         names.append("margin")
     return [
@@ -78,16 +83,18 @@ def _column(report: Report, name: str, title: str, *, is_share: bool) -> NumberC
     estimates = [condition.metrics.get(name) for condition in report.conditions]
     counts = sorted({estimate.n for estimate in estimates if estimate is not None})
     many = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
-    cells = tuple(_cell(estimate, is_share=is_share) for estimate in estimates)
+    cells = tuple(shown_estimate(estimate, is_share=is_share) for estimate in estimates)
     room = max(12, *map(len, cells))
     return NumberColumn((*_wrapped(title, room), many), cells)
 
 
-def _cell(estimate: Estimate | None, *, is_share: bool) -> str:
+def shown_estimate(estimate: Estimate | None, *, is_share: bool) -> str:
+    """A number with its interval, in characters."""
     if estimate is None or math.isnan(estimate.value):
         return "–"
-    scale, digits = (100, ".0f") if is_share else (1, ".3g")
-    value, low, high = (f"{scale * end:{digits}}" for end in (estimate.value, estimate.low, estimate.high))
+    scale, digits, finer = (100, ".0f", ".0f") if is_share else (1, ".2g", ".3g")
+    value = f"{scale * estimate.value:{finer}}"
+    low, high = (f"{scale * end:{digits}}" for end in (estimate.low, estimate.high))
     unit = " %" if is_share else ""
     return f"{value}{unit}" if math.isnan(estimate.low) else f"{value}{unit} [{low}, {high}]"
 

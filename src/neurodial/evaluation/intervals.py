@@ -193,6 +193,23 @@ def mcnemar(falls: int, rises: int) -> float:
     return 1.0 if changed == 0 else float(binomtest(min(falls, rises), changed, 0.5).pvalue)
 
 
+def unpaired(first: Estimate, second: Estimate) -> Difference:
+    """Second minus first from their own intervals, for numbers whose observations are not at hand (Newcombe 1998, 10).
+
+    Wider than a paired interval where the same prompts answer alike.
+
+    Example:
+        >>> change = unpaired(wilson(80, 100), wilson(40, 100)).estimate
+        >>> round(change.value, 2), round(change.low, 2), round(change.high, 2)
+        (-0.4, -0.51, -0.27)
+    """
+    moved = second.value - first.value
+    low = moved - math.hypot(second.value - second.low, first.high - first.value)
+    high = moved + math.hypot(second.high - second.value, first.value - first.low)
+    count = min(first.n, second.n)
+    return Difference(Estimate(moved, low, high, count, "Newcombe, from both intervals"), None, 0, 0)
+
+
 def kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
     """Cohen's kappa: agreement beyond chance; 1 is perfect, 0 chance. NaN where both only ever say one thing.
 

@@ -174,7 +174,7 @@ def report_json(report: Report) -> str:
         >>> json.loads(text)["format"]
         'neurodial.report'
     """
-    value = {"format": FORMAT, "version": VERSION, **_plain(report)}
+    value = {"format": FORMAT, "version": VERSION, **plain_values(report)}
     return json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
 
 
@@ -223,13 +223,16 @@ def _with_nan(value: Any) -> Any:
     return [_with_nan(item) for item in value] if isinstance(value, list) else value
 
 
-def _plain(value: Any) -> Any:
+def plain_values(value: Any) -> Any:
+    """Dataclasses as JSON has them: by their names in files, numbers that are not finite as None."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {_FILE_NAMES.get(f.name, f.name): _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {
+            _FILE_NAMES.get(f.name, f.name): plain_values(getattr(value, f.name)) for f in dataclasses.fields(value)
+        }
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain_values(item) for key, item in value.items()}
     if isinstance(value, str):
         return value
     if isinstance(value, Sequence):
-        return [_plain(item) for item in value]
+        return [plain_values(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -44,6 +44,13 @@ class Store:
         if folder is not None:
             _claim(folder, identity)
 
+    @classmethod
+    def read(cls, folder: Path) -> Store:
+        """The rows that a folder holds, whatever run they are of."""
+        store = cls(None, {})
+        store._rows = {name: read_rows(folder, kind) for name, kind in KINDS.items()}  # its own
+        return store
+
     def rows(self, kind: type[R]) -> list[R]:
         """The finished rows of a kind.
 

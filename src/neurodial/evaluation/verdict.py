@@ -19,6 +19,7 @@ from neurodial.evaluation.metrics import metric
 from neurodial.evaluation.results import ConditionResult, Report
 
 _DEFAULT_LIMIT = 0.1
+_NATS = {"margin", "kl", "right_log_likelihood"}
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def verdict(report: Report) -> str:
     best = best_condition(report)
     if best is None:
         return f"Nothing was steered, or nothing says how much {report.behaviour} shows."
-    parts = [f"{_what(report, best)}{_cost_words(best)}{_broken_words(best)}".rstrip(",")]
+    parts = [f"{_what(report, best)}{_cost_words(best)}{_broken_words(best)}"]
     if best.rival is not None:
         is_dear = _cost(best.rival.condition) > best.limit
         parts.append(_against(best, best.rival, "the other method, " if is_dear else "the strongest other method, "))
@@ -155,9 +156,11 @@ def shown_change(change: Difference, number: str) -> str:
         '−50 points [−76, −17]'
     """
     moved = change.estimate
-    factor, unit, digits = (100, " points", ".0f") if metric(number).is_share else (1, " nats", ".3g")
+    in_nats = " nats" if number in _NATS else ""
+    factor, unit, digits = (100, " points", ".0f") if metric(number).is_share else (1, in_nats, ".3g")
     value, low, high = (f"{factor * item:+{digits}}" for item in (moved.value, moved.low, moved.high))
-    return f"{value}{unit} [{low}, {high}]".replace("-", "−")  # a minus sign, as long as the plus
+    ends = "" if math.isnan(moved.low) else f" [{low}, {high}]"
+    return f"{value}{unit}{ends}".replace("-", "−")  # a minus sign, as long as the plus
 
 
 def _what(report: Report, best: BestCondition) -> str:
@@ -166,21 +169,21 @@ def _what(report: Report, best: BestCondition) -> str:
     if not best.change.is_clear:
         return f"{at} does not change {name} beyond chance ({path})"
     verb = "lowers" if best.change.estimate.value < 0 else "raises"
-    return f"{at} {verb} {name} {path}, beyond chance,"
+    return f"{at} {verb} {name} {path}, beyond chance"
 
 
 def _cost_words(best: BestCondition) -> str:
     if best.cost is None:
         return ""
     over = "" if best.cost.value <= best.limit else f", above the limit of {best.limit:g}"
-    return f" at a cost of {best.cost.value:.2g} nats per token{over}"
+    return f", at a cost of {best.cost.value:.2g} nats per token{over}"
 
 
 def _broken_words(best: BestCondition) -> str:
     broken = best.condition.differences.get("degenerate")
     if broken is None or not broken.is_clear or broken.estimate.value <= 0:
         return ""
-    return f" and {shown_value(best.condition.metrics['degenerate'].value, 'degenerate')} of its answers are broken"
+    return f", and {shown_value(best.condition.metrics['degenerate'].value, 'degenerate')} of its answers are broken"
 
 
 def _against(best: BestCondition, rival: Rival, words: str) -> str:
