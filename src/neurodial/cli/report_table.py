@@ -22,7 +22,19 @@ if TYPE_CHECKING:
     from neurodial.evaluation.intervals import Estimate
     from neurodial.evaluation.results import Report
 
-_SHOWN = ("kl", "degenerate", "opposite", "over_refusal", "opener", "perplexity", "repetition", "accuracy", "mmlu")
+_SHOWN = (
+    "kl",
+    "degenerate",
+    "brokenness",
+    "partial",
+    "opposite",
+    "over_refusal",
+    "opener",
+    "perplexity",
+    "repetition",
+    "accuracy",
+    "mmlu",
+)
 _BEFORE_OTHERS = 2
 """So many of these stand beside the first detector, before the others."""
 _GAP = 2

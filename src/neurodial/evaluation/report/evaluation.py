@@ -20,7 +20,8 @@ from neurodial.files import write_atomic
 _EXAMPLES = 4
 _METHODS_SHOWN = 5
 _QUALITY = ("perplexity", "repetition", "distinct", "words", "unfinished")
-_COST = ("kl", "opposite", "over_refusal", "degenerate", "accuracy", "right_log_likelihood")
+_COST = ("kl", "degenerate", "brokenness", "opposite", "over_refusal", "accuracy", "right_log_likelihood")
+_PARTLY = ("partial", "unknown")
 
 
 def write_report(report: Report, folder: Path, answers: Answers, *, show_harmful: bool = False) -> tuple[Path, ...]:
@@ -102,11 +103,12 @@ def _who(condition: ConditionResult) -> tuple[Cell, Cell]:
 
 
 def _rates(report: Report) -> Table:
-    return _table(report, [f"rate:{name}" for name in report.detectors])
+    first, *others = [f"rate:{name}" for name in report.detectors]
+    return _table(report, [first, *_PARTLY, *others])
 
 
 def _others(report: Report) -> Table:
-    shown = {f"rate:{name}" for name in report.detectors} | set(_COST) | set(_QUALITY)
+    shown = {f"rate:{name}" for name in report.detectors} | {*_COST, *_QUALITY, *_PARTLY}
     return _table(report, sorted({name for c in report.conditions for name in c.metrics} - shown))
 
 
