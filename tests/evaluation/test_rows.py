@@ -1,6 +1,7 @@
 """Rows of a run's folder: typed, checked when read, as old files have them."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ from neurodial.evaluation.rows import (
 )
 from neurodial.evaluation.store import Store, read_rows
 
-ROWS = [
+ROWS: list[Any] = [
     GenerationRow("unsteered", "neutral", 0, "Tea?", "Yes\u2028please.", "Hm.", endless=True, tokens=3, finished=False),
     VerdictRow("refusal", "mine @ 1", "behaviour", 2, "degenerate", score=0.5, reason="loop"),
     TuningRow("caa", {"layer": 3, "within_kl_limit": False}),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, ClassVar, TypeVar
 
 from neurodial.errors import FileError
@@ -280,6 +279,9 @@ MEASURES: dict[str, type[MeasureRow]] = {
 KINDS: dict[str, Any] = {kind.FILE: kind for kind in (GenerationRow, VerdictRow, TuningRow, MeasureRow)}
 """The kind of row of each file."""
 
+_ADAPTERS: dict[str, Any] = {}
+"""What checks each kind of row: costly to make, cheap to use."""
+
 StoredRow = GenerationRow | VerdictRow | TuningRow | MeasureRow
 R = TypeVar("R", GenerationRow, VerdictRow, TuningRow, MeasureRow)
 
@@ -328,8 +330,9 @@ def row_of(kind: type[R], values: Any) -> R:
     return row
 
 
-@cache
 def _adapter(kind: type[Any]) -> Any:
     from pydantic import TypeAdapter
 
-    return TypeAdapter(kind)
+    if kind.__name__ not in _ADAPTERS:
+        _ADAPTERS[kind.__name__] = TypeAdapter(kind)
+    return _ADAPTERS[kind.__name__]

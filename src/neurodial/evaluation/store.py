@@ -70,7 +70,7 @@ class Store:
         new = list(rows)
         if not new:
             return
-        self.rows(type(new[0])).extend(new)  # type: ignore[arg-type]  # a measure's own kind shares its list
+        self.rows(type(new[0])).extend(new)  # a measure's own kind shares its list
         if self._folder is None:
             return
         with (self._folder / f"{new[0].FILE}.jsonl").open("a", encoding="utf-8") as stream:

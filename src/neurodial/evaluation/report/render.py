@@ -82,9 +82,10 @@ def _estimate(estimate: Estimate, column: Column, *, signed: bool) -> tuple[str,
         return "–", f"n = {estimate.n}"
     if signed:
         scale, digits, unit = (100, ".1f", " points") if column.is_share else (1, ".3g", "")
-        ends = (estimate.value, estimate.low, estimate.high)
-        value, low, high = (f"{scale * end:+{digits}}".replace("-", "−") for end in ends)
-        return f"{value}{unit}", f"{low} to {high}, n = {estimate.n}"
+        numbers = (estimate.value, estimate.low, estimate.high)
+        value, low, high = (f"{scale * number:+{digits}}".replace("-", "−") for number in numbers)
+        between = "" if math.isnan(estimate.low) else f"{low} to {high}, "
+        return f"{value}{unit}", f"{between}n = {estimate.n}"
     if math.isnan(estimate.low):
         return _number(estimate.value, column), f"n = {estimate.n}"
     ends = f"{_number(estimate.low, column).removesuffix(' %')} to {_number(estimate.high, column)}"
