@@ -1,15 +1,14 @@
-"""`neurodial show` and `compare`: a circuit as a person would read it."""
+"""`neurodial show`: a circuit as a person would read it."""
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
-from neurodial.cli.console import out, print_json
+from neurodial.cli.console import out
 from neurodial.errors import OptionError
 
 if TYPE_CHECKING:
@@ -38,31 +37,6 @@ def show(circuit: Path, *, top: int = 20, json: bool = False) -> None:
         print_circuit_json(found)
     else:
         show_circuit(found, top=top or len(found))
-
-
-def compare(first: Path, second: Path, *, json: bool = False) -> None:
-    """Show what two circuits share, against what chance would give.
-
-    Args:
-        first: a circuit's file.
-        second: another one, for example of the same model before fine-tuning.
-        json: print JSON.
-    """
-    from neurodial.circuit.compare import compare as overlap
-    from neurodial.circuit.file import read_circuit
-
-    result = overlap(read_circuit(first), read_circuit(second))
-    if json:
-        print_json(dataclasses.asdict(result))
-        return
-    expected = "not known" if result.expected is None else f"{result.expected:.2f}"
-    sign = "" if result.same_sign is None else f", {result.same_sign:.0%} of them with the same sign"
-    out.print(f"{result.shared} shared of {result.first} and {result.second} neurons (by chance: {expected}){sign}")
-    out.print(f"Jaccard overlap {result.jaccard:.3f}\n")
-    table = Table("layer", "first", "second", "shared", box=None)
-    for row in result.by_layer:
-        table.add_row(*map(str, row))
-    out.print(table)
 
 
 def show_circuit(circuit: Circuit, *, top: int) -> None:

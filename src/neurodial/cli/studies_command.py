@@ -156,10 +156,10 @@ def _show_layers(rows: tuple[LayerCount, ...]) -> None:
     out.print(table)
 
 
-def _say_token_plan(subject: Subject, pairs: PairSet, arms: int, grid: Grid) -> None:
+def _say_token_plan(subject: Subject, pairs: PairSet, conditions: int, grid: Grid) -> None:
     from neurodial.evaluation.studies import token_plan
 
-    bill = token_plan(subject, pairs, arms, grid)
+    bill = token_plan(subject, pairs, conditions, grid)
     err.print(
         f"token bill, at most, tuning left out: {bill['dense']:,} for the dense grid, {bill['answers']:,} for answers"
     )
