@@ -1,0 +1,57 @@
+"""The public names, each with its home: type checkers read this file, and `lazy_loader` imports by it."""
+
+from .activations.position import Index as Index
+from .activations.position import Last as Last
+from .activations.position import PostInstruction as PostInstruction
+from .circuit.circuit import Circuit as Circuit
+from .circuit.circuit import Row as Row
+from .circuit.compare import compare as compare
+from .circuit.controls import random_control as random_control
+from .circuit.selection import Count as Count
+from .circuit.selection import Fraction as Fraction
+from .circuit.site import Neuron as Neuron
+from .circuit.site import Site as Site
+from .discovery import discover as discover
+from .errors import NeurodialError as NeurodialError
+from .evaluation.audit import Audit as Audit
+from .evaluation.audit import audit as audit
+from .evaluation.detectors.registry import detector as detector
+from .evaluation.evaluate import evaluate as evaluate
+from .evaluation.options import Evaluation as Evaluation
+from .evaluation.results import Report as Report
+from .export.export_circuit import export_circuit as export_circuit
+from .export.export_circuit import verify_export as verify_export
+from .export.neurons import read_neurons as read_neurons
+from .export.neurons import write_neurons as write_neurons
+from .export.vector_file import read_vectors as read_vectors
+from .export.vector_file import write_vectors as write_vectors
+from .generation.decoding import Decoding as Decoding
+from .generation.generate import Answer as Answer
+from .generation.generate import generate as generate
+from .intervention.base import Together as Together
+from .intervention.scale import Pin as Pin
+from .intervention.scale import Scale as Scale
+from .intervention.steer import steer as steer
+from .intervention.vector import AddVector as AddVector
+from .intervention.vector import ProjectOut as ProjectOut
+from .methods.cna.options import CNA as CNA
+from .methods.cna.options import UniversalFilter as UniversalFilter
+from .methods.dose.options import Dose as Dose
+from .methods.single.find_neuron import SingleNeuron as SingleNeuron
+from .methods.single.find_neuron import single_neuron as single_neuron
+from .model.load import load as load
+from .model.subject import Subject as Subject
+from .prompts.pairs import Behaviour as Behaviour
+from .prompts.pairs import Contrast as Contrast
+from .prompts.pairs import PairSet as PairSet
+from .prompts.prompt import Example as Example
+from .prompts.prompt import Message as Message
+from .tracing.nodes import Mass as Mass
+from .tracing.nodes import Threshold as Threshold
+from .tracing.question import Question as Question
+from .tracing.question import ask as ask
+from .tracing.rules import Rules as Rules
+from .tracing.trace import trace as trace
+from .tracing.trace import why as why
+
+__version__: str
