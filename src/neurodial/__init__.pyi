@@ -39,6 +39,7 @@ from .methods.cna.options import UniversalFilter as UniversalFilter
 from .methods.dose.options import Dose as Dose
 from .methods.single.find_neuron import SingleNeuron as SingleNeuron
 from .methods.single.find_neuron import single_neuron as single_neuron
+from .methods.single.options import Single as Single
 from .model.load import load as load
 from .model.subject import Subject as Subject
 from .prompts.pairs import Behaviour as Behaviour

@@ -15,8 +15,7 @@ from neurodial.cli.options import ModelOptions, TwoLists
 from neurodial.errors import OptionError
 
 if TYPE_CHECKING:
-    from neurodial.methods.cna.options import CNA
-    from neurodial.methods.dose.options import Dose
+    from neurodial.methods.registry import Method
 
 
 def discover(
@@ -41,6 +40,8 @@ def discover(
     neutral: str | None = None,
     passages: int | None = None,
     max_degenerate: float | None = None,
+    candidates: int | None = None,
+    layers: float | None = None,
     seed: int | None = None,
     folds: int | None = None,
     system: str | None = None,
@@ -55,8 +56,9 @@ def discover(
         model: Hub id, local folder, GGUF file, `demo` (the small model with the refusal organism) or `demo-base`.
         behaviour: a shipped behaviour (see `neurodial behaviours`), or a file of contrasted prompts.
         output: the circuit's file; by default BEHAVIOUR.circuit.json.
-        method: cna (the paper), cna-reference (every difference of the public code), or dose (effect and cost, with
-            a measured dose for each neuron: the one to take where the model gives gradients).
+        method: cna (the paper), cna-reference (every difference of the public code), dose (effect and cost, with
+            a measured dose for each neuron: the one to take where the model gives gradients), or single (the one
+            neuron that goes furthest within the budget).
         fraction: share of all MLP neurons to take; the paper takes 0.001.
         count: number of neurons to take, instead of a share.
         score: what neurons are ranked by; the paper takes delta.
@@ -65,18 +67,22 @@ def discover(
         position: token that is read: last (the paper), post-instruction (the mean), or an index such as -2.
         skip_layers: layers to leave out, such as 0,1; none by default.
         universal: list of diverse prompts for the universal-neuron filter, a name or a file; `none` for no filter.
-        budget: dose: damage in nats per token that dial 1 may do on neutral answers, 0.05 by default; inf for no limit.
-        margin_target: dose: the mean margin that dial 1 is to reach on the development prompts; the budget is a limit.
-        direction: dose: remove the behaviour (the default), or induce it where it is absent.
-        x_max: dose: the largest dose, 3 by default; past 1 a neuron's sign is turned.
+        budget: dose, single: damage in nats per token that dial 1 may do on neutral answers, 0.05 by default; inf for
+            no limit.
+        margin_target: dose, single: the mean margin that dial 1 is to reach on the development prompts; the budget is
+            a limit.
+        direction: dose, single: remove the behaviour (the default), or induce it where it is absent.
+        x_max: dose, single: the largest dose, 3 and 9 by default; past 1 a neuron's sign is turned.
         dosing: dose: closed (each neuron its own), or uniform (one for all).
-        margin: dose: what is pushed: alternatives (towards how answers without the behaviour begin), openers (away
-            from how the behaviour's answers begin), answer (whole answers in the file), own-answers (towards the
+        margin: dose, single: what is pushed: alternatives (towards how answers without the behaviour begin), openers
+            (away from how the behaviour's answers begin), answer (whole answers in the file), own-answers (towards the
             model's own answers to the other prompt of each pair), or as the prompt set says.
-        neutral: dose: list of neutral prompts for the damage, a name or a file.
-        passages: dose: how many of those are answered for the cost, and as many for the damage; all by default.
-        max_degenerate: dose: how many more answers to the development prompts may break down (loops, gibberish) than
-            without steering, as a share such as 0.05; by default no answers are looked at.
+        neutral: dose, single: list of neutral prompts for the damage, a name or a file.
+        passages: dose, single: how many of those are answered for the damage, and as many for the cost; all by default.
+        max_degenerate: dose, single: how many more answers to the development prompts may break down (loops, gibberish)
+            than without steering, as a share such as 0.05; by default no answers are looked at.
+        candidates: single: how many neurons are searched, 5 by default.
+        layers: single: share of the layers that they come from, from the first; the paper takes two thirds.
         seed: dose: of the sampled labels.
         folds: prompt folds for the stability measure; 0 for none.
         system: a system message before every prompt.
@@ -92,8 +98,8 @@ def discover(
     given: dict[str, object] = {
         "score": score, "sign": sign, "budget": budget, "margin_target": margin_target, "direction": direction,
         "x_max": x_max, "dosing": dosing, "margin": margin, "neutral": neutral,
-        "passages": passages, "max_degenerate": max_degenerate, "seed": seed, "folds": folds,
-        "system": system,
+        "passages": passages, "max_degenerate": max_degenerate, "candidates": candidates, "layers": layers,
+        "seed": seed, "folds": folds, "system": system,
     }  # fmt: skip
     changes = {name: value for name, value in given.items() if value is not None}
     chosen = _changed(chosen, method, changes | _parsed(position, skip_layers, universal))
@@ -113,7 +119,7 @@ def discover(
     err.print(f"\nwritten: {target}", markup=False)
 
 
-def _method(name: str, fraction: float | None, count: int | None) -> CNA | Dose:
+def _method(name: str, fraction: float | None, count: int | None) -> Method:
     from neurodial.circuit.selection import Count, Fraction
     from neurodial.methods.registry import method
 
@@ -121,19 +127,19 @@ def _method(name: str, fraction: float | None, count: int | None) -> CNA | Dose:
         raise OptionError("Both --fraction and --count are given.", wanted="one of them")
     chosen = method(name)
     if fraction is not None:
-        return dataclasses.replace(chosen, select=Fraction(fraction))
-    return chosen if count is None else dataclasses.replace(chosen, select=Count(count))
+        return _changed(chosen, name, {"select": Fraction(fraction)})
+    return chosen if count is None else _changed(chosen, name, {"select": Count(count)})
 
 
-def _changed(chosen: CNA | Dose, name: str, changes: dict[str, object]) -> CNA | Dose:
+def _changed(chosen: Method, name: str, changes: dict[str, object]) -> Method:
     """The method with other options; an option that it lacks is an error."""
     known = {field.name for field in dataclasses.fields(chosen)}
     for option in changes:
         if option not in known:
-            shown = ", ".join(f"--{known_one.replace('_', '-')}" for known_one in sorted(known - {"select"}))
-            raise OptionError(
-                f"--{option.replace('_', '-')} is no option of method {name}.", wanted=f"--fraction, --count, {shown}"
-            )
+            typed = "fraction or --count" if option == "select" else option.replace("_", "-")
+            selected = ["--fraction", "--count"] if "select" in known else []
+            others = [f"--{other.replace('_', '-')}" for other in sorted(known - {"select"})]
+            raise OptionError(f"--{typed} is no option of method {name}.", wanted=", ".join([*selected, *others]))
     if changes.get("budget") == math.inf:
         changes = {**changes, "budget": None}
     return dataclasses.replace(chosen, **changes)  # type: ignore[arg-type]

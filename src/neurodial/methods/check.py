@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from neurodial.errors import PromptError
+from neurodial.methods.base import SearchOptions
 from neurodial.methods.cna.options import CNA
-from neurodial.methods.dose.options import Dose
+from neurodial.methods.registry import Method
 from neurodial.prompts.answered import refuse_missing
 from neurodial.prompts.behaviours import PromptList, read_prompt_list
 from neurodial.prompts.pairs import PairSet, refuse_overlap
@@ -12,7 +13,7 @@ from neurodial.prompts.prompt import Prompt
 from neurodial.provenance import sha256
 
 
-def check_method(method: CNA | Dose, pairs: PairSet, *, has_margin: bool = False) -> None:
+def check_method(method: Method, pairs: PairSet, *, has_margin: bool = False) -> None:
     """Refuse prompts that lack what a method reads.
 
     Args:
@@ -27,16 +28,21 @@ def check_method(method: CNA | Dose, pairs: PairSet, *, has_margin: bool = False
         UnknownNameError: there is no such list of prompts.
     """
     pairs.split("discovery")
-    if isinstance(method, Dose):
-        contrasts = (pairs.discovery, pairs.development)
-        if not has_margin:
-            refuse_missing(method.margin, pairs.behaviour, contrasts)
-        neutral_prompts_of(method, pairs)
+    if not isinstance(method, CNA):
+        check_search_prompts(method, pairs, has_margin=has_margin)
     elif method.universal is not None:
         read_prompt_list(method.universal.prompts)
 
 
-def neutral_prompts_of(method: Dose, pairs: PairSet) -> tuple[PromptList, list[Prompt], list[Prompt]]:
+def check_search_prompts(method: SearchOptions, pairs: PairSet, *, has_margin: bool = False) -> None:
+    """Refuse prompts that lack what a method reads that searches for its strength; as `check_method`."""
+    contrasts = (pairs.discovery, pairs.development)
+    if not has_margin:
+        refuse_missing(method.margin, pairs.behaviour, contrasts)
+    neutral_prompts_of(method, pairs)
+
+
+def neutral_prompts_of(method: SearchOptions, pairs: PairSet) -> tuple[PromptList, list[Prompt], list[Prompt]]:
     """The list of neutral prompts, those for the cost and those for the damage; without splits, dealt by their hashes.
 
     Raises:

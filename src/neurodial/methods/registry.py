@@ -7,12 +7,21 @@ from collections.abc import Callable
 from neurodial.errors import UnknownNameError, near_names
 from neurodial.methods.cna.options import CNA
 from neurodial.methods.dose.options import Dose
+from neurodial.methods.single.options import Single
 
-METHODS: dict[str, Callable[[], CNA | Dose]] = {"cna": CNA, "cna-reference": CNA.reference, "dose": Dose}
+Method = CNA | Dose | Single
+"""The options of any method of discovery."""
+
+METHODS: dict[str, Callable[[], Method]] = {
+    "cna": CNA,
+    "cna-reference": CNA.reference,
+    "dose": Dose,
+    "single": Single,
+}
 """Methods by the name that the command line takes, each a function that gives its preset."""
 
 
-def method(name: str) -> CNA | Dose:
+def method(name: str) -> Method:
     """The preset of a method by its name.
 
     Example:
