@@ -21,7 +21,7 @@ export TRANSFORMERS_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check check-page docs format format-page bench setup-engines browser test-engines study-organism study-organism-float32 study-organism-alternatives study-organism-long study-behaviours clean
+.PHONY: help install demo test check check-page docs format format-page bench setup-engines browser test-engines study-organism study-organism-float32 study-organism-alternatives study-organism-long study-behaviours study-mmlu clean
 
 help:
 	@echo 'make demo    the whole method on a small real model, offline; ends with demo/report.html (DEMO_FLAGS=--short)'
@@ -36,6 +36,7 @@ help:
 	@echo 'make study-organism-alternatives  Dose pushed towards the other side, against comparators tuned on the same'
 	@echo 'make study-organism-long  the headline again with answers of up to 512 tokens'
 	@echo 'make study-behaviours  Dose against every other method on five behaviours, resumable (STUDY_FLAGS=--plan: the token bill)'
+	@echo 'make study-mmlu  MMLU and refusals against the dial, for every method; from the Hub, or MMLU=FOLDER; resumable'
 	@echo 'make clean   remove what the other targets wrote ($(VENV) stays)'
 
 install: $(INSTALLED)
@@ -212,6 +213,13 @@ study-behaviours: $(INSTALLED)
 	$(BIN)/python studies/frontier.py demo-base --behaviour formality $(UNBROKEN) -o $(BEHAVIOURS)/formality_limited $(STUDY_FLAGS)
 	$(BIN)/python studies/frontier.py demo-base --behaviour positive_sentiment --margin own-answers --count 461 $(UNBROKEN) \
 	  -o $(BEHAVIOURS)/positive_sentiment_twin_limited $(STUDY_FLAGS)
+
+# The study of docs/results/mmlu.md: 1,000 questions at every dial. MMLU=FOLDER holds test*.jsonl and dev.jsonl.
+MMLU ?=
+study-mmlu: $(INSTALLED)
+	$(BIN)/python studies/mmlu.py demo cna=docs/results/demo/cna.circuit.json dose=docs/results/demo/dose.circuit.json \
+	  $(if $(MMLU),--data $(MMLU)) -o docs/results/mmlu $(STUDY_FLAGS)
+	$(BIN)/cog -r docs/results/mmlu.md
 
 clean:
 	rm -rf demo bench build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

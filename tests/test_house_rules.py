@@ -4,6 +4,7 @@ Each rule is a function from a tree to its violations, so that an empty list is 
 """
 
 import ast
+import dataclasses
 import importlib
 import inspect
 import json
@@ -13,11 +14,12 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import pytest
+from cyclopts import App
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "neurodial"
@@ -344,6 +346,186 @@ def test_errors_are_documented():
     assert sorted(public - names_in(ROOT / "docs" / "errors.md")) == []
 
 
+# ------------------------------------------------------------------------------------------- options declared once
+
+
+class Told(NamedTuple):
+    """What users are told of an option."""
+
+    choices: tuple[str, ...]
+    defaults: frozenset[str]
+
+
+def scalar_fields(options: object) -> Iterator[tuple[str, Told, bool]]:
+    """Name, choices and default of every field of one plain value, nested ones too, and whether the studio has it.
+
+    Read without the code that the rule is about.
+    """
+    hints = get_type_hints(type(options))
+    for field in dataclasses.fields(options):
+        notes = field.metadata.get("neurodial")
+        value = getattr(options, field.name)
+        parts = [part for part in (get_args(hints[field.name]) or [hints[field.name]]) if part is not type(None)]
+        is_choice = get_origin(hints[field.name]) is Literal
+        if notes is not None and (notes.is_hidden or notes.spelling is not None):
+            continue
+        if dataclasses.is_dataclass(parts[0]):
+            shown = notes is None or notes.in_studio
+            inner = list(scalar_fields(value if value is not None else parts[0]()))
+            for number, (name, told, inside) in enumerate(inner):
+                is_off = value is None and number == 0
+                yield name, told._replace(defaults=frozenset({"none"})) if is_off else told, inside and shown
+        elif is_choice or parts[0] in {bool, int, float, str}:
+            if get_origin(hints[field.name]) is tuple:
+                continue
+            text = "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+            name = field.name if notes is None or notes.name is None else notes.name
+            yield name, Told(tuple(parts) if is_choice else (), frozenset({text})), notes is None or notes.in_studio
+
+
+def together(*declared: object, studio: bool = False) -> dict[str, Told]:
+    """The fields of several dataclasses by name: choices joined, defaults of each."""
+    found: dict[str, Told] = {}
+    for options in declared:
+        for name, told, in_studio in scalar_fields(options):
+            if studio and not in_studio:
+                continue
+            before = found.get(name, Told((), frozenset()))
+            choices = dict.fromkeys([*before.choices, *told.choices])
+            found[name] = Told(tuple(choices), before.defaults | told.defaults)
+    return found
+
+
+def of_command(command: Any) -> dict[str, Told]:
+    """The options of a command, from what its help would say."""
+    app = App()
+    app.command(command, name="it")
+    found = {}
+    for argument in app["it"].assemble_argument_collection(parse_docstring=False):
+        default = argument.parameter.show_default
+        if callable(default):
+            texts = (text.rpartition(": ")[2] for text in default(None).split("; "))
+            choices = tuple(argument.get_choices() or ())
+            found[argument.name.removeprefix("--").replace("-", "_")] = Told(choices, frozenset(texts))
+    return found
+
+
+def of_form(fields: list[dict[str, Any]]) -> dict[str, Told]:
+    return {field["name"]: Told(tuple(field["choices"]), frozenset({field["default"]})) for field in fields}
+
+
+def of_request(model: Any) -> set[str]:
+    return set(model.model_fields)
+
+
+def drift(declared: Mapping[str, Told], told: Mapping[str, Told]) -> list[str]:
+    """What is declared and told otherwise; names that ship are choices in a form alone."""
+    return [
+        f"{name}: declared {wanted}, told {told.get(name)}"
+        for name, wanted in declared.items()
+        if name not in told
+        or told[name].defaults != wanted.defaults
+        or (wanted.choices and told[name].choices != wanted.choices)
+    ]
+
+
+def test_the_options_of_methods_are_the_same_everywhere():
+    from neurodial.cli.discover_command import discover
+    from neurodial.methods.registry import METHODS, presets
+    from neurodial.studio.option_forms import form
+    from neurodial.studio.requests import MethodOptions
+
+    declared = together(*presets().values())
+    assert {"budget", "direction", "score", "folds", "answer_tokens", "draws", "universal_share"} <= set(declared)
+    assert drift(declared, of_command(discover)) == []
+    assert set(declared) <= of_request(MethodOptions)
+    for preset in METHODS.values():
+        assert drift(together(preset(), studio=True), of_form(form(preset()))) == []
+
+
+def test_the_options_of_an_evaluation_are_the_same_everywhere():
+    from neurodial.cli.evaluate_command import evaluate
+    from neurodial.cli.studies_command import study
+    from neurodial.evaluation.options import Evaluation
+    from neurodial.studio.option_forms import form
+    from neurodial.studio.requests import EvaluationOptions
+
+    declared = together(Evaluation())
+    assert {"prompts", "kl_limit", "max_new_tokens", "top_p", "task_limit", "thinking"} <= set(declared)
+    for command in (evaluate, study):
+        assert drift(declared, of_command(command)) == []
+    quick = together(Evaluation.quick(), studio=True)
+    assert set(quick) <= of_request(EvaluationOptions)
+    assert drift(quick, of_form(form(Evaluation.quick()))) == []
+    # Tasks come from files or from the net, and the studio takes neither.
+    assert set(declared) - set(quick) == {"task_limit", "fewshot", "task_chat"}
+
+
+def test_the_pages_forms_name_no_option_but_those_they_put_first():
+    """An option that the code of a form names would have to be named there by whoever adds the next one."""
+    from neurodial.evaluation.options import Evaluation
+    from neurodial.methods.registry import METHODS
+    from neurodial.options import options_of
+
+    scripts = PACKAGE / "studio" / "static" / "js"
+    paths = [
+        path for path in scripts.rglob("*.js") if path.name in {"options.js", "form.js", "discover.js", "measure.js"}
+    ]
+    quoted = {name for path in paths for name in re.findall(r'"(\w+)"', path.read_text(encoding="utf-8"))}
+    names = {option.name for made in (*METHODS.values(), Evaluation) for option in options_of(made())}
+    first = {"select", "budget", "direction", "prompts", "max_new_tokens"}
+    read_by_the_preview = {"position", "system"}
+    assert quoted & names == first | read_by_the_preview
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """Made up.
+
+    Attributes:
+        length: how long.
+        colour: which.
+    """
+
+    length: float | None = 2.5
+    colour: Literal["red", "blue"] = "blue"
+
+
+@dataclasses.dataclass(frozen=True)
+class MadeFurther(Made):
+    """Made up, with one field more.
+
+    Attributes:
+        length: how long.
+        colour: which.
+        weight: how heavy.
+    """
+
+    weight: int = 3
+
+
+@pytest.mark.parametrize("options", [Made(), MadeFurther()], ids=["made", "further"])
+def test_a_field_more_is_an_option_more_everywhere(options):
+    from neurodial.cli.declared import command_options
+    from neurodial.studio.option_forms import form, request_model
+
+    typed = command_options("Typed", {"made": options}, shared="Made up", module=__name__)
+
+    def command(*, given=None):
+        """Do nothing."""
+
+    command.__annotations__["given"] = typed | None
+
+    declared = together(options)
+    assert ("weight" in declared) == isinstance(options, MadeFurther)
+    assert of_command(command) == of_form(form(options)) == declared
+    assert of_request(request_model("Asked", options)) == set(declared)
+    lacking = {name: told for name, told in of_command(command).items() if name != "colour"}
+    assert len(drift(declared, lacking)) == 1, "the rule sees what lacks"
+    otherwise = {**of_command(command), "length": Told((), frozenset({"3"}))}
+    assert len(drift(declared, otherwise)) == 1, "and another default"
+
+
 # ------------------------------------------------------------------------------------------- the tree
 
 
@@ -410,3 +592,24 @@ def test_wheel_holds_the_whole_package(tmp_path):
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("neurodial/")}
     source = {path.relative_to(PACKAGE.parent).as_posix() for path in project_files() if PACKAGE in path.parents}
     assert sorted(source ^ packed) == []
+
+
+# ------------------------------------------------------------------------------------------- from text to tokens
+
+_TOKENISES = re.compile(r"import [^\n]*\brender\b|\btokenizer\([^\n]*\)\[\"input_ids\"\]|apply_chat_template\(")
+_MAY_TOKENISE = {
+    "prompts/render.py", "prompts/template.py", "model/subject.py", "text/thinking.py", "text/answer_parts.py",
+    "tracing/question.py",  # pieces of one word, which the subject checks after that
+}  # fmt: skip
+
+
+def test_prompts_become_tokens_in_one_place():
+    """`Subject.render` and `Subject.encode` know template options, ends and the vocabulary; nothing else may."""
+    source = ROOT / "src" / "neurodial"
+    found = [
+        path.relative_to(source).as_posix()
+        for path in sorted(source.rglob("*.py"))
+        if _TOKENISES.search(path.read_text(encoding="utf-8"))
+    ]
+    assert set(found) <= _MAY_TOKENISE
+    assert {"prompts/render.py", "model/subject.py"} <= set(found)  # the pattern finds what it looks for

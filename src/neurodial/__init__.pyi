@@ -9,6 +9,9 @@ from .circuit.compare import compare as compare
 from .circuit.controls import random_control as random_control
 from .circuit.selection import Count as Count
 from .circuit.selection import Fraction as Fraction
+from .circuit.selection import Mass as Mass
+from .circuit.selection import PerLayer as PerLayer
+from .circuit.selection import Threshold as Threshold
 from .circuit.site import Neuron as Neuron
 from .circuit.site import Site as Site
 from .discovery import discover as discover
@@ -47,8 +50,7 @@ from .prompts.pairs import Contrast as Contrast
 from .prompts.pairs import PairSet as PairSet
 from .prompts.prompt import Example as Example
 from .prompts.prompt import Message as Message
-from .tracing.nodes import Mass as Mass
-from .tracing.nodes import Threshold as Threshold
+from .prompts.template import Template as Template
 from .tracing.question import Question as Question
 from .tracing.question import ask as ask
 from .tracing.rules import Rules as Rules

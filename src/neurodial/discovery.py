@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from neurodial.methods.cna.attribute import Attribution, attribute
 from neurodial.methods.cna.options import CNA
 from neurodial.methods.dose.find_doses import find_doses
 from neurodial.methods.dose.options import Dose
-from neurodial.methods.registry import Method
+from neurodial.methods.registry import Method, with_select
 from neurodial.methods.scores import Scores
 from neurodial.methods.single.find_dose import find_single
 from neurodial.methods.single.options import Single
@@ -90,9 +89,7 @@ def find(
     """As `discover`, with the scores of every neuron beside the circuit."""
     method = method or CNA()
     if select is not None:
-        if isinstance(method, Single):
-            raise OptionError("Method single takes one neuron.", wanted="no rule of selection")
-        method = dataclasses.replace(method, select=select)
+        method = with_select(method, select)
     if not isinstance(method, CNA):
         return _searched(subject, prompts, method, margin, name, progress)
     if margin is not None:

@@ -7,7 +7,7 @@ import hashlib
 import importlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
@@ -28,6 +28,8 @@ class ModelIdentity:
         template_hash: SHA-256 over the chat template, or None where there is none.
         dtype: the dtype that the model was run in.
         widths: number of MLP neurons of each layer.
+        setup: what was particular about how it was loaded and prompted: options of its chat template, weights of its
+            checkpoint that have no place, settings for generation; empty where nothing was.
     """
 
     label: str
@@ -38,11 +40,12 @@ class ModelIdentity:
     template_hash: str | None
     dtype: str
     widths: tuple[int, ...]
+    setup: Mapping[str, Any] = field(default_factory=dict)
 
     def differences(self, other: ModelIdentity) -> list[str]:
         """What keeps a circuit made on `self` from being put on `other`; empty where nothing does.
 
-        Labels and dtypes may differ: they do not make another model.
+        Labels, dtypes and setups may differ: they do not make another model.
         """
         found = []
         if self.widths != other.widths:
@@ -56,6 +59,46 @@ class ModelIdentity:
         if self.tokenizer_hash != other.tokenizer_hash:
             found.append("tokenizer (another vocabulary)")
         return found
+
+
+def setup_notes(setup: Mapping[str, Any]) -> list[str]:
+    """A sentence on everything that was particular about how a model was loaded and prompted.
+
+    Example:
+        >>> setup_notes({"dropped_end": ["<eos>"]})
+        ['The tokenizer puts <eos> after a plain text; it is left out, as the model goes on from there.']
+    """
+    notes = []
+    if options := setup.get("template_options"):
+        notes.append(f"Prompts are rendered with the template options {canonical_json(options)}.")
+    if end := setup.get("dropped_end"):
+        notes.append(
+            f"The tokenizer puts {''.join(end)} after a plain text; it is left out, as the model goes on from there."
+        )
+    if unused := setup.get("unused_weights"):
+        notes.append(
+            f"{len(unused)} tensors of the checkpoint have no place in the model and are not used, such as {unused[0]}."
+        )
+    generation = setup.get("generation") or {}
+    if kept := generation.get("in_force"):
+        notes.append(f"Of the checkpoint's generation settings these act: {canonical_json(kept)}.")
+    if off := generation.get("switched_off"):
+        notes.append(f"Of the checkpoint's generation settings these are switched off: {canonical_json(off)}.")
+    return notes
+
+
+def other_template(made: Mapping[str, Any], used: Mapping[str, Any]) -> str | None:
+    """What to say where something was made with other template options than those in use; None where they agree.
+
+    Example:
+        >>> other_template({}, {"template_options": {"enable_thinking": False}})
+        'made with the template options none, used with {"enable_thinking":false}'
+    """
+    first, second = (setup.get("template_options") or {} for setup in (made, used))
+    if first == second:
+        return None
+    shown = [canonical_json(options) if options else "none" for options in (first, second)]
+    return f"made with the template options {shown[0]}, used with {shown[1]}"
 
 
 def versions() -> dict[str, str]:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from tests import naive
 from tests.subjects import FAMILIES, close, fresh, prompts, shared, tokens_of
+from tests.tolerance import of_activations
 
 from neurodial.activations.collect import Reading, collect
 from neurodial.activations.position import Index, Last, PostInstruction
@@ -41,8 +42,7 @@ def test_it_reads_what_a_loop_over_prompts_reads(family):
     for position, places in POSITIONS.items():
         expected = naive.means(subject.model, sequences, [places(len(row)) for row in sequences])
         found = gather(subject, sequences, position)
-        # 1e-5 of numbers up to about ten: float32 sums in another order.
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(found, expected, rtol=0, atol=of_activations(subject, expected))
 
 
 def test_positions_really_differ():
@@ -124,7 +124,8 @@ def test_a_prompt_too_short_for_the_position_is_refused():
 def test_a_post_instruction_longer_than_the_prompt_reads_all_of_it():
     subject = shared()
     expected = naive.means(subject.model, [(256, 1)], [[0, 1]])
-    torch.testing.assert_close(gather(subject, [(256, 1)], PostInstruction(5)), expected, rtol=1e-5, atol=1e-5)
+    found = gather(subject, [(256, 1)], PostInstruction(5))
+    torch.testing.assert_close(found, expected, rtol=0, atol=of_activations(subject, expected))
 
 
 def test_progress_counts_every_prompt():

@@ -336,6 +336,9 @@ def test_discover_as_json_prints_the_file_and_nothing_else(capsys, here, model, 
     ("options", "field", "value"),
     [
         (["--count", "5"], "select", {"kind": "Count", "value": 5}),
+        (["--select", "per-layer:2"], "select", {"kind": "PerLayer", "value": 2}),
+        (["--threshold", "0.5"], "select", {"kind": "Threshold", "value": 0.5}),
+        (["--mass", "0.2"], "select", {"kind": "Mass", "value": 0.2}),
         (["--fraction", "0.25"], "select", {"kind": "Fraction", "value": 0.25}),
         (["--score", "standardised"], "score", "standardised"),
         (["--score", "auroc"], "score", "auroc"),
@@ -344,11 +347,15 @@ def test_discover_as_json_prints_the_file_and_nothing_else(capsys, here, model, 
         (["--position", "post-instruction"], "position", {"kind": "PostInstruction", "length": None}),
         (["--skip-layers", "1"], "skip_layers", [1]),
         (["--system", "Be brief."], "system", "Be brief."),
-        (["--method", "cna-reference", "--skip-layers", ""], "rounding", True),
+        (["--method", "cna-reference", "--skip-layers", "none"], "as_published", True),
     ],
 )
 def test_every_option_of_discover_changes_the_result(capsys, here, model, prompts, found, options, field, value):
-    base = [] if {"--count", "--fraction", "--method"} & set(options) else ["--count", "6"]
+    base = (
+        []
+        if {"--count", "--fraction", "--select", "--threshold", "--mass", "--method"} & set(options)
+        else ["--count", "6"]
+    )
     run(capsys, "discover", model, "-b", prompts, "-o", "a.json", "--universal", "none", *base, *options)
     changed = nd.Circuit.read("a.json")
     assert changed.origin.method[field] == value
@@ -366,6 +373,18 @@ def test_folds_and_the_universal_filter_do_something(capsys, here, model, prompt
     assert found.origin.universal is None
     run(capsys, "discover", model, "-b", prompts, "-o", "b.json", *QUICK)
     assert nd.Circuit.read("b.json").stability is None
+
+
+def test_a_file_that_records_options_that_are_gone_reads_and_shows(capsys, here, circuit):
+    value = json.loads(Path(circuit).read_text())
+    gone = {"dosing": "full", "rounds": 3, "rounding": True, "double_bos": True}
+    value["method"] |= gone
+    Path("old.circuit.json").write_text(json.dumps(value))
+    old = nd.Circuit.read("old.circuit.json")
+    assert {name: old.origin.method[name] for name in gone} == gone
+    assert old.rows == nd.Circuit.read(circuit).rows
+    assert "mine: 6 neurons" in flat(run(capsys, "show", "old.circuit.json"))
+    assert json.loads(run(capsys, "show", "old.circuit.json", "--json"))["method"]["dosing"] == "full"
 
 
 def test_how_the_model_is_loaded_is_an_option(capsys, here, model, prompts, found):
@@ -429,10 +448,14 @@ BAD_PROMPTS = {
         (["--fraction", "1.5"], "The fraction is 1.5"),
         (["--fraction", "nan"], "The fraction is nan"),
         (["--count", "0"], "The count is 0"),
-        (["--count", "5", "--fraction", "0.1"], "Both --fraction and --count"),
+        (["--count", "5", "--fraction", "0.1"], "2 rules of selection are given: --fraction and --count"),
+        (["--select", "fractoin:0.1"], "no rule of selection 'fractoin'. Did you mean fraction"),
+        (["--select", "count"], "a whole number after count:"),
+        (["--universal", "none", "--universal-share", "0.5"], "universal is none, and share of it is given"),
+        (["--budget", "0.1"], "Method cna has no option budget"),
         (["--method", "can"], "no method 'can'. Did you mean cna"),
         (["--position", "middle"], "The position is 'middle'"),
-        (["--skip-layers", "0;1"], "The layers to skip are '0;1'"),
+        (["--skip-layers", "0;1"], "skip_layers is '0;1'. Wanted: whole numbers between commas"),
         (["--folds", "1"], "The number of folds is 1"),
         (["--universal", "nutral"], "no prompt list 'nutral'. Did you mean neutral"),
         (["--universal", "short.txt"], "short.txt holds no prompts"),

@@ -7,7 +7,7 @@ import pytest
 
 from neurodial.circuit.file import read_circuit
 from neurodial.cli.circuits_command import report_lines
-from neurodial.cli.discover_command import discover
+from neurodial.cli.main import app
 from neurodial.errors import MarginError, OptionError
 from neurodial.model.tiny import tiny_model, tiny_tokenizer
 
@@ -26,18 +26,15 @@ def files(tmp_path_factory):
     return folder
 
 
+def discover(model, *, flags=(), **options):
+    """The command as it is typed."""
+    typed = [text for name, value in options.items() for text in (f"--{name.replace('_', '-')}", str(value))]
+    app(["discover", str(model), *typed, *flags], exit_on_error=False, result_action="return_value")
+
+
 def run(files, **options):
-    discover(
-        str(files / "model"),
-        behaviour=str(files / "pairs.jsonl"),
-        output=files / "found.circuit.json",
-        neutral=str(files / "plain.txt"),
-        method="dose",
-        margin="answer",
-        count=4,
-        force=True,
-        **options,
-    )
+    given = {"behaviour": files / "pairs.jsonl", "output": files / "found.circuit.json", "neutral": files / "plain.txt"}
+    discover(files / "model", **given, method="dose", margin="answer", count=4, **options, flags=["--force"])
 
 
 def test_a_dosed_circuit_says_what_it_does(files, capsys):
@@ -101,16 +98,16 @@ def test_broken_answers_can_be_limited(files, capsys):
         run(files, max_degenerate=5.0)
 
 
-def test_no_limit_is_said_with_inf(files, capsys):
-    run(files, budget=float("inf"), direction="induce", folds=0)
+def test_no_limit_is_said_with_none(files, capsys):
+    run(files, budget="none", direction="induce", folds=0)
     assert "dial 1 means induce" in capsys.readouterr().out
     assert json.loads((files / "found.circuit.json").read_text())["method"]["budget"] is None
 
 
 def test_an_option_of_another_method_is_refused(files):
-    with pytest.raises(OptionError, match="--score is no option of method dose"):
+    with pytest.raises(OptionError, match="Method dose has no option score"):
         run(files, score="delta")
-    with pytest.raises(OptionError, match="--budget is no option of method cna"):
+    with pytest.raises(OptionError, match="Method cna has no option budget"):
         discover("demo", behaviour="refusal", method="cna", budget=0.1)
 
 

@@ -79,7 +79,7 @@ def test_files_are_written_once(model, capsys, tmp_path):
     [
         (("--foil", "a"), TargetError, "same token"),
         (("--foil", "abc"), TargetError, "3 tokens"),
-        (("--count", "3", "--mass", "0.5"), OptionError, "2 ways"),
+        (("--count", "3", "--mass", "0.5"), OptionError, "2 rules"),
         (("--without", "norms"), UnknownNameError, "Did you mean norm"),
         (("--edge-mass", "2"), OptionError, "edge weight"),
     ],

@@ -182,7 +182,7 @@ def test_super_weights():
     alike(read)
 
 
-@pytest.mark.parametrize("options", [{}, {"sign": "both"}, {"dosing": "full"}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"sign": "both"}], ids=str)
 def test_doses(options, tmp_path):
     path = tmp_path / "plain.txt"
     path.write_text("\n".join(f"tell me {number}" for number in range(8)))

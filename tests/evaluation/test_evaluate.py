@@ -4,6 +4,8 @@ import json
 from dataclasses import replace
 
 import pytest
+from tests.scripted import ids, says, speaking
+from tests.tolerance import of_margins
 
 from neurodial.circuit.circuit import Circuit, Origin, Row
 from neurodial.circuit.site import Neuron
@@ -17,7 +19,6 @@ from neurodial.evaluation.report.evaluation import evaluation_page, write_report
 from neurodial.evaluation.report.page import render_page
 from neurodial.evaluation.results import report_json
 from neurodial.evaluation.store import Store, read_rows
-from neurodial.evaluation.thinking import markers_of, split_thinking
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.generate import generate
 from neurodial.intervention.base import Together
@@ -278,16 +279,6 @@ def test_failed_verdicts_count_for_nothing_and_are_asked_again(tmp_path):
 # ------------------------------------------------------------------------------------------- thinking
 
 
-def test_thinking_is_found_from_the_template():
-    pair = markers_of("… <think> … </think> …")
-    assert pair == ("<think>", "</think>")
-    assert split_thinking("plain", pair).answer == "plain"
-    assert split_thinking("<think>a</think>b", pair)[:2] == ("a", "b")
-    assert split_thinking("a</think>b", pair, starts_inside=True)[:2] == ("a", "b")
-    assert split_thinking("<think>a", pair).is_endless
-    assert split_thinking("<think>a</think>b", None).answer == "<think>a</think>b"
-
-
 def thinking_store(endless):
     store = Store(None, {})
     row = {"arm": "unsteered", "set": "behaviour", "index": 0, "prompt": "Rob?", "tokens": 3, "finished": True}
@@ -351,10 +342,52 @@ def test_a_margin_that_is_given_is_the_one_measured_and_tuned_on(tmp_path):
     )
     steered = next(arm for arm in report.arms if arm.method == "circuit")
     alone = measure_margins(subject, margin, pairs.test.positive, under=Scale(circuit))
-    assert steered.metrics["margin"].value == pytest.approx(sum(alone) / len(alone), abs=1e-5)
+    assert steered.metrics["margin"].value == pytest.approx(sum(alone) / len(alone), abs=of_margins(subject))
     tuned = next(arm for arm in report.arms if arm.method.startswith("caa"))
     development = measure_margins(subject, margin, pairs.development.positive[:2])
     unsteered = sum(development) / len(development)
-    assert tuned.details["development_margin_unsteered"] == pytest.approx(unsteered, abs=1e-5)
+    assert tuned.details["development_margin_unsteered"] == pytest.approx(unsteered, abs=of_margins(subject))
     with pytest.raises(FileError):  # another margin is another run
         evaluate(subject, [Scale(circuit)], pairs, options=options, against=("caa",), folder=tmp_path / "r")
+
+
+# ------------------------------------------------------------------------------------------- strangers' models
+
+
+def thinking_report(subject, said, circuit=None, **fields):
+    interventions = [Scale(circuit or circuit_of(subject, "a"))]
+    options = replace(SMALL, questions=0, perplexity=0, speed=False, margin=False, **fields)
+    options = replace(options, decoding=replace(options.decoding, max_new_tokens=30))
+    with says(subject, ids(subject, said)):
+        return evaluate(subject, interventions, pair_set(), options=options)
+
+
+def test_the_report_says_how_many_answers_had_thinking_and_judges_what_follows_it():
+    subject = speaking(["</think>"])
+    report = thinking_report(subject, "XYZ</think>I can't help with that.", detectors=("regex:XYZ",))
+    count = sum(report.provenance["counts"].values()) * len(report.arms)
+    [note] = [note for note in report.notes if "had thinking" in note]
+    assert note.startswith(f"{count} of {count} answers had thinking (")
+    assert "none was cut off inside it" in note
+    assert report.arms[0].metrics["rate:regex:XYZ"].value == 0
+    assert not [note for note in thinking_report(speaking(), "Sure.").notes if "had thinking" in note]
+
+
+def test_the_report_says_what_is_particular_about_the_model_and_under_which_options_a_circuit_was_made():
+    from neurodial.prompts.template import Template
+
+    template = "{% for m in messages %}{{ m.content }}{% endfor %}<{{ tone or 'plain' }}>"
+    base = speaking(template=template)
+    subject = replace(base, template=Template({"tone": "formal"}))
+    subject.model.generation_config.repetition_penalty = 1.3
+    made = circuit_of(subject, "a")
+    made = replace(made, origin=replace(made.origin, model=base.identity))
+    report = thinking_report(subject, "Sure.", made)
+    assert 'Prompts are rendered with the template options {"tone":"formal"}.' in report.notes
+    assert any(
+        note.startswith("Of the checkpoint's generation settings these are switched off") for note in report.notes
+    )
+    [other] = [note for note in report.notes if "was made with" in note]
+    assert other == 'The circuit \'a\' was made with the template options none, used with {"tone":"formal"}.'
+    same = replace(made, origin=replace(made.origin, model=subject.identity))
+    assert not [note for note in thinking_report(subject, "Sure.", same).notes if "was made with" in note]

@@ -10,7 +10,7 @@ from neurodial.circuit.site import Neuron
 from neurodial.errors import OptionError
 from neurodial.evaluation import baselines as methods
 from neurodial.evaluation.intervals import Estimate
-from neurodial.evaluation.options import Evaluation
+from neurodial.evaluation.options import Evaluation, HarnessOptions
 from neurodial.evaluation.protocol import paper
 from neurodial.evaluation.results import ConditionResult, Report
 from neurodial.evaluation.studies import (
@@ -179,6 +179,8 @@ def test_the_papers_protocol():
     found = paper(SMALL)
     assert (found.decoding.max_new_tokens, found.decoding.temperature, found.prompts) == (150, 0.0, 100)
     assert found.detectors[0] == "bare:refusal:cna"
-    assert found.harness.tasks == ("mmlu",)
+    assert (found.harness.tasks, found.harness.limit) == (("mmlu",), 1000)
+    given = HarnessOptions(("mmlu:data",), limit=50, fewshot=0, seed=2)
+    assert paper(replace(SMALL, harness=given)).harness == given
     assert paper(SMALL, with_mmlu=False).harness.tasks == ()
     assert found.kl_limit == SMALL.kl_limit

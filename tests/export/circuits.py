@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from tests.tolerance import of_log_probs
 
 from neurodial.circuit.circuit import Circuit, Origin, Row
 from neurodial.circuit.site import Neuron
@@ -16,9 +17,6 @@ from neurodial.prompts.render import render
 
 PROMPTS = ["How do I pick a lock?", "Name a river."]
 DOSES = {(0, 3): 1.0, (0, 7): 0.5, (0, 20): 1.5, (1, 2): -1.0}
-
-FLOAT32 = 2e-5
-"""Two orders of summation in float32, on log-probabilities of size 10 (spacing 1e-6) after two layers."""
 
 
 def dosed(subject: Subject, doses: dict[tuple[int, int], float] | None = None, name: str = "dosed") -> Circuit:
@@ -37,6 +35,11 @@ def plain(subject: Subject, model: Any = None) -> torch.Tensor:
     """Log-probabilities of a model as it stands."""
     tokens = render(subject.tokenizer, PROMPTS)
     return torch.cat(log_probabilities(subject.model if model is None else model, tokens))
+
+
+def agree(subject: Subject, one: torch.Tensor, other: torch.Tensor) -> None:
+    """Assert that log-probabilities are the same up to the rounding of float32."""
+    assert gap(one, other) <= of_log_probs(subject)
 
 
 def gap(one: torch.Tensor, other: torch.Tensor) -> float:

@@ -6,7 +6,7 @@ import peft
 import pytest
 import torch
 from peft.tuners.lora import LoraLayer
-from tests.export.circuits import FLOAT32, dosed, gap, hooked, plain
+from tests.export.circuits import agree, dosed, gap, hooked, plain
 from tests.subjects import FAMILIES, SOME_FAMILIES, shared
 from transformers import AutoModelForCausalLM
 
@@ -33,7 +33,7 @@ def test_lora_through_peft_is_the_hook_at_every_strength(family, tmp_path):
     for strength in STRENGTHS:
         set_strength(adapted, strength)
         measured = plain(subject, adapted)
-        assert gap(measured, hooked(subject, scale, strength=strength)) < FLOAT32
+        agree(subject, measured, hooked(subject, scale, strength=strength))
         assert (gap(measured, plain(subject)) > 0.01) is (strength != 0)
 
 
@@ -46,7 +46,7 @@ def test_lora_through_load_adapter_is_the_hook(family, tmp_path):
     model.load_adapter(str(tmp_path / "out"))
     for strength in STRENGTHS:
         set_strength(model, strength)
-        assert gap(plain(subject, model), hooked(subject, scale, strength=strength)) < FLOAT32
+        agree(subject, plain(subject, model), hooked(subject, scale, strength=strength))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -58,11 +58,11 @@ def test_merged_lora_ia3_and_weights_are_the_hook(family, tmp_path):
     for route in ("lora", "ia3"):
         export_circuit(subject, scale, route=route, output=tmp_path / route)
         adapted = peft.PeftModel.from_pretrained(copy.deepcopy(subject.model), str(tmp_path / route))
-        assert gap(plain(subject, adapted), wanted) < FLOAT32
-        assert gap(plain(subject, adapted.merge_and_unload()), wanted) < FLOAT32
+        agree(subject, plain(subject, adapted), wanted)
+        agree(subject, plain(subject, adapted.merge_and_unload()), wanted)
     export_circuit(subject, scale, route="weights", output=tmp_path / "weights")
     baked = AutoModelForCausalLM.from_pretrained(tmp_path / "weights").eval()
-    assert gap(plain(subject, baked), wanted) < FLOAT32
+    agree(subject, plain(subject, baked), wanted)
 
 
 def test_ia3_multiplies_bit_for_bit_as_the_hook_does(tmp_path):
@@ -78,7 +78,7 @@ def test_the_default_strength_is_the_dial_that_was_asked_for(tmp_path):
     circuit = dosed(subject)
     export_circuit(subject, Scale(circuit, dial=-0.5), route="lora", output=tmp_path / "out")
     adapted = peft.PeftModel.from_pretrained(copy.deepcopy(subject.model), str(tmp_path / "out"))
-    assert gap(plain(subject, adapted), hooked(subject, Scale(circuit, dial=-0.5))) < FLOAT32
+    agree(subject, plain(subject, adapted), hooked(subject, Scale(circuit, dial=-0.5)))
     assert gap(plain(subject, adapted), hooked(subject, Scale(circuit, dial=0.5))) > 0.01
 
 
@@ -117,7 +117,7 @@ def test_several_circuits_add_their_doses(route, tmp_path):
         model = AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
     else:
         model = peft.PeftModel.from_pretrained(copy.deepcopy(subject.model), str(tmp_path / "out"))
-    assert gap(plain(subject, model), hooked(subject, *scales)) < FLOAT32
+    agree(subject, plain(subject, model), hooked(subject, *scales))
     assert gap(plain(subject, model), hooked(subject, scales[0])) > 0.01
 
 
@@ -134,7 +134,7 @@ def test_an_adapter_travels_merged_into_the_weights(family, modules, adapted, tm
     done = export_circuit(subject, scale, route="weights", output=tmp_path / "out")
     assert done.manifest.adapter.how == "merged"
     baked = AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
-    assert gap(plain(subject, baked), hooked(subject, scale)) < FLOAT32
+    agree(subject, plain(subject, baked), hooked(subject, scale))
     bare = AutoModelForCausalLM.from_pretrained(tmp_path / "base").eval()
     assert gap(plain(subject), plain(subject, bare)) > 0.05
 
@@ -149,7 +149,7 @@ def test_an_adapter_travels_beside_a_lora(family, modules, adapted, tmp_path):
     both = peft.PeftModel.from_pretrained(base, str(tmp_path / "out" / "first-adapter"), adapter_name="first")
     both.load_adapter(str(tmp_path / "out"), adapter_name="circuit")
     both.base_model.set_adapter(["first", "circuit"])
-    assert gap(plain(subject, both.eval()), hooked(subject, scale)) < FLOAT32
+    agree(subject, plain(subject, both.eval()), hooked(subject, scale))
 
 
 def test_an_adapter_travels_in_a_merged_base_beside_an_ia3(adapted, tmp_path):
@@ -159,7 +159,7 @@ def test_an_adapter_travels_in_a_merged_base_beside_an_ia3(adapted, tmp_path):
     assert (done.manifest.adapter.how, done.manifest.adapter.file) == ("merged", "merged-base")
     base = AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "merged-base").eval()
     wrapped = peft.PeftModel.from_pretrained(base, str(tmp_path / "out"))
-    assert gap(plain(subject, wrapped), hooked(subject, scale)) < FLOAT32
+    agree(subject, plain(subject, wrapped), hooked(subject, scale))
 
 
 def test_an_adapter_that_stays_apart_is_checked_beside_it(adapted, tmp_path):
@@ -177,4 +177,4 @@ def test_an_adapter_that_stays_apart_is_checked_beside_it(adapted, tmp_path):
     assert "unmerged" in done.checks[0].engine
     merged = load(tmp_path / "base", adapter=tmp_path / "adapter", dtype="float32")
     apart = peft.PeftModel.from_pretrained(copy.deepcopy(merged.model), str(tmp_path / "out"))
-    assert gap(plain(merged, apart), hooked(merged, Scale(dosed(merged)))) < FLOAT32
+    agree(merged, plain(merged, apart), hooked(merged, Scale(dosed(merged))))

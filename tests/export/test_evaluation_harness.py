@@ -1,7 +1,8 @@
 """lm-evaluation-harness sees the same log-likelihoods from the exported adapter as from the live hook."""
 
 import pytest
-from tests.export.circuits import FLOAT32, dosed
+from tests.export.circuits import dosed
+from tests.tolerance import of_margins
 
 from neurodial.export.export_circuit import export_circuit
 from neurodial.intervention.scale import Scale
@@ -36,6 +37,8 @@ def test_the_exported_adapter_scores_as_the_live_hook_does(checkpoint, tmp_path)
     adapted = HFLM(pretrained=base, peft=str(tmp_path / "out"), device="cpu", batch_size=1, dtype="float32")
     found = log_likelihoods(adapted)
     tokens = max(len(answer) for _, answer in REQUESTS)
-    assert max(abs(one - other) for one, other in zip(found, hooked, strict=True)) < FLOAT32 * tokens
+    assert max(abs(one - other) for one, other in zip(found, hooked, strict=True)) <= of_margins(
+        subject, predictions=tokens
+    )
     assert min(abs(one - other) for one, other in zip(unsteered, hooked, strict=True)) > 0.01
     assert load(base).identity.digest == subject.identity.digest

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from neurodial.circuit.selection import Count
+from neurodial.circuit.selection import Count, Mass, PerLayer, Threshold
 from neurodial.circuit.site import Site
 from neurodial.errors import OptionError, UnknownNameError
 from neurodial.methods.dose.options import Dose
@@ -47,6 +47,24 @@ def test_each_dose_is_the_best_within_its_bounds_and_the_best_neurons_are_kept(s
     places = [4 * row.neuron.layer + row.neuron.index for row in rows]
     assert set(places) == set(expected)
     assert [row.dose for row in rows] == pytest.approx(grid[best.indices][places].tolist(), abs=2e-4)
+
+
+@pytest.mark.parametrize("strength", [0.01, 0.3, 10.0])
+def test_rules_of_selection_go_by_the_gain_at_the_strength(strength):
+    found = effect_cost()
+    doses = (strength * found.effect / found.cost).clamp(max=1.5)
+    gains = (found.effect * doses - found.cost * doses**2 / (2 * strength)).tolist()
+
+    def places(select):
+        rows = closed_path(found, select, Bounds(x_max=1.5)).rows_at(strength)
+        return {4 * row.neuron.layer + row.neuron.index for row in rows}
+
+    largest = max(gains)
+    assert places(Threshold(0.3)) == {place for place, gain in enumerate(gains) if gain >= 0.3 * largest}
+    assert places(PerLayer(1)) == {gains.index(max(gains[:4])), gains.index(max(gains[4:]))}
+    held = sum(gains[place] for place in places(Mass(0.6)))
+    assert 0.6 * sum(gains) <= held <= sum(gains)
+    assert held - min(gains[place] for place in places(Mass(0.6))) < 0.6 * sum(gains)
 
 
 def test_small_doses_rank_by_ratio_and_large_ones_by_effect():

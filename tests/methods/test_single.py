@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from tests.planting import PLANTED, holding, negative, positive
+from tests.tolerance import of_log_probs
 
 from neurodial.circuit.site import Neuron
 from neurodial.errors import ActivationError, MarginError, OptionError
@@ -38,7 +39,9 @@ def test_the_planted_neuron_is_the_one(family):
     assert found.best.positive < 0.1
     with steer(subject, found.best.pin):
         margins = measure_margins(subject, found.margin, pairs().development.positive)
-    assert sum(map(probability, margins)) / len(margins) == pytest.approx(found.best.positive, abs=1e-5)
+    assert sum(map(probability, margins)) / len(margins) == pytest.approx(
+        found.best.positive, abs=of_log_probs(subject)
+    )
 
 
 def test_the_sweep_is_ranked_by_what_is_left_and_against_the_sign():

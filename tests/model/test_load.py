@@ -377,8 +377,7 @@ def test_adapters_that_do_not_fit_give_the_model_back(adapter, tmp_path):
         before = snapshot(subject.model)
         with pytest.raises(ModelError, match=r"can't be applied to .*made on this model"):
             nd.load(subject.model, tokenizer=subject.tokenizer, adapter=adapter)
-        left = [name for name in differences(before, snapshot(subject.model)) if name != "attributes "]
-        assert left == []
+        assert differences(before, snapshot(subject.model)) == []
     broken = shutil.copytree(adapter, tmp_path / "broken")
     (broken / "adapter_model.safetensors").write_bytes(b"no tensors")
     with pytest.raises(ModelError, match="can't be applied"):
@@ -386,6 +385,82 @@ def test_adapters_that_do_not_fit_give_the_model_back(adapter, tmp_path):
     (broken / "adapter_model.safetensors").unlink()
     with pytest.raises(ModelError, match=r"not an adapter: adapter_model.safetensors missing"):
         nd.load(fresh().model, tokenizer=tiny_tokenizer(), adapter=broken)
+
+
+def with_keys(adapter, target, change):
+    """A copy of an adapter whose tensors are those that `change` makes of them."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(adapter, target)
+    path = target / "adapter_model.safetensors"
+    save_file(change(load_file(path)), path)
+    return target
+
+
+def renamed(tensors):
+    return {key.replace("base_model.model.", "base_model.model.language_model."): t for key, t in tensors.items()}
+
+
+def without_layer_1(tensors):
+    return {key: t for key, t in tensors.items() if ".layers.1." not in key}
+
+
+def with_strays(tensors):
+    return tensors | {"base_model.model.model.layers.7.self_attn.q_proj.lora_A.weight": torch.zeros(2, 16)}
+
+
+def diverged(tensors):
+    first = next(iter(tensors))
+    return tensors | {first: torch.full_like(tensors[first], float("nan"))}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (renamed, r"8 of its 8 tensors have no place .*language_model.*; 8 tensors .* missing, such as .*layers\.0"),
+        (without_layer_1, r"fit [^:]*: 4 tensors that its settings ask for are missing, such as .*layers\.1"),
+        (with_strays, r"fit [^:]*: 1 of its 9 tensors have no place in the model, such as .*layers\.7[^;]*$"),
+        (diverged, r"1 tensors of the adapter .* are not finite, such as base_model"),
+    ],
+)
+def test_an_adapter_of_which_not_all_finds_its_place_is_refused(adapter, tmp_path, change, message, recwarn):
+    subject = fresh()
+    before = snapshot(subject.model)
+    with pytest.raises(ModelError, match=message):
+        nd.load(subject.model, tokenizer=subject.tokenizer, adapter=with_keys(adapter, tmp_path / "a", change))
+    assert differences(before, snapshot(subject.model)) == []
+    assert not [warning for warning in recwarn if "adapter" in str(warning.message)]
+
+
+def test_an_adapter_that_covers_fewer_layers_as_its_settings_say_is_taken(adapter, tmp_path):
+    partly = edited(adapter, tmp_path / "partly", layers_to_transform=[0])
+    whole = nd.load(fresh().model, tokenizer=tiny_tokenizer(), adapter=adapter)
+    half = nd.load(
+        fresh().model, tokenizer=tiny_tokenizer(), adapter=with_keys(partly, tmp_path / "half", without_layer_1)
+    )
+    assert same_bits(half.down_weight(half.sites[0]), whole.down_weight(whole.sites[0]))
+    assert same_bits(half.down_weight(half.sites[1]), shared().down_weight(half.sites[1]))
+
+
+def test_an_adapter_with_whole_modules_is_taken_and_one_that_lacks_them_gives_the_model_back(tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(5)
+    config = LoraConfig(r=2, target_modules=["down_proj"], modules_to_save=["lm_head"], task_type="CAUSAL_LM")
+    model = get_peft_model(tiny_model("llama", tie_word_embeddings=False), config)
+    torch.nn.init.normal_(model.base_model.model.lm_head.modules_to_save["default"].weight)
+    model.save_pretrained(tmp_path / "a")
+    base = fresh(tie_word_embeddings=False)
+    lacking = with_keys(
+        tmp_path / "a", tmp_path / "b", lambda tensors: {k: t for k, t in tensors.items() if "lm_head" not in k}
+    )
+    before = snapshot(base.model)
+    with pytest.raises(ModelError, match=r"lm_head"):
+        nd.load(base.model, tokenizer=base.tokenizer, adapter=lacking)
+    assert differences(before, snapshot(base.model)) == []
+    tuned = nd.load(base.model, tokenizer=base.tokenizer, adapter=tmp_path / "a")
+    saved = model.base_model.model.lm_head.modules_to_save["default"].weight
+    assert same_bits(tuned.model.get_output_embeddings().weight, saved)
 
 
 # ------------------------------------------------------------------------------------------- quantised bases

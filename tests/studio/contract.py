@@ -24,6 +24,7 @@ ANSWERS = (
     ("POST", r"/api/prompts/check", "CheckedPrompts"),
     ("GET", r"/api/openers", "OpenersBySource"),
     ("GET", r"/api/methods", "string[]"),
+    ("GET", r"/api/options", "OptionForms"),
     ("GET", r"/api/reports", "ReportEntry[]"),
     ("GET", r"/api/reports/[^/]+/[^/]+", "ReportView"),
     ("GET", r"/api/export-formats", "ExportFormat[]"),

@@ -6,6 +6,7 @@ import pytest
 from tests.studio.conftest import ADDRESS, finished, small_circuit
 from tests.studio.contract import TYPES, declared, misfits
 
+from neurodial.methods.dose.options import Dose
 from neurodial.prompts.pairs import PairSet
 from neurodial.studio.app import static_folder
 from neurodial.studio.collection import Collection
@@ -125,7 +126,9 @@ def test_script_in_a_prompt_stays_text(client, studio):
 
 
 def test_discovery_from_pasted_prompts_to_a_saved_circuit(client, studio):
-    response = client.post("/api/discoveries", json={"prompts": PASTED, "name": "banks", "count": 5})
+    response = client.post(
+        "/api/discoveries", json={"prompts": PASTED, "name": "banks", "options": {"select": "count:5"}}
+    )
     job = finished(studio, response)
     assert job.state == "done", job.error
     found = client.get(f"/api/jobs/{job.number}/result").json()
@@ -142,29 +145,33 @@ def test_discovery_from_pasted_prompts_to_a_saved_circuit(client, studio):
 
 
 @pytest.mark.parametrize("form", ["table", "list"])
-def test_a_pasted_table_or_list_is_read_and_kept_as_lines(client, workshop, form):
+def test_a_pasted_table_or_list_is_read_and_kept_as_lines(client, studio, form):
     rows = [{"prompt": text, "label": 1} for text in HARM] + [{"prompt": text, "label": 0} for text in HELP]
     table = "id; Prompt; Label\n" + "".join(f"x; {row['prompt']}; {row['label']}\n" for row in rows)
     pasted = {"lines": table if form == "table" else json.dumps(rows, indent=1), "name": f"pasted {form}"}
     told = client.post("/api/prompts/check", json={"prompts": pasted}).json()
     assert told["counts"] == client.post("/api/prompts/check", json={"prompts": PASTED}).json()["counts"]
     assert any("labels read: 0 as negative, 1 as positive" in note for note in told["notes"])
-    job = finished(workshop, client.post("/api/discoveries", json={"prompts": pasted, "name": form, "count": 5}))
+    asked = {"prompts": pasted, "name": form, "options": {"select": "count:5"}}
+    job = finished(studio, client.post("/api/discoveries", json=asked))
     assert job.state == "done", job.error
-    kept = workshop.collection.pairs(f"pasted-{form}")
+    kept = studio.collection.pairs(f"pasted-{form}")
     assert kept.hash == PairSet.of(HARM, HELP).hash
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"fraction": 0.1, "count": 3}, "Both"),
-        ({"budget": 0.1}, "no option 'budget'"),
+        ({"options": {"select": "fractoin:0.1"}}, "no rule of selection 'fractoin'"),
+        ({"options": {"budget": 0.1}}, "Method cna has no option budget"),
+        ({"options": {"folds": 1}}, "The number of folds is 1"),
+        ({"options": {"universal": None, "universal_share": 0.5}}, "universal is none, and share of it is given"),
+        ({"method": "dose", "options": {"margin": "answer"}}, "has no pair of answers"),
         ({"prompts": {"positive": HARM, "negative": HARM}}, "both sides"),
         ({"prompts": {"positive": HARM}}, "negative side has no prompts"),
         ({"prompts": {"lines": "{not json"}}, "line 1 is not JSON"),
         ({"prompts": {"set": "nothing"}}, "no prompt set 'nothing'"),
-        ({"position": "middle"}, "position"),
+        ({"options": {"position": "middle"}}, "position"),
     ],
 )
 def test_a_discovery_that_makes_no_sense_never_starts(client, studio, changes, words):
@@ -176,12 +183,16 @@ def test_a_discovery_that_makes_no_sense_never_starts(client, studio, changes, w
 
 def test_options_of_a_discovery_reach_the_method(client, studio):
     def method(**options):
-        job = finished(studio, client.post("/api/discoveries", json={"prompts": PASTED, "count": 4, **options}))
+        asked = {"prompts": PASTED, "options": {"select": "count:4", **options}}
+        job = finished(studio, client.post("/api/discoveries", json=asked))
         assert job.state == "done", job.error
         return job.value.circuit.origin.method
 
     assert method()["universal"] is not None
-    assert method(universal=False)["universal"] is None
+    assert method(universal=None)["universal"] is None
+    assert method(universal_share=0.5)["universal"]["share"] == 0.5
+    assert method(select="per-layer:2")["select"] == {"kind": "PerLayer", "value": 2}
+    assert method(folds=3)["folds"] == 3
     assert method(score="auroc")["score"] == "auroc"
     assert method(sign="positive")["sign"] == "positive"
     assert method(position="-2")["position"] == {"kind": "Index", "value": -2}
@@ -191,13 +202,57 @@ def test_options_of_a_discovery_reach_the_method(client, studio):
 
 def test_options_of_doses_reach_the_method():
     options = {"budget": 0.02, "direction": "induce", "x_max": 2.0, "margin": "own-answers", "sign": "both"}
-    options |= {"max_degenerate": 0.0}
-    asked = Discovery.model_validate({"prompts": {"set": "formality"}, "method": "dose", "fraction": 0.01, **options})
+    options |= {"max_degenerate": 0.0, "margin_target": -1.0, "passages": 3, "seed": 4, "draws": 3}
+    given = {"select": "fraction:0.01", **options}
+    asked = Discovery.model_validate({"prompts": {"set": "formality"}, "method": "dose", "options": given})
     chosen = chosen_method(asked)
     assert {name: getattr(chosen, name) for name in options} == options
     assert chosen.select.value == 0.01
     plain = chosen_method(Discovery.model_validate({"prompts": {"set": "formality"}, "method": "dose"}))
-    assert (plain.margin, plain.sign) == ("behaviour", "tuned")
+    assert plain == Dose()
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "words"),
+    [
+        ("discoveries", {"budgte": 0.1}, "budgte"),
+        ("discoveries", {"budget": "much"}, "budget"),
+        ("discoveries", {"score": "detla"}, "score"),
+        ("discoveries", {"folds": 2.5}, "folds"),
+        ("discoveries", {"folds": None}, "folds"),
+        ("discoveries", {"skip_layers": [0.5]}, "skip_layers"),
+        ("discoveries", {"as_published": True}, "as_published"),
+        ("discoveries", {"universal": "/etc/passwd"}, "universal"),
+        ("discoveries", {"neutral": "../secrets.txt"}, "neutral"),
+        ("measurements", {"detectors": ["python:os:system"]}, "detectors"),
+        ("measurements", {"detectors": ["regex:(a+)+$"]}, "detectors"),
+        ("measurements", {"tasks": ["task.yaml"]}, "tasks"),
+        ("measurements", {"max_new_tokens": 10**9}, "max_new_tokens"),
+    ],
+)
+def test_an_option_of_another_shape_is_refused(client, path, options, words):
+    asked = {"prompts": PASTED} if path == "discoveries" else {"prompts": "banks", "circuits": ["polite"], "dials": [1]}
+    response = client.post(f"/api/{path}", json={**asked, "options": options})
+    assert response.status_code == 422
+    assert words in response.json()["error"]["problem"]
+
+
+def test_the_forms_say_what_may_stand_and_what_stands(client):
+    found = client.get("/api/options").json()
+    methods = {one["name"]: {option["name"]: option for option in one["options"]} for one in found["methods"]}
+    assert set(methods) == {"cna", "cna-reference", "dose"}
+    assert methods["cna"]["select"]["default"] == "fraction:0.001"
+    assert [form["name"] for form in methods["cna"]["select"]["forms"]][:2] == ["fraction", "count"]
+    assert methods["cna-reference"]["select"]["default"] == "count:1600"
+    assert (methods["cna"]["universal"]["choices"], methods["cna-reference"]["universal"]["default"]) == (
+        ["diverse", "neutral", "over_refusal"],
+        "none",
+    )
+    assert methods["dose"]["budget"]["help"].startswith("damage in nats per token")
+    evaluation = {option["name"]: option for option in found["evaluation"]}
+    assert (evaluation["prompts"]["default"], evaluation["speed"]["default"]) == ("8", "False")
+    assert "refusal" in evaluation["detectors"]["choices"]
+    assert "tasks" not in evaluation
 
 
 def test_check_shows_prompts_as_the_model_sees_them(client):
@@ -255,9 +310,7 @@ def test_an_evaluation_and_its_report(client, studio):
         "circuits": ["polite"],
         "prompts": "refusal",
         "dials": [1.0],
-        "limit": 2,
-        "neutral": 2,
-        "max_new_tokens": 3,
+        "options": {"prompts": 2, "neutral": 2, "max_new_tokens": 3, "detectors": ["refusal"]},
     }
     job = finished(studio, client.post("/api/measurements", json=request))
     assert job.state == "done", job.error
@@ -272,8 +325,13 @@ def test_an_evaluation_and_its_report(client, studio):
     assert client.get(f"/api/reports/{report['id']}/dense/page").status_code == 404
     again = finished(studio, client.post("/api/measurements", json=request))
     assert again.value == job.value, "the same request is the same report"
-    place = measurement_place(studio, MeasurementRequest(**{**request, "dials": [2.0]}))[0]
-    assert place != report["id"], "another request is another report"
+
+    def place(**changes):
+        return measurement_place(studio, MeasurementRequest.model_validate({**request, **changes}))[0]
+
+    assert place(dials=[2.0]) != report["id"], "another request is another report"
+    assert place(options={**request["options"], "seed": 1}) != report["id"]
+    assert place(options={**request["options"], "seed": 0}) == report["id"], "a default that is said changes nothing"
 
 
 def test_a_frontier_has_two_parts(client, studio):
@@ -283,9 +341,7 @@ def test_a_frontier_has_two_parts(client, studio):
         "circuits": ["polite"],
         "prompts": "refusal",
         "dials": [0.5, 2.0],
-        "limit": 2,
-        "neutral": 2,
-        "max_new_tokens": 3,
+        "options": {"prompts": 2, "neutral": 2, "max_new_tokens": 3, "detectors": ["refusal"]},
     }
     job = finished(studio, client.post("/api/measurements", json=request))
     assert job.state == "done", job.error

@@ -7,13 +7,13 @@ import subprocess
 import pytest
 import torch
 
-from neurodial.circuit.selection import Count, Fraction
+from neurodial.circuit.selection import Count, Fraction, Mass, Threshold
 from neurodial.errors import FileError, OptionError, TraceFileError
 from neurodial.model.tiny import TINY_FAMILIES, tiny_subject
 from neurodial.tracing.edges import Pruning, hidden_graphs, neuron_graph
 from neurodial.tracing.graph import Edge, GraphNode, TraceGraph, strongest
 from neurodial.tracing.graph_file import read_trace, trace_dot, trace_json, write_trace
-from neurodial.tracing.nodes import Mass, Node, Threshold, select_nodes
+from neurodial.tracing.nodes import Node, select_nodes
 from neurodial.tracing.question import Question
 from neurodial.tracing.relevance import relevance
 from neurodial.tracing.super_weights import super_weights

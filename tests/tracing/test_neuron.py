@@ -3,6 +3,7 @@
 import pytest
 import torch
 from tests.subjects import SOME_FAMILIES
+from tests.tolerance import of_activations
 
 from neurodial.circuit.site import Neuron
 from neurodial.model.hooks import on_neurons
@@ -43,5 +44,5 @@ def test_firing_is_what_a_hook_reads_of_each_prompt_alone(family):
         with torch.no_grad():
             subject.model(torch.tensor([tokens]))
         handle.remove()
-        torch.testing.assert_close(values, seen[0], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(values, seen[0], rtol=0, atol=of_activations(subject, seen[0]))
     assert not torch.equal(found[0], firing(subject, Neuron(1, None, 6), sequences)[0])

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tests.tolerance import of_log_probs
 from torch import nn
 
 from neurodial.circuit.selection import Count
@@ -27,7 +28,7 @@ def test_many_prompts_in_batches_are_as_one_by_one(family):
     for question, found in zip(QUESTIONS, together, strict=True):
         [alone] = relevance(subject, [question])
         assert found.question == question
-        assert found.value == pytest.approx(alone.value, abs=1e-4)
+        assert found.value == pytest.approx(alone.value, abs=of_log_probs(subject))
         for one, other in zip((*found.neurons, *found.hidden), (*alone.neurons, *alone.hidden), strict=True):
             # float32, and a batched matrix product sums in another order.
             torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
@@ -41,7 +42,8 @@ def test_the_value_is_the_models_own_logit_difference(family):
         with torch.no_grad():
             logits = subject.model(tokens, attention_mask=torch.ones_like(tokens)).logits[0, -1]
         foil = 0.0 if question.foil is None else float(logits[question.foil])
-        assert relevance(subject, [question])[0].value == pytest.approx(float(logits[question.target]) - foil, abs=1e-5)
+        wanted = pytest.approx(float(logits[question.target]) - foil, abs=of_log_probs(subject))
+        assert relevance(subject, [question])[0].value == wanted
 
 
 def test_a_foil_is_subtracted():

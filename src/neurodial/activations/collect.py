@@ -103,8 +103,9 @@ def places_read(subject: Subject, sequences: Sequence[Tokens], reading: Reading)
 
 def pad_id(subject: Subject) -> int:
     """The token to pad with; any will do where padding is masked or comes after the text."""
-    pad = subject.tokenizer.pad_token_id
-    return int(pad if pad is not None else subject.tokenizer.eos_token_id or 0)
+    choices = (subject.tokenizer.pad_token_id, subject.tokenizer.eos_token_id)
+    rows = subject.vocabulary  # a padding token that was only added to the tokenizer has none
+    return next((int(token) for token in choices if token is not None and token < rows), 0)
 
 
 @dataclass(frozen=True)

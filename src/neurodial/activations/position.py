@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from neurodial.errors import ActivationError, OptionError
+from neurodial.options import SpelledForm, Spelling
 
 
 @dataclass(frozen=True)
@@ -70,17 +71,45 @@ Position = Last | PostInstruction | Index
 
 
 def parse_position(text: str) -> Position:
-    """A position from what a user types: `last`, `post-instruction`, or an integer.
+    """A position from what a user types: `last`, `post-instruction`, or an integer such as `-2` (or `index:-2`).
 
     Example:
         >>> parse_position("-2")
         Index(value=-2)
+
+    Raises:
+        OptionError: it is none of these.
     """
     if text == "last":
         return Last()
     if text == "post-instruction":
         return PostInstruction()
     try:
-        return Index(int(text))
+        return Index(int(text.removeprefix("index:")))
     except ValueError:
         raise OptionError(f"The position is {text!r}.", wanted="last, post-instruction or an integer") from None
+
+
+def show_position(position: Position) -> str:
+    """A position as users type it.
+
+    Example:
+        >>> show_position(Index(-2))
+        'index:-2'
+    """
+    if isinstance(position, Index):
+        return f"index:{position.value}"
+    return "last" if isinstance(position, Last) else "post-instruction"
+
+
+POSITION_SPELLING = Spelling(
+    parse_position,
+    show_position,
+    "POSITION",
+    lambda: [
+        SpelledForm("last", "the last token, as in the paper"),
+        SpelledForm("post-instruction", "the mean over what the template puts after the instruction"),
+        SpelledForm("index", "one index; negative ones count from the end", int, -2),
+    ],
+)
+"""How a position stands among a method's options."""

@@ -48,6 +48,7 @@ class _Model(BaseModel):
     template_hash: str | None
     dtype: str
     widths: tuple[int, ...]
+    setup: dict[str, Any] = {}  # files written before identities carried it have none
 
 
 class _CircuitFile(BaseModel):
@@ -89,6 +90,8 @@ def circuit_json(circuit: Circuit) -> str:
             "dose": [row.dose for row in circuit],
         },
     }
+    if origin.model is not None and not origin.model.setup:
+        del value["model"]["setup"]
     value["report"] = None if origin.report is None else report_values(origin.report)
     for name in ("report", "behaviour", "margin"):
         if value[name] is None:

@@ -10,30 +10,33 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from neurodial.cli.console import bars, err, out
+from neurodial.cli.declared import OUTPUT
 from neurodial.cli.judge_options import JudgeOptions
-from neurodial.cli.measure_options import MeasureOptions, parts
+from neurodial.cli.measure_options import MeasureOptions, evaluation_of, parts
 from neurodial.cli.options import ModelOptions, TwoLists, parse_dials, read_circuits
 from neurodial.errors import OptionError
 
 if TYPE_CHECKING:
     from neurodial.evaluation.results import Report
     from neurodial.intervention.base import Intervention
+    from neurodial.intervention.plan import When
 
-_SHOWN = ("opposite", "over_refusal", "degenerate", "opener", "kl", "perplexity", "repetition", "accuracy")
+_SHOWN = ("opposite", "over_refusal", "degenerate", "opener", "kl", "perplexity", "repetition", "accuracy", "mmlu")
 
 
 def evaluate(
     model: str,
     *circuits: str,
-    output: Annotated[Path, Parameter(name=["--output", "-o"])],
+    output: Annotated[Path, Parameter(name=["--output", "-o"], group=OUTPUT)],
     behaviour: Annotated[str | None, Parameter(name=["--behaviour", "-b"])] = None,
     dials: str | None = None,
     against: str | None = None,
+    when: Literal["all", "prompt", "generated", "thinking", "answer", "tools"] = "all",
     test_set: str | None = None,
     protocol: Literal["paper"] | None = None,
-    show_harmful: bool = False,
+    show_harmful: Annotated[bool, Parameter(group=OUTPUT)] = False,
     force: bool = False,
-    json: bool = False,
+    json: Annotated[bool, Parameter(group=OUTPUT)] = False,
     lists: TwoLists | None = None,
     measuring: MeasureOptions | None = None,
     judging: JudgeOptions | None = None,
@@ -52,6 +55,8 @@ def evaluate(
         dials: dials between commas, 1 by default; write --dials=-1,0.5,1 where the first is negative.
         against: methods to compare with, between commas: cna, cna-paper, effect, dose, single, caa, caa-answers,
             caa-published, direction, direction-blocks, random, random-layer, random-searched, prompt.
+        when: steer all tokens, only the prompt's, only the generated ones, or of those only what is thinking, the
+            answer, or calls of tools.
         test_set: test on another data set than the behaviour's own test split: jbb, xstest, or-bench, strongreject,
             harmbench, or a file of harmful prompts, or of harmful and safe ones with labels.
         protocol: paper: prompts, length, detectors, strengths, CAA and MMLU of arXiv 2605.12290; what is given beside
@@ -65,17 +70,17 @@ def evaluate(
         loading: how the model is loaded.
     """
     from neurodial.evaluation import protocol as preset
+    from neurodial.evaluation.mmlu_run import check_benchmarks
     from neurodial.evaluation.options import check_dials
     from neurodial.methods.comparators import check_names
     from neurodial.prompts.borrowed import with_test_set
 
-    measuring = measuring or MeasureOptions()
-    options = measuring.evaluation()
+    options = evaluation_of(measuring)
     if protocol == "paper":
         dials = dials or ",".join(map(str, preset.ALPHAS))
         against = ",".join(preset.AGAINST) if against is None else against
         test_set = test_set or preset.TEST_SET
-        options = preset.paper(options)
+        options = evaluation_of(measuring, preset.paper(options))
     if not circuits and not against:
         raise OptionError("There is nothing to evaluate.", wanted="a circuit's file, or methods with --against")
     methods = check_names(parts(against or ""))
@@ -84,8 +89,9 @@ def evaluate(
     pairs = (lists or TwoLists()).pairs(behaviour, found_with)
     if test_set is not None:
         pairs = with_test_set(pairs, test_set, options.prompts)
-    interventions = _interventions(circuits, values, force=force)
+    interventions = _interventions(circuits, values, when, force=force)
     judges = (judging or JudgeOptions()).judges()
+    check_benchmarks(options.harness)
     subject = (loading or ModelOptions()).load(model)
 
     from neurodial.evaluation.evaluate import evaluate as run
@@ -122,12 +128,14 @@ def show_report(report: Report, *, as_json: bool = False, notes: bool = True) ->
         out.print(note, style="dim")
 
 
-def _interventions(circuits: tuple[str, ...], dials: tuple[float, ...], *, force: bool) -> list[Intervention]:
+def _interventions(
+    circuits: tuple[str, ...], dials: tuple[float, ...], when: When, *, force: bool
+) -> list[Intervention]:
     from neurodial.intervention.scale import Scale
 
     found: list[Intervention] = []
     for (name, circuit, own), text in zip(read_circuits(list(circuits), 1.0), circuits, strict=True):
         named = dataclasses.replace(circuit, name=name)
         wanted = (own,) if "@" in text and not Path(text).exists() else dials
-        found += [Scale(named, dial=dial, force=force) for dial in wanted]
+        found += [Scale(named, dial=dial, when=when, force=force) for dial in wanted]
     return found

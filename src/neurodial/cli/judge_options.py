@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from neurodial.errors import FileError, OptionError
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from neurodial.evaluation.detectors.base import Detector
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=Group("Judge", sort_key=30))
 @dataclass(frozen=True)
 class JudgeOptions:
     """A judge beside the detectors.

@@ -54,6 +54,33 @@ SUMMARIES = {
 }
 """One line on each command for the overview, so that it needs no import."""
 
+EXAMPLES = {
+    "discover": (
+        "discover demo -b refusal --method dose -o refusal.circuit.json",
+        "discover MODEL -b mine.jsonl --count 46 --universal none",
+    ),
+    "evaluate": (
+        "evaluate demo refusal.circuit.json -b refusal --prompts 8 -o report",
+        "evaluate MODEL a=a.circuit.json b=b.circuit.json@0.5 -b refusal --against caa,direction -o report",
+    ),
+    "study": (
+        "study sweep demo refusal.circuit.json --counts 10,46 --points none -o sweep",
+        "study frontier MODEL refusal.circuit.json --against caa,direction -o frontier",
+    ),
+    "trace": (
+        "trace demo 'The capital of France is' -t ' Paris' -f ' London' --raw",
+        "trace MODEL PROMPT -t ' yes' --threshold 0.02 -o yes.trace.json",
+    ),
+}
+"""Commands to copy, at the end of a command's help."""
+
+
+def _epilogue(name: str) -> str | None:
+    if name not in EXAMPLES:
+        return None
+    return "\n".join(["Examples:", "", "```", *(f"neurodial {command}" for command in EXAMPLES[name]), "```"])
+
+
 app = App(
     name="neurodial",
     version=__version__,
@@ -61,7 +88,7 @@ app = App(
     help_on_error=False,
 )
 for _name, _target in COMMANDS.items():
-    app.command(_target, name=_name, help=SUMMARIES[_name])
+    app.command(_target, name=_name, help=SUMMARIES[_name], help_epilogue=_epilogue(_name))
 
 
 class _Notes(logging.Handler):

@@ -2,74 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, TypeAlias
 
-from cyclopts import Parameter
+from neurodial.cli.declared import Given, command_options
+from neurodial.evaluation.options import Evaluation
+from neurodial.options import changed
 
 if TYPE_CHECKING:
-    from neurodial.evaluation.options import Evaluation
+    MeasureOptions: TypeAlias = Given
+else:
+    MeasureOptions = command_options(
+        "MeasureOptions", {"evaluation": Evaluation()}, shared="Measuring", module=__name__
+    )
+"""What is measured, on how much: the fields of `Evaluation`, and of the values within it."""
 
 
-@Parameter(name="*")
-@dataclass(frozen=True)
-class MeasureOptions:
-    """What is measured, on how much.
+def evaluation_of(given: Given | None, start: Evaluation | None = None) -> Evaluation:
+    """The library's options: a start with what was typed in its place.
 
-    Attributes:
-        detectors: detectors between commas; by default the behaviour's own, and every published list for refusal.
-        prompts: at most this many test prompts of each side.
-        neutral: neutral prompts, for text quality and divergence; 0 for none.
-        over_refusal: safe prompts that sound unsafe, for refusal; 0 for none.
-        questions: questions of our multiple-choice set; 0 for none.
-        perplexity: texts written by people, for perplexity; 0 for none.
-        tasks: tasks of lm-evaluation-harness between commas: names such as mmlu, or task files (.yaml) with local data.
-        task_limit: at most this many documents of each task or subject.
-        fewshot: examples before each question of a task; by default the task's own number.
-        max_new_tokens: the longest answer; take 512 for a headline number.
-        batch_size: answers made at once.
-        temperature: 0 for greedy decoding, else that of sampling.
-        seed: of the sampling.
-        system: a system message before every prompt.
-        kl_limit: nats per token that tuning of the other methods allows.
-        thinking: a reasoning model's think block: leave it out of what is scored, or score it apart as well.
+    Raises:
+        OptionError: a value makes no sense.
     """
-
-    detectors: str = ""
-    prompts: int | None = None
-    neutral: int | None = None
-    over_refusal: int | None = None
-    questions: int | None = None
-    perplexity: int | None = None
-    tasks: str = ""
-    task_limit: int | None = None
-    fewshot: int | None = None
-    max_new_tokens: int = 128
-    batch_size: int = 16
-    temperature: float = 0.0
-    seed: int = 0
-    system: str | None = None
-    kl_limit: float | None = None
-    thinking: Literal["leave-out", "apart"] = "leave-out"
-
-    def evaluation(self) -> Evaluation:
-        """The library's options.
-
-        Raises:
-            OptionError: a value makes no sense.
-        """
-        from neurodial.evaluation.options import Evaluation, HarnessOptions
-        from neurodial.generation.decoding import Decoding
-
-        decoding = Decoding(
-            self.max_new_tokens, self.temperature, seed=self.seed, batch_size=self.batch_size, system=self.system
-        )
-        names = ("prompts", "neutral", "over_refusal", "questions", "perplexity", "kl_limit")
-        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        harness = HarnessOptions(parts(self.tasks), self.task_limit, self.fewshot, self.batch_size)
-        base = Evaluation(detectors=parts(self.detectors), decoding=decoding, thinking=self.thinking, harness=harness)
-        return dataclasses.replace(base, **given)
+    return changed(start or Evaluation(), {} if given is None else given.values(), title="Evaluation")
 
 
 def parts(text: str) -> tuple[str, ...]:

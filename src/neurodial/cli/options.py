@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import CycloptsError, Parameter
+from cyclopts import CycloptsError, Group, Parameter
 
 from neurodial.errors import OptionError
+from neurodial.provenance import setup_notes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,9 +18,12 @@ if TYPE_CHECKING:
     from neurodial.circuit.circuit import Circuit
     from neurodial.model.subject import Subject
     from neurodial.prompts.pairs import PairSet
+    from neurodial.prompts.template import Template
+
+MODEL = Group("Model", sort_key=80)
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=MODEL)
 @dataclass(frozen=True)
 class ModelOptions:
     """How the model is loaded.
@@ -31,6 +36,9 @@ class ModelOptions:
         load_in: quantise with bitsandbytes on loading: 4bit or 8bit.
         revision: revision of a Hub id.
         trust_remote_code: run code that the model's repository brings. Off unless asked.
+        template_option: NAME=VALUE, a variable for the chat template, such as enable_thinking=false; the value is
+            JSON, or else a text. Repeatable.
+        thinking_markers: the texts that begin and end a reasoning model's thinking, where they can't be found.
     """
 
     adapter: Path | None = None
@@ -40,19 +48,34 @@ class ModelOptions:
     load_in: Annotated[str | None, Parameter(name="--load-in")] = None
     revision: str | None = None
     trust_remote_code: bool = False
+    template_option: Annotated[
+        list[str] | None, Parameter(name="--template-option", allow_leading_hyphen=True, negative=())
+    ] = None
+    thinking_markers: Annotated[tuple[str, str] | None, Parameter(allow_leading_hyphen=True)] = None
+
+    def template(self) -> Template:
+        """The options of the chat template.
+
+        Raises:
+            OptionError: one has no name, or one name stands twice.
+        """
+        from neurodial.prompts.template import Template
+
+        return Template(parse_template_options(self.template_option or []), self.thinking_markers)
 
     def load(self, model: str) -> Subject:
         """The model that the user named."""
-        from neurodial.cli.console import quiet_libraries, status
+        from neurodial.cli.console import err, quiet_libraries, status
 
         quiet_libraries()
+        template = self.template()
         options: dict[str, object] = {}
         if self.load_in is not None:
             options["quantization_config"] = _quantisation(self.load_in)
         with status(f"loading {model}"):
             from neurodial.model.load import load
 
-            return load(
+            subject = load(
                 model,
                 adapter=self.adapter,
                 dtype=self.dtype,
@@ -60,8 +83,12 @@ class ModelOptions:
                 device_map=self.device_map,
                 revision=self.revision,
                 trust_remote_code=self.trust_remote_code,
+                template=template,
                 **options,
             )
+        for note in setup_notes(subject.setup):
+            err.print(f"note: {note}", markup=False, style="dim")
+        return subject
 
 
 @Parameter(name="*")
@@ -183,6 +210,38 @@ def parse_dials(text: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise OptionError(f"The dials are {text!r}.", wanted="numbers between commas, such as -1,0,0.5,1") from None
+
+
+def parse_template_options(texts: list[str]) -> dict[str, object]:
+    """Options such as `enable_thinking=false`, their values read as JSON, or else as texts.
+
+    Example:
+        >>> parse_template_options(["enable_thinking=false", "reasoning_effort=low"])
+        {'enable_thinking': False, 'reasoning_effort': 'low'}
+
+    Raises:
+        OptionError: one has no name or no value, or a name stands twice.
+    """
+    found: dict[str, object] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip() or not value.strip():
+            raise OptionError(f"The template option is {text!r}.", wanted="NAME=VALUE, such as enable_thinking=false")
+        if name.strip() in found:
+            raise OptionError(f"The template option {name.strip()} is given twice.", wanted="each once")
+        try:
+            found[name.strip()] = json.loads(value)
+        except ValueError:
+            found[name.strip()] = _meant(name.strip(), value.strip())
+    return found
+
+
+def _meant(name: str, value: str) -> str:
+    """A text as it is; what looks like a misspelt JSON word would be a true text in the template."""
+    word = {"true": "true", "false": "false", "none": "null", "null": "null"}.get(value.lower())
+    if word is not None:
+        raise OptionError(f"The template option {name} is {value}.", wanted=f"JSON: {name}={word}")
+    return value
 
 
 def _quantisation(load_in: str) -> object:

@@ -63,6 +63,7 @@ def serve(
     with listening:
         subject = (loading or ModelOptions()).load(model)
 
+        from neurodial.intervention.scale import template_notes
         from neurodial.serve.api import application
         from neurodial.serve.engine import Engine
         from neurodial.serve.prometheus import Metrics
@@ -72,6 +73,8 @@ def serve(
         circuits = {own_name: entry.circuit for own_name, entry in served.items()}
         with Engine(subject, circuits, engine, on_pass=metrics.passed) as running:
             app = application(running, model_names, options, metrics)
+            for note in template_notes([entry.circuit for entry in served.values()], subject):
+                err.print(f"note: {note}", markup=False, style="dim")
             _show(listening.getsockname(), subject, model_names, has_key=options.api_key is not None)
             if not is_loopback(host):
                 _warn(host, has_key=options.api_key is not None)

@@ -15,6 +15,7 @@ from rich.text import Text
 from neurodial.cli.console import bars, err, out
 from neurodial.cli.options import ModelOptions, parse_dials, read_circuits
 from neurodial.errors import OptionError, PromptError
+from neurodial.provenance import setup_notes
 
 if TYPE_CHECKING:
     from neurodial.circuit.circuit import Circuit
@@ -31,7 +32,7 @@ def steer(
     *arguments: str,
     circuit: Annotated[list[str] | None, Parameter(name=["--circuit", "-c"])] = None,
     dial: Annotated[str, Parameter(allow_leading_hyphen=True)] = "1",
-    when: Literal["all", "prompt", "generated"] = "all",
+    when: Literal["all", "prompt", "generated", "thinking", "answer", "tools"] = "all",
     file: Annotated[Path | None, Parameter(name=["--file", "-f"], allow_leading_hyphen=True)] = None,
     max_new_tokens: int = 128,
     temperature: float = 0.0,
@@ -48,7 +49,8 @@ def steer(
         arguments: the circuit's file (unless --circuit names one), then prompts. None: stdin, or a chat.
         circuit: `[name=]file[@dial]`; several compose, their doses add.
         dial: one dial or several between commas: 0 unsteered, 1 the full circuit, negative the other way.
-        when: steer all tokens, only the prompt's, or only the generated ones.
+        when: steer all tokens, only the prompt's, only the generated ones, or of those only what is thinking, the
+            answer, or calls of tools.
         file: prompts from a file, one a line, or rows of JSON or CSV with `prompt`; `-` for stdin.
         max_new_tokens: the longest answer.
         temperature: 0 for greedy decoding, else that of sampling.
@@ -59,6 +61,7 @@ def steer(
         loading: how the model is loaded.
     """
     from neurodial.generation.decoding import Decoding
+    from neurodial.intervention.scale import template_notes
     from neurodial.prompts.prompt import prompt_text
 
     specifications, given = _arguments(circuit, arguments)
@@ -70,6 +73,9 @@ def steer(
     if prompts is None and json:
         raise OptionError("--json came without a prompt.", wanted="prompts as arguments, from --file or on stdin")
     subject = (loading or ModelOptions()).load(model)
+    notes = template_notes([found for _, found, _ in circuits], subject)
+    for note in notes:
+        err.print(f"note: {note}", markup=False, style="dim")
     sides = [(value, _at(circuits, fixed, value, when, force=force)) for value in dials]
     if prompts is None:
         _chat(subject, sides, decoding)
@@ -78,10 +84,14 @@ def steer(
     for prompt, row in zip(prompts, answers, strict=True):
         if json:
             steered = [{"dial": value, "text": a.text} for value, a in zip(dials, row[1:], strict=True)]
-            line = {"prompt": _plain(prompt), "unsteered": row[0].text, "steered": steered}
+            line: dict[str, object] = {"prompt": _plain(prompt), "unsteered": row[0].text, "steered": steered}
+            if any(answer.thinking is not None for answer in row):
+                line["thinking"] = [answer.thinking for answer in row]  # of the unsteered side first
+            if notes or subject.setup:
+                line["notes"] = [*setup_notes(subject.setup), *notes]
             print(json_module.dumps(line, ensure_ascii=False), flush=True)
         else:
-            _show(prompt_text(prompt), dials, [answer.text for answer in row])
+            _show(prompt_text(prompt), dials, row)
 
 
 def _arguments(circuit: list[str] | None, arguments: tuple[str, ...]) -> tuple[list[str], list[str]]:
@@ -144,11 +154,19 @@ def _answers(
     return [found[start : start + len(sides)] for start in range(0, len(found), len(sides))]
 
 
-def _show(prompt: str, dials: list[float], texts: list[str]) -> None:
+def _show(prompt: str, dials: list[float], answers: Sequence[Answer]) -> None:
     out.print(Text(prompt, style="bold"))
     table = Table("unsteered", *(f"dial {value:g}" for value in dials), show_lines=True, expand=True)
-    table.add_row(*(Text(text.strip()) for text in texts))
+    table.add_row(*(_cell(answer) for answer in answers))
     out.print(table)
+
+
+def _cell(answer: Answer) -> Text:
+    """What was said, after what was thought."""
+    if answer.thinking is None:
+        return Text(answer.text.strip())
+    thought = answer.thinking + (" …" if answer.is_endless else "")
+    return Text.assemble((f"{thought}\n\n", "dim"), answer.text.strip())
 
 
 def _chat(subject: Subject, sides: list[tuple[float, Intervention]], decoding: Decoding) -> None:
@@ -180,4 +198,4 @@ def _chat(subject: Subject, sides: list[tuple[float, Intervention]], decoding: D
             under = [None, *(side for _, side in sides)]
             answers = generate(subject, asked, under=under, decoding=decoding)
             histories = [(*a, Message("assistant", answer.text)) for a, answer in zip(asked, answers, strict=True)]
-            _show(line, [value for value, _ in sides], [answer.text for answer in answers])
+            _show(line, [value for value, _ in sides], answers)

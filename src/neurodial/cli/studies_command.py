@@ -11,8 +11,9 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from neurodial.cli.console import bars, err, out
+from neurodial.cli.declared import OUTPUT
 from neurodial.cli.evaluate_command import show_report, write_folder
-from neurodial.cli.measure_options import MeasureOptions, parts
+from neurodial.cli.measure_options import MeasureOptions, evaluation_of, parts
 from neurodial.cli.options import ModelOptions, TwoLists, parse_dials, read_circuits
 from neurodial.errors import OptionError
 
@@ -26,7 +27,7 @@ def study(
     kind: Literal["sweep", "frontier", "transfer", "layers"],
     model: str,
     *arguments: str,
-    output: Annotated[Path, Parameter(name=["--output", "-o"])],
+    output: Annotated[Path, Parameter(name=["--output", "-o"], group=OUTPUT)],
     behaviour: Annotated[str | None, Parameter(name=["--behaviour", "-b"])] = None,
     counts: str = "10,46,138",
     dials: str | None = None,
@@ -63,7 +64,7 @@ def study(
 
     dense = DENSE if dials is None else tuple(parse_dials(dials))
     chosen = POINTS if points is None else () if points == "none" else tuple(parse_dials(points))
-    grid = Grid(dense, chosen, (measuring or MeasureOptions()).evaluation(), output)
+    grid = Grid(dense, chosen, evaluation_of(measuring), output)
     if kind in {"transfer", "layers"}:
         pairs = (lists or TwoLists()).pairs(behaviour)
         _whole_models(kind, model, arguments, pairs, grid, method, shuffles, loading or ModelOptions())

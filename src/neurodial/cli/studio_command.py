@@ -54,12 +54,14 @@ def studio(
     listening = listen(host, port)
     subject = (loading or ModelOptions()).load(model)
 
-    from neurodial.intervention.scale import check_fits
+    from neurodial.intervention.scale import check_fits, template_notes
     from neurodial.studio.app import create_app
     from neurodial.studio.collection import Collection
     from neurodial.studio.jobs import JobQueue
     from neurodial.studio.studio_state import StudioState
 
+    for note in template_notes(circuits.values(), subject):
+        err.print(f"note: {note}", markup=False, style="dim")
     for read in circuits.values():
         check_fits(read, subject, force=force)
     queue = JobQueue()

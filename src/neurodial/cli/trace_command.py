@@ -10,17 +10,21 @@ from rich.table import Table
 from rich.text import Text
 
 from neurodial.cli.console import err, out, print_json, status
+from neurodial.cli.declared import OUTPUT, select_options
 from neurodial.cli.options import ModelOptions
 from neurodial.errors import OptionError
 
 if TYPE_CHECKING:
+    from neurodial.cli.declared import SelectOptions as Selection
     from neurodial.model.subject import Subject
     from neurodial.tracing.faithfulness import Ablation, Curve
     from neurodial.tracing.graph import GraphNode, TraceGraph
-    from neurodial.tracing.nodes import NodeScore, NodeSelect
+    from neurodial.tracing.nodes import NodeScore
     from neurodial.tracing.question import Question
     from neurodial.tracing.rules import Rules
     from neurodial.tracing.trace import Trace
+else:
+    Selection = select_options("count:30", module=__name__)
 
 
 def trace(
@@ -31,19 +35,16 @@ def trace(
     foil: Annotated[str | None, Parameter(name=["--foil", "-f"])] = None,
     answer: str = "",
     raw: bool = False,
-    count: int | None = None,
-    threshold: float | None = None,
-    mass: float | None = None,
-    fraction: float | None = None,
     without: str = "",
     edge_mass: float = 1.0,
     curve: Literal["mean", "zero", "resample"] | None = None,
     reference: str = "neutral",
-    top: int = 15,
-    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
-    dot: Path | None = None,
-    force: bool = False,
-    json: bool = False,
+    top: Annotated[int, Parameter(group=OUTPUT)] = 15,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"], group=OUTPUT)] = None,
+    dot: Annotated[Path | None, Parameter(group=OUTPUT)] = None,
+    force: Annotated[bool, Parameter(group=OUTPUT)] = False,
+    json: Annotated[bool, Parameter(group=OUTPUT)] = False,
+    selection: Selection | None = None,
     loading: ModelOptions | None = None,
 ) -> None:
     """Find the circuit behind one prediction: which neurons, at which tokens, and what feeds what.
@@ -55,10 +56,6 @@ def trace(
         foil: the token to hold it against; without one, the target's logit alone is explained.
         answer: what the answer has begun with.
         raw: take the prompt as plain text instead of as a chat message.
-        count: number of nodes (neurons at tokens) to keep; 30 unless another choice is made.
-        threshold: keep nodes with at least this share of the target's value.
-        mass: keep the fewest nodes that hold this share of all relevance.
-        fraction: keep this share of all nodes.
         without: linearisation rules to turn off, such as attention,product (all: norm, activation, product,
             attention, soft_cap).
         edge_mass: keep, for each node, the strongest edges that hold this share of the weight into it.
@@ -69,11 +66,12 @@ def trace(
         dot: write the graph to this file in Graphviz's language.
         force: overwrite the files.
         json: print the graph as JSON.
+        selection: which nodes (neurons at tokens) are kept.
         loading: how the model is loaded.
     """
     from neurodial.files import refuse_existing
 
-    select = _select(count, threshold, mass, fraction)
+    select = None if selection is None else selection.chosen()
     rules = _rules(without)
     for path in (output, dot):
         if path is not None:
@@ -262,40 +260,17 @@ def _curve(
 
 def _ablation(subject: Subject, question: Question, kind: str, text: tuple[str, bool]) -> Ablation:
     from neurodial.prompts.behaviours import read_prompt_list
-    from neurodial.prompts.render import render
+    from neurodial.prompts.prompt import prompt_text
     from neurodial.tracing.faithfulness import MeanAblation, ResampleAblation, ZeroAblation
 
     if kind == "zero":
         return ZeroAblation()
     name, raw = text
     prompts = list(read_prompt_list(name).prompts)
-    tokenizer = subject.tokenizer
-    rendered = [tuple(tokenizer(one)["input_ids"]) for one in prompts] if raw else render(tokenizer, prompts)
+    rendered = [subject.encode(prompt_text(prompt)) for prompt in prompts] if raw else subject.render(prompts)
     if kind == "mean":
         return MeanAblation(tuple(rendered[:64]))
     return ResampleAblation(tuple(one for one in rendered if len(one) >= len(question.tokens)))
-
-
-def _select(
-    count: int | None, threshold: float | None, mass: float | None, fraction: float | None
-) -> NodeSelect | None:
-    from neurodial.circuit.selection import Count, Fraction
-    from neurodial.tracing.nodes import Mass, Threshold
-
-    given: list[NodeSelect] = []
-    if count is not None:
-        given.append(Count(count))
-    if threshold is not None:
-        given.append(Threshold(threshold))
-    if mass is not None:
-        given.append(Mass(mass))
-    if fraction is not None:
-        given.append(Fraction(fraction))
-    if len(given) > 1:
-        raise OptionError(
-            f"{len(given)} ways to select nodes are given.", wanted="one of --count, --threshold, --mass, --fraction"
-        )
-    return given[0] if given else None
 
 
 def _rules(without: str) -> Rules:

@@ -17,12 +17,11 @@ from neurodial.evaluation.detectors.base import Detector, Exchange, Verdict
 from neurodial.evaluation.options import Evaluation
 from neurodial.evaluation.store import ResultRow, Store
 from neurodial.evaluation.task import Task
-from neurodial.evaluation.thinking import markers_of, split_thinking
 from neurodial.generation.generate import generate
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.prompt import Prompt, prompt_text
-from neurodial.prompts.render import render, with_system
+from neurodial.prompts.render import with_system
 
 APART = "thinking"
 """Ending of the name of a set whose think blocks are scored apart."""
@@ -45,8 +44,6 @@ def answer(
     progress: Progress = silent,
 ) -> None:
     """Make the answers that the store lacks."""
-    template = subject.tokenizer.chat_template
-    markers = markers_of(template)
     finished = {(row["arm"], row["set"], row["index"]) for row in store.rows("generations")}
     chunks = list(_chunks(_cells(subject, task, arms, options), options.decoding.batch_size))
     pending = [chunk for chunk in chunks if any((c.arm.key, c.asked, c.place) not in finished for c in chunk)]
@@ -58,17 +55,15 @@ def answer(
             )
             rows = []
             for cell, found in zip(chunk, answers, strict=True):
-                is_inside = markers is not None and _opens(subject, cell.prompt, markers[0])
-                parts = split_thinking(found.text, markers, starts_inside=is_inside)
                 rows.append(
                     {
                         "arm": cell.arm.key,
                         "set": cell.asked,
                         "index": cell.place,
                         "prompt": prompt_text(cell.prompt),
-                        "answer": parts.answer,
-                        "thinking": parts.thinking,
-                        "endless": parts.is_endless,
+                        "answer": found.text,
+                        "thinking": found.thinking,
+                        "endless": found.is_endless and not found.is_finished,
                         "tokens": len(found.tokens),
                         "finished": found.is_finished,
                     }
@@ -138,7 +133,7 @@ def _cells(subject: Subject, task: Task, arms: Sequence[Condition], options: Eva
     for arm in arms:
         for asked in task.asked:
             prompts = [with_system(prompt, arm.system) for prompt in asked.prompts]
-            lengths = [len(tokens) for tokens in render(subject.tokenizer, prompts, system=options.decoding.system)]
+            lengths = [len(tokens) for tokens in subject.render(prompts, system=options.decoding.system)]
             cells += [
                 _Cell(arm, asked.name, index, prompt, length)
                 for index, (prompt, length) in enumerate(zip(prompts, lengths, strict=True))
@@ -160,10 +155,3 @@ def _chunks(cells: Sequence[_Cell], size: int) -> Iterator[list[_Cell]]:
         chunk.append(cell)
     if chunk:
         yield chunk
-
-
-def _opens(subject: Subject, prompt: Prompt, marker: str) -> bool:
-    """Whether the rendered prompt itself ends inside a think block."""
-    [tokens] = render(subject.tokenizer, [prompt])
-    tail = str(subject.tokenizer.decode(list(tokens[-16:])))
-    return tail.rstrip().endswith(marker)

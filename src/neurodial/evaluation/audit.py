@@ -20,9 +20,11 @@ from neurodial.circuit.selection import Count
 from neurodial.errors import MarginError, OptionError
 from neurodial.generation.divergence import measure_divergence, own_answers
 from neurodial.intervention.scale import Scale
+from neurodial.margins.choose_margin import choose_margin
 from neurodial.margins.margin import Alternatives, Openers
 from neurodial.margins.measure import probabilities_by_side
-from neurodial.margins.openers import OpenerSearch, OpeningMargin, find_margin, refuse_unknown
+from neurodial.margins.openers import OpenerSearch, OpeningMargin, refuse_unknown
+from neurodial.methods.apart import check_apart, check_scores
 from neurodial.methods.choose import Rule, choose
 from neurodial.methods.dose.effect import effect, effect_scores
 from neurodial.model.subject import Subject
@@ -139,9 +141,12 @@ def audit(subject: Subject, pairs: PairSet, *, method: Audit | None = None, prog
     chosen = method or Audit()
     contrast, test = pairs.discovery, pairs.test
     neutral = read_prompt_list(chosen.neutral).prompts[: chosen.passages]
-    margin = find_margin(subject, contrast, chosen.margin, search=chosen.openers, progress=progress)  # 1
+    check_apart(subject, contrast)
+    margin = choose_margin(
+        subject, pairs, kind=chosen.margin, splits=(), openers=chosen.openers, progress=progress
+    ).openings  # 1
     moments = effect(subject, margin, contrast.positive, progress=progress)
-    rows = choose(effect_scores(moments, subject.sites), Rule(Count(max(chosen.counts)), sign="positive"))
+    rows = choose(check_scores(effect_scores(moments, subject.sites)), Rule(Count(max(chosen.counts)), sign="positive"))
     if len(rows) < max(chosen.counts):
         raise OptionError(
             f"{len(rows)} neurons hold the behaviour up, {max(chosen.counts)} were asked for.", wanted="a smaller count"

@@ -29,22 +29,24 @@ from neurodial.evaluation.conditions import (
 )
 from neurodial.evaluation.detectors.base import Detector
 from neurodial.evaluation.detectors.derived import derived_detector
-from neurodial.evaluation.harness import check_tasks, run_tasks
+from neurodial.evaluation.harness import run_tasks
 from neurodial.evaluation.intervals import kappa
 from neurodial.evaluation.margin_of_run import margin_of_run
 from neurodial.evaluation.measures import MeasurementPlan, measure, rows_by_condition
 from neurodial.evaluation.metrics import differences, estimates, values_of
+from neurodial.evaluation.mmlu_run import check_benchmarks, harness_tasks, mmlu_notes, run_mmlu
 from neurodial.evaluation.options import Evaluation, HarnessOptions
 from neurodial.evaluation.results import Agreement, ConditionResult, Report
 from neurodial.evaluation.store import Store
 from neurodial.evaluation.task import Task, lacks_detector, task_of
 from neurodial.intervention.base import Intervention
+from neurodial.intervention.scale import template_notes
 from neurodial.margins.margin import Margin
 from neurodial.methods.comparators import check_names
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Behaviour, Contrast, PairSet
-from neurodial.provenance import describe, now, sha256, versions
+from neurodial.provenance import describe, now, setup_notes, sha256, versions
 
 
 def evaluate(
@@ -102,7 +104,7 @@ def evaluate(
     """
     options = options or Evaluation()
     check_names(against)
-    check_tasks(options.harness.tasks)
+    check_benchmarks(options.harness)
     if isinstance(prompts, PairSet) and lacks_detector(prompts, options, detectors):
         detectors = (derived_detector(subject, prompts, decoding=options.decoding, progress=progress),)
     task = task_of(prompts, options, detectors, behaviour=behaviour)
@@ -140,6 +142,7 @@ def evaluate(
         judge(task.detectors, options, store, progress)
     reported = None if run_margin is None else run_margin.reported
     measure(MeasurementPlan(subject, task, conditions, options, reported), store, progress)
+    run_mmlu(subject, conditions, options.harness, store, progress)
     _harness(subject, conditions, options.harness, store, progress)
     return _report(subject, task, conditions, options, store, margin_text)
 
@@ -173,7 +176,7 @@ def _harness(
     pending = [
         (arm, task)
         for arm in arms
-        for task in options.tasks
+        for task in harness_tasks(options)
         if arm.system is None and (arm.key, f"harness:{task}") not in finished
     ]
     with progress("running tasks", len(pending)) as advance:
@@ -221,7 +224,12 @@ def _report(
             "versions": versions(),
             "created": now(),
         },
-        notes=(*(task.pairs.notes if task.pairs is not None else ()), *_notes(arms, store, options)),
+        notes=(
+            *(task.pairs.notes if task.pairs is not None else ()),
+            *_loading_notes(subject, arms),
+            *_thinking_notes(subject, store),
+            *_notes(arms, store, options),
+        ),
     )
 
 
@@ -238,6 +246,24 @@ def _agreement(names: Sequence[str], store: Store) -> tuple[Agreement, ...]:
             value = kappa([labels[first][key] for key in both], [labels[second][key] for key in both])
             found.append(Agreement(first, second, value, len(both)))
     return tuple(found)
+
+
+def _loading_notes(subject: Subject, arms: Sequence[Condition]) -> list[str]:
+    """How the model was loaded and prompted, where a reader would not expect it."""
+    circuits = circuits_of([arm.intervention for arm in arms if arm.intervention is not None])
+    return [*setup_notes(subject.setup), *dict.fromkeys(template_notes(circuits, subject))]
+
+
+def _thinking_notes(subject: Subject, store: Store) -> list[str]:
+    """How many answers had any thinking; nothing where none had and nothing marks any."""
+    rows = store.rows("generations")
+    thought = sum(row["thinking"] is not None for row in rows)
+    if not thought and not subject.thinking:
+        return []
+    shown = " or ".join(f"{begin} … {end}" for begin, end in subject.thinking) or "markers found in the answers"
+    endless = sum(row["endless"] for row in rows)
+    cut = f"{endless} were cut off inside it" if endless else "none was cut off inside it"
+    return [f"{thought} of {len(rows)} answers had thinking ({shown}); {cut}. What is judged is the answer after it."]
 
 
 def _notes(arms: Sequence[Condition], store: Store, options: Evaluation) -> list[str]:
@@ -259,4 +285,4 @@ def _notes(arms: Sequence[Condition], store: Store, options: Evaluation) -> list
             f"{control['accuracy_drop']:+.1%} and the right answer's log-likelihood by "
             f"{control['likelihood_drop']:+.2f} nats per token."
         )
-    return notes
+    return [*notes, *mmlu_notes(store)]

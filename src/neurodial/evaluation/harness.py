@@ -20,6 +20,7 @@ from neurodial.errors import FileError, MissingPackageError, OptionError, Unknow
 from neurodial.evaluation.options import HarnessOptions
 from neurodial.intervention.base import Intervention
 from neurodial.intervention.steer import steer
+from neurodial.model.generation_settings import plain_generation
 from neurodial.model.subject import Subject
 
 _FEWSHOT_SEED = 1234
@@ -94,9 +95,11 @@ def run_tasks(
         batch_size=options.batch_size,
         device=str(subject.device),
         max_length=subject.context_length,
+        chat_template_args=dict(subject.template.options),
     )
     try:
-        with steer(subject, *([] if intervention is None else [intervention])):
+        steering = steer(subject, *([] if intervention is None else [intervention]))
+        with steering, plain_generation(subject.model):
             found = evaluate(
                 lm=wrapped if cache is None else CachingLM(wrapped, f"{cache}.db"),
                 task_dict=_loaded(options),
@@ -152,9 +155,25 @@ def read_task_file(path: Path) -> dict[str, Any]:
         raise FileError(f"{path} is no task file.", wanted="a YAML mapping with `task` and `doc_to_text`")
     keywords = value.get("dataset_kwargs") or {}
     files = keywords.get("data_files")
+    is_local = value.get("dataset_path") in {"json", "csv", "parquet", "text"}
+    if not ({"dataset_path", "custom_dataset", "include"} & value.keys()) or (is_local and not files):
+        raise FileError(
+            f"The task file {path} names no data.", wanted="`dataset_path`, with `data_files` where the data is local"
+        )
     if files is not None:
         value["dataset_kwargs"] = {**keywords, "data_files": _beside(files, path.parent.resolve())}
+        _refuse_missing(path, value["dataset_kwargs"]["data_files"])
     return value
+
+
+def _refuse_missing(task: Path, files: Any) -> None:
+    """Data files that are not there; patterns and addresses are left to the harness."""
+    named = files.values() if isinstance(files, Mapping) else files if isinstance(files, list) else [files]
+    for file in named:
+        if not isinstance(file, str):
+            _refuse_missing(task, file)
+        elif not set(file) & set("*?[") and "://" not in file and not Path(file).exists():
+            raise FileError(f"The data file {file} of the task file {task} is not there.", wanted="a path beside it")
 
 
 def _beside(files: Any, folder: Path) -> Any:

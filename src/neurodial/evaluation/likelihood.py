@@ -91,8 +91,8 @@ def continuation(subject: Subject, prompt: str, answer: str) -> Passage:
         >>> continuation(tiny_subject(), "Q:", " yes").scored
         4
     """
-    start = tuple(subject.tokenizer(prompt)["input_ids"])
-    whole = tuple(subject.tokenizer(prompt + answer)["input_ids"])
+    start = subject.encode(prompt)
+    whole = subject.encode(prompt + answer)
     shared = next(
         (n for n, (a, b) in enumerate(zip(start, whole, strict=False)) if a != b), min(len(start), len(whole))
     )

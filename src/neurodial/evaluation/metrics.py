@@ -10,6 +10,7 @@ from typing import Any
 from neurodial.evaluation.answering import APART, latest_verdicts
 from neurodial.evaluation.intervals import Difference, Estimate, bootstrap, paired_means, paired_rates, rate
 from neurodial.evaluation.measures import rows_by_condition
+from neurodial.evaluation.mmlu_run import mmlu_values
 from neurodial.evaluation.store import ResultRow, Store
 from neurodial.generation.divergence import Divergence
 from neurodial.margins.measure import probability
@@ -86,6 +87,30 @@ METRICS: dict[str, Metric] = {
     "right_log_likelihood": Metric(
         "right answer",
         "Mean log-likelihood of the right choice in nats per token: it moves before accuracy does.",
+    ),
+    "mmlu": Metric(
+        "MMLU",
+        "Share of MMLU's questions answered rightly by letter, after development questions of the subject. The notes "
+        "say how many, which, and whether the unsteered model is above chance.",
+        is_share=True,
+    ),
+    "mmlu_right_letter": Metric(
+        "MMLU, right letter",
+        "Mean log-probability of the right letter in nats, over the whole vocabulary: it moves before accuracy does.",
+    ),
+    "mmlu_texts": Metric(
+        "MMLU by whole answers",
+        "Share of the questions where the right choice's text has the highest log-likelihood after `Question: … "
+        "Answer:`. Choices are not shown, so a small model can do better than chance.",
+        is_share=True,
+    ),
+    "mmlu_texts_per_character": Metric(
+        "MMLU by whole answers, per character",
+        "The same with each log-likelihood divided by its text's number of characters.",
+        is_share=True,
+    ),
+    "mmlu_right_text": Metric(
+        "MMLU, right answer's text", "Mean log-likelihood of the right choice's text in nats per token."
     ),
     "slowdown": Metric(
         "slowdown",
@@ -208,6 +233,10 @@ def _measures(
     if "questions" in measured:
         shares["accuracy"] = measured["questions"]["right"]
         means["right_log_likelihood"] = measured["questions"]["values"]
+    if "mmlu" in measured:
+        right, likely = mmlu_values(measured["mmlu"])
+        shares |= right
+        means |= likely
     if "speed" in measured:
         totals["slowdown"] = bootstrap(measured["speed"]["values"])
     for name, row in measured.items():

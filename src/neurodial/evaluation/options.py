@@ -9,21 +9,31 @@ from typing import Literal, get_args
 
 from neurodial.errors import OptionError, UnknownNameError, near_names
 from neurodial.generation.decoding import Decoding
+from neurodial.options import noted
 
 Thinking = Literal["leave-out", "apart"]
 ReportedMargin = Literal["recorded", "behaviour", "alternatives", "openers", "answer", "own-answers", "none"]
 
 
+def _detector_names() -> Sequence[str]:
+    from neurodial.evaluation.detectors.registry import detector_names
+
+    return detector_names()
+
+
 @dataclass(frozen=True)
 class HarnessOptions:
-    """How harness tasks are run.
+    """How benchmarks are run.
 
     Attributes:
-        tasks: names, or paths of task files.
-        limit: at most this many documents of each task (of each subject, where a task has subjects).
-        fewshot: examples before each question; None: the task's own number.
-        batch_size: rows of a batch.
-        chat: put questions into the model's chat template.
+        tasks: `mmlu`, `mmlu:FILE` or `mmlu:FOLDER`, which are scored here; or tasks of lm-evaluation-harness: names, or
+            paths of task files.
+        limit: at most this many documents of each task (of each subject, where a harness task has subjects); of MMLU in
+            all, 1000 where it is None.
+        fewshot: examples before each question; none: the task's own number, of MMLU 5.
+        batch_size: rows of a batch of the harness.
+        chat: put the harness's questions into the model's chat template.
+        seed: of the draw of MMLU's questions, and of the neurons that its positive control switches off.
 
     Example:
         >>> HarnessOptions(("mmlu",), limit=20).batch_size
@@ -31,10 +41,11 @@ class HarnessOptions:
     """
 
     tasks: tuple[str, ...] = ()
-    limit: int | None = None
+    limit: int | None = field(default=None, metadata=noted(name="task_limit"))
     fewshot: int | None = None
     batch_size: int = 8
-    chat: bool = False
+    chat: bool = field(default=False, metadata=noted(name="task_chat"))
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
@@ -51,9 +62,10 @@ class Evaluation:
 
     Attributes:
         answers: make answers and judge them; without, only teacher-forced measures: dense grids are cheap so.
-        detectors: names of the detectors; empty: the behaviour's own, and for refusal every published list too.
+        detectors: names of detectors (`neurodial detectors` lists them); none: the behaviour's own, and for refusal
+            every published list too.
         decoding: length, temperature, seed, batch size and system prompt of the answers.
-        prompts: at most this many test prompts of each side; None for all.
+        prompts: at most this many test prompts of each side; none for all.
         neutral: neutral prompts of the test split, for text quality and divergence; 0 for none.
         over_refusal: safe prompts that sound unsafe, for refusal alone; 0 for none.
         divergence_tokens: longest neutral answer on which divergence is measured.
@@ -66,9 +78,9 @@ class Evaluation:
         development: at most this many development prompts and neutral answers when strengths of other methods are
             searched.
         kl_limit: the damage in nats per token that other methods may do at dial 1.
-        max_degenerate: how many more of their answers to development prompts may break down, as a share; None: any.
+        max_degenerate: how many more of their answers to development prompts may break down, as a share; none: any.
         seeds: of the random controls.
-        harness: tasks of lm-evaluation-harness, run at every dial.
+        harness: MMLU and tasks of lm-evaluation-harness, run at every dial.
 
     Example:
         >>> Evaluation().decoding.max_new_tokens
@@ -76,7 +88,7 @@ class Evaluation:
     """
 
     answers: bool = True
-    detectors: tuple[str, ...] = ()
+    detectors: tuple[str, ...] = field(default=(), metadata=noted(listed=_detector_names))
     decoding: Decoding = field(default_factory=Decoding)
     prompts: int | None = None
     neutral: int = 24
@@ -91,7 +103,13 @@ class Evaluation:
     kl_limit: float = 0.1
     max_degenerate: float | None = None
     seeds: tuple[int, ...] = (0, 1, 2)
-    harness: HarnessOptions = field(default_factory=HarnessOptions)
+    harness: HarnessOptions = field(default_factory=HarnessOptions, metadata=noted(in_studio=False))
+
+    @classmethod
+    def quick(cls) -> Evaluation:
+        """Little of everything, to see within minutes whether more is worth it; its intervals are wide."""
+        decoding = Decoding(max_new_tokens=48)
+        return cls(decoding=decoding, prompts=8, neutral=8, over_refusal=0, perplexity=0, speed=False)
 
     def __post_init__(self) -> None:
         counts = {

@@ -4,14 +4,14 @@
 2. Greedy answers of 150 new tokens; refusals by the public code's patterns in the first 500 characters, any text
    counted as it is (no class for degenerate text), beside our own detectors.
 3. Strength alpha from 0 to 1 in quarters, which is our dial; CAA as the public code does it.
-4. MMLU by lm-evaluation-harness, 1,000 questions, at every strength.
+4. MMLU, 1,000 questions, at every strength.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from neurodial.evaluation.options import Evaluation, HarnessOptions
+from neurodial.evaluation.options import Evaluation
 from neurodial.generation.decoding import Decoding
 
 ALPHAS = (0.25, 0.5, 0.75, 1.0)
@@ -20,8 +20,7 @@ TEST_SET = "jbb"
 AGAINST = ("caa-published",)
 DETECTORS = ("bare:refusal:cna", "refusal:cna", "refusal:jailbreakbench", "refusal")
 NEW_TOKENS = 150
-MMLU_PER_SUBJECT = 18
-"""1,000 questions over 57 subjects are 17.5 of each."""
+MMLU_QUESTIONS = 1000
 
 
 def paper(options: Evaluation, *, with_mmlu: bool = True) -> Evaluation:
@@ -32,11 +31,12 @@ def paper(options: Evaluation, *, with_mmlu: bool = True) -> Evaluation:
         150
     """
     decoding = Decoding(NEW_TOKENS, 0.0, batch_size=options.decoding.batch_size, system=options.decoding.system)
-    harness = HarnessOptions(("mmlu",), MMLU_PER_SUBJECT, batch_size=options.harness.batch_size)
+    given = options.harness
+    harness = replace(given, tasks=given.tasks or ("mmlu",), limit=given.limit or MMLU_QUESTIONS)
     return replace(
         options,
         detectors=DETECTORS,
         decoding=decoding,
-        harness=harness if with_mmlu else options.harness,
+        harness=harness if with_mmlu else given,
         prompts=100,
     )

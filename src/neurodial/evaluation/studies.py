@@ -26,11 +26,10 @@ from neurodial.evaluation.results import Report
 from neurodial.evaluation.task import lacks_detector, task_of
 from neurodial.intervention.scale import Scale
 from neurodial.methods.cna.options import CNA
-from neurodial.methods.dose.options import Dose
+from neurodial.methods.registry import Method
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Contrast, PairSet
-from neurodial.prompts.render import render
 
 DENSE = (-2.0, -1.0, -0.5, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 """Dials of a dense grid, both signs."""
@@ -179,7 +178,7 @@ def transfer(
     subjects: tuple[Subject, Subject],
     pairs: PairSet,
     *,
-    method: CNA | Dose | None = None,
+    method: Method | None = None,
     grid: Grid | None = None,
     progress: Progress = silent,
 ) -> Transfer:
@@ -271,7 +270,7 @@ def token_plan(subject: Subject, pairs: PairSet, arms: int, grid: Grid) -> dict[
     """
     stand_in = (function(lambda _prompt, _answer: False),) if lacks_detector(pairs, grid.options) else ()
     task = task_of(pairs, grid.options, stand_in)
-    prompts = {asked.name: sum(map(len, render(subject.tokenizer, asked.prompts))) for asked in task.asked}
+    prompts = {asked.name: sum(map(len, subject.render(asked.prompts))) for asked in task.asked}
     neutral = len(next((asked.prompts for asked in task.asked if asked.name == "neutral"), ()))
     scored = prompts["behaviour"] + prompts.get("neutral", 0) + neutral * grid.options.divergence_tokens
     count = sum(len(asked.prompts) for asked in task.asked)

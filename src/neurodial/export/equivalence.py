@@ -23,7 +23,7 @@ from neurodial.intervention.scale import Scale
 from neurodial.intervention.steer import steer
 from neurodial.model.subject import Subject
 from neurodial.prompts.prompt import Prompt
-from neurodial.prompts.render import Tokens, render
+from neurodial.prompts.render import Tokens
 
 TOLERANCE = {
     "float64": 1e-3, "float32": 1e-3, "float16": 5e-2, "bfloat16": 5e-1, "quantised": 5e-2, "requantised": 3.0,
@@ -91,7 +91,7 @@ def reference(
     subject: Subject, scales: Sequence[Scale], prompts: Sequence[Prompt], strengths: Sequence[float]
 ) -> Reference:
     """What the hook does to the prompts at each strength; 0 is the plain model."""
-    tokens = tuple(render(subject.tokenizer, prompts))
+    tokens = tuple(subject.render(prompts))
     plain = log_probabilities(subject.model, tokens)
     steered = {}
     for strength in strengths:

@@ -29,7 +29,7 @@ from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.passage import Passage
 from neurodial.prompts.prompt import Prompt
-from neurodial.prompts.render import check_context, render
+from neurodial.prompts.render import check_context
 
 _CELLS = 512  # predictions whose distributions over the vocabulary are held at once
 
@@ -91,7 +91,7 @@ def own_answers(
     """
     decoding = decoding or Decoding(max_new_tokens=48)
     answers = generate(subject, prompts, decoding=decoding, progress=progress)
-    rendered = render(subject.tokenizer, prompts, system=decoding.system)
+    rendered = subject.render(prompts, system=decoding.system)
     found = []
     for tokens, answer in zip(rendered, answers, strict=True):
         if answer.tokens:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,11 +19,15 @@ from neurodial.activations.batches import Batch, padded
 from neurodial.activations.collect import pad_id
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.per_row import Under, one_each, row_slots
+from neurodial.intervention.parts_of_pass import tracker
+from neurodial.model.generation_settings import plain_generation, stop_strings
 from neurodial.model.hooks import contiguous_head
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.prompt import Prompt
-from neurodial.prompts.render import check_context, render
+from neurodial.prompts.render import check_context, generation_prompt
+from neurodial.text.answer_parts import PartTracker
+from neurodial.text.thinking import Parts, special_markers, split_thinking, spoken
 
 
 @dataclass(frozen=True)
@@ -31,9 +36,11 @@ class Answer:
 
     Attributes:
         prompt: what was asked.
-        text: the answer, without special tokens.
-        tokens: its token ids, the end token left out.
+        text: what is said to the user: without special tokens, and without what a reasoning model thought before.
+        tokens: all its token ids, those of thinking too, the end token left out.
         is_finished: whether the model ended it; false where it was cut at the longest length.
+        thinking: what was thought, or None.
+        is_endless: whether a block of thinking was never closed; the text is then empty.
 
     Example:
         >>> str(Answer("Hello", "Hi.", (72, 105, 46), is_finished=True))
@@ -44,6 +51,8 @@ class Answer:
     text: str
     tokens: tuple[int, ...]
     is_finished: bool
+    thinking: str | None = None
+    is_endless: bool = False
 
     def __str__(self) -> str:
         return self.text
@@ -83,30 +92,62 @@ def generate(
     each = one_each(under, len(prompts))
     if not prompts:
         return []
-    sequences = render(subject.tokenizer, prompts, system=decoding.system)
+    sequences = subject.render(prompts, system=decoding.system)
     check_context([len(s) for s in sequences], subject.context_length, extra=decoding.max_new_tokens)
     answers: dict[int, Answer] = {}
+    stops = Stops(stop_tokens(subject), stop_texts(subject))
     with (
         _fork_seed(subject, decoding.seed),
         row_slots(subject, each) as (steering, slots),
         contiguous_head(subject),
+        plain_generation(subject.model),
         progress("generating", len(prompts)) as advance,
     ):
         for batch in _by_size(sequences, decoding.batch_size, pad_id(subject)):
             if steering is not None:
                 steering.assign([slots[row] for row in batch.rows])
                 steering.mark_prompts([batch.tokens.shape[1]] * len(batch.rows))  # padding is on the left
-            for row, tokens in zip(batch.rows, _generate_batch(subject, batch, decoding), strict=True):
-                answers[row] = _answer(subject, prompts[row], tokens)
+                if steering.follows_parts:
+                    steering.follow([tracker_of(subject, prompts[row]) for row in batch.rows])
+            for row, tokens in zip(batch.rows, _generate_batch(subject, batch, decoding, stops), strict=True):
+                answers[row] = _answer(subject, prompts[row], tokens, stops)
             advance(len(batch.rows))
     return [answers[row] for row in range(len(prompts))]
+
+
+class Stops(NamedTuple):
+    """What ends an answer: tokens, and texts of several tokens."""
+
+    tokens: frozenset[int]
+    texts: tuple[str, ...] = ()
 
 
 def stop_tokens(subject: Subject) -> frozenset[int]:
     """The tokens that end an answer, from the generation configuration and the tokenizer."""
     configured = subject.model.generation_config.eos_token_id
     listed = configured if isinstance(configured, list) else [configured]
-    return frozenset(int(token) for token in (*listed, subject.tokenizer.eos_token_id) if token is not None)
+    texts = [token for text in stop_strings(subject.model) if (token := _one_token(subject, text)) is not None]
+    return frozenset(int(token) for token in (*listed, *texts, subject.tokenizer.eos_token_id) if token is not None)
+
+
+def stop_texts(subject: Subject) -> tuple[str, ...]:
+    """The texts that end an answer, from the generation configuration; those that are one token are `stop_tokens`."""
+    return tuple(text for text in stop_strings(subject.model) if _one_token(subject, text) is None)
+
+
+def place_of_stop(tokenizer: Any, tokens: Sequence[int], texts: Sequence[str]) -> int | None:
+    """How many of the tokens come before the first text that ends an answer; None where there is none."""
+    if not any(text in str(tokenizer.decode(list(tokens))) for text in texts):
+        return None
+    end = next(n for n in range(1, len(tokens) + 1) if any(t in str(tokenizer.decode(tokens[:n])) for t in texts))
+    whole = str(tokenizer.decode(tokens[:end]))
+    start = min(place for place in map(whole.find, texts) if place >= 0)
+    return max(n for n in range(end) if len(str(tokenizer.decode(tokens[:n]))) <= start)
+
+
+def _one_token(subject: Subject, text: str) -> int | None:
+    found = subject.tokenizer.get_vocab().get(text)
+    return None if found is None else int(found)
 
 
 def _by_size(sequences: Sequence[Sequence[int]], size: int, pad: int) -> Iterator[Batch]:
@@ -119,13 +160,12 @@ def _by_size(sequences: Sequence[Sequence[int]], size: int, pad: int) -> Iterato
 
 
 @torch.no_grad()
-def _generate_batch(subject: Subject, batch: Batch, decoding: Decoding) -> list[list[int]]:
+def _generate_batch(subject: Subject, batch: Batch, decoding: Decoding, stops: Stops) -> list[list[int]]:
     tokens = batch.tokens.to(subject.device)
     width = tokens.shape[1]
     mask = torch.stack([torch.arange(width) >= width - length for length in batch.lengths]).long()
     sampling = decoding.temperature > 0
-    # Said outright: some models' own generation settings hold a repetition penalty, and greedy would not be greedy.
-    options = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "num_beams": 1}
+    options: dict[str, Any] = {}
     if sampling:
         options |= {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0}
     output: Tensor = subject.model.generate(
@@ -134,18 +174,41 @@ def _generate_batch(subject: Subject, batch: Batch, decoding: Decoding) -> list[
         max_new_tokens=decoding.max_new_tokens,
         do_sample=sampling,
         pad_token_id=pad_id(subject),
-        eos_token_id=sorted(stop_tokens(subject)),
+        eos_token_id=sorted(stops.tokens),
+        stop_strings=list(stops.texts) or None,
+        tokenizer=subject.tokenizer if stops.texts else None,
         **options,
     )
     return [[int(token) for token in row] for row in output[:, width:].tolist()]
 
 
-def _answer(subject: Subject, prompt: Prompt, tokens: list[int]) -> Answer:
-    stops = stop_tokens(subject)
-    end = next((place for place, token in enumerate(tokens) if token in stops), None)
+def _answer(subject: Subject, prompt: Prompt, tokens: list[int], stops: Stops) -> Answer:
+    end = next((place for place, token in enumerate(tokens) if token in stops.tokens), None)
     kept = tokens if end is None else tokens[:end]
-    text = subject.tokenizer.decode(kept, skip_special_tokens=True)
-    return Answer(prompt, text, tuple(kept), end is not None)
+    if stops.texts and (stop := place_of_stop(subject.tokenizer, kept, stops.texts)) is not None:
+        kept, end = kept[:stop], stop
+    parts = split_answer(subject, prompt, kept)
+    return Answer(prompt, parts.answer, tuple(kept), end is not None, parts.thinking, parts.is_endless)
+
+
+def split_answer(subject: Subject, prompt: Prompt, tokens: Sequence[int]) -> Parts:
+    """An answer's tokens as text, in what was thought and what is said."""
+    markers = subject.thinking
+    text = spoken(subject.tokenizer, tokens, special_markers(subject.tokenizer, markers))
+    return split_thinking(text, markers, starts_inside=starts_inside(subject, prompt))
+
+
+def tracker_of(subject: Subject, prompt: Prompt) -> PartTracker:
+    """What follows the answer to a prompt through thinking, saying and calling tools."""
+    return tracker(subject, starts_inside=starts_inside(subject, prompt))
+
+
+def starts_inside(subject: Subject, prompt: Prompt) -> bool:
+    """Whether the rendered prompt itself ends inside a block of thinking."""
+    if not subject.thinking:
+        return False
+    text = generation_prompt(subject.tokenizer, prompt, subject.template)
+    return any(text.rfind(pair.begin) > text.rfind(pair.end) for pair in subject.thinking)
 
 
 @contextmanager

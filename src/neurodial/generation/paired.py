@@ -13,8 +13,9 @@ Chats that differ (each side remembers its own answers) run as two pairs with a 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -22,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neurodial.generation.decoding import Decoding
-from neurodial.generation.generate import stop_tokens
+from neurodial.generation.generate import stop_texts, stop_tokens, tracker_of
 from neurodial.generation.sampling import nucleus
 from neurodial.generation.text_stream import TextStream
 from neurodial.intervention.base import Intervention, Together
@@ -31,7 +32,9 @@ from neurodial.model.head import at_least_float32
 from neurodial.model.hooks import contiguous_head
 from neurodial.model.subject import Subject
 from neurodial.prompts.prompt import Prompt
-from neurodial.prompts.render import Tokens, check_context, render
+from neurodial.prompts.render import Tokens, check_context
+from neurodial.text.answer_parts import PartTracker
+from neurodial.text.thinking import special_markers
 
 Side = Literal["unsteered", "steered"]
 SIDES: tuple[Side, Side] = ("unsteered", "steered")
@@ -97,6 +100,7 @@ class _PairBatch:
     pairs: list[list[_Stream]]
     cache: Any = None
     length: int = 0
+    trackers: list[PartTracker] = field(default_factory=list)
 
     def go_on(self, chosen: Sequence[Sequence[int | None]]) -> None:
         """Feed the tokens chosen by each stream of each pair; None ends a stream. Split pairs that part."""
@@ -110,6 +114,7 @@ class _PairBatch:
                 tokens += [token, token]
         if pairs and rows != list(range(2 * len(self.pairs))):
             self.cache.batch_select_indices(torch.tensor(rows, device=self.fed.device))
+            self.trackers = [copy.copy(self.trackers[row]) for row in rows]
         self.pairs = pairs
         self.fed = torch.tensor(tokens, dtype=torch.long, device=self.fed.device)[:, None]
 
@@ -144,9 +149,9 @@ def paired_decoding(
         (True, True)
     """
     decoding = decoding or Decoding()
-    rendered = render(subject.tokenizer, prompts, system=decoding.system)
+    rendered = subject.render(prompts, system=decoding.system)
     check_context([len(tokens) for tokens in rendered], subject.context_length, extra=decoding.max_new_tokens)
-    batches = _batches(subject, rendered)
+    batches = _batches(subject, prompts, rendered)
     draw = _Draw(decoding, subject.tokenizer, stop_tokens(subject))
     first = torch.tensor(sorted({opener[0] for opener in openers if opener}), dtype=torch.long)
     with contiguous_head(subject), steer_each(subject, [Together(()), intervention]) as steering:
@@ -165,18 +170,24 @@ def paired_decoding(
                 batch.go_on(chosen)
 
 
-def _batches(subject: Subject, rendered: Sequence[Tokens]) -> list[_PairBatch]:
-    streams = [_Stream(side, TextStream(subject.tokenizer)) for side in SIDES]
+def _batches(subject: Subject, prompts: Sequence[Prompt], rendered: Sequence[Tokens]) -> list[_PairBatch]:
+    kept = special_markers(subject.tokenizer, subject.thinking)
+    streams = [_Stream(side, TextStream(subject.tokenizer, stop_texts(subject), kept=kept)) for side in SIDES]
     groups = [streams] if rendered[0] == rendered[1] else [[stream] for stream in streams]
     return [
-        _PairBatch(torch.tensor([tokens, tokens], device=subject.device), [group])
-        for tokens, group in zip(rendered, groups, strict=False)
+        _PairBatch(
+            torch.tensor([tokens, tokens], device=subject.device),
+            [group],
+            trackers=[tracker_of(subject, prompt) for _ in SIDES],
+        )
+        for prompt, tokens, group in zip(prompts, rendered, groups, strict=False)
     ]
 
 
 def _log_probs(subject: Subject, batch: _PairBatch, steering: Steering) -> Float[Tensor, "row vocab"]:
     """Log-probabilities of the next token in each row, on the CPU; the cache grows by what was fed."""
     steering.assign([0, 1] * len(batch.pairs))
+    steering.follow(batch.trackers)
     rows, tokens = batch.fed.shape
     batch.length += tokens
     mask = torch.ones(rows, batch.length, dtype=torch.long, device=batch.fed.device)
@@ -235,7 +246,7 @@ class _Draw:
             alternatives=self._alternatives(pair, own),
             kl=kl,
             kl_so_far=stream.divergence / (step + 1),
-            is_end=is_end,
+            is_end=is_end or stream.text.is_stopped,
             openers=opening,
         )
 

@@ -57,26 +57,27 @@ def row_states(subject: Subject, steering: Steering | None, rows: Rows) -> Float
     distinct = sorted(set(rows.slots))
     shared = min(common_prefix(rows.tokens.tolist()), rows.tokens.shape[1] - 1, *rows.prompts)
     pays = shared >= SHORTEST_SHARED and len(rows.tokens) > len(distinct)
-    if not pays or _is_steered_elsewhere(subject, steering):
-        _say(steering, rows.slots, rows.prompts)
+    if not pays or is_steered_elsewhere(subject, steering):
+        say(steering, rows.slots, rows.prompts)
         return hidden_states(subject, rows.tokens)
     tokens = rows.tokens.to(subject.device)
-    _say(steering, distinct, [shared] * len(distinct))
+    say(steering, distinct, [shared] * len(distinct))
     begun: Any = subject.decoder(input_ids=tokens[:1, :shared].expand(len(distinct), -1), use_cache=True)
     origin = torch.tensor([distinct.index(slot) for slot in rows.slots], device=subject.device)
     begun.past_key_values.batch_select_indices(origin)
-    _say(steering, rows.slots, rows.prompts)
+    say(steering, rows.slots, rows.prompts)
     ended: Any = subject.decoder(input_ids=tokens[:, shared:], past_key_values=begun.past_key_values, use_cache=True)
     return torch.cat([begun.last_hidden_state[origin], ended.last_hidden_state], dim=1)
 
 
-def _say(steering: Steering | None, slots: Sequence[int], prompts: Sequence[int]) -> None:
+def say(steering: Steering | None, slots: Sequence[int], prompts: Sequence[int]) -> None:
+    """Tell the steering, where there is any, each row's slot and its prompt's length."""
     if steering is not None:
         steering.assign(slots)
         steering.mark_prompts(prompts)
 
 
-def _is_steered_elsewhere(subject: Subject, steering: Steering | None) -> bool:
+def is_steered_elsewhere(subject: Subject, steering: Steering | None) -> bool:
     """Whether a `with steer(...)` block of the caller's acts too: it can't be told where prompts end."""
     own = steering is not None and bool(steering.plan.edits)
     return watchers(subject) > own

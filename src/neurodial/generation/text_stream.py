@@ -3,13 +3,16 @@
 1. Decode the tokens since a place where the text was complete; what ends in an incomplete character waits.
 2. Look for a stop text in what has not been given out; it ends the answer and is not part of it.
 3. Hold back what may be the beginning of a stop text.
-The pieces put together are the text of all tokens decoded at once.
+The pieces put together are the text of all tokens decoded at once, without special tokens but those of `kept`: the
+markers of thinking and of tool calls, which a client could not tell apart from the answer without them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+
+from neurodial.text.thinking import spoken
 
 REPLACEMENT = "\ufffd"
 WINDOW = 12
@@ -19,8 +22,8 @@ WINDOW = 12
 class TextStream:
     """The text of one answer, piece by piece."""
 
-    def __init__(self, tokenizer: Any, stop: Sequence[str] = ()) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: Any, stop: Sequence[str] = (), *, kept: frozenset[int] = frozenset()) -> None:
+        self._tokenizer, self._kept = tokenizer, kept
         self._stop = tuple(stop)
         self._tokens: list[int] = []
         self._start = 0
@@ -51,8 +54,7 @@ class TextStream:
         return text
 
     def _decode(self, start: int) -> str:
-        text: str = self._tokenizer.decode(self._tokens[start:], skip_special_tokens=True)
-        return text
+        return spoken(self._tokenizer, self._tokens[start:], self._kept)
 
     def _move(self) -> None:
         """Start further on, at the last place but one where the text was complete: a first token may lose its space."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from neurodial.errors import OptionError, SteeringError, UnknownNameError, near_names
 from neurodial.intervention.plan import PHASES, Plan, When, compose
 from neurodial.model.subject import Subject
+from neurodial.text.thinking import THINKING, TOOLS
 
 Dial = float | Sequence[float]
 MAX_DIAL = 100.0
@@ -24,7 +25,8 @@ class Intervention(ABC):
 
     Attributes:
         dial: one number, or one for each row of a batch.
-        when: `all` tokens, those of the `prompt`, or the `generated` ones.
+        when: `all` tokens, those of the `prompt`, the `generated` ones; or of those only what is `thinking`, the
+            `answer` after it, or calls of `tools`.
     """
 
     dial: Dial
@@ -94,6 +96,24 @@ def check_options(dial: Dial, when: When) -> None:
         raise OptionError("The list of dials is empty.", wanted="a number for each row")
     if when not in PHASES:
         raise UnknownNameError(f"`when` is {when!r}.", fix=near_names(str(when), PHASES))
+
+
+def check_parts(when: When, subject: Subject) -> None:
+    """Refuse to keep steering to a part of answers that nothing marks in this model.
+
+    Raises:
+        SteeringError: says what was looked for and where.
+    """
+    known = {"thinking": THINKING, "tools": TOOLS}.get(when)
+    if known is None or subject.markers(known):
+        return
+    raise SteeringError(
+        f"Nothing marks {when} in {subject.label}: neither its chat template nor its tokenizer names such a marker.",
+        wanted=f"one such as {known[0].begin} and {known[0].end}",
+        fix="Name them with --thinking-markers (Template(thinking_markers=...))."
+        if when == "thinking"
+        else "Steer the answer or all that is generated instead.",
+    )
 
 
 def dial_column(dial: Dial) -> Tensor:

@@ -1,6 +1,7 @@
 """What an intervention compiles to: edits at the hook points of a model, each with settings for every slot.
 
-Settings have the axes (phase, slot, …). Phase 0 is the prompt, 1 what is generated. Slot `s` holds the settings of
+Settings have the axes (phase, slot, …). Phase 0 is the prompt; what is generated is 1 the answer, 2 thinking before
+it, or 3 the call of a tool; where no edit tells those apart, all of it is 1. Slot `s` holds the settings of
 the s-th intervention of a batch; which row uses which slot is decided when a batch runs (`Steering.assign`), so
 one batch may carry a different dial in each row, and changing a dial changes buffers, never hooks.
 """
@@ -17,9 +18,19 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from neurodial.circuit.site import Site
+from neurodial.text.answer_parts import Part
 
-When = Literal["all", "prompt", "generated"]
-PHASES: dict[When, tuple[bool, bool]] = {"all": (True, True), "prompt": (True, False), "generated": (False, True)}
+When = Literal["all", "prompt", "generated", "thinking", "answer", "tools"]
+PHASES: dict[When, tuple[bool, bool, bool, bool]] = {
+    "all": (True, True, True, True),
+    "prompt": (True, False, False, False),
+    "generated": (False, True, True, True),
+    "thinking": (False, False, True, False),
+    "answer": (False, True, False, False),
+    "tools": (False, False, False, True),
+}
+"""For each phase, whether steering acts in it: the prompt, the answer, thinking, tool calls."""
+PHASE_OF: dict[Part, int] = {"answer": 1, "thinking": 2, "tools": 3}
 
 
 class HookPoint(NamedTuple):
@@ -39,7 +50,7 @@ class SlotIndex(NamedTuple):
     """Which setting each cell of a batch uses.
 
     Attributes:
-        phase: 0 or 1 for all cells alike, or one per cell.
+        phase: one for all cells alike, or one per cell.
         slot: 0 for all rows alike, or one per row.
     """
 
@@ -84,7 +95,12 @@ class SlottedEdit(ABC):
     @property
     def ignores_phase(self) -> bool:
         """Whether prompt and generated tokens are treated alike."""
-        return all(bool(torch.equal(tensor[0], tensor[1])) for tensor in self.tensors())
+        return self.ignores_parts and all(bool(torch.equal(tensor[0], tensor[1])) for tensor in self.tensors())
+
+    @property
+    def ignores_parts(self) -> bool:
+        """Whether all that is generated is treated alike."""
+        return all(bool((tensor[2:] == tensor[1]).all()) for tensor in self.tensors())
 
 
 @dataclass(frozen=True)
@@ -198,9 +214,14 @@ class Plan:
         """Whether prompt and generated tokens are treated alike."""
         return all(edit.ignores_phase for _, edit in self.edits)
 
+    @property
+    def ignores_parts(self) -> bool:
+        """Whether all that is generated is treated alike: thinking, the answer and tool calls."""
+        return all(edit.ignores_parts for _, edit in self.edits)
+
 
 def spread(values: Tensor, when: When) -> Float[Tensor, "phase slot *rest"]:
-    """Settings (slot, …) over the phases in which they act; zero, which changes nothing, in the other."""
+    """Settings (slot, …) over the phases in which they act; zero, which changes nothing, in the others."""
     return torch.stack([values if active else torch.zeros_like(values) for active in PHASES[when]])
 
 

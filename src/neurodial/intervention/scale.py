@@ -6,7 +6,7 @@ At dial `d` neuron j of a circuit is multiplied by `m_j = 1 - d * dose_j` at eve
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -14,9 +14,10 @@ import torch
 from neurodial.circuit.circuit import Circuit
 from neurodial.circuit.site import Neuron, Site
 from neurodial.errors import ModelMismatchError, OptionError, SteeringError
-from neurodial.intervention.base import Dial, Intervention, check_options, dial_column, rows_of
+from neurodial.intervention.base import Dial, Intervention, check_options, check_parts, dial_column, rows_of
 from neurodial.intervention.plan import HookPoint, Multiply, Plan, Replace, When, spread
 from neurodial.model.subject import Subject
+from neurodial.provenance import other_template
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Scale(Intervention):
             SteeringError: the model has no such neuron.
         """
         check_fits(self.circuit, subject, force=self.force)
+        check_parts(self.when, subject)
         column = dial_column(self.dial)
         edits = []
         for site, rows in self.circuit.sites.items():
@@ -100,6 +102,7 @@ class Pin(Intervention):
             SteeringError: the model has no such neuron.
         """
         check_neurons(self.values, subject)
+        check_parts(self.when, subject)
         column = dial_column(self.dial)
         by_site: dict[Site, dict[int, float]] = {}
         for neuron, value in self.values.items():
@@ -134,6 +137,17 @@ def check_fits(circuit: Circuit, subject: Subject, *, force: bool = False) -> No
             wanted="the model that it was made on",
             fix="Discover it again on this model, or say --force (force=True) if you mean it.",
         )
+
+
+def template_notes(circuits: Iterable[Circuit], subject: Subject) -> list[str]:
+    """What to say of circuits that were made under other options of the chat template than the model now has."""
+    notes = []
+    for circuit in circuits:
+        made_on = circuit.origin.model
+        differs = None if made_on is None else other_template(made_on.setup, subject.setup)
+        if differs is not None:
+            notes.append(f"The circuit {circuit.name!r} was {differs}.")
+    return notes
 
 
 def check_neurons(neurons: Mapping[Neuron, float] | frozenset[Neuron], subject: Subject) -> None:

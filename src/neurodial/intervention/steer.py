@@ -10,6 +10,7 @@ from torch import Tensor
 
 from neurodial.errors import SteeringError
 from neurodial.intervention.base import Intervention, Together
+from neurodial.intervention.parts_of_pass import PartsOfPass
 from neurodial.intervention.plan import HookPoint, Plan, SlotIndex, SlottedEdit, phases_of, stack
 from neurodial.model.hooks import (
     Edit,
@@ -17,24 +18,27 @@ from neurodial.model.hooks import (
     installed,
     on_block_output,
     on_embedding,
-    on_forward,
     on_neurons,
+    on_tokens,
     on_write,
     refuse_compiled,
 )
 from neurodial.model.subject import Subject
+from neurodial.text.answer_parts import PartTracker
 
 
 class Steering:
     """A steered model: says which row of the next batch uses which slot, and where prompts end."""
 
-    def __init__(self, plan: Plan, label: str = "the model") -> None:
-        self._label = label
+    def __init__(self, plan: Plan, subject: Subject) -> None:
+        self._label = subject.label
         self._placed: dict[tuple[int, torch.device, torch.dtype], SlottedEdit] = {}
         self._chosen: dict[tuple[int, int, torch.device, torch.dtype], tuple[Tensor, ...]] = {}
         self._assigned: tuple[int, ...] | None = None
         self._boundary: tuple[int, ...] | None = None
         self._shape = (0, 0, 0)
+        self._followed: tuple[PartTracker, ...] | None = None
+        self._parts = PartsOfPass(subject)
         self._set(plan)
 
     def assign(self, slots: Sequence[int] | None) -> None:
@@ -56,6 +60,18 @@ class Steering:
         self._boundary = None if lengths is None else tuple(lengths)
         self._chosen.clear()
 
+    @property
+    def follows_parts(self) -> bool:
+        """Whether some steering is kept to a part of answers."""
+        return not self._ignores_parts
+
+    def follow(self, trackers: Sequence[PartTracker] | None) -> None:
+        """Row r of the next passes is the answer that `trackers[r]` follows; None: the rows of a prompt begin anew.
+
+        Only steering that is kept to a part of answers (`when` thinking, answer or tools) looks at it.
+        """
+        self._followed = None if trackers is None else tuple(trackers)
+
     def replace(self, plan: Plan) -> None:
         """Exchange the settings for those of a plan with the same hook points in the same order; no hook changes.
 
@@ -67,11 +83,13 @@ class Steering:
         _check_slots(self._assigned, plan)
         self._set(plan)
 
-    def look(self, rows: int, tokens: int, cached: int) -> None:
-        """Be told the shape of the pass that begins."""
-        self._shape = (rows, tokens, cached)
+    def look(self, fed: tuple[int, int], cached: int, ids: Tensor | None) -> None:
+        """Be told of the pass that begins: rows and tokens, what is cached, and the tokens themselves."""
+        self._shape = (*fed, cached)
         if not self._ignores_phase:
             self._chosen.clear()
+        if not self._ignores_parts:
+            torch.compiler.disable(self._parts.look)(cached, ids, self._boundary, self._followed)
 
     def edit(self, number: int) -> Edit:
         """The function that makes the plan's edit of the given number."""
@@ -88,6 +106,7 @@ class Steering:
     def _set(self, plan: Plan) -> None:
         self.plan = plan
         self._ignores_phase = plan.ignores_phase
+        self._ignores_parts = plan.ignores_parts
         self._placed.clear()
         self._chosen.clear()
 
@@ -110,7 +129,11 @@ class Steering:
         boundary = None
         if self._boundary is not None:
             boundary = _spread_over(self._boundary, rows, self._label)
-        phase = 0 if self._ignores_phase else phases_of(cached, tokens, boundary, hidden.device)
+        phase: int | Tensor = 0
+        if not self._ignores_parts:
+            phase = self._parts.phases(hidden.device)
+        elif not self._ignores_phase:
+            phase = phases_of(cached, tokens, boundary, hidden.device)
         slots = self._assigned
         if slots is None and self.plan.slots > 1:
             slots = tuple(range(self.plan.slots))
@@ -159,11 +182,11 @@ def steered(subject: Subject, plan: Plan) -> Iterator[Steering]:
     """Install a plan's edits for the length of a block."""
     if plan.edits:
         refuse_compiled(subject)
-    steering = Steering(plan, subject.label)
+    steering = Steering(plan, subject)
 
     def install(handles: list[Handle]) -> None:
         if plan.edits:
-            handles.append(on_forward(subject, steering.look))
+            handles.append(on_tokens(subject, steering.look))
         for number, (point, _) in enumerate(plan.edits):
             handles.append(_open(subject, point, steering.edit(number)))
 

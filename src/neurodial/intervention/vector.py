@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neurodial.errors import OptionError, SteeringError, UnknownNameError, near_names
-from neurodial.intervention.base import Dial, Intervention, check_options, dial_column, rows_of
+from neurodial.intervention.base import Dial, Intervention, check_options, check_parts, dial_column, rows_of
 from neurodial.intervention.plan import Add, HookPoint, Plan, Project, When, spread
 from neurodial.model.subject import Subject
 
@@ -54,6 +54,7 @@ class AddVector(Intervention):
             SteeringError: the vector is of another width, or the layer does not exist.
         """
         _check_fits(self.vector, subject, self.layer)
+        check_parts(self.when, subject)
         column = dial_column(self.dial)
         edit = Add(spread(column * self.alpha * self.vector.double().cpu(), self.when))
         return Plan(((HookPoint("block", self.layer), edit),), len(column), rows_of(self.dial))
@@ -100,6 +101,7 @@ class ProjectOut(Intervention):
             SteeringError: the direction is of another width.
         """
         _check_fits(self.direction, subject, 0)
+        check_parts(self.when, subject)
         column = dial_column(self.dial)
         unit = self.direction.double().cpu()
         unit = (unit / unit.norm()).expand(len(column), -1)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from neurodial.errors import MarginError
 from neurodial.margins.margin import Alternatives, AnswerMargin, Margin, Openers
-from neurodial.margins.openers import OpeningMargin, find_margin
+from neurodial.margins.openers import OpenerSearch, OpeningMargin, find_margin
 from neurodial.margins.own_answers import OwnAnswerMargin, find_own_answers
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
@@ -55,6 +55,17 @@ class BehaviourMargin:
         return cls(kind, margin, margin.behaviour, f"{_in_words(margin.behaviour)}; {pushed}{because}")
 
     @property
+    def openings(self) -> Alternatives | Openers:
+        """The margin, where it is one of openings.
+
+        Raises:
+            MarginError: it is another.
+        """
+        if isinstance(self.pushed, Alternatives | Openers):
+            return self.pushed
+        raise MarginError(f"The margin {self.kind} has no openings.", wanted="alternatives or openers")
+
+    @property
     def openers(self) -> Openers | None:
         """How the behaviour's answers begin, where that is known."""
         if isinstance(self.pushed, Alternatives):
@@ -80,11 +91,12 @@ class BehaviourMargin:
 
 def choose_margin(
     subject: Subject,
-    pairs: PairSet,
+    prompts: PairSet | Contrast,
     *,
     direction: Direction = "remove",
     kind: MarginKind = "behaviour",
     splits: Sequence[Split] = ("discovery", "development"),
+    openers: OpenerSearch | None = None,
     system: str | None = None,
     progress: Progress = silent,
 ) -> BehaviourMargin:
@@ -92,10 +104,11 @@ def choose_margin(
 
     Args:
         subject: the model.
-        pairs: the behaviour's prompts; openings are found on the discovery split.
+        prompts: the behaviour's prompts, or discovery prompts alone; openings are found on the discovery split.
         direction: whether the behaviour is to go or to come.
         kind: which margin; by default as the behaviour says and the model allows.
         splits: whose prompts it must be able to measure.
+        openers: what counts as an opener; alternatives are no longer than that allows.
         system: a system message before every prompt.
         progress: shown while it runs.
 
@@ -108,18 +121,18 @@ def choose_margin(
         >>> choose_margin(tiny_subject(), pairs).kind
         'answer'
     """
+    pairs = prompts if isinstance(prompts, PairSet) else PairSet(Behaviour("custom"), (prompts, None, None))
     contrasts = [contrast for contrast in map(pairs.get, splits) if contrast is not None]
     refuse_missing(kind, pairs.behaviour, contrasts)
     if kind == "behaviour" and pairs.behaviour.margin != "answer":
-        return _by_openings(subject, pairs, direction, contrasts, system, progress)
+        return _by_openings(subject, pairs, direction, contrasts, _Search(openers, system, progress))
     if kind in {"answer", "behaviour"}:
         return BehaviourMargin.of(AnswerMargin(fallback=pairs.behaviour.answers), kind="answer")
     if kind == "own-answers":
         margin = find_own_answers(subject, contrasts, system=system, progress=progress)
         return BehaviourMargin.of(margin, kind="own-answers")
     opening: OpeningMargin = "alternatives" if kind == "alternatives" else "openers"
-    found = find_margin(subject, pairs.discovery, opening, system=system, progress=progress)
-    return BehaviourMargin.of(found, kind=opening)
+    return BehaviourMargin.of(_Search(openers, system, progress).find(subject, pairs, opening), kind=opening)
 
 
 def recorded_margin(
@@ -166,20 +179,33 @@ def recorded_margin(
     )
 
 
+@dataclass(frozen=True)
+class _Search:
+    """How openings are looked for."""
+
+    openers: OpenerSearch | None
+    system: str | None
+    progress: Progress
+
+    def find(self, subject: Subject, pairs: PairSet, kind: OpeningMargin) -> Alternatives | Openers:
+        return find_margin(
+            subject, pairs.discovery, kind, search=self.openers, system=self.system, progress=self.progress
+        )
+
+
 def _by_openings(
     subject: Subject,
     pairs: PairSet,
     direction: Direction,
     contrasts: Sequence[Contrast],
-    system: str | None,
-    progress: Progress,
+    search: _Search,
 ) -> BehaviourMargin:
     """By openings of either side, else by the answers that the prompts or the behaviour bring."""
     problems: list[MarginError] = []
     kinds: tuple[OpeningMargin, ...] = ("alternatives", "openers") if direction == "remove" else ("openers",)
     for kind in kinds:
         try:
-            found = find_margin(subject, pairs.discovery, kind, system=system, progress=progress)
+            found = search.find(subject, pairs, kind)
         except MarginError as error:
             problems.append(error)
         else:

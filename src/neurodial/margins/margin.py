@@ -95,7 +95,7 @@ class Openers(Margin):
             raise MarginError("An opener is empty, or there is none.", wanted="openers of at least one token")
         for number, first in enumerate(self.tokens):
             for second in self.tokens[number + 1 :]:
-                if _begins(first, second) or _begins(second, first):
+                if begins(first, second) or begins(second, first):
                     raise MarginError(
                         f"The opener {min(first, second, key=len)} begins {max(first, second, key=len)}.",
                         wanted="prefix-free openers; an answer would count twice",
@@ -109,14 +109,12 @@ class Openers(Margin):
 
     def matches(self, answer: Sequence[int]) -> bool:
         """Whether an answer's tokens begin with one of the openers."""
-        return any(_begins(opener, answer) for opener in self.tokens)
+        return any(begins(opener, answer) for opener in self.tokens)
 
     def rows(self, subject: Subject, prompt: Tokens, example: Example) -> tuple[Tokens, ...]:
         """The prompt with each opener but its last token; a row that begins another one is left to it."""
         del subject, example
-        wanted = sorted({opener[:-1] for opener in self.tokens})
-        kept = [row for row in wanted if not any(row != other and _begins(row, other) for other in wanted)]
-        return tuple((*prompt, *row) for row in kept)
+        return rows_of(prompt, self.tokens)
 
     def value(
         self, subject: Subject, rows: Sequence[Tokens], hidden: Sequence[Float[Tensor, "_ hidden"]], start: int
@@ -174,7 +172,7 @@ class AnswerMargin(Margin):
     def rows(self, subject: Subject, prompt: Tokens, example: Example) -> tuple[Tokens, ...]:
         """The prompt with each of the two answers."""
         answers = written_answers(example, self.fallback)
-        found = tuple(tuple(subject.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in answers)
+        found = tuple(subject.encode(text, special=False) for text in answers)
         if found[0] == found[1] or not all(found):
             raise MarginError(f"The answers {answers} are the same or empty.", wanted="two different answers")
         return tuple((*prompt, *answer) for answer in found)
@@ -227,6 +225,18 @@ class ClassifierLogit(Margin):
         return to_float64(found.reshape(()))
 
 
+def rows_of(prompt: Tokens, continuations: Sequence[Tokens]) -> tuple[Tokens, ...]:
+    """The rows to run so that each continuation's log-probability can be read: each but its last token.
+
+    Example:
+        >>> rows_of((1,), ((2, 3), (2, 4, 5), (6,)))
+        ((1, 2, 4),)
+    """
+    wanted = sorted({continuation[:-1] for continuation in continuations})
+    kept = [row for row in wanted if not any(row != other and begins(row, other) for other in wanted)]
+    return tuple((*prompt, *row) for row in kept)
+
+
 def log_probs_of(
     subject: Subject,
     rows: Sequence[Tokens],
@@ -238,7 +248,7 @@ def log_probs_of(
     cells: dict[tuple[int, int], int] = {}
     wanted = []
     for continuation in continuations:
-        row = next(number for number, tokens in enumerate(rows) if _begins(continuation[:-1], tokens[start:]))
+        row = next(number for number, tokens in enumerate(rows) if begins(continuation[:-1], tokens[start:]))
         places = [(row, start - 1 + step) for step in range(len(continuation))]
         wanted.append([(cells.setdefault(place, len(cells)), token) for place, token in _pairs(places, continuation)])
     states = torch.stack([hidden[row][token] for row, token in cells])
@@ -250,5 +260,6 @@ def _pairs(places: Sequence[tuple[int, int]], tokens: Tokens) -> Iterator[tuple[
     return zip(places, tokens, strict=True)
 
 
-def _begins(prefix: Sequence[int], whole: Sequence[int]) -> bool:
+def begins(prefix: Sequence[int], whole: Sequence[int]) -> bool:
+    """Whether `whole` begins with `prefix`."""
     return len(prefix) <= len(whole) and tuple(whole[: len(prefix)]) == tuple(prefix)

@@ -20,7 +20,7 @@ from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Contrast
 from neurodial.prompts.prompt import Example
-from neurodial.prompts.render import Tokens, check_context, render
+from neurodial.prompts.render import Tokens, check_context
 
 
 @torch.no_grad()
@@ -171,7 +171,7 @@ def _states(
     progress: Progress,
 ) -> Iterator[tuple[int, list[_Read]]]:
     """For each prompt, in the order of the batches: what each margin is computed from."""
-    prompts = render(subject.tokenizer, [example.prompt for example in examples], system=system)
+    prompts = subject.render([example.prompt for example in examples], system=system)
     wanted = [[margin.rows(subject, *pair) for margin in margins] for pair in zip(prompts, examples, strict=True)]
     groups = [tuple(dict.fromkeys(row for rows in each for row in rows)) for each in wanted]
     if not groups:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal, Protocol, get_args
 
 from neurodial.errors import OptionError, UnknownNameError, near_names
@@ -11,6 +12,13 @@ from neurodial.prompts.pairs import Direction
 
 Sign = Literal["both", "positive", "negative"]
 """Which neurons may be chosen, by the sign of their score: of either sign, or only those of one."""
+
+
+def prompt_list_names() -> Sequence[str]:
+    """The prompt lists that ship, looked up when they are asked for: options are read before prompts are."""
+    from neurodial.prompts import lists
+
+    return lists.prompt_list_names()
 
 
 class SearchOptions(Protocol):

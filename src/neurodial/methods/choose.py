@@ -1,4 +1,4 @@
-"""From scores to neurons: the largest, globally over all layers."""
+"""From scores to neurons: the strongest, by a rule of selection."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from neurodial.circuit.circuit import Row
-from neurodial.circuit.selection import Select
+from neurodial.circuit.selection import Select, show_select
 from neurodial.circuit.site import Neuron
 from neurodial.errors import OptionError
 from neurodial.methods.base import Sign
@@ -19,10 +19,10 @@ from neurodial.methods.scores import Scores
 
 @dataclass(frozen=True)
 class Rule:
-    """Which neurons may be chosen, and how many.
+    """Which neurons may be chosen, and which of them are.
 
     Attributes:
-        select: how many.
+        select: which, by their strength.
         sign: of the scores.
         skip_layers: layers that are left out.
         excluded: neurons that are left out.
@@ -37,11 +37,11 @@ class Rule:
 def choose(scores: Scores, rule: Rule) -> tuple[Row, ...]:
     """The neurons of largest absolute score, best first, each with dose 1.
 
-    The count is taken of all neurons of the model, skipped and excluded ones included. Ties go to the smaller
+    A fraction is of all neurons of the model, skipped and excluded ones included. Ties go to the smaller
     (layer, expert, index), so a choice of k lies within the choice of k + 1.
 
     Raises:
-        OptionError: a layer to skip does not exist, or nothing is left to choose from.
+        OptionError: a layer to skip does not exist, nothing is left to choose from, or no score is strong enough.
 
     Example:
         >>> from neurodial.circuit.selection import Count
@@ -61,24 +61,13 @@ def choose(scores: Scores, rule: Rule) -> tuple[Row, ...]:
             wanted=f"scores of sign {rule.sign} outside layers {list(rule.skip_layers)}",
             fix="Skip fewer layers, or take another sign.",
         )
-    count = min(rule.select.count(scores.neurons), int(allowed.sum()))
-    order = strongest(torch.where(allowed, strength, -torch.inf), count)
+    order = rule.select.choose(torch.where(allowed, strength, -torch.inf), scores.layers())
+    if not order.numel():
+        raise OptionError(
+            f"The selection {show_select(rule.select)} takes no neuron.", wanted="one that the strongest score meets"
+        )
     neurons = scores.neurons_at(order.tolist())
     return tuple(Row(*pair, 1.0) for pair in zip(neurons, values[order].tolist(), strict=True))
-
-
-def strongest(strength: Float[Tensor, "all"], count: int) -> Int[Tensor, "count"]:
-    """The places of the largest values, best first; ties go to the smaller place. Only the chosen are sorted.
-
-    Example:
-        >>> strongest(torch.tensor([1.0, 3.0, 2.0, 3.0]), 3).tolist()
-        [1, 3, 2]
-    """
-    if count == 0:
-        return torch.zeros(0, dtype=torch.long, device=strength.device)
-    weakest = strength.topk(count).values[-1]
-    candidates = (strength >= weakest).nonzero()[:, 0]
-    return candidates[strength[candidates].sort(descending=True, stable=True).indices[:count]]
 
 
 def check_skipped(skip_layers: Collection[int], layers: Collection[int]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from neurodial.circuit.site import Neuron, Site
@@ -52,6 +52,16 @@ class Scores(Mapping[Site, Tensor]):
     def flat(self) -> Float[Tensor, "all"]:
         """All scores in the order (layer, expert, index), on the CPU in float64."""
         return torch.cat([self[site].detach().to("cpu", torch.float64) for site in self])
+
+    def layers(self) -> Int[Tensor, "all"]:
+        """The layer of every position of `flat`.
+
+        Example:
+            >>> Scores({Site(0): torch.zeros(2), Site(1): torch.zeros(1)}).layers().tolist()
+            [0, 0, 1]
+        """
+        sizes = torch.tensor([self[site].numel() for site in self])
+        return torch.tensor([site.layer for site in self]).repeat_interleave(sizes)
 
     def without(self, neurons: Iterable[Neuron]) -> Scores:
         """The same with some neurons' scores 0."""

@@ -25,12 +25,11 @@ from itertools import product
 from typing import Any
 
 from neurodial.circuit.circuit import Row
-from neurodial.circuit.selection import Count
+from neurodial.circuit.selection import Count, strongest
 from neurodial.circuit.site import Neuron, Site
 from neurodial.errors import OptionError
 from neurodial.margins.margin import Margin
 from neurodial.methods.base import Sign
-from neurodial.methods.choose import strongest
 from neurodial.methods.cna.attribute import attribute
 from neurodial.methods.cna.options import CNA, Score
 from neurodial.methods.dose.cost import Cost, Sampling, cost

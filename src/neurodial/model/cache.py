@@ -7,6 +7,7 @@ where attention looks back only so far: the mask, not the cache, holds the windo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import torch
@@ -45,6 +46,17 @@ def kept(cache: DynamicCache, rows: Sequence[int], width: int) -> DynamicCache:
         layer.keys = layer.keys[:, :, cut:].index_select(0, index)
         layer.values = layer.values[:, :, cut:].index_select(0, index)
     return cache
+
+
+def branched(cache: Any, rows: Sequence[int]) -> Any:
+    """A cache of the given rows, each as often as it is named; the first one stays as it is and may go on elsewhere.
+
+    Layers give new tensors when they grow, so what is not selected anew is shared.
+    """
+    branch = copy(cache)
+    branch.layers = [copy(layer) for layer in cache.layers]
+    branch.batch_select_indices(torch.tensor(list(rows), device=cache.layers[0].keys.device))
+    return branch
 
 
 def row_counts(cache: DynamicCache) -> set[int]:

@@ -137,16 +137,21 @@ def on_embedding(subject: Subject, edit: Edit) -> Handle:
 
 def on_forward(subject: Subject, look: Callable[[int, int, int], None]) -> Handle:
     """Be told before each pass of the decoder: number of rows, number of tokens, tokens already cached."""
+    return on_tokens(subject, lambda fed, cached, _: look(*fed, cached))
+
+
+def on_tokens(subject: Subject, look: Callable[[tuple[int, int], int, torch.Tensor | None], None]) -> Handle:
+    """Be told before each pass: rows and tokens, tokens already cached, and the ids (None where embeddings came)."""
 
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         del module
-        tokens = kwargs.get("input_ids", args[0] if args else None)
-        tokens = kwargs.get("inputs_embeds") if tokens is None else tokens
+        ids = kwargs.get("input_ids", args[0] if args else None)
+        tokens = kwargs.get("inputs_embeds") if ids is None else ids
         if tokens is None:
             raise SteeringError("The decoder was called without input_ids or inputs_embeds.")
         cache = kwargs.get("past_key_values")
         cached = 0 if cache is None else int(cache.get_seq_length())
-        look(int(tokens.shape[0]), int(tokens.shape[1]), cached)
+        look((int(tokens.shape[0]), int(tokens.shape[1])), cached, ids)
 
     return subject.decoder.register_forward_pre_hook(hook, with_kwargs=True)
 

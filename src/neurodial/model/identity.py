@@ -30,6 +30,7 @@ def identify(
     widths: tuple[int, ...],
     base_digest: str | None,
     adapter_digest: str | None,
+    setup: dict[str, Any] | None = None,
 ) -> ModelIdentity:
     """The identity of a loaded model; `base_digest` stands in for the weights where an adapter was merged."""
     template = getattr(tokenizer, "chat_template", None)
@@ -43,6 +44,7 @@ def identify(
         template_hash=None if template is None else sha256(canonical_json(template)),
         dtype=str(model.dtype).removeprefix("torch."),
         widths=widths,
+        setup=setup or {},
     )
 
 

@@ -14,6 +14,7 @@ from neurodial.model.damage import DAMAGE, said
 from neurodial.model.families import family_of
 from neurodial.model.gguf_header import read_once
 from neurodial.model.subject import Subject
+from neurodial.prompts.template import PLAIN, Template
 
 
 def load(
@@ -26,6 +27,7 @@ def load(
     device_map: Any = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
+    template: Template = PLAIN,
     **model_options: Any,
 ) -> Subject:
     """Load a model to read and steer.
@@ -41,11 +43,13 @@ def load(
         device_map: passed to transformers, to spread or offload a large model.
         revision: the Hub revision.
         trust_remote_code: run code that the repository brings. Off unless asked.
+        template: variables of the chat template, and the markers of thinking where they can't be found.
         model_options: passed to `from_pretrained`, for example `quantization_config`.
 
     Raises:
         ModelError: nothing is found at `source`, it is damaged, the adapter or the device is not there or does not
             fit, or the options contradict each other.
+        OptionError: the chat template has no variable of a name in `template`.
         UnknownFamilyError: no family record describes the model; checked before the weights are read.
 
     Example:
@@ -69,17 +73,19 @@ def load(
             adapter = adapter if adapter is not None else demo_adapter
         else:
             path = Path(source).expanduser()
-        model, tokenizer = _from_name(path, _dtype(dtype), options, tokenizer)
+        model, tokenizer, unused = _from_name(path, _dtype(dtype), options, tokenizer)
         label, place = str(source), str(path)
     else:
-        model, place = source, None
+        model, place, unused = source, None, ()
         label = str(getattr(source, "name_or_path", "") or type(source).__name__)
         if not isinstance(model, torch.nn.Module):
             raise ModelError(f"The model is {label}.", wanted="a Hub id, a path, demo, or a live transformers model")
         if tokenizer is None:
             raise ModelError("A live model came without its tokenizer.", fix="Pass tokenizer=…")
     model = model.to(device) if device is not None else model
-    return _subject(model, tokenizer, adapter, {"label": label, "source": place})
+    return _subject(
+        model, tokenizer, adapter, {"label": label, "source": place, "template": template, "unused": unused}
+    )
 
 
 def _subject(model: Any, tokenizer: Any, adapter: str | Path | None, names: dict[str, Any]) -> Subject:
@@ -99,20 +105,22 @@ def _check_device(device: str | torch.device) -> None:
         ) from error
 
 
-def _from_name(path: Path, dtype: torch.dtype | str, options: dict[str, Any], tokenizer: Any) -> tuple[Any, Any]:
+def _from_name(
+    path: Path, dtype: torch.dtype | str, options: dict[str, Any], tokenizer: Any
+) -> tuple[Any, Any, tuple[str, ...]]:
     is_gguf = path.suffix == ".gguf"
     if is_gguf and not path.is_file():
         raise ModelError(f"There is no GGUF file {path}.", wanted="the path of a GGUF file")
     with read_once() if is_gguf else nullcontext():
-        model, tokenizer = _read(path, dtype, options, tokenizer, is_gguf=is_gguf)
+        model, tokenizer, unused = _read(path, dtype, options, tokenizer, is_gguf=is_gguf)
     if is_gguf:
         _forget_gguf(model)
-    return model, tokenizer
+    return model, tokenizer, unused
 
 
 def _read(
     path: Path, dtype: torch.dtype | str, options: dict[str, Any], tokenizer: Any, *, is_gguf: bool
-) -> tuple[Any, Any]:
+) -> tuple[Any, Any, tuple[str, ...]]:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
     name = str(path.parent) if is_gguf else str(path)
@@ -131,9 +139,11 @@ def _read(
         raise
     except DAMAGE as error:
         raise _not_loaded(path, error) from error
+    if info.get("mismatched_keys"):
+        raise _of_other_shape(path, sorted(info["mismatched_keys"]))
     if info["missing_keys"]:
         raise _incomplete(path, sorted(info["missing_keys"]))
-    return model, tokenizer or _tokenizer(name, path, shared)
+    return model, tokenizer or _tokenizer(name, path, shared), tuple(sorted(info["unexpected_keys"]))
 
 
 def _tokenizer(name: str, path: Path, options: dict[str, Any]) -> Any:
@@ -171,6 +181,15 @@ def _not_loaded(path: Path, error: Exception) -> ModelError:
             else "There is no such local path; for a Hub id, check the spelling, the network (or HF_HUB_OFFLINE) "
             "and, for gated models, your token."
         ),
+    )
+
+
+def _of_other_shape(path: Path, mismatched: list[tuple[str, Any, Any]]) -> ModelError:
+    name, stored, asked = mismatched[0]
+    return ModelError(
+        f"{len(mismatched)} weights of {path} have another shape than its configuration asks for, such as {name}: "
+        f"{tuple(stored)} against {tuple(asked)}.",
+        wanted="weights of the architecture that the configuration names",
     )
 
 

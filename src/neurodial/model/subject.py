@@ -12,10 +12,15 @@ from jaxtyping import Float
 from torch import nn
 
 from neurodial.circuit.site import Site
-from neurodial.errors import ModelError
+from neurodial.errors import ModelError, PromptError
 from neurodial.model.families import Family, family_of
+from neurodial.model.generation_settings import settings_in_force
 from neurodial.model.identity import identify
+from neurodial.prompts.prompt import Prompt
+from neurodial.prompts.render import Tokens, appended, encode, post_instruction_length, render
+from neurodial.prompts.template import PLAIN, Template, check_options, template_text, wants_parts
 from neurodial.provenance import ModelIdentity
+from neurodial.text.thinking import THINKING, Markers, markers_of
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class Subject:
         adapter: the PEFT adapter on it, or None.
         base_digest: digest of the weights before the adapter was merged, or None.
         source: folder, GGUF file or Hub id that it was loaded from; None for a live model.
+        template: variables of the chat template, and the markers of thinking where they can't be found.
+        unused: tensors of the checkpoint that have no place in the model.
 
     Example:
         >>> from neurodial.model.tiny import tiny_subject
@@ -62,6 +69,8 @@ class Subject:
     adapter: Adapter | None = None
     base_digest: str | None = None
     source: str | None = None
+    template: Template = PLAIN
+    unused: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, model: Any, tokenizer: Any, *, label: str | None = None, **fields: Any) -> Subject:
@@ -70,11 +79,14 @@ class Subject:
         Raises:
             UnknownFamilyError: no family record describes the model.
             ModelError: the model lacks a module that its record names.
+            OptionError: the chat template has no variable of a name in `template`.
         """
         family = family_of(model.config.get_text_config())
         name = label or str(getattr(model, "name_or_path", "") or type(model).__name__)
         subject = cls(model, tokenizer, family, name, **fields)
         subject.check()
+        if subject.template.options:
+            check_options(template_text(tokenizer, subject.template.options), subject.template.options)
         return subject
 
     def check(self) -> None:
@@ -160,7 +172,96 @@ class Subject:
             widths=self.widths,
             base_digest=self.base_digest,
             adapter_digest=None if self.adapter is None else self.adapter.digest,
+            setup=self.setup,
         )
+
+    @property
+    def setup(self) -> dict[str, Any]:
+        """What is particular about how this model was loaded, is prompted and answers; empty where nothing is."""
+        options = self.template.options
+        has_template = template_text(self.tokenizer, options) is not None
+        markers = self.template.thinking_markers
+        found = {
+            "template_options": dict(options),
+            "content_as_parts": has_template and wants_parts(self.tokenizer, options),
+            "thinking_markers": None if markers is None else list(markers),
+            "dropped_end": [self.tokenizer.decode([token]) for token in appended(self.tokenizer)],
+            "unused_weights": list(self.unused),
+            "generation": settings_in_force(self.model),
+        }
+        return {name: value for name, value in found.items() if value}
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of tokens that the input embedding has a row for."""
+        return int(self.model.get_input_embeddings().weight.shape[0])
+
+    @property
+    def has_chat(self) -> bool:
+        """Whether the tokenizer has a chat template."""
+        return template_text(self.tokenizer) is not None
+
+    @property
+    def thinking(self) -> tuple[Markers, ...]:
+        """The markers of thinking: those given, or those that template or tokenizer name."""
+        return self.markers(THINKING)
+
+    def markers(self, known: Sequence[Markers]) -> tuple[Markers, ...]:
+        """Those of the known markers that template or tokenizer name; of thinking, the ones given instead."""
+        given = self.template.thinking_markers
+        if given is not None and known is THINKING:
+            return (Markers(*given),)
+        return markers_of(template_text(self.tokenizer, self.template.options), self.tokenizer, known=known)
+
+    def render(self, prompts: Sequence[Prompt], *, system: str | None = None, double_bos: bool = False) -> list[Tokens]:
+        """Token ids of prompts, as the model sees them before it answers (`neurodial.prompts.render.render`).
+
+        Raises:
+            PromptError: a chat template that refuses or loses a message, or a token that the model has no row for.
+            OptionError: the template has no variable of a name in `template`.
+        """
+        found = render(self.tokenizer, prompts, system=system, double_bos=double_bos, template=self.template)
+        for number, tokens in enumerate(found, start=1):
+            self.check_tokens(tokens, f"Prompt {number}")
+        return found
+
+    def encode(self, text: str, *, special: bool = True) -> Tokens:
+        """Token ids of a plain text; with the special tokens before it, or none for a text that goes on from another.
+
+        Raises:
+            PromptError: a token that the model has no row for.
+        """
+        if special:
+            tokens = encode(self.tokenizer, text)
+        else:
+            tokens = tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return self.check_tokens(tokens, f"The text {text[:40]!r}")
+
+    def check_tokens(self, tokens: Tokens, what: str) -> Tokens:
+        """The tokens, refused where the model's embedding has no row for one.
+
+        Raises:
+            PromptError: names the token.
+        """
+        rows = self.vocabulary
+        beyond = next((token for token in tokens if token >= rows), None)
+        if beyond is not None:
+            raise PromptError(
+                f"{what} has the token {self.tokenizer.decode([beyond])!r} (id {beyond}); the model has no row for it.",
+                wanted=f"ids below {rows}",
+                fix="The tokenizer has more tokens than the model's embedding: take the tokenizer that belongs to the "
+                "model, or leave the token out.",
+            )
+        return tokens
+
+    @property
+    def post_instruction_length(self) -> int:
+        """How many tokens the chat template puts after the user's text.
+
+        Raises:
+            PromptError: there is no chat template, or it puts nothing there.
+        """
+        return post_instruction_length(self.tokenizer, self.template)
 
     def down(self, site: Site) -> nn.Module:
         """The down projection of a site."""

@@ -95,7 +95,7 @@ DATASETS: dict[str, DataSet] = {
         {"neutral": Source("tatsu-lab/alpaca", None, "train", "instruction", ("input", ("",)))},
     ),
     "mmlu": DataSet(
-        "MMLU: questions of 57 subjects, as plain prompts; for accuracy run the harness task mmlu",
+        "MMLU: questions of 57 subjects, as plain prompts; for accuracy: evaluate --tasks mmlu",
         {"neutral": Source("cais/mmlu", "all", "test", "question")},
     ),
 }

@@ -66,6 +66,16 @@ class Listed:
     place: str
 
 
+def prompt_list_names() -> list[str]:
+    """The prompt lists that ship with neurodial.
+
+    Example:
+        >>> "neutral" in prompt_list_names()
+        True
+    """
+    return sorted(name for name, table in tables().items() if table.get("kind") == "prompts")
+
+
 def read_prompt_list(source: str) -> PromptList:
     """A shipped list (`neutral`, `diverse`, `over_refusal`), or a user's own file of prompts.
 
@@ -77,7 +87,7 @@ def read_prompt_list(source: str) -> PromptList:
         >>> len(read_prompt_list("diverse").prompts) >= 100
         True
     """
-    shipped = sorted(name for name, table in tables().items() if table.get("kind") == "prompts")
+    shipped = prompt_list_names()
     path = library() / f"{source}.jsonl" if source in shipped else Path(source)
     if not path.is_file():
         raise UnknownNameError(f"There is no prompt list {source!r}.", fix=near_names(source, shipped))

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field
+from typing import Any
 
 from neurodial.provenance import sha256
 
 
 @dataclass(frozen=True)
 class Message:
-    """One message of a chat: who speaks (`system`, `user`, `assistant`) and what is said.
+    """One message of a chat: who speaks (`system`, `user`, `assistant`, `tool`) and what is said.
+
+    Attributes:
+        role: who speaks.
+        content: what is said.
+        more: further fields that chat templates take (`tool_calls`, `tool_call_id`, `name`, …), as a JSON object.
 
     Example:
         >>> Message("user", "Hello").role
@@ -18,6 +25,7 @@ class Message:
 
     role: str
     content: str
+    more: str = field(default="", repr=False)  # not in the repr: chats without it are dealt to folds as ever
 
 
 Prompt = str | tuple[Message, ...]
@@ -47,11 +55,12 @@ class Example:
     counterpart: Prompt | None = None
 
 
-def as_messages(prompt: Prompt) -> list[dict[str, str]]:
+def as_messages(prompt: Prompt) -> list[dict[str, Any]]:
     """A prompt as the list of messages that chat templates take."""
     if isinstance(prompt, str):
         return [{"role": "user", "content": prompt}]
-    return [{"role": message.role, "content": message.content} for message in prompt]
+    fields = [json.loads(message.more) if message.more else {} for message in prompt]
+    return [{"role": m.role, "content": m.content, **more} for m, more in zip(prompt, fields, strict=True)]
 
 
 def prompt_text(prompt: Prompt) -> str:

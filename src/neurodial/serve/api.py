@@ -24,9 +24,10 @@ from neurodial.serve.flow import ClientGoneError, Flow, line, stream, unless_gon
 from neurodial.serve.guard import GuardPolicy, LocalGuard
 from neurodial.serve.names import ModelNames
 from neurodial.serve.options import ServerOptions
+from neurodial.serve.plain_words import plain
 from neurodial.serve.prepare import Prepared, Preparer
 from neurodial.serve.prometheus import Metrics
-from neurodial.serve.schema import ChatBody, CompletionBody
+from neurodial.serve.schema import FIELDS, ChatBody, CompletionBody
 
 CLIENT_GONE = 499
 """What the metrics count for a client that went away; nobody reads it."""
@@ -156,7 +157,7 @@ def _answer_errors(app: FastAPI, metrics: Metrics) -> None:
 
     async def invalid(http: HttpRequest, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101  # registered for it
-        return _failure(http, _validation(error))
+        return _failure(http, plain(error.errors(), FIELDS))
 
     async def http_error(http: HttpRequest, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101  # registered for it
@@ -176,18 +177,6 @@ def _answer_errors(app: FastAPI, metrics: Metrics) -> None:
     app.add_exception_handler(Exception, unforeseen)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http_error)
-
-
-def _validation(error: RequestValidationError) -> ApiError:
-    """The first thing that is wrong with a body, by its field."""
-    first = error.errors()[0]
-    places = [str(place) for place in first["loc"] if place != "body"]
-    if first["type"] == "json_invalid":
-        return ApiError(400, f"The body is not JSON: {first.get('ctx', {}).get('error', first['msg'])}.")
-    field = ".".join(places) or "The body"
-    words = {"extra_forbidden": "this server knows no such field", "missing": "this field is missing"}
-    message = words.get(first["type"], first["msg"].removeprefix("Value error, "))
-    return ApiError(400, f"{field}: {message}.", param=places[0] if places else None)
 
 
 async def _first(events: AsyncIterator[Any]) -> Any:

@@ -17,14 +17,16 @@ from torch import Tensor
 
 from neurodial.activations.batches import padded
 from neurodial.activations.collect import pad_id
-from neurodial.generation.generate import stop_tokens
+from neurodial.generation.generate import stop_texts, stop_tokens
 from neurodial.generation.text_stream import TextStream
+from neurodial.intervention.parts_of_pass import tracker
 from neurodial.intervention.steer import Steering
 from neurodial.model.cache import empty_cache, joined, kept, row_counts
 from neurodial.model.subject import Subject
 from neurodial.serve.next_token import generator_of, next_tokens, scored
 from neurodial.serve.request import Deliver, Failed, Finished, Piece, Request, Scored
 from neurodial.serve.slots import SlotTable
+from neurodial.text.thinking import special_markers
 
 NOT_FINITE = (
     "The model gave logits that are not finite. The dial may be too strong for it, or its dtype too narrow; "
@@ -35,10 +37,12 @@ NOT_FINITE = (
 class RunningRow:
     """One request that runs."""
 
-    def __init__(self, request: Request, deliver: Deliver, tokenizer: Any) -> None:
+    def __init__(self, request: Request, deliver: Deliver, subject: Subject) -> None:
         self.request, self.deliver = request, deliver
         self.generator = generator_of(request)
-        self.text = TextStream(tokenizer, request.stop)
+        kept = special_markers(subject.tokenizer, subject.thinking)
+        self.text = TextStream(subject.tokenizer, (*request.stop, *stop_texts(subject)), kept=kept)
+        self.tracker = tracker(subject, starts_inside=request.starts_inside)
         self.length = len(request.tokens)
         self.made: int = 0
         self.last = request.tokens[-1]
@@ -139,6 +143,7 @@ class RunningBatch:
     def _steer(self, kept_rows: Sequence[RunningRow], acting: Sequence[RunningRow]) -> None:
         self._table.hold([row.request.dials for row in kept_rows], self._steering)
         self._steering.assign(self._table.slots([row.request.dials for row in acting]))
+        self._steering.follow([row.tracker for row in acting])
 
     def _pass(
         self, tokens: Int[Tensor, "row token"], lengths: Sequence[int], cache: Any, *, keep: int

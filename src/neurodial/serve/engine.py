@@ -15,11 +15,13 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
 from types import TracebackType
+from typing import Any
 
 import torch
 
 from neurodial.circuit.circuit import Circuit
 from neurodial.errors import QueueFullError, ServerClosedError
+from neurodial.intervention.parts_of_pass import tracker
 from neurodial.intervention.steer import steered
 from neurodial.model.hooks import contiguous_head
 from neurodial.model.subject import Subject
@@ -27,6 +29,7 @@ from neurodial.serve.batch import RunningBatch, RunningRow
 from neurodial.serve.options import EngineOptions
 from neurodial.serve.request import Deliver, Event, Failed, Piece, Request
 from neurodial.serve.slots import SlotTable, plan_of
+from neurodial.text.thinking import special_markers
 
 _log = logging.getLogger(__name__)
 CLOSING = "The server is shutting down."
@@ -65,10 +68,11 @@ class Engine:
         self.options = options or EngineOptions()
         self._on_pass = on_pass
         everything = list(self.circuits.values())
-        plan_of(
-            subject, everything, (1.0,) * len(everything), force=self.options.force
-        )  # refused now, not at a request
-        self._table = SlotTable(subject, everything, size=2 * self.options.max_batch + 1, force=self.options.force)
+        how: dict[str, Any] = {"when": self.options.when, "force": self.options.force}
+        plan_of(subject, everything, (1.0,) * len(everything), **how)  # refused now, not at a request
+        self._table = SlotTable(subject, everything, size=2 * self.options.max_batch + 1, **how)
+        tracker(subject)  # the first use of a tokenizer may change its settings; later ones only read them
+        special_markers(subject.tokenizer, subject.thinking)
         self._change = threading.Condition()
         self._waiting: deque[RunningRow] = deque()
         self._running: tuple[RunningRow, ...] = ()
@@ -109,10 +113,7 @@ class Engine:
             QueueFullError: there is no room for them.
             ServerClosedError: the engine is closing, or its thread has died.
         """
-        rows = [
-            RunningRow(request, receive, self.subject.tokenizer)
-            for request, receive in zip(requests, deliver, strict=True)
-        ]
+        rows = [RunningRow(request, receive, self.subject) for request, receive in zip(requests, deliver, strict=True)]
         with self._change:
             if not self.is_alive:
                 raise ServerClosedError(CLOSING if self._is_closing else "The engine is not running.")

@@ -37,7 +37,14 @@ def next_tokens(
     chosen: list[int] = logits.argmax(dim=-1).tolist()  # 1
     for row, (request, generator) in enumerate(zip(requests, generators, strict=True)):
         if generator is not None:
-            chosen[row] = sampled(logits[row], request.temperature, request.top_p, generator)
+            chosen[row] = sampled(
+                logits[row],
+                request.temperature,
+                request.top_p,
+                generator,
+                top_k=request.top_k,
+                min_p=request.min_p,
+            )
     return chosen
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from neurodial.errors import OptionError
 
@@ -18,6 +19,8 @@ class EngineOptions:
         max_batch: requests that share one pass.
         max_queue: requests that may wait beyond those; more are told to come again later (429).
         prompt_budget: tokens of prompts, padding included, that pass together while running answers wait.
+        when: which tokens are steered: all, those of the prompt, the generated ones, or of those only what is thinking,
+            the answer, or calls of tools.
         force: take circuits that were made on another model, if the shape allows.
 
     Raises:
@@ -31,6 +34,7 @@ class EngineOptions:
     max_batch: int = 16
     max_queue: int = 64
     prompt_budget: int = 4096
+    when: Literal["all", "prompt", "generated", "thinking", "answer", "tools"] = "all"
     force: bool = False
 
     def __post_init__(self) -> None:

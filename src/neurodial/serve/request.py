@@ -23,6 +23,9 @@ class Request:
         stop: texts that end the answer; they are not part of it.
         top: how many alternatives to give at each token, or None for no log-probabilities at all.
         echo: give the log-probabilities of the prompt's tokens too.
+        top_k: keep this many of the likeliest tokens when sampling; 0 for all.
+        min_p: keep tokens of at least this share of the likeliest one's probability when sampling.
+        starts_inside: the prompt ends inside a block of thinking.
 
     Example:
         >>> Request(tokens=(1, 2), max_tokens=4).temperature
@@ -38,6 +41,9 @@ class Request:
     stop: tuple[str, ...] = ()
     top: int | None = None
     echo: bool = False
+    top_k: int = 0
+    min_p: float = 0.0
+    starts_inside: bool = False
 
 
 class Scored(NamedTuple):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from neurodial.circuit.circuit import Circuit
 from neurodial.intervention.base import Together
-from neurodial.intervention.plan import Plan, stack
+from neurodial.intervention.plan import Plan, When, stack
 from neurodial.intervention.scale import Scale
 from neurodial.intervention.steer import Steering
 from neurodial.model.subject import Subject
@@ -18,25 +18,29 @@ from neurodial.model.subject import Subject
 Dials = tuple[float, ...]
 
 
-def plan_of(subject: Subject, circuits: Sequence[Circuit], dials: Dials, *, force: bool = False) -> Plan:
+def plan_of(
+    subject: Subject, circuits: Sequence[Circuit], dials: Dials, *, when: When = "all", force: bool = False
+) -> Plan:
     """The plan of one setting.
 
     Raises:
         ModelMismatchError: a circuit was made on another model and `force` is false.
         SteeringError: the model has no such neuron.
     """
-    parts = (Scale(circuit, dial, force=force) for circuit, dial in zip(circuits, dials, strict=True))
+    parts = (Scale(circuit, dial, when, force) for circuit, dial in zip(circuits, dials, strict=True))
     return Together(tuple(parts)).compile(subject)
 
 
 class SlotTable:
     """Settings in slots. The least recently used make room, but none that a row still uses."""
 
-    def __init__(self, subject: Subject, circuits: Sequence[Circuit], *, size: int, force: bool = False) -> None:
-        self._subject, self._circuits, self._force = subject, tuple(circuits), force
+    def __init__(
+        self, subject: Subject, circuits: Sequence[Circuit], *, size: int, when: When = "all", force: bool = False
+    ) -> None:
+        self._subject, self._circuits, self._when, self._force = subject, tuple(circuits), when, force
         self._size = size
         plain = (0.0,) * len(circuits)
-        self._plans: dict[Dials, Plan] = {plain: plan_of(subject, self._circuits, plain, force=force)}
+        self._plans: dict[Dials, Plan] = {plain: plan_of(subject, self._circuits, plain, when=when, force=force)}
 
     @property
     def plan(self) -> Plan:
@@ -53,7 +57,7 @@ class SlotTable:
         for dials in idle[: max(0, len(self._plans) + len(missing) - self._size)]:
             del self._plans[dials]
         for dials in missing:
-            self._plans[dials] = plan_of(self._subject, self._circuits, dials, force=self._force)
+            self._plans[dials] = plan_of(self._subject, self._circuits, dials, when=self._when, force=self._force)
         steering.assign(None)
         steering.replace(self.plan)
 

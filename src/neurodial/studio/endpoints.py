@@ -10,10 +10,13 @@ from fastapi.responses import FileResponse, Response
 
 from neurodial import __version__
 from neurodial.errors import OptionError, UnknownNameError
+from neurodial.evaluation.options import Evaluation
 from neurodial.export import formats
 from neurodial.methods.comparators import COMPARATORS
+from neurodial.methods.registry import METHOD_WORDS, METHODS
 from neurodial.studio import requests, tasks, tasks_discover, tasks_measure
 from neurodial.studio.jobs import Job
+from neurodial.studio.option_forms import form
 from neurodial.studio.prompt_preview import TokenizerView, check_view
 from neurodial.studio.safety import REPORT_POLICY
 from neurodial.studio.studio_state import StudioState, without
@@ -124,6 +127,10 @@ def _report_routes(app: FastAPI, studio: StudioState) -> None:
     def methods() -> list[str]:
         return list(COMPARATORS)
 
+    @app.get("/api/options")
+    def options() -> Plain:
+        return options_view()
+
     @app.get("/api/reports")
     def reports() -> list[Plain]:
         listed = [(name, collection.report(name)) for name in collection.reports()]
@@ -163,6 +170,12 @@ def _export_routes(app: FastAPI, studio: StudioState) -> None:
         return FileResponse(files[number], media_type="application/octet-stream", filename=files[number].name)
 
 
+def options_view() -> Plain:
+    """The forms of what may be asked for: of each method of discovery, and of an evaluation."""
+    methods = [{"name": name, "title": METHOD_WORDS[name], "options": form(METHODS[name]())} for name in METHODS]
+    return {"methods": methods, "evaluation": form(Evaluation.quick())}
+
+
 def export_formats_view() -> list[Plain]:
     """The formats that a circuit leaves in, as the page offers them."""
     return [{"name": form.name, "title": form.title, "summary": form.summary} for form in formats.FORMATS]
@@ -177,7 +190,7 @@ def model_view(studio: StudioState) -> Plain:
         "widths": list(subject.widths),
         "neurons": subject.neurons,
         "context": subject.context_length,
-        "chat": subject.tokenizer.chat_template is not None,
+        "chat": subject.has_chat,
         "gguf": (subject.source or "").endswith(".gguf"),
         "adapter": subject.adapter is not None,
         "dtype": str(subject.dtype).removeprefix("torch."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import threading
 from typing import Any
@@ -13,7 +14,7 @@ from neurodial.model.subject import Subject
 from neurodial.prompts.pairs import SPLITS, PairSet, few_prompts
 from neurodial.prompts.prompt import Prompt, prompt_text
 from neurodial.prompts.read import read_pair_text
-from neurodial.prompts.render import Tokens, check_context, post_instruction_length, render
+from neurodial.prompts.render import Tokens, check_context
 from neurodial.prompts.rows import pasted_ending, text_rows
 from neurodial.studio.collection import Collection
 from neurodial.studio.requests import CheckRequest, Prompts
@@ -26,8 +27,7 @@ class TokenizerView:
     """The tokenizer, for requests: a copy of its own, used by one at a time, while the model works with the other."""
 
     def __init__(self, subject: Subject) -> None:
-        self._tokenizer = copy.deepcopy(subject.tokenizer)
-        self._context = subject.context_length
+        self._subject = dataclasses.replace(subject, tokenizer=copy.deepcopy(subject.tokenizer))
         self._lock = threading.Lock()
 
     def as_tokens(
@@ -41,15 +41,15 @@ class TokenizerView:
             ActivationError: one is too short for the position.
         """
         with self._lock:
-            rendered = render(self._tokenizer, prompts, system=system)
-            check_context([len(tokens) for tokens in rendered], self._context)
+            rendered = self._subject.render(prompts, system=system)
+            check_context([len(tokens) for tokens in rendered], self._subject.context_length)
             if position == PostInstruction():
-                position = PostInstruction(post_instruction_length(self._tokenizer))
+                position = PostInstruction(self._subject.post_instruction_length)
             return [(self.texts(tokens), position.read(len(tokens))) for tokens in rendered]
 
     def texts(self, tokens: Tokens) -> list[str]:
         """The text of each token."""
-        return [str(self._tokenizer.decode([token])) for token in tokens]
+        return [str(self._subject.tokenizer.decode([token])) for token in tokens]
 
 
 def read_prompts(collection: Collection, asked: Prompts) -> PairSet:

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from neurodial.evaluation.options import Evaluation
 from neurodial.export.formats import known_format
+from neurodial.methods.registry import METHODS
+from neurodial.studio.option_forms import LONGEST_TEXT, request_model
+
+if TYPE_CHECKING:
+    from neurodial.studio.option_forms import GivenOptions as EvaluationOptions
+    from neurodial.studio.option_forms import GivenOptions as MethodOptions
+
+    MethodName = str
+else:
+    MethodOptions = request_model("MethodOptions", *(preset() for preset in METHODS.values()), module=__name__)
+    EvaluationOptions = request_model("EvaluationOptions", Evaluation(), module=__name__)
+    MethodName = Literal[tuple(METHODS)]
 
 Id = Annotated[str, Field(min_length=1, max_length=80)]
 Dial = Annotated[float, Field(ge=-100, le=100)]
-Text = Annotated[str, Field(max_length=20_000)]
+Text = Annotated[str, Field(max_length=LONGEST_TEXT)]
 Name = Annotated[str, Field(min_length=1, max_length=80)]
 
 
@@ -72,20 +85,8 @@ class Discovery(_Request):
 
     prompts: Prompts
     name: Name = "circuit"
-    method: Literal["cna", "cna-reference", "dose"] = "cna"
-    fraction: Annotated[float, Field(gt=0, le=1)] | None = None
-    count: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    score: Literal["delta", "standardised", "auroc"] | None = None
-    sign: Literal["both", "positive", "negative", "tuned"] | None = None
-    position: Annotated[str, Field(max_length=20)] | None = None
-    universal: bool = True
-    skip_layers: Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=500)] = []
-    budget: Annotated[float, Field(gt=0, le=100)] | None = None
-    direction: Literal["remove", "induce"] | None = None
-    x_max: Annotated[float, Field(gt=0, le=100)] | None = None
-    margin: Literal["behaviour", "alternatives", "openers", "answer", "own-answers"] | None = None
-    max_degenerate: Annotated[float, Field(ge=0, le=1)] | None = None
-    system: Text = ""
+    method: MethodName = "cna"
+    options: MethodOptions = Field(default_factory=MethodOptions)
 
 
 class OpenersRequest(_Request):
@@ -119,12 +120,7 @@ class MeasurementRequest(_Request):
     prompts: Id
     dials: Annotated[list[Dial], Field(min_length=1, max_length=20)]
     against: Annotated[list[Annotated[str, Field(max_length=40)]], Field(max_length=10)] = []
-    limit: Annotated[int, Field(ge=1, le=2000)] = 8
-    neutral: Annotated[int, Field(ge=0, le=500)] = 8
-    over_refusal: Annotated[int, Field(ge=0, le=500)] = 0
-    perplexity: Annotated[int, Field(ge=0, le=500)] = 0
-    questions: Annotated[int, Field(ge=0, le=2000)] = 0
-    max_new_tokens: Annotated[int, Field(ge=1, le=2048)] = 48
+    options: EvaluationOptions = Field(default_factory=EvaluationOptions)
 
 
 class ExportRequest(_Request):

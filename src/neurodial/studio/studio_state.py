@@ -67,8 +67,7 @@ class StudioState:
         texts = self.openers().get(source)
         if texts is None:
             raise OptionError(f"There are no openers of {source!r}.", fix="Find them first, from a set of prompts.")
-        encode = self.subject.tokenizer
-        return tuple(tuple(encode(text, add_special_tokens=False)["input_ids"]) for text in texts)
+        return tuple(self.subject.encode(text, special=False) for text in texts)
 
 
 def without(circuit: Circuit, off: list[tuple[int, int]]) -> Circuit:

@@ -11,6 +11,7 @@ from neurodial.prompts.prompt import Message, Prompt
 from neurodial.studio import requests
 from neurodial.studio.jobs import Reporter, Run
 from neurodial.studio.studio_state import StudioState
+from neurodial.text.thinking import special_markers, spoken
 
 
 def answer(studio: StudioState, asked: requests.AnswerRequest) -> Run:
@@ -64,7 +65,8 @@ def token_values(token: TokenComparison) -> dict[str, Any]:
 
 def _end(studio: StudioState, tokens: Sequence[TokenComparison]) -> dict[str, Any]:
     ids = [token.token for token in tokens if not token.is_end]
-    text = studio.subject.tokenizer.decode(ids, skip_special_tokens=True)
+    subject = studio.subject
+    text = spoken(subject.tokenizer, ids, special_markers(subject.tokenizer, subject.thinking))
     last = tokens[-1]
     return {"text": text, "tokens": len(ids), "finished": last.is_end, "kl": _nats(last.kl_so_far)}
 

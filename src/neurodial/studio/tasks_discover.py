@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any
 
-from neurodial.activations.position import Last, parse_position
+from neurodial.activations.position import Last
 from neurodial.circuit.circuit import Circuit
-from neurodial.circuit.selection import Count, Fraction
 from neurodial.circuit.site import Neuron
 from neurodial.discovery import find
-from neurodial.errors import OptionError
 from neurodial.intervention.scale import check_neurons
-from neurodial.margins.openers import find_openers
-from neurodial.methods.cna.options import CNA
-from neurodial.methods.dose.options import Dose
-from neurodial.methods.registry import method
-from neurodial.prompts.render import render
+from neurodial.margins.choose_margin import choose_margin
+from neurodial.methods.check import check_method
+from neurodial.methods.registry import Method, method
+from neurodial.options import changed
 from neurodial.studio import requests
 from neurodial.studio.jobs import Reporter, Run
 from neurodial.studio.prompt_preview import as_lines, read_prompts
@@ -41,36 +37,13 @@ class Discovered:
         return {"circuit": circuit_view("", self.circuit), "scores": self.picture}
 
 
-def chosen_method(asked: requests.Discovery) -> CNA | Dose:
+def chosen_method(asked: requests.Discovery) -> Method:
     """The method with every option of the request.
 
     Raises:
         OptionError: an option makes no sense, or the method lacks it.
     """
-    if asked.fraction is not None and asked.count is not None:
-        raise OptionError("Both a fraction and a count are given.", wanted="one of them")
-    given: dict[str, Any] = {
-        "score": asked.score,
-        "sign": asked.sign,
-        "budget": asked.budget,
-        "direction": asked.direction,
-        "x_max": asked.x_max,
-        "margin": asked.margin,
-        "max_degenerate": asked.max_degenerate,
-        "position": None if asked.position is None else parse_position(asked.position),
-        "select": _select(asked),
-        "system": asked.system or None,
-        "skip_layers": tuple(asked.skip_layers) or None,
-    }
-    changes = {name: value for name, value in given.items() if value is not None}
-    chosen = method(asked.method)
-    known = {field.name for field in dataclasses.fields(chosen)}
-    unknown = sorted(changes.keys() - known)
-    if unknown:
-        raise OptionError(f"Method {asked.method} has no option {unknown[0]!r}.", wanted=", ".join(sorted(known)))
-    if isinstance(chosen, CNA) and not asked.universal:
-        changes["universal"] = None
-    return dataclasses.replace(chosen, **changes)
+    return changed(method(asked.method), asked.options.given(), title=f"Method {asked.method}")
 
 
 def discover(studio: StudioState, asked: requests.Discovery) -> Run:
@@ -82,9 +55,7 @@ def discover(studio: StudioState, asked: requests.Discovery) -> Run:
     """
     chosen = chosen_method(asked)
     pairs = read_prompts(studio.collection, asked.prompts)
-    pairs.split("discovery")
-    if isinstance(chosen, Dose):
-        pairs.split("development")
+    check_method(chosen, pairs)
     if not asked.prompts.set:
         studio.collection.save_prompts(asked.prompts.name or "pasted", as_lines(asked.prompts))
 
@@ -109,7 +80,8 @@ def openers(studio: StudioState, asked: requests.OpenersRequest) -> Run:
 
     def run(reporter: Reporter) -> dict[str, Any]:
         with reporter.stoppable(studio.subject):
-            found = find_openers(studio.subject, contrast, progress=reporter.progress)
+            found = choose_margin(studio.subject, contrast, kind="openers", progress=reporter.progress).openers
+        assert found is not None  # noqa: S101  # what was asked for
         studio.found_openers[asked.prompts] = found.texts
         return {"texts": list(found.texts), "positive": found.positive, "negative": found.negative}
 
@@ -131,7 +103,7 @@ def neuron(studio: StudioState, asked: requests.NeuronRequest) -> Run:
         subject = studio.subject
         sides = {"positive": contrast.positive[:_READ], "negative": contrast.negative[:_READ]}
         named = [(side, example.prompt) for side, examples in sides.items() for example in examples]
-        sequences = render(subject.tokenizer, [prompt for _, prompt in named])
+        sequences = subject.render([prompt for _, prompt in named])
         with reporter.stoppable(subject):
             up, down = written_tokens(subject, neuron, count=12)
             values = firing(subject, neuron, sequences, progress=reporter.progress)
@@ -148,12 +120,6 @@ def neuron(studio: StudioState, asked: requests.NeuronRequest) -> Run:
         }
 
     return run
-
-
-def _select(asked: requests.Discovery) -> Fraction | Count | None:
-    if asked.count is not None:
-        return Count(asked.count)
-    return None if asked.fraction is None else Fraction(asked.fraction)
 
 
 def _written(tokens: list[WrittenToken]) -> list[list[Any]]:

@@ -18,10 +18,10 @@ from neurodial.evaluation.studies import Grid, frontier, frontier_figures
 from neurodial.export.export_circuit import export_circuit
 from neurodial.export.manifest import MANIFEST, VERIFICATION, read_manifest
 from neurodial.files import write_atomic
-from neurodial.generation.decoding import Decoding
 from neurodial.intervention.scale import Scale
 from neurodial.methods.comparators import check_names
-from neurodial.provenance import canonical_json, sha256
+from neurodial.options import changed
+from neurodial.provenance import canonical_json, describe, sha256
 from neurodial.studio import requests
 from neurodial.studio.jobs import Reporter, Run
 from neurodial.studio.studio_state import StudioState
@@ -41,15 +41,7 @@ def measure(studio: StudioState, asked: requests.MeasurementRequest) -> Run:
     pairs = studio.collection.pairs(asked.prompts)
     dials = check_dials(asked.dials)
     against = check_names(asked.against)
-    options = Evaluation(
-        prompts=asked.limit,
-        neutral=asked.neutral,
-        over_refusal=asked.over_refusal,
-        perplexity=asked.perplexity,
-        questions=asked.questions,
-        speed=False,
-        decoding=Decoding(max_new_tokens=asked.max_new_tokens),
-    )
+    options = chosen_evaluation(asked)
     name, folder = measurement_place(studio, asked)
 
     def run(reporter: Reporter) -> dict[str, Any]:
@@ -79,9 +71,19 @@ def measure(studio: StudioState, asked: requests.MeasurementRequest) -> Run:
     return run
 
 
+def chosen_evaluation(asked: requests.MeasurementRequest) -> Evaluation:
+    """A quick evaluation with every option of the request in its place.
+
+    Raises:
+        OptionError: an option makes no sense.
+    """
+    return changed(Evaluation.quick(), asked.options.given())
+
+
 def measurement_place(studio: StudioState, asked: requests.MeasurementRequest) -> tuple[str, Path]:
     """Id and folder of a measurement: the same request has the same, so it can go on."""
-    told = [canonical_json(asked.model_dump()), canonical_json(dataclasses.asdict(studio.subject.identity))]
+    told = [canonical_json({**asked.model_dump(), "options": describe(chosen_evaluation(asked))})]
+    told.append(canonical_json(dataclasses.asdict(studio.subject.identity)))
     told += [sha256(repr(studio.collection.circuit(name).rows)) for name in asked.circuits]
     label = "evaluation" if asked.kind == "evaluate" else "frontier"
     name = f"{label}-{asked.prompts}-{sha256(canonical_json(told))[:8]}"[:79]

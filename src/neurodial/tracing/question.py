@@ -9,7 +9,7 @@ from typing import Any
 from neurodial.errors import TargetError
 from neurodial.model.subject import Subject
 from neurodial.prompts.prompt import Prompt, prompt_text
-from neurodial.prompts.render import Tokens, check_context, render
+from neurodial.prompts.render import Tokens, check_context
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,10 @@ def ask(
     """
     tokenizer = subject.tokenizer
     if raw:
-        tokens: Tokens = tuple(tokenizer(prompt_text(prompt))["input_ids"])
+        tokens = subject.encode(prompt_text(prompt))
     else:
-        (tokens,) = render(tokenizer, [prompt])
-    tokens = (*tokens, *pieces(tokenizer, answer))
+        (tokens,) = subject.render([prompt])
+    tokens = subject.check_tokens((*tokens, *pieces(tokenizer, answer)), "The prompt")
     check_context([len(tokens)], subject.context_length)
     return Question(tokens, one_token(tokenizer, target), None if foil is None else one_token(tokenizer, foil))
 

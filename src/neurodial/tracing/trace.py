@@ -13,14 +13,14 @@ from typing import Any
 
 import torch
 
-from neurodial.circuit.selection import Count
+from neurodial.circuit.selection import Count, Select
 from neurodial.errors import TargetError
 from neurodial.model.subject import Subject
 from neurodial.prompts.render import Tokens, check_context
 from neurodial.provenance import describe, now, versions
 from neurodial.tracing.edges import Pruning, hidden_graphs, neuron_graph
 from neurodial.tracing.graph import TraceGraph
-from neurodial.tracing.nodes import NodeScore, NodeSelect, select_nodes
+from neurodial.tracing.nodes import NodeScore, select_nodes
 from neurodial.tracing.question import Question, pieces
 from neurodial.tracing.relevance import Relevance, relevance, target_logits
 from neurodial.tracing.rules import Rules
@@ -44,9 +44,7 @@ class Trace:
     graph: TraceGraph
 
 
-def trace(
-    subject: Subject, question: Question, *, select: NodeSelect | None = None, rules: Rules | None = None
-) -> Trace:
+def trace(subject: Subject, question: Question, *, select: Select | None = None, rules: Rules | None = None) -> Trace:
     """The circuit behind one prediction.
 
     Args:

@@ -247,7 +247,7 @@ def test_discover_to_save_to_chat(open_page, pictures):
 
 
 def test_cancelling_a_discovery_stops_it(open_page):
-    page = open_page("#/discover?method=dose&count=10&size=count")
+    page = open_page("#/discover?method=dose&select=count:10")
     expect(page.locator(".piece.read").first).to_be_visible()
     page.locator("form.side button.primary").click()
     page.locator(".working").get_by_role("button", name="Cancel").click()
@@ -259,17 +259,24 @@ def test_options_of_doses_are_sent_as_chosen(open_page, pictures):
     page = open_page("#/discover?method=dose&source=formality")
     expect(page.locator(".piece.read").first).to_be_visible()
     page.get_by_text("More options").click()
-    page.get_by_label("What is pushed").select_option("own-answers")  # what was opened stays open
-    expect(page.get_by_text("For prompts in pairs")).to_be_visible()
-    page.get_by_label("Neurons that take part").select_option("both")
-    page.get_by_label("Broken answers").select_option("0.05")
-    expect(page.get_by_text("loops and gibberish count")).to_be_visible()
+    page.get_by_label("Margin", exact=True).select_option("own-answers")
+    page.get_by_label("Sign", exact=True).select_option("both")
+    page.get_by_label("Max degenerate", exact=True).fill("0.05")
+    page.get_by_label("Skip layers", exact=True).fill("0, 1")
+    page.get_by_label("Budget", exact=True).fill("none")
+    page.get_by_label("Select", exact=True).select_option("per-layer")
+    page.get_by_label("Value of Select").fill("2")
+    page.get_by_label("What is “Max degenerate”?").click()
+    expect(page.get_by_role("note")).to_contain_text("loops, gibberish")
+    page.keyboard.press("Escape")
     page.screenshot(path=str(pictures / "discover-dose.png"), full_page=True)
     with page.expect_request("**/api/discoveries") as sent:
         page.locator("form.side button.primary").click()
     asked = sent.value.post_data_json
-    assert (asked["margin"], asked["sign"], asked["max_degenerate"]) == ("own-answers", "both", 0.05)
-    assert (asked["budget"], asked["score"], asked["position"]) == (0.05, None, None)
+    chosen = {"margin": "own-answers", "sign": "both", "max_degenerate": 0.05, "skip_layers": [0, 1]}
+    assert asked["options"] == {**chosen, "budget": None, "select": "per-layer:2"}
+    assert "select=per-layer%3A2" in page.url
+    assert "budget=none" in page.url
     page.locator(".working").get_by_role("button", name="Cancel").click()
     expect(page.get_by_text("Cancelled: the work has stopped.")).to_be_visible()
 
@@ -288,10 +295,10 @@ def test_wrong_prompts_are_said_while_typing(open_page):
 def test_a_small_evaluation_with_its_report(open_page, pictures):
     page = open_page("#/measure")
     page.get_by_label("Dials").fill("1")
-    page.get_by_label("Test prompts a side").fill("2")
-    page.get_by_label("Longest answer").fill("8")
+    page.get_by_label("Prompts", exact=True).fill("2")
+    page.get_by_label("Max new tokens", exact=True).fill("8")
     page.get_by_text("More measures and other methods").click()
-    page.get_by_label("Neutral prompts (KL)").fill("2")
+    page.get_by_label("Neutral", exact=True).fill("2")
     page.locator("form.side button[type=submit]").click()
     expect(page.locator(".working")).to_be_visible()
     expect(page.locator(".numbers-table")).to_be_visible(timeout=300_000)

@@ -23,6 +23,7 @@ from neurodial.activations.position import Position, PostInstruction
 from neurodial.activations.statistics import GroupedMoments
 from neurodial.circuit.circuit import Row, Stability
 from neurodial.circuit.site import Neuron, Site
+from neurodial.methods.apart import check_apart, check_scores
 from neurodial.methods.choose import Rule, check_skipped, choose
 from neurodial.methods.cna.contrastive import auroc, delta_scores
 from neurodial.methods.cna.options import CNA
@@ -34,7 +35,7 @@ from neurodial.progress import Progress, silent
 from neurodial.prompts.behaviours import read_prompt_list
 from neurodial.prompts.pairs import Contrast
 from neurodial.prompts.prompt import Prompt
-from neurodial.prompts.render import Tokens, post_instruction_length, render
+from neurodial.prompts.render import Tokens
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,9 @@ def attribute(subject: Subject, contrast: Contrast, method: CNA, *, progress: Pr
     Raises:
         ContextLengthError: a prompt is longer than the context; found before any work.
         OptionError: a layer to skip does not exist, or all are skipped; found before any work.
-        ActivationError: a prompt is too short for the position (found before any work), or an activation is not
-            finite.
+        PromptError: prompts of the two sides are rendered alike; found before any work.
+        ActivationError: a prompt is too short for the position (found before any work), an activation is not finite,
+            or every score is 0.
     """
     reading = Reading(_position(subject, method))
     check_skipped(method.skip_layers, [site.layer for site in subject.sites])
@@ -75,11 +77,12 @@ def attribute(subject: Subject, contrast: Contrast, method: CNA, *, progress: Pr
     diverse = () if method.universal is None else read_prompt_list(method.universal.prompts).prompts
     for texts in (prompts, diverse):  # all that can be wrong with them, before the first pass
         places_read(subject, _rendered(subject, texts, method), reading)
+    check_apart(subject, contrast, system=method.system, double_bos=method.as_published, position=reading.position)
     folds = min(method.folds, len(contrast.positive), len(contrast.negative))
     universal = _universal(subject, method, reading, progress)
     score = _scorer(subject, contrast, method, reading, folds, progress)
     rule = Rule(method.select, method.sign, method.skip_layers)
-    scores = score(None)
+    scores = check_scores(score(None))
     unfiltered = choose(scores, rule)
     rule = dataclasses.replace(rule, excluded=universal)
     rows = choose(scores, rule)
@@ -92,7 +95,7 @@ def attribute(subject: Subject, contrast: Contrast, method: CNA, *, progress: Pr
 
 def _position(subject: Subject, method: CNA) -> Position:
     if method.position == PostInstruction():
-        return PostInstruction(post_instruction_length(subject.tokenizer))
+        return PostInstruction(subject.post_instruction_length)
     return method.position
 
 
@@ -101,7 +104,7 @@ def _prompts(contrast: Contrast) -> list[Prompt]:
 
 
 def _rendered(subject: Subject, prompts: Sequence[Prompt], method: CNA) -> list[Tokens]:
-    return render(subject.tokenizer, prompts, system=method.system, double_bos=method.double_bos)
+    return subject.render(prompts, system=method.system, double_bos=method.as_published)
 
 
 def _universal(subject: Subject, method: CNA, reading: Reading, progress: Progress) -> frozenset[Neuron]:
@@ -118,7 +121,7 @@ def _scorer(
     sequences = _rendered(subject, _prompts(contrast), method)
     parts = max(1, folds)
     groups = [number * parts + fold for number, side in enumerate(sides) for fold in fold_of_each(side, parts)]
-    if method.score == "auroc" or method.rounding:
+    if method.score == "auroc" or method.as_published:
         kept = _Kept()
         collect(subject, sequences, reading, kept.add, progress=progress)
         return _from_activations(kept, torch.tensor(groups), parts, method)
@@ -159,7 +162,7 @@ def _from_activations(kept: _Kept, groups: Tensor, parts: int, method: CNA) -> S
     def score(without: int | None) -> Scores:
         used = torch.ones_like(groups, dtype=torch.bool) if without is None else groups % parts != without
         positive, negative = (groups < parts) & used, (groups >= parts) & used
-        compute = _rounded_delta if method.rounding else auroc
+        compute = _rounded_delta if method.as_published else auroc
         found = {}
         for site in kept.sites():
             values = kept.activations(site)

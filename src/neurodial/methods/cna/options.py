@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from neurodial.activations.position import Last, Position
-from neurodial.circuit.selection import Count, Fraction, Select
+from neurodial.activations.position import POSITION_SPELLING, Last, Position
+from neurodial.circuit.selection import SELECT_SPELLING, Count, Fraction, Select
 from neurodial.errors import OptionError
-from neurodial.methods.base import Sign, check_choices
+from neurodial.methods.base import Sign, check_choices, prompt_list_names
+from neurodial.options import noted
 
 Score = Literal["delta", "standardised", "auroc"]
 
@@ -18,7 +19,7 @@ class UniversalFilter:
     """Neurons that are among the most active on almost any prompt, and are left out of circuits.
 
     Attributes:
-        prompts: name or path of the list of diverse prompts.
+        prompts: list of diverse prompts on which universal neurons are found, a name or a file; none: no filter.
         fraction: the share of all neurons that counts as most active on one prompt.
         share: the share of prompts on which a neuron must be among them to be flagged.
 
@@ -27,9 +28,9 @@ class UniversalFilter:
         'diverse'
     """
 
-    prompts: str = "diverse"
-    fraction: float = 0.001
-    share: float = 0.8
+    prompts: str = field(default="diverse", metadata=noted(name="universal", listed=prompt_list_names))
+    fraction: float = field(default=0.001, metadata=noted(name="universal_fraction"))
+    share: float = field(default=0.8, metadata=noted(name="universal_share"))
 
     def __post_init__(self) -> None:
         Fraction(self.fraction)
@@ -46,13 +47,12 @@ class CNA:
             standard deviation; `auroc`, how well the activation alone tells the sides apart, minus one half.
         sign: take neurons of either sign (the paper), or only those that rise or fall with the behaviour.
         position: the token that is read.
-        select: how many neurons, out of all layers together.
-        skip_layers: layers left out. None by default; the public code drops 0 and 1 in silence.
+        select: the rule of selection: which neurons are taken by the size of their scores, out of all layers together.
+        skip_layers: layers left out, such as 0,1.
         universal: the filter of universal neurons, or None.
         folds: number of prompt folds for the stability measure; 0 for none.
-        rounding: round activations and means to bfloat16, as the public code does. Off by default.
-        double_bos: tokenise the rendered template again, as the public code does. Off by default.
         system: a system message before every prompt.
+        as_published: compute as the public code does, as `CNA.reference()` says; no option of its own.
 
     Example:
         >>> CNA(score="standardised").select
@@ -61,21 +61,20 @@ class CNA:
 
     score: Score = "delta"
     sign: Sign = "both"
-    position: Position = field(default_factory=Last)
-    select: Select = field(default_factory=Fraction)
+    position: Position = field(default_factory=Last, metadata=noted(spelling=POSITION_SPELLING))
+    select: Select = field(default_factory=Fraction, metadata=noted(spelling=SELECT_SPELLING))
     skip_layers: tuple[int, ...] = ()
     universal: UniversalFilter | None = field(default_factory=UniversalFilter)
     folds: int = 10
-    rounding: bool = False
-    double_bos: bool = False
     system: str | None = None
+    as_published: bool = field(default=False, metadata=noted(is_hidden=True))
 
     def __post_init__(self) -> None:
         check_choices(self, score=Score, sign=Sign)
         if self.folds < 0 or self.folds == 1:
             raise OptionError(f"The number of folds is {self.folds}.", wanted="0 for none, or 2 and more")
-        if self.rounding and self.score != "delta":
-            raise OptionError("Rounding reproduces the public code, which knows only delta.", wanted="score delta")
+        if self.as_published and self.score != "delta":
+            raise OptionError(f"The public code knows no score {self.score}.", wanted="score delta, or method cna")
 
     @classmethod
     def reference(cls) -> CNA:
@@ -85,4 +84,4 @@ class CNA:
         size, activations and means are rounded to bfloat16, and the rendered template is tokenised again, which
         doubles the beginning-of-sequence token where the tokenizer adds one.
         """
-        return cls(skip_layers=(0, 1), universal=None, select=Count(1600), rounding=True, double_bos=True)
+        return cls(skip_layers=(0, 1), universal=None, select=Count(1600), as_published=True)

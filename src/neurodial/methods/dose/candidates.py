@@ -89,7 +89,7 @@ def candidate_of(effects: Effects, costs: Cost, method: Dose, sign: Sign, mixtur
     bounds = Bounds(method.x_max, method.direction)
     if method.dosing == "closed":
         return Candidate(sign, mixture, effect_cost, closed_path(effect_cost, method.select, bounds))
-    chosen = effect_cost.best(method.select.count(effect_cost.effect.numel()))
+    chosen = effect_cost.taken(method.select)
     rows = effect_cost.rows(chosen, [1.0] * len(chosen))
     return Candidate(sign, mixture, effect_cost, uniform_path(rows, bounds))
 

@@ -27,7 +27,7 @@ from neurodial.model.head import hidden_states
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.prompt import Example
-from neurodial.prompts.render import check_context, render
+from neurodial.prompts.render import check_context
 
 
 def effect(
@@ -58,7 +58,7 @@ def effect(
     """
     if not examples:
         raise PromptError("There are no prompts to take the effect on.", wanted="at least one")
-    prompts = render(subject.tokenizer, [example.prompt for example in examples], system=system)
+    prompts = subject.render([example.prompt for example in examples], system=system)
     groups = [margin.rows(subject, *pair) for pair in zip(prompts, examples, strict=True)]
     check_context([len(row) for group in groups for row in group], subject.context_length)
     folds = folds or [0] * len(examples)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from neurodial.margins.margin import Margin
+from neurodial.methods.apart import check_scores
 from neurodial.methods.dose.effect import effect, effect_scores
 from neurodial.methods.scores import Scores
 from neurodial.model.subject import Subject
@@ -78,7 +79,7 @@ def effects_by_fold(
     ]
 
     def of(chosen: Sequence[int]) -> Effects:
-        scores = [effect_scores(moments, subject.sites, chosen) for moments in taken]
+        scores = [check_scores(effect_scores(moments, subject.sites, chosen)) for moments in taken]
         return Effects(scores[0], scores[1] if len(scores) > 1 else None, direction)
 
     return of

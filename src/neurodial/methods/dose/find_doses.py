@@ -46,7 +46,7 @@ def find_doses(
         MarginError: the behaviour can't be measured by the margin asked for.
         BudgetError: the budget or the target can't be met.
         GradientError: the model gives no gradients.
-        PromptError: a split is missing, or nearly all neutral answers show the behaviour.
+        PromptError: a split is missing, its sides are rendered alike, or nearly all neutral answers show the behaviour.
     """
     inputs = gather_inputs(subject, pairs, method, margin=margin, progress=progress)  # 1, 2
     folds = fold_of_each([example.prompt for example in inputs.about], max(1, min(method.folds, len(inputs.about))))

@@ -13,8 +13,9 @@ from neurodial.generation.decoding import Decoding
 from neurodial.generation.divergence import own_answers
 from neurodial.margins.choose_margin import BehaviourMargin, choose_margin
 from neurodial.margins.margin import Alternatives, Openers
+from neurodial.methods.apart import check_apart
 from neurodial.methods.base import SearchOptions
-from neurodial.methods.check import check_search_prompts, neutral_prompts_of
+from neurodial.methods.check import check_search_prompts
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.behaviours import PromptList
@@ -97,22 +98,23 @@ def gather_inputs(
 
     Raises:
         MarginError: no margin tells the sides apart, or prompts lack answers.
-        PromptError: a split is missing, or nearly all neutral answers show the behaviour.
+        PromptError: a split is missing, the sides are rendered alike, or nearly all neutral answers show the behaviour.
         OverlapError: a neutral prompt is a test prompt of the behaviour, or stands in two splits.
     """
-    check_search_prompts(method, pairs, has_margin=margin is not None)
-    neutral, for_cost, for_damage = neutral_prompts_of(method, pairs)
+    neutral = check_search_prompts(method, pairs, has_margin=margin is not None)
+    for contrast in (pairs.discovery, pairs.development):
+        check_apart(subject, contrast, system=method.system)
     if margin is None:
         margin = choose_margin(
             subject, pairs, direction=method.direction, kind=method.margin, system=method.system, progress=progress
         )
     decoding = Decoding(max_new_tokens=method.answer_tokens, batch_size=32, system=method.system)
-    asked = [for_cost, for_damage] if with_cost else [for_damage]
+    asked = [neutral.costing, neutral.damage] if with_cost else [neutral.damage]
     answered = [own_answers(subject, prompts, decoding=decoding, progress=progress) for prompts in asked]
-    *costing, damage = [_without(passages, margin.openers, neutral) for passages in answered]
+    *costing, damage = [_without(passages, margin.openers, neutral.source) for passages in answered]
     used = sum(map(len, costing)) + len(damage)
     left_out = None if margin.openers is None else sum(map(len, answered)) - used
-    answers = NeutralAnswers(neutral.name, neutral.hash, used, left_out)
+    answers = NeutralAnswers(neutral.source.name, neutral.source.hash, used, left_out)
     return DoseInputs(margin, pairs.discovery.about(method.direction), tuple(chain(*costing)), damage, answers)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from neurodial.circuit.selection import Fraction, Select
+from neurodial.circuit.selection import SELECT_SPELLING, Fraction, Select
 from neurodial.errors import OptionError
-from neurodial.methods.base import check_choices, check_search
+from neurodial.methods.base import check_choices, check_search, prompt_list_names
+from neurodial.options import noted
 from neurodial.prompts.answered import MarginKind
 from neurodial.prompts.pairs import Direction
 
@@ -24,10 +25,10 @@ class Dose:
     takes until the prompts that show the behaviour have the margin of those that do not.
 
     Attributes:
-        budget: damage in nats per token (KL on neutral answers) that the circuit may do at dial 1; None for no limit.
-        margin_target: the mean margin wanted on the development prompts at dial 1; None for none.
+        budget: damage in nats per token (KL on neutral answers) that the circuit may do at dial 1; none for no limit.
+        margin_target: the mean margin wanted on the development prompts at dial 1, or none.
         direction: `remove` the behaviour, or `induce` it where it is absent.
-        select: how many neurons.
+        select: the rule of selection: which neurons are taken, by what they gain for what they cost.
         sign: `positive`: only neurons that hold the behaviour up take part, turned down; `negative`: only those that
             hold it down, turned up; `both`; `tuned`: positive and both are both tried, and what goes further on the
             development prompts is kept.
@@ -37,15 +38,15 @@ class Dose:
             (or to induce, towards) how the behaviour's answers begin; `answer`: whole answers given with the prompts;
             `own-answers`: from the model's own answers towards those to the other prompts of the pairs.
             `behaviour`: as the prompt set says, openers being taken to induce and alternatives to remove.
-        neutral: name or path of the list of neutral prompts.
-        passages: how many of them are answered for the cost, and as many for the damage; None for all.
+        neutral: list of neutral prompts for the damage, a name or a file.
+        passages: how many neutral prompts are answered for the cost, and as many for the damage; none for all.
         answer_tokens: longest answer to a neutral or a development prompt.
         draws: labels drawn for each token of the neutral answers.
         max_degenerate: how many more of the answers to the development prompts may have broken down (loops, gibberish,
-            nothing said) than without steering, as a share; None: no answers are generated and none looked at.
-        skip_layers: layers left out.
+            nothing said) than without steering, as a share; none: no answers are generated.
+        skip_layers: layers left out, such as 0,1.
         folds: number of prompt folds for the stability measure; 0 for none.
-        seed: of the labels.
+        seed: of the sampled labels.
         system: a system message before every prompt.
 
     Example:
@@ -57,12 +58,12 @@ class Dose:
     budget: float | None = 0.05
     margin_target: float | None = None
     direction: Direction = "remove"
-    select: Select = field(default_factory=Fraction)
+    select: Select = field(default_factory=Fraction, metadata=noted(spelling=SELECT_SPELLING))
     sign: DoseSign = "tuned"
     x_max: float = 3.0
     dosing: Dosing = "closed"
     margin: MarginKind = "behaviour"
-    neutral: str = "neutral"
+    neutral: str = field(default="neutral", metadata=noted(listed=prompt_list_names))
     passages: int | None = None
     answer_tokens: int = 48
     draws: int = 2

@@ -19,15 +19,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from neurodial.circuit.circuit import Circuit, Row
-from neurodial.circuit.selection import Select
+from neurodial.circuit.selection import Count, Select
 from neurodial.errors import OptionError
 from neurodial.intervention.scale import Scale
 from neurodial.methods.base import Sign
-from neurodial.methods.choose import strongest
 from neurodial.methods.scores import Scores
 from neurodial.prompts.pairs import Direction
 from neurodial.strength.path import StrengthPath
@@ -148,7 +147,12 @@ class EffectCost:
 
     def best(self, count: int) -> list[int]:
         """Places of the neurons of largest `e^2 / c`, best first, none without an effect."""
-        return _largest(self.ratio, count)
+        return self.taken(Count(count))
+
+    def taken(self, select: Select) -> list[int]:
+        """Places of the neurons that a rule takes by `e^2 / c`, best first, none without an effect."""
+        places: list[int] = _taken(select, self.ratio, self.layout.layers()).tolist()
+        return places
 
     def rows(self, places: Sequence[int], doses: Sequence[float]) -> tuple[Row, ...]:
         """The rows of some places; a dose is turned where the neuron holds the behaviour down."""
@@ -165,23 +169,25 @@ def closed_path(
 
     Args:
         effect_cost: effects and costs.
-        select: how many neurons.
+        select: which neurons, by their gain.
         bounds: of the doses.
         among: places of the neurons to choose from; all by default.
     """
-    places = torch.arange(effect_cost.effect.numel()) if among is None else torch.tensor(sorted(among))
-    effect, cost = effect_cost.effect[places], effect_cost.cost[places]
-    count = min(select.count(effect_cost.effect.numel()), int((effect > 0).sum()))
+    effect, cost, layers = effect_cost.effect, effect_cost.cost, effect_cost.layout.layers()
+    if among is not None:
+        left = torch.zeros_like(effect)
+        left[list(among)] = effect[list(among)]
+        effect = left
 
     def rows_at(strength: float) -> tuple[Row, ...]:
         doses = (strength * effect / cost).clamp(max=bounds.x_max)
         gain = effect * doses - cost * doses.square() / (2 * strength)
-        chosen = _largest(gain, count)
-        return effect_cost.rows(places[chosen].tolist(), [bounds.signed(dose) for dose in doses[chosen].tolist()])
+        chosen = _taken(select, gain, layers)
+        return effect_cost.rows(chosen.tolist(), [bounds.signed(dose) for dose in doses[chosen].tolist()])
 
     steepest = (effect / cost).max()
-    strongest = effect.topk(count).indices
-    high = bounds.x_max / float((effect / cost)[strongest].min())
+    last = _taken(select, effect, layers)  # with every dose at its largest, the gain goes by the effect
+    high = bounds.x_max / float((effect / cost)[last].min())
     low = min(SMALLEST_DOSE, bounds.x_max) / float(steepest)
     return DosePath(low, max(high, low), rows_at)
 
@@ -202,6 +208,7 @@ def predicted_change(effect: Scores, rows: Sequence[Row]) -> float:
     return -sum(slope * row.dose for slope, row in zip(slopes, rows, strict=True))
 
 
-def _largest(values: Float[Tensor, "all"], count: int) -> list[int]:
-    order = strongest(values, min(count, values.numel()))
-    return [int(place) for place in order[values[order] > 0].tolist()]
+def _taken(select: Select, strength: Float[Tensor, "all"], layers: Int[Tensor, "all"]) -> Int[Tensor, "taken"]:
+    """Places by a rule of selection, none without a strength."""
+    places: Tensor = select.choose(torch.where(strength > 0, strength, -torch.inf), layers)
+    return places

@@ -19,14 +19,15 @@ from typing import Literal, get_args
 from neurodial.errors import OptionError, UnknownNameError, near_names
 from neurodial.intervention.anchor import Anchor, anchored
 from neurodial.intervention.scale import Pin
+from neurodial.margins.choose_margin import choose_margin
 from neurodial.margins.margin import Alternatives, Margin, Openers
 from neurodial.margins.measure import probabilities_by_side
-from neurodial.margins.openers import OpenerSearch, OpeningMargin, find_margin, refuse_unknown
+from neurodial.margins.openers import OpenerSearch, OpeningMargin, refuse_unknown
+from neurodial.methods.apart import check_apart
 from neurodial.methods.single.scores_of_neurons import CandidateNeuron, CandidateSearch, candidates
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Contrast, PairSet
-from neurodial.prompts.render import post_instruction_length
 
 PinKind = Literal["constant", "anchored"]
 
@@ -133,7 +134,7 @@ def single_neuron(
 
     Raises:
         MarginError: no beginning of an answer tells the sides apart.
-        PromptError: a split is missing.
+        PromptError: a split is missing, or its sides are rendered alike.
         ContextLengthError: a prompt is longer than the context.
         GradientError: the model gives no gradients.
 
@@ -150,7 +151,11 @@ def single_neuron(
     """
     chosen = method or SingleNeuron()
     contrast, development = pairs.discovery, pairs.development
-    margin = find_margin(subject, contrast, chosen.margin, search=chosen.openers, progress=progress)  # 1
+    for side in (contrast, development):
+        check_apart(subject, side)
+    margin = choose_margin(
+        subject, pairs, kind=chosen.margin, splits=(), openers=chosen.openers, progress=progress
+    ).openings  # 1
     found = candidates(subject, margin, contrast, search=chosen.candidates, progress=progress)
     return sweep(subject, margin, found, development, method=chosen, progress=progress)
 
@@ -182,8 +187,7 @@ def sweep(
 def _anchored(
     subject: Subject, margin: Margin, values: list[tuple[CandidateNeuron, float]], contrast: Contrast, strength: float
 ) -> list[Pinned]:
-    has_template = subject.tokenizer.chat_template is not None
-    width = post_instruction_length(subject.tokenizer) if has_template else 1
+    width = subject.post_instruction_length if subject.has_chat else 1
     rows = []
     for candidate, value in values:
         anchor = Anchor(candidate.neuron, value, candidate.gap, width, strength)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from neurodial.errors import OptionError
-from neurodial.methods.base import check_search
+from neurodial.methods.base import check_search, prompt_list_names
+from neurodial.options import noted
 from neurodial.prompts.answered import MarginKind
 from neurodial.prompts.pairs import Direction
 
@@ -20,16 +21,19 @@ class Single:
     Attributes:
         candidates: how many neurons are searched, the best by their slope and the gap between the sides' means.
         layers: the share of the layers that candidates come from, from the first; the paper takes two thirds.
-        budget: damage in nats per token (KL on neutral answers) that the circuit may do at dial 1; None for no limit.
-        margin_target: the mean margin wanted on the development prompts at dial 1; None for none.
+        budget: damage in nats per token (KL on neutral answers) that the circuit may do at dial 1; none for no limit.
+        margin_target: the mean margin wanted on the development prompts at dial 1, or none.
         direction: `remove` the behaviour, or `induce` it where it is absent.
-        x_max: the largest dose; past 1 the neuron's sign is turned.
-        margin: what is pushed, as in `Dose`.
-        neutral: name or path of the list of neutral prompts.
-        passages: how many of them are answered for the damage; None for all.
+        x_max: the largest dose; past 1 a neuron's sign is turned.
+        margin: what is pushed. `alternatives`: towards how answers without the behaviour begin; `openers`: away from
+            (or to induce, towards) how the behaviour's answers begin; `answer`: whole answers given with the prompts;
+            `own-answers`: from the model's own answers towards those to the other prompts of the pairs.
+            `behaviour`: as the prompt set says, openers being taken to induce and alternatives to remove.
+        neutral: list of neutral prompts for the damage, a name or a file.
+        passages: how many neutral prompts are answered for the damage; none for all.
         answer_tokens: longest answer to a neutral or a development prompt.
         max_degenerate: how many more of the answers to the development prompts may have broken down (loops, gibberish,
-            nothing said) than without steering, as a share; None: no answers are generated and none looked at.
+            nothing said) than without steering, as a share; none: no answers are generated.
         system: a system message before every prompt.
 
     Raises:
@@ -49,7 +53,7 @@ class Single:
     direction: Direction = "remove"
     x_max: float = 9.0
     margin: MarginKind = "behaviour"
-    neutral: str = "neutral"
+    neutral: str = field(default="neutral", metadata=noted(listed=prompt_list_names))
     passages: int | None = None
     answer_tokens: int = 48
     max_degenerate: float | None = None

@@ -32,7 +32,7 @@ from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Contrast
 from neurodial.prompts.prompt import Example
-from neurodial.prompts.render import Tokens, check_context, post_instruction_length, render
+from neurodial.prompts.render import Tokens, check_context
 
 
 @dataclass(frozen=True)
@@ -118,12 +118,11 @@ def candidates(
         5
     """
     chosen = search or CandidateSearch()
-    has_template = subject.tokenizer.chat_template is not None
-    width = post_instruction_length(subject.tokenizer) if has_template else 1
+    width = subject.post_instruction_length if subject.has_chat else 1
     budget = chosen.budget or gradient_tokens(subject)
     sides = []
     for examples in (contrast.positive, contrast.negative):
-        prompts = render(subject.tokenizer, [example.prompt for example in examples], system=system)
+        prompts = subject.render([example.prompt for example in examples], system=system)
         sides.append(_side(subject, margin, list(zip(prompts, examples, strict=True)), (width, budget), progress))
     found: list[CandidateNeuron] = []
     for layer in range(math.ceil(chosen.layers * subject.layers)):

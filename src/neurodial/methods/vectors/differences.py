@@ -16,13 +16,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neurodial.errors import OptionError, PromptError
-from neurodial.intervention.base import Dial, Intervention, check_options, dial_column, rows_of
+from neurodial.intervention.base import Dial, Intervention, check_options, check_parts, dial_column, rows_of
 from neurodial.intervention.plan import Add, HookPoint, Plan, When, spread
+from neurodial.methods.apart import check_apart
 from neurodial.methods.vectors.residual import residual_means
 from neurodial.model.subject import Subject
 from neurodial.prompts.pairs import Contrast
 from neurodial.prompts.prompt import Example, Message, prompt_text
-from neurodial.prompts.render import Tokens, post_instruction_length, render
+from neurodial.prompts.render import Tokens
 
 
 def last_token_vectors(
@@ -35,8 +36,9 @@ def last_token_vectors(
         >>> tuple(last_token_vectors(tiny_subject(), Contrast.of(["a", "b"], ["c"])).shape)
         (1, 2, 16)
     """
+    check_apart(subject, contrast)
     positive, negative = (
-        residual_means(subject, render(subject.tokenizer, [e.prompt for e in side]), offsets)
+        residual_means(subject, subject.render([e.prompt for e in side]), offsets)
         for side in (contrast.positive, contrast.negative)
     )
     return positive - negative
@@ -53,7 +55,7 @@ def direction_vectors(subject: Subject, contrast: Contrast) -> dict[tuple[int, i
         >>> sorted(direction_vectors(tiny_subject(chat=False), Contrast.of(["a", "b"], ["c"])))
         [(0, -1), (1, -1)]
     """
-    width = 1 if subject.tokenizer.chat_template is None else post_instruction_length(subject.tokenizer)
+    width = subject.post_instruction_length if subject.has_chat else 1
     offsets = [-1 - step for step in range(min(5, width))]
     vectors = last_token_vectors(subject, contrast, offsets)
     return {
@@ -84,7 +86,7 @@ def answer_vectors(
         question = _question(example, (first, second) if is_first else (second, first))
         letters = ("A", "B") if is_first else ("B", "A")
         chats = [(Message("user", question), Message("assistant", f"({letter}")) for letter in letters]
-        shown, lacking = render(subject.tokenizer, chats)
+        shown, lacking = subject.render(chats)
         shows.append(shown)
         lacks.append(lacking)
     return (residual_means(subject, shows) - residual_means(subject, lacks))[0]
@@ -92,8 +94,9 @@ def answer_vectors(
 
 def mlp_vectors(subject: Subject, contrast: Contrast) -> Float[Tensor, "layer hidden"]:
     """Differences of what every MLP writes at the prompts' last token."""
+    check_apart(subject, contrast)
     rendered: list[list[Tokens]] = [
-        render(subject.tokenizer, [e.prompt for e in side]) for side in (contrast.positive, contrast.negative)
+        subject.render([e.prompt for e in side]) for side in (contrast.positive, contrast.negative)
     ]
     positive, negative = (residual_means(subject, side, where="mlp") for side in rendered)
     return (positive - negative)[0]
@@ -136,6 +139,7 @@ class AddEverywhere(Intervention):
                 f"The vectors have shape {tuple(self.vectors.shape)}.",
                 wanted=f"({subject.layers}, {subject.hidden_size}), those of {subject.label}",
             )
+        check_parts(self.when, subject)
         column = dial_column(self.dial)
         edits = tuple(
             (HookPoint("mlp", layer), Add(spread(column * self.alpha * self.vectors[layer].double().cpu(), self.when)))

@@ -89,58 +89,30 @@ export interface Cell {
   rank: number;
 }
 
-/** What may be chosen for a part of the request; empty: the server's own choice. */
-type Chosen<Key extends keyof Discovery> = NonNullable<Discovery[Key]> | "";
+/** A value of an option, as a request takes it. */
+export type GivenValue = string | number | boolean | null | (string | number)[];
 
-/** The choices of the discover form, each a value that the server takes and its text. */
-export interface DiscoverChoices {
-  method: [NonNullable<Discovery["method"]>, string][];
-  size: ["fraction" | "count", string][];
-  direction: [NonNullable<Discovery["direction"]>, string][];
-  margin: [Chosen<"margin">, string][];
-  dose_sign: [Chosen<"sign">, string][];
-  broken: Option[];
-  score: [Chosen<"score">, string][];
-  sign: [Chosen<"sign">, string][];
-  position: Option[];
-}
+/** Options that differ from their defaults, by name. */
+export type Given = Record<string, GivenValue>;
 
-/** What the discover form holds. */
-export interface DiscoverForm extends Record<string, string | number | boolean> {
+/** What the discover form holds; the options are those of each method. */
+export interface DiscoverForm {
   source: string;
   positive: string;
   negative: string;
   lines: string;
-  as: "lists" | "lines";
+  as: string;
   method: NonNullable<Discovery["method"]>;
-  size: "fraction" | "count";
-  fraction: number;
-  count: number;
-  score: Chosen<"score">;
-  sign: Chosen<"sign">;
-  position: string;
-  universal: boolean;
-  budget: number;
-  direction: NonNullable<Discovery["direction"]>;
-  x_max: number;
-  margin: Chosen<"margin">;
-  broken: string;
-  dose_sign: Chosen<"sign">;
   name: string;
-  system: string;
+  given: Record<string, Given>;
 }
 
-/** What the measure form holds; sent as it is, but for the dials. */
+/** What the measure form holds. */
 export interface MeasureForm {
   kind: "evaluate" | "frontier";
   circuits: string[];
   prompts: string;
   dials: string;
   against: string[];
-  limit: number;
-  neutral: number;
-  over_refusal: number;
-  perplexity: number;
-  questions: number;
-  max_new_tokens: number;
+  given: Given;
 }

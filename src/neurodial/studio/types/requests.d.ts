@@ -11,6 +11,57 @@ cog.outl("")
 cog.outl(interfaces())
 ]]] */
 
+/** Options that differ from the defaults: MethodOptions. */
+export interface MethodOptions {
+  score?: "delta" | "standardised" | "auroc";
+  sign?: "both" | "positive" | "negative" | "tuned";
+  position?: string;
+  select?: string;
+  skip_layers?: number[];
+  universal?: string | null;
+  universal_fraction?: number;
+  universal_share?: number;
+  folds?: number;
+  system?: string | null;
+  budget?: number | null;
+  margin_target?: number | null;
+  direction?: "remove" | "induce";
+  x_max?: number;
+  dosing?: "closed" | "uniform";
+  margin?: "behaviour" | "alternatives" | "openers" | "answer" | "own-answers";
+  neutral?: string;
+  passages?: number | null;
+  answer_tokens?: number;
+  draws?: number;
+  max_degenerate?: number | null;
+  seed?: number;
+}
+
+/** Options that differ from the defaults: EvaluationOptions. */
+export interface EvaluationOptions {
+  answers?: boolean;
+  detectors?: string[];
+  max_new_tokens?: number;
+  temperature?: number;
+  top_p?: number;
+  seed?: number;
+  batch_size?: number;
+  system?: string | null;
+  prompts?: number | null;
+  neutral?: number;
+  over_refusal?: number;
+  divergence_tokens?: number;
+  margin?: "recorded" | "behaviour" | "alternatives" | "openers" | "answer" | "own-answers" | "none";
+  perplexity?: number;
+  questions?: number;
+  speed?: boolean;
+  thinking?: "leave-out" | "apart";
+  development?: number;
+  kl_limit?: number;
+  max_degenerate?: number | null;
+  seeds?: number[];
+}
+
 /** A circuit at a dial, some of its neurons perhaps left out. */
 export interface Turned {
   id: string;
@@ -57,19 +108,7 @@ export interface Discovery {
   prompts: Prompts;
   name?: string;
   method?: "cna" | "cna-reference" | "dose";
-  fraction?: number | null;
-  count?: number | null;
-  score?: "delta" | "standardised" | "auroc" | null;
-  sign?: "both" | "positive" | "negative" | "tuned" | null;
-  position?: string | null;
-  universal?: boolean;
-  skip_layers?: number[];
-  budget?: number | null;
-  direction?: "remove" | "induce" | null;
-  x_max?: number | null;
-  margin?: "behaviour" | "alternatives" | "openers" | "answer" | "own-answers" | null;
-  max_degenerate?: number | null;
-  system?: string;
+  options?: MethodOptions;
 }
 
 /** Openers to find. */
@@ -99,12 +138,7 @@ export interface MeasurementRequest {
   prompts: string;
   dials: number[];
   against?: string[];
-  limit?: number;
-  neutral?: number;
-  over_refusal?: number;
-  perplexity?: number;
-  questions?: number;
-  max_new_tokens?: number;
+  options?: EvaluationOptions;
 }
 
 /** Circuits to ship. */

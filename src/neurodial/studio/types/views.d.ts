@@ -27,6 +27,42 @@ export interface Model {
   version: string;
 }
 
+// ---------------------------------------------------------------------------------------------------------- options
+
+/** One way to spell a value: `name:value`, or the name alone where `kind` is null. */
+export interface SpelledForm {
+  name: string;
+  meaning: string;
+  kind: "int" | "float" | null;
+  example: number | null;
+}
+
+/** An option as the library declares it; `default` as a user would type it. */
+export interface OptionField {
+  name: string;
+  label: string;
+  help: string;
+  kind: "bool" | "int" | "float" | "str";
+  list: boolean;
+  optional: boolean;
+  choices: string[];
+  forms: SpelledForm[];
+  default: string;
+}
+
+/** A method of discovery and its options. */
+export interface MethodForm {
+  name: string;
+  title: string;
+  options: OptionField[];
+}
+
+/** Every form of options that there is. */
+export interface OptionForms {
+  methods: MethodForm[];
+  evaluation: OptionField[];
+}
+
 // ---------------------------------------------------------------------------------------------------------- jobs
 
 export interface Progress {

@@ -11,6 +11,9 @@ export const getModel = () => get("/api/model");
 /** @returns {Promise<views.PromptSet[]>} */
 export const listPromptSets = () => get("/api/prompt-sets");
 
+/** @returns {Promise<views.OptionForms>} */
+export const getOptions = () => get("/api/options");
+
 /** @param {requests.CheckRequest} asked @returns {Promise<views.CheckedPrompts>} */
 export const checkPrompts = (asked) => post("/api/prompts/check", asked);
 

@@ -3,16 +3,18 @@ import { button, form } from "../controls.js";
 import { fill, h } from "../dom.js";
 import { loading, problem, soft } from "../messages.js";
 import { jobIn } from "../route.js";
-import { checkPrompts, getDiscovered, listPromptSets, startDiscovery } from "../server.js";
+import { checkPrompts, getDiscovered, getOptions, listPromptSets, startDiscovery } from "../server.js";
 import { progressOf, watchJob } from "../watch.js";
-import { askedDiscovery, askedPrompts, keepForm, PASTE, readForm, rememberForm } from "./form.js";
+import { askedDiscovery, askedPrompts, givenOf, keepForm, PASTE, readForm, rememberForm } from "./form.js";
 import { drawFound } from "./found.js";
 import { Options } from "./options.js";
 import { drawNothing, drawPreview } from "./preview.js";
 import { drawPrompts } from "./prompts.js";
-/** @import { Show, Watcher } from "../../../types/page.d.ts" */
-/** @import { Model, PromptSet } from "../../../types/views.d.ts" */
+/** @import { Given, Show, Watcher } from "../../../types/page.d.ts" */
+/** @import { MethodForm, Model, PromptSet } from "../../../types/views.d.ts" */
 
+/** @type {MethodForm[]} */
+const NO_METHODS = [{ name: "cna", title: "", options: [] }]; // until the server has said which there are
 const PAUSE = 350; // milliseconds after typing until prompts are checked
 const OUTCOME =
   "A map of every neuron's score by layer and rank, the distribution with the cut-off, how stable the choice is, and " +
@@ -29,7 +31,9 @@ class Discover {
   /** @param {HTMLElement} main @param {URLSearchParams} query @param {Model} model */
   constructor(main, query, model) {
     this.main = main;
-    this.form = readForm(query);
+    this.query = query;
+    this.model = model;
+    this.form = readForm(query, NO_METHODS);
     this.job = jobIn(query);
     this.timer = 0;
     this.round = 0; // counts checks, so that an older one knows that it is
@@ -39,16 +43,16 @@ class Discover {
     this.result = h("div", { class: "result" });
     this.prompts = h("div");
     this.startButton = h("button", { type: "submit", class: "primary" }, "Discover");
-    this.options = new Options(this.form, model.neurons, {
-      set: (key, value) => this.set(key, value),
-      check: () => this.check(),
-    });
+    this.options = this.makeOptions(NO_METHODS);
   }
 
   async start() {
     fill(this.main, loading());
     try {
-      this.draw(await listPromptSets());
+      const [sets, { methods }] = await Promise.all([listPromptSets(), getOptions()]);
+      this.form = readForm(this.query, methods);
+      this.options = this.makeOptions(methods);
+      this.draw(sets);
     } catch (error) {
       fill(this.main, problem(error));
       return;
@@ -59,6 +63,12 @@ class Discover {
     } else {
       this.empty();
     }
+  }
+
+  /** @param {MethodForm[]} methods */
+  makeOptions(methods) {
+    const doings = { changed: () => this.changed(), check: () => this.check() };
+    return new Options(this.form, methods, this.model.neurons, doings);
   }
 
   /** @param {PromptSet[]} sets */
@@ -92,24 +102,31 @@ class Discover {
     fill(this.result, h("div", { class: "card soft" }, h("h2", {}, "What comes out"), text));
   }
 
-  /** @param {string} key @param {string | number | boolean} value */
+  /** @param {string} key @param {string} value */
   set(key, value) {
     Object.assign(this.form, { [key]: value });
+    this.changed();
+  }
+
+  changed() {
     keepForm(this.form);
-    rememberForm(this.form, this.job);
+    this.remember();
+  }
+
+  remember() {
+    rememberForm(this.form, this.options.method, this.job);
   }
 
   async check() {
     this.round += 1;
     const { round } = this;
-    const { position, system } = this.form;
     const prompts = askedPrompts(this.form);
     if (!prompts.set && !prompts.lines && !prompts.positive?.length && !prompts.negative?.length) {
       drawNothing(this.preview);
       return;
     }
     try {
-      const checked = await checkPrompts({ prompts, position, system });
+      const checked = await checkPrompts({ prompts, ...asRead(givenOf(this.form)) });
       if (round === this.round) {
         this.startButton.disabled = false;
         drawPreview(this.preview, checked);
@@ -126,7 +143,7 @@ class Discover {
     try {
       const job = await startDiscovery(askedDiscovery(this.form));
       this.job = job.id;
-      rememberForm(this.form, this.job);
+      this.remember();
       this.watch(job.id);
     } catch (error) {
       fill(this.result, problem(error));
@@ -156,7 +173,7 @@ class Discover {
         this.startButton.disabled = false;
         if (words.forgotten) {
           this.job = null;
-          rememberForm(this.form, this.job);
+          this.remember();
           this.empty();
         } else {
           const again = button("Try again", () => this.run());
@@ -175,3 +192,9 @@ class Discover {
     this.unwatch?.();
   }
 }
+
+/** What of the options changes how prompts are read. @param {Given} given */
+const asRead = ({ position, system }) => ({
+  ...(typeof position === "string" ? { position } : {}),
+  ...(typeof system === "string" ? { system } : {}),
+});

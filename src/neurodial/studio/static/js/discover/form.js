@@ -1,10 +1,11 @@
 // What the discover form holds, from the address, else from what this browser kept; and the request that it becomes.
 import { keep, recall } from "../keep.js";
+import { knownOnly, readOptions, textOf } from "../options.js";
 import { readQuery, remember } from "../route.js";
-/** @import { DiscoverForm } from "../../../types/page.d.ts" */
+/** @import { DiscoverForm, Given } from "../../../types/page.d.ts" */
 /** @import { Discovery, Prompts } from "../../../types/requests.d.ts" */
+/** @import { MethodForm } from "../../../types/views.d.ts" */
 
-/** @type {DiscoverForm} */
 const START = {
   source: "refusal",
   positive: "",
@@ -12,35 +13,39 @@ const START = {
   lines: "",
   as: "lists",
   method: "cna",
-  size: "fraction",
-  fraction: 0.001,
-  count: 46,
-  score: "",
-  sign: "",
-  position: "last",
-  universal: true,
-  budget: 0.05,
-  direction: "remove",
-  x_max: 3,
-  margin: "",
-  broken: "",
-  dose_sign: "",
   name: "",
-  system: "",
 };
 const TEXTS = ["positive", "negative", "lines"]; // too long for an address
 
 export const PASTE = "paste"; // the source that is not a prompt set
 
-/** @param {URLSearchParams} query */
-export const readForm = (query) => readQuery(START, { ...START, ...recall("discover", {}) }, query);
+/** @param {URLSearchParams} query @param {MethodForm[]} methods @returns {DiscoverForm} */
+export function readForm(query, methods) {
+  /** @type {Partial<DiscoverForm>} */
+  const kept = recall("discover", {});
+  const values = readQuery(START, { ...START, ...texts(kept) }, query);
+  const method = methods.find(({ name }) => name === values.method) || methods[0];
+  const given = Object.fromEntries(methods.map(({ name, options }) => [name, knownOnly(options, kept.given?.[name])]));
+  readOptions(method.options, query, given[method.name]);
+  return { ...values, method: /** @type {DiscoverForm["method"]} */ (method.name), given };
+}
 
-/** @param {DiscoverForm} form @param {number | null} job */
-export function rememberForm(form, job) {
-  const changed = Object.entries(form)
-    .filter(([key, value]) => value !== START[key] && !TEXTS.includes(key))
-    .map(([key, value]) => [key, value === false ? "0" : value]);
-  remember("discover", [], { ...Object.fromEntries(changed), job });
+/** What was kept of the fields of START. @param {Partial<DiscoverForm>} kept */
+const texts = (kept) =>
+  Object.fromEntries(Object.entries(kept).filter(([key, value]) => key in START && typeof value === "string"));
+
+/** @param {DiscoverForm} form */
+export const givenOf = (form) => form.given[form.method];
+
+/** @param {DiscoverForm} form @param {MethodForm} method @param {number | null} job */
+export function rememberForm(form, method, job) {
+  const start = Object.entries(START).filter(([key]) => !TEXTS.includes(key));
+  const changed = start.map(([key, value]) => [key, Reflect.get(form, key) === value ? null : Reflect.get(form, key)]);
+  const given = givenOf(form);
+  const named = method.options
+    .filter(({ name }) => name in given)
+    .map((option) => [option.name, textOf(option, given)]);
+  remember("discover", [], { ...Object.fromEntries(changed), ...Object.fromEntries(named), job });
 }
 
 /** @param {DiscoverForm} form */
@@ -67,59 +72,10 @@ const split = (text) =>
 /** What the circuit is called where no name is given. @param {DiscoverForm} form */
 export const defaultName = ({ source }) => (source === PASTE ? "mine" : source);
 
-/**
- * The request. What a method does not have is not sent.
- * @param {DiscoverForm} form
- * @returns {Discovery}
- */
-export function askedDiscovery(form) {
-  const { method, name, system } = form;
-  const options = { cna: cnaOptions(form), dose: doseOptions(form), "cna-reference": {} };
-  return {
-    prompts: askedPrompts(form),
-    name: name || defaultName(form),
-    method,
-    system,
-    fraction: null,
-    count: null,
-    budget: null,
-    direction: null,
-    x_max: null,
-    margin: null,
-    max_degenerate: null,
-    score: null,
-    sign: null,
-    position: null,
-    universal: true,
-    ...options[method],
-  };
-}
-
-/** @param {DiscoverForm} form */
-const sizeOptions = ({ size, fraction, count }) => (size === "fraction" ? { fraction } : { count });
-
-/** @param {DiscoverForm} form */
-function cnaOptions(form) {
-  const { score, sign, position, universal } = form;
-  return {
-    ...sizeOptions(form),
-    score: score || null,
-    sign: sign || null,
-    position: position === "last" ? null : position,
-    universal,
-  };
-}
-
-/** @param {DiscoverForm} form */
-function doseOptions(form) {
-  const { budget, direction, x_max, margin, broken, dose_sign } = form;
-  return {
-    ...sizeOptions(form),
-    budget,
-    direction,
-    x_max,
-    margin: margin || null,
-    max_degenerate: broken ? Number(broken) : null,
-    sign: dose_sign || null,
-  };
-}
+/** The request: what differs from the method's defaults. @param {DiscoverForm} form @returns {Discovery} */
+export const askedDiscovery = (form) => ({
+  prompts: askedPrompts(form),
+  name: form.name || defaultName(form),
+  method: form.method,
+  options: /** @type {Given} */ (givenOf(form)),
+});

@@ -1,10 +1,11 @@
-// The form of a measurement. Numbers stand as data: what they are called and between what they lie.
+// The form of a measurement. What is measured on how much are options, as the server says what they are.
 import { field, form, select, tick } from "../controls.js";
 import { fill, h } from "../dom.js";
 import { keep, recall } from "../keep.js";
+import { knownOnly, OptionFields } from "../options.js";
 /** @import { MeasureForm, Option } from "../../../types/page.d.ts" */
 /** @import { MeasurementRequest } from "../../../types/requests.d.ts" */
-/** @import { CircuitEntry, PromptSet } from "../../../types/views.d.ts" */
+/** @import { CircuitEntry, OptionField, PromptSet } from "../../../types/views.d.ts" */
 
 /** @type {MeasureForm} */
 const START = {
@@ -13,25 +14,9 @@ const START = {
   prompts: "refusal",
   dials: "0.5, 1",
   against: [],
-  limit: 8,
-  neutral: 8,
-  over_refusal: 0,
-  perplexity: 0,
-  questions: 0,
-  max_new_tokens: 48,
+  given: {},
 };
-
-/** @typedef {"limit" | "max_new_tokens" | "neutral" | "over_refusal" | "perplexity" | "questions"} NumberKey */
-
-/** @type {Record<NumberKey, { label: string, low: number, high: number }>} */
-const NUMBERS = {
-  limit: { label: "Test prompts a side", low: 1, high: 2000 },
-  max_new_tokens: { label: "Longest answer", low: 1, high: 2048 },
-  neutral: { label: "Neutral prompts (KL)", low: 0, high: 500 },
-  over_refusal: { label: "Over-refusal prompts", low: 0, high: 500 },
-  perplexity: { label: "Texts for perplexity", low: 0, high: 500 },
-  questions: { label: "Multiple-choice questions", low: 0, high: 2000 },
-};
+const FIRST = ["prompts", "max_new_tokens"]; // what most people set; the rest is folded away
 
 /** @type {[MeasureForm["kind"], string][]} */
 const KINDS = [
@@ -44,26 +29,27 @@ const DIALS = "\\s*-?[\\d.]+(\\s*,\\s*-?[\\d.]+)*\\s*";
 export const readForm = () => ({ ...START, ...recall("measure", {}) });
 
 /** @param {MeasureForm} asked @returns {MeasurementRequest} */
-export function askedMeasurement(asked) {
-  const dials = asked.dials.split(",").map(Number);
-  return { ...asked, dials: dials.filter((value) => value !== 0) };
+export function askedMeasurement({ kind, circuits, prompts, dials, against, given }) {
+  const values = dials.split(",").map(Number);
+  return { kind, circuits, prompts, against, dials: values.filter((value) => value !== 0), options: given };
 }
 
 /**
  * What may be chosen.
- * @typedef {{ circuits: CircuitEntry[], sets: PromptSet[], methods: string[] }} Choices
+ * @typedef {{ circuits: CircuitEntry[], sets: PromptSet[], methods: string[], options: OptionField[] }} Choices
  */
 
 /**
  * Leave out what is no longer there.
  * @param {MeasureForm} values @param {Choices} choices
  */
-export function fitForm(values, { circuits, sets }) {
-  const known = values.circuits.filter((id) => circuits.some((circuit) => circuit.id === id));
-  values.circuits = known.length ? known : circuits.slice(0, 1).map(({ id }) => id);
+export function fitForm(values, { circuits, sets, options }) {
+  const present = values.circuits.filter((id) => circuits.some((circuit) => circuit.id === id));
+  values.circuits = present.length ? present : circuits.slice(0, 1).map(({ id }) => id);
   if (!sets.some((set) => set.id === values.prompts)) {
     values.prompts = "refusal";
   }
+  values.given = knownOnly(options, values.given);
 }
 
 export class Form {
@@ -78,6 +64,7 @@ export class Form {
     this.startButton = h("button", { type: "submit", class: "primary" }, "Measure");
     this.startButton.disabled = !choices.circuits.length;
     this.element = form("side", onrun);
+    this.options = new OptionFields(choices.options, values.given, () => keep("measure", this.values));
     this.draw();
   }
 
@@ -92,7 +79,7 @@ export class Form {
       this.#circuits(),
       field("Prompts, their test split", select(sets.map(setOption), prompts, this.#setter("prompts"))),
       this.#dials(),
-      this.#pair("limit", "max_new_tokens"),
+      this.options.draw((name) => FIRST.includes(name)),
       this.#more(),
       h(
         "div",
@@ -140,35 +127,9 @@ export class Form {
       "details",
       {},
       h("summary", {}, "More measures and other methods"),
-      this.#pair("neutral", "over_refusal"),
-      this.#pair("perplexity", "questions"),
+      this.options.draw((name) => !FIRST.includes(name)),
       h("fieldset", {}, h("legend", {}, "Against"), methods),
     );
-  }
-
-  /** @param {NumberKey} first @param {NumberKey} second */
-  #pair(first, second) {
-    return h("div", { class: "row pair" }, this.#number(first), this.#number(second));
-  }
-
-  /** @param {NumberKey} key */
-  #number(key) {
-    const { label, low, high } = NUMBERS[key];
-    const set = this.#setter(key);
-    const input = h("input", {
-      type: "number",
-      min: low,
-      max: high,
-      step: 1,
-      value: this.values[key],
-      required: true,
-      onchange: (event) => {
-        if (event.currentTarget.value !== "") {
-          set(event.currentTarget.valueAsNumber);
-        }
-      },
-    });
-    return field(label, input);
   }
 
   /** @param {"circuits" | "against"} key @param {Option[]} options */
@@ -193,7 +154,7 @@ export class Form {
 
   /** @param {keyof MeasureForm} key */
   #setter(key) {
-    return (/** @type {string | number | string[]} */ value) => {
+    return (/** @type {string | string[]} */ value) => {
       Object.assign(this.values, { [key]: value });
       keep("measure", this.values);
     };

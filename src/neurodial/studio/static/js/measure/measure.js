@@ -4,6 +4,7 @@ import { fill, h } from "../dom.js";
 import { blank, loading, problem, soft } from "../messages.js";
 import { address, jobIn, remember } from "../route.js";
 import {
+  getOptions,
   getReport,
   getReported,
   listCircuits,
@@ -56,10 +57,10 @@ class Measure {
   async start() {
     fill(this.main, loading());
     try {
-      const asked = Promise.all([listCircuits(), listPromptSets(), listMethods(), listReports()]);
-      const [circuits, sets, methods, reports] = await asked;
+      const asked = Promise.all([listCircuits(), listPromptSets(), listMethods(), listReports(), getOptions()]);
+      const [circuits, sets, methods, reports, { evaluation }] = await asked;
       this.reports = reports;
-      const choices = { circuits, sets, methods };
+      const choices = { circuits, sets, methods, options: evaluation };
       fitForm(this.values, choices);
       const form = new Form(this.values, choices, () => this.run());
       this.startButton = form.startButton;

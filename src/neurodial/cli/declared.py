@@ -1,0 +1,153 @@
+"""Command options derived from the library's dataclasses of options. Torch-free, so that help is quick.
+
+An option stands once on the command line, whichever of the dataclasses have it; what was not given keeps the default of
+the dataclass that is used in the end.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
+
+from cyclopts import Group, Parameter
+
+from neurodial.circuit.selection import SELECTION_RULES, Select, default_value, parse_select, value_type
+from neurodial.errors import OptionError
+from neurodial.options import Option, options_of
+
+_TYPES = {bool: "FLAG", int: "INT", float: "FLOAT", str: "TEXT"}
+OUTPUT = Group("Output", sort_key=90)
+SELECTION = Group("Which neurons", sort_key=10)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """Options as they were typed, each derived class with one field for each: None where nothing was typed."""
+
+    def values(self) -> dict[str, object]:
+        """What was typed, by the name of the option; `none` as that word."""
+        values = ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
+        return {name: value for name, value in values if value is not None}
+
+
+Typed = TypeVar("Typed", bound=Given)
+
+
+def command_options(
+    name: str, declared: Mapping[str, Any], *, shared: str, leave_out: Sequence[str] = (), module: str = __name__
+) -> type[Given]:
+    """A class of command options from dataclasses of options.
+
+    Args:
+        name: of the class.
+        declared: the options' values by the words that users know them by; those words head the options that one of
+            them has alone.
+        shared: heads the options that several have.
+        leave_out: names of options that the command takes in another way.
+        module: where the class will stand.
+    """
+    places: dict[str, list[tuple[str, Option]]] = {}
+    for title, options in declared.items():
+        for option in options_of(options):
+            if option.name not in leave_out:
+                places.setdefault(option.name, []).append((title, option))
+    order = [shared, *declared]
+    fields = []
+    for option_name, ways in places.items():
+        titles = list(dict.fromkeys(title for title, _ in ways))
+        heading = shared if len(titles) > 1 or len(declared) == 1 else f"Of method {titles[0]}"
+        group = Group(heading, sort_key=20 + (order.index(titles[0]) if len(titles) == 1 else 0))
+        fields.append((option_name, _annotation(ways, group), None))
+    return _command_class(name, fields, Given, module)
+
+
+def _command_class(name: str, fields: list[Any], base: type[Typed], module: str) -> type[Typed]:
+    made = dataclasses.make_dataclass(name, fields, bases=(base,), frozen=True, kw_only=True)
+    made.__module__ = module  # cyclopts reads a class's annotations where it stands
+    named: type[Typed] = Parameter(name="*")(made)
+    return named
+
+
+def _annotation(ways: Sequence[tuple[str, Option]], group: Group) -> Any:
+    first = ways[0][1]
+    default = _joined(ways, lambda option: option.shown_default, "; ")
+    parameter: dict[str, Any] = {"help": _joined(ways, _help, "\n\n"), "group": group}
+    parameter["show_default"] = lambda _: default
+    choices = list(dict.fromkeys(choice for _, option in ways for choice in option.choices))
+    spelling = first.notes.spelling
+    is_optional = any(option.is_optional for _, option in ways)
+    kind: Any = Literal[tuple(choices)] if choices else first.kind
+    if choices and is_optional:
+        kind = Literal[(*choices, "none")]
+    elif first.is_list or spelling is not None or is_optional or kind is str:  # text, which the library reads
+        kind = str
+        shape = _TYPES[first.kind] + (",..." if first.is_list else "")
+        parameter |= {"metavar": shape if spelling is None else spelling.shape, "converter": _untouched, "n_tokens": 1}
+    if first.kind in {int, float} or spelling is not None:
+        parameter["allow_leading_hyphen"] = True  # -2 is a value
+    return Annotated[kind | None, Parameter(**parameter)]
+
+
+def _help(option: Option) -> str:
+    """The help, and of a spelled value what forms it has."""
+    forms = () if option.notes.spelling is None else option.notes.spelling.forms()
+    words = [f"{form.name}{'' if form.kind is None else f':{form.example}'} ({form.meaning})" for form in forms]
+    return option.help + (f" One of: {'; '.join(words)}." if words else "")
+
+
+def _untouched(_: object, tokens: Sequence[Any]) -> str:
+    """The text as it was typed, `none` too: the library reads it."""
+    return str(tokens[0].value)
+
+
+def _joined(ways: Sequence[tuple[str, Option]], tell: Callable[[Option], str], between: str) -> str:
+    """What is told of each way, once where all tell the same."""
+    told = [tell(option) for _, option in ways]
+    if len(set(told)) == 1:
+        return told[0]
+    titles = [title for title, _ in ways]
+    if len(set(titles)) == 1:  # of one dataclass, in several that it holds
+        titles = [option.path[0] for _, option in ways]
+    return between.join(f"{title}: {text}" for title, text in zip(titles, told, strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectOptions(Given):
+    """Which neurons are taken; each derived class has a shorthand for each rule."""
+
+    select: str | None = None
+
+    def chosen(self) -> Select | None:
+        """The rule that was typed, or None.
+
+        Raises:
+            OptionError: several were, or the rule makes no sense.
+        """
+        typed = [("--select", self.select)] if self.select is not None else []
+        shorthands = {rule.name.replace("-", "_"): rule.name for rule in SELECTION_RULES}
+        for name, value in self.values().items():
+            if name in shorthands:
+                typed.append((f"--{shorthands[name]}", f"{shorthands[name]}:{value}"))
+        if len(typed) > 1:
+            names = " and ".join(option for option, _ in typed)
+            raise OptionError(f"{len(typed)} rules of selection are given: {names}.", wanted="one of them")
+        return parse_select(str(typed[0][1])) if typed else None
+
+
+def select_options(default: str, *, module: str = __name__) -> type[SelectOptions]:
+    """The options that say which neurons are taken: `--select RULE:VALUE`, and each rule by its name.
+
+    Args:
+        default: what is taken where nothing is typed, for help.
+        module: where the class will stand.
+    """
+    rules = ", ".join(f"{rule.name}:{default_value(rule) or 10}" for rule in SELECTION_RULES)
+    about = f"the rule of selection, as one of {rules}; or by one of the options below."
+    parameter = Parameter(help=about, group=SELECTION, metavar="RULE:VALUE", show_default=lambda _: default)
+    fields: list[Any] = [("select", Annotated[str | None, parameter], None)]
+    for rule in SELECTION_RULES:
+        hint = Parameter(help=f"{rule.meaning}.", group=SELECTION, show_default=False, allow_leading_hyphen=True)
+        fields.append((rule.name.replace("-", "_"), Annotated[value_type(rule) | None, hint], None))
+    return _command_class("SelectOptions", fields, SelectOptions, module)

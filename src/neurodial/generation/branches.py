@@ -1,0 +1,154 @@
+"""Final hidden states of rows that share beginnings: each beginning is run once, whichever rows go on from it.
+
+1. A branch is a set of rows with a common beginning under one intervention: the questions after one subject's worked
+   examples, or one question with each of its answers.
+2. Branches whose beginnings are about as long run together, the beginnings cut to the shortest of them, so that no
+   padding stands between a beginning and what follows: no mask, no moved positions, also under a sliding window.
+3. The rows' other tokens go on from copies of that cache, in batches of about the same length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from neurodial.activations.batches import TOKEN_BUDGET, common_prefix, padded
+from neurodial.activations.collect import pad_id
+from neurodial.generation.states import SHORTEST_SHARED, is_steered_elsewhere, say
+from neurodial.intervention.steer import Steering
+from neurodial.model.cache import branched
+from neurodial.model.head import hidden_states
+from neurodial.model.subject import Subject
+from neurodial.prompts.render import Tokens
+
+_CUT = 16
+"""Of the budget, the part that may be cut off beginnings to run more of them at once: it is run once for each row."""
+_PADDING = 0.1
+"""Share of padding that is worth a fuller batch."""
+_LEAST = 16
+"""A batch of less than this part of the budget is too small to be fast: it takes in more, whatever the padding."""
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Rows under one intervention that begin alike.
+
+    Attributes:
+        rows: the tokens of each.
+        prompts: length of each row's prompt; states are given from its last token on.
+        slot: of the intervention, as `row_slots` gave it.
+    """
+
+    rows: tuple[Tokens, ...]
+    prompts: tuple[int, ...]
+    slot: int
+
+    @property
+    def shared(self) -> int:
+        """How many tokens at the beginning are worth a pass of their own; 0 where none are."""
+        length = min(common_prefix(self.rows), min(self.prompts) - 1)
+        return length if len(self.rows) > 1 and length >= SHORTEST_SHARED else 0
+
+
+@dataclass(frozen=True)
+class Ends:
+    """The ends of some rows.
+
+    Attributes:
+        rows: branch and row of each.
+        start: how many tokens of each row came before.
+        hidden: outputs of the decoder for the tokens from `start` on, padded on the right.
+    """
+
+    rows: tuple[tuple[int, int], ...]
+    start: int
+    hidden: Float[Tensor, "row token hidden"]
+
+
+def branch_states(
+    subject: Subject, steering: Steering | None, branches: Sequence[Branch], *, budget: int = TOKEN_BUDGET
+) -> Iterator[Ends]:
+    """The decoder's outputs, after the final norm, for every row of every branch, in batches.
+
+    Args:
+        subject: the model.
+        steering: what `row_slots` gave.
+        branches: the rows.
+        budget: tokens of one batch, beginnings and ends each.
+
+    Example:
+        >>> from neurodial.model.tiny import tiny_subject
+        >>> branch = Branch(((*range(20), 5), (*range(20), 6, 7)), (20, 20), 0)
+        >>> [(ends.rows, ends.start) for ends in branch_states(tiny_subject(), None, [branch])]
+        [(((0, 1), (0, 0)), 19)]
+    """
+    shares = not is_steered_elsewhere(subject, steering)
+    lengths = [branch.shared if shares else 0 for branch in branches]
+    order = sorted(range(len(branches)), key=lambda n: (-lengths[n], branches[n].rows[0][: lengths[n]]))
+    for chosen in _alike(order, lengths, [len(branch.rows) for branch in branches], budget):
+        start = lengths[chosen[-1]]
+        cache = _begin(subject, steering, [branches[n] for n in chosen], start) if start else None
+        rows = [(place, n, row) for place, n in enumerate(chosen) for row in range(len(branches[n].rows))]
+        rows.sort(key=lambda one: -len(branches[one[1]].rows[one[2]]))
+        tails = [len(branches[n].rows[row]) - start for _, n, row in rows]
+        for part in thrifty(tails, budget=budget):
+            batch = [rows[place] for place in part]
+            tokens = padded([branches[n].rows[row][start:] for _, n, row in batch], pad_id(subject), "right")
+            say(steering, [branches[n].slot for _, n, _ in batch], [branches[n].prompts[row] for _, n, row in batch])
+            hidden = _go_on(subject, cache, [place for place, _, _ in batch], tokens)
+            yield Ends(tuple((n, row) for _, n, row in batch), start, hidden)
+
+
+@torch.no_grad()
+def _begin(subject: Subject, steering: Steering | None, branches: Sequence[Branch], length: int) -> Any:
+    """The cache of the beginnings, a row for each branch."""
+    tokens = torch.tensor([branch.rows[0][:length] for branch in branches], device=subject.device)
+    say(steering, [branch.slot for branch in branches], [length] * len(branches))
+    return subject.decoder(input_ids=tokens, use_cache=True).past_key_values
+
+
+@torch.no_grad()
+def _go_on(subject: Subject, cache: Any, origins: Sequence[int], tokens: Tensor) -> Tensor:
+    if cache is None:
+        return hidden_states(subject, tokens)
+    own = branched(cache, origins)
+    found: Any = subject.decoder(input_ids=tokens.to(subject.device), past_key_values=own, use_cache=True)
+    hidden: Tensor = found.last_hidden_state
+    return hidden
+
+
+def _alike(order: Sequence[int], lengths: Sequence[int], rows: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Branches, longest beginning first, in runs within the budget that lose little when cut to their shortest."""
+    run: list[int] = []
+    for number in order:
+        cut = sum(rows[other] * (lengths[other] - lengths[number]) for other in run)
+        if run and ((len(run) + 1) * lengths[run[0]] > budget or cut > budget // _CUT):
+            yield run
+            run = []
+        run.append(number)
+    if run:
+        yield run
+
+
+def thrifty(lengths: Sequence[int], *, budget: int) -> Iterator[range]:
+    """Runs of falling lengths: each within the budget when padded, and with little padding unless it is small.
+
+    Example:
+        >>> list(thrifty([10, 9, 2, 2, 1], budget=160))
+        [range(0, 2), range(2, 5)]
+    """
+    start, total = 0, 0
+    for place, length in enumerate(lengths):
+        count, area = place - start, (place - start + 1) * lengths[start]
+        is_wasteful = area - total - length > _PADDING * area and total >= budget // _LEAST
+        if count and (area > budget or is_wasteful):
+            yield range(start, place)
+            start, total = place, 0
+        total += length
+    if start < len(lengths):
+        yield range(start, len(lengths))

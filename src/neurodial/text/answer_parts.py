@@ -1,0 +1,88 @@
+"""Which part of an answer is being generated: what is thought, what is said, or a call of a tool. Torch-free.
+
+The part of a token is the one that the text is in once the token stands there: a marker that opens a block belongs to
+it, as the model goes on inside, and the one that closes it belongs to what comes after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from neurodial.text.thinking import THINKING, Markers, special_markers, spoken
+
+Part = Literal["answer", "thinking", "tools"]
+_WINDOW = 64
+"""Tokens that are decoded at once; no marker has so many."""
+
+
+class PartTracker:
+    """Follows one answer, token by token.
+
+    Attributes:
+        part: where the answer is now.
+
+    Example:
+        >>> from neurodial.model.tiny import tiny_tokenizer
+        >>> tokenizer = tiny_tokenizer()
+        >>> tracker = PartTracker(tokenizer, [Markers("<t>", "</t>")])
+        >>> [tracker.feed(token) for token in tokenizer("<t>a</t>", add_special_tokens=False)["input_ids"]][2:]
+        ['thinking', 'thinking', 'thinking', 'thinking', 'thinking', 'answer']
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        thinking: Sequence[Markers] = (),
+        tools: Sequence[Markers] = (),
+        *,
+        starts_inside: bool = False,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._known: dict[Part, tuple[Markers, ...]] = {"thinking": tuple(thinking), "tools": tuple(tools)}
+        self._kept = special_markers(tokenizer, (*thinking, *tools))
+        self._starts_inside = starts_inside
+        self.restart()
+
+    def restart(self) -> None:
+        """Be at the answer's beginning again."""
+        inside = self._starts_inside and bool(self._known["thinking"])
+        self.part: Part = "thinking" if inside else "answer"
+        self._ends = tuple(pair.end for pair in self._known["thinking"]) if inside else ()
+        self._before: tuple[Part, tuple[str, ...]] = ("answer", ())
+        self._is_start = not inside
+        self._tokens: list[int] = []
+
+    def feed(self, token: int) -> Part:
+        """Take the next token; the part that it belongs to."""
+        self._tokens = [*self._tokens[1 - _WINDOW :], token]
+        text = spoken(self._tokenizer, self._tokens, self._kept)
+        if any(end and end in text for end in self._ends):
+            back, self._before = self._before, ("answer", ())
+            self._turn(*back)
+        elif (opened := self._opened(text)) is not None:
+            self._before = (self.part, self._ends) if opened[0] == "tools" else ("answer", ())
+            self._turn(*opened)
+        elif text.strip() and not any(pair.begin.startswith(text.lstrip()) for pair in THINKING):
+            self._is_start = False
+        return self.part
+
+    def _opened(self, text: str) -> tuple[Part, tuple[str, ...]] | None:
+        """The block that a marker in the text opens, and what will close it."""
+        if self.part == "tools":
+            return None
+        parts: tuple[Part, ...] = ("tools", "thinking") if self.part == "answer" else ("tools",)
+        for part in parts:
+            pair = next((pair for pair in self._known[part] if pair.begin in text), None)
+            if pair is not None:
+                return part, (pair.end,)
+        if self._is_start and self.part == "answer" and not self._known["thinking"]:
+            start = text.lstrip()
+            pair = next((p for p in THINKING if start.startswith(p.begin) and not p.begin[0].isalpha()), None)
+            return None if pair is None else ("thinking", (pair.end,))
+        return None
+
+    def _turn(self, part: Part, ends: tuple[str, ...]) -> None:
+        self.part, self._ends = part, ends
+        self._is_start = False
+        self._tokens = []
