@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 from neurodial.errors import OptionError, UnknownNameError, near_names
 from neurodial.prompts.answered import MarginKind
@@ -21,6 +21,7 @@ def prompt_list_names() -> Sequence[str]:
     return lists.prompt_list_names()
 
 
+@runtime_checkable  # the tests check types while they run
 class SearchOptions(Protocol):
     """What every method says of the search for its strength, whichever neurons it takes.
 
