@@ -356,7 +356,7 @@ def test_a_margin_that_is_given_is_the_one_measured_and_tuned_on(tmp_path):
 
 def thinking_report(subject, said, circuit=None, **fields):
     interventions = [Scale(circuit or circuit_of(subject, "a"))]
-    options = replace(SMALL, questions=0, perplexity=0, speed=False, margin=False, **fields)
+    options = replace(SMALL, questions=0, perplexity=0, speed=False, margin="none", **fields)
     options = replace(options, decoding=replace(options.decoding, max_new_tokens=30))
     with says(subject, ids(subject, said)):
         return evaluate(subject, interventions, pair_set(), options=options)

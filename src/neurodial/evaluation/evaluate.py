@@ -27,7 +27,7 @@ from neurodial.evaluation.conditions import (
     own_conditions,
     refuse_seen,
 )
-from neurodial.evaluation.detectors.base import Detector
+from neurodial.evaluation.detectors.base import UNCOUNTED, Detector
 from neurodial.evaluation.detectors.derived import derived_detector
 from neurodial.evaluation.harness import run_tasks
 from neurodial.evaluation.intervals import kappa
@@ -237,7 +237,7 @@ def _agreement(names: Sequence[str], store: Store) -> tuple[Agreement, ...]:
     """Kappa of every pair, over all answers on which both gave a verdict."""
     labels: dict[str, dict[tuple[str, str, int], str]] = {name: {} for name in names}
     for (name, *row), verdict in latest_verdicts(store).items():
-        if name in labels and verdict["label"] != "failed":
+        if name in labels and verdict["label"] not in UNCOUNTED:
             labels[name][row[0], row[1], row[2]] = verdict["label"]  # type: ignore[index]
     found = []
     for first, second in combinations(names, 2):
