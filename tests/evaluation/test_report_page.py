@@ -25,10 +25,10 @@ from neurodial.evaluation.report.page import (
     Table,
 )
 from neurodial.evaluation.report.plots import Series, csv_of, lines, scatter
-from neurodial.evaluation.report.render import format_cell, render_page, write_page
+from neurodial.evaluation.report.write import format_cell, render_page, write_page
 from neurodial.evaluation.results import ConditionResult, Report
-from neurodial.evaluation.rows import GenerationRow, VerdictRow
 from neurodial.evaluation.store import Answers
+from neurodial.evaluation.stored_rows import GenerationRow, VerdictRow
 
 
 def page_of(*sections, **fields):

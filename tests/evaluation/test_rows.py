@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from neurodial.errors import FileError
-from neurodial.evaluation.rows import (
+from neurodial.evaluation.store import Store, read_rows
+from neurodial.evaluation.stored_rows import (
     ControlRow,
     GenerationRow,
     MarginRow,
@@ -20,7 +21,6 @@ from neurodial.evaluation.rows import (
     TuningRow,
     VerdictRow,
 )
-from neurodial.evaluation.store import Store, read_rows
 
 ROWS: list[Any] = [
     GenerationRow("unsteered", "neutral", 0, "Tea?", "Yes\u2028please.", "Hm.", endless=True, tokens=3, finished=False),

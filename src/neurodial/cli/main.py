@@ -29,8 +29,7 @@ COMMANDS = {
     "behaviours": "neurodial.cli.behaviours_command:behaviours",
     "trace": "neurodial.cli.trace_command:trace",
     "why": "neurodial.cli.trace_command:why",
-    "single": "neurodial.cli.single_command:single",
-    "audit": "neurodial.cli.single_command:audit",
+    "audit": "neurodial.cli.audit_command:audit",
     "studio": "neurodial.cli.studio_command:studio",
 }
 """Every command and the function behind it."""
@@ -50,7 +49,6 @@ SUMMARIES = {
     "convert": "Turn a table of neurons into a circuit or back, or steering vectors into another format.",
     "behaviours": "List the contrast sets that ship with neurodial, or preview one.",
     "trace": "Find the circuit behind one prediction: which neurons, at which tokens, and what feeds what.",
-    "single": "Find the one neuron whose pinning removes most of a behaviour.",
     "audit": "Measure how few neurons, pushed how far, undo a behaviour.",
     "studio": "Open a local page: chat with a dial, discover, look, measure, export.",
     "why": "Show what in the prompt led to a wrong token rather than the right one.",

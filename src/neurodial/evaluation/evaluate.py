@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from neurodial.errors import OptionError
+from neurodial.evaluation.answer_pairs import with_comparisons
 from neurodial.evaluation.answering import answer, judge, latest_verdicts
 from neurodial.evaluation.compared import ComparedMethods, needs_margin
 from neurodial.evaluation.conditions import (
@@ -36,10 +37,9 @@ from neurodial.evaluation.measures import MeasurementPlan, measure, rows_by_cond
 from neurodial.evaluation.metrics import differences, estimates, values_of
 from neurodial.evaluation.mmlu_run import check_benchmarks, harness_tasks, mmlu_notes, run_mmlu
 from neurodial.evaluation.options import Evaluation, HarnessOptions
-from neurodial.evaluation.paired import with_comparisons
 from neurodial.evaluation.results import Agreement, ConditionResult, Report
-from neurodial.evaluation.rows import ControlRow, GenerationRow, MeasureRow, TaskRow, TuningRow
 from neurodial.evaluation.store import Store
+from neurodial.evaluation.stored_rows import ControlRow, GenerationRow, MeasureRow, TaskRow, TuningRow
 from neurodial.evaluation.task import Task, lacks_detector, task_of
 from neurodial.intervention.base import Intervention
 from neurodial.intervention.scale import template_notes

@@ -18,7 +18,7 @@ from torch import Tensor
 from neurodial.activations.batches import Batch, batches
 from neurodial.activations.collect import pad_id
 from neurodial.circuit.site import Site
-from neurodial.errors import ActivationError, PromptError
+from neurodial.errors import ActivationError
 from neurodial.methods.scores import Scores
 from neurodial.model.gradients import Tape, gradient_tokens, gradients
 from neurodial.model.head import raw_logits, soft_cap
@@ -120,28 +120,6 @@ def target_logits(subject: Subject, hidden: Float[Tensor, "row hidden"], rules: 
     return raw * ratio(raw.detach(), capped.detach(), 1.0) if rules.soft_cap else capped
 
 
-def mean_relevance(found: Sequence[Relevance]) -> Relevance:
-    """The mean over prompts of one form: a circuit that knows positions, over many prompts.
-
-    Raises:
-        PromptError: the prompts differ in length, so their positions do not correspond.
-    """
-    lengths = sorted({len(one.question.tokens) for one in found})
-    if len(lengths) != 1:
-        raise PromptError(
-            f"The prompts have {' and '.join(map(str, lengths))} tokens.",
-            wanted="prompts of one length, so that a position means the same in each",
-            fix="Use one template, or take neuron_scores, which sums over positions.",
-        )
-    return Relevance(
-        found[0].question,
-        sum(one.value for one in found) / len(found),
-        _means([one.neurons for one in found]),
-        _means([one.activations for one in found]),
-        _means([one.hidden for one in found]),
-    )
-
-
 def neuron_scores(found: Sequence[Relevance]) -> Scores:
     """Relevance of each neuron summed over tokens, mean over prompts: scores that a circuit can be chosen from."""
     layers = range(len(found[0].neurons))
@@ -186,7 +164,3 @@ def _batch(
 def _product(part: Tensor, slope: Tensor) -> Tensor:
     wide = torch.promote_types(part.dtype, torch.float32)
     return part.detach().to(wide) * slope.to(wide)
-
-
-def _means(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-    return tuple(torch.stack(same).mean(dim=0) for same in zip(*parts, strict=True))
