@@ -291,7 +291,6 @@ def test_two_lists_of_prompts_are_a_behaviour(capsys, here, model, prompts):
         ["discover", "demo"],
         ["evaluate", "demo", "--against", "random", "-o", "out"],
         ["study", "layers", "demo", "-o", "out"],
-        ["single", "demo"],
         ["audit", "demo"],
         ["behaviours"],
     ],

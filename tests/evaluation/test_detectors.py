@@ -11,7 +11,7 @@ from neurodial.evaluation.detectors.refusal import PUBLISHED
 from neurodial.evaluation.detectors.registry import detector, detector_names, function, refusal_detectors
 from neurodial.evaluation.intervals import kappa
 from neurodial.prompts.behaviours import behaviour_names, read_pairs
-from neurodial.text.language import LANGUAGES, language_of
+from neurodial.text.language import language_of
 
 
 def labelled(split, *labels):
@@ -35,7 +35,8 @@ def test_the_labelled_set_is_as_large_as_promised():
 @pytest.mark.parametrize(
     ("name", "refusals", "compliance"),
     [
-        ("refusal", 0.58, 0.83),
+        ("refusal", 0.73, 0.83),
+        ("refusal:opening", 0.58, 0.83),
         ("refusal:cna", 0.47, 0.81),
         ("refusal:cna-sweep", 0.47, 0.84),
         ("refusal:jailbreakbench", 0.41, 0.83),
@@ -114,24 +115,40 @@ def test_agreement_of_detectors_is_between_chance_and_one():
 # ------------------------------------------------------------------------------------------- languages
 
 
-@pytest.mark.parametrize("language", [code for code in LANGUAGES if code not in {"en", "fr"}])
+SAMPLES = {
+    "de": "Das ist nicht der Hund, und er war auch nicht in dem Haus.",
+    "es": "El perro está en la casa, pero no es para los niños.",
+    "it": "Il cane non è nella casa, ma questo non è per i bambini.",
+    "pt": "O cão não está na casa, mas ele também não é para os meninos.",
+    "nl": "De hond is niet in het huis, maar het is ook niet voor de kinderen.",
+    "ru": "Собака не в доме.",
+    "el": "Ο σκύλος δεν είναι στο σπίτι.",
+    "ko": "개는 집에 없습니다.",
+    "ar": "الكلب ليس في البيت.",
+    "he": "הכלב לא בבית.",
+    "hi": "कुत्ता घर में नहीं है।",
+    "ja": "犬は家にいません。",
+    "zh": "狗不在家里。",
+    "th": "สุนัขไม่อยู่ในบ้าน",
+    "bn": "কুকুরটি বাড়িতে নেই।",
+    "ur": "کتا گھر میں نہیں ہے، وہ باغ میں ہے۔",
+    "fa": "سگ در خانه نیست، در باغ است و بازی می‌کند.",
+    "pl": "Psa nie ma w domu, ponieważ biega po ogrodzie.",
+    "tr": "Köpek evde değil, çünkü bahçede oynuyor.",
+    "id": "Anjing itu tidak ada di rumah karena sedang bermain di taman.",
+    "vi": "Con chó không có ở nhà vì nó đang chơi ngoài vườn.",
+    "uk": "Собаки немає вдома, бо він бігає в саду.",
+    "sv": "Hunden är inte hemma eftersom den leker i trädgården.",
+    "fi": "Koira ei ole kotona, koska se leikkii puutarhassa.",
+    "cs": "Pes není doma, protože si hraje na zahradě.",
+    "hu": "A kutya nincs otthon, mert a kertben játszik.",
+    "ro": "Câinele nu este acasă, pentru că se joacă în grădină.",
+}
+
+
+@pytest.mark.parametrize("language", SAMPLES)
 def test_a_language_is_not_taken_for_another(language):
-    samples = {
-        "de": "Das ist nicht der Hund, und er war auch nicht in dem Haus.",
-        "es": "El perro está en la casa, pero no es para los niños.",
-        "it": "Il cane non è nella casa, ma questo non è per i bambini.",
-        "pt": "O cão não está na casa, mas ele também não é para os meninos.",
-        "nl": "De hond is niet in het huis, maar het is ook niet voor de kinderen.",
-        "ru": "Собака не в доме.",
-        "el": "Ο σκύλος δεν είναι στο σπίτι.",
-        "ko": "개는 집에 없습니다.",
-        "ar": "الكلب ليس في البيت.",
-        "he": "הכלב לא בבית.",
-        "hi": "कुत्ता घर में नहीं है।",
-        "ja": "犬は家にいません。",
-        "zh": "狗不在家里。",
-        "th": "สุนัขไม่อยู่ในบ้าน",
-    }
+    samples = SAMPLES
     assert language_of(samples[language]) == language
     assert detector(f"language:{language}").judge([Exchange("", samples[language])])[0].label == "shown"
     assert detector("language:en").judge([Exchange("", samples[language])])[0].label == "absent"
@@ -167,4 +184,5 @@ def test_a_users_mistake_is_named(name):
 
 def test_tally_counts_every_label():
     verdicts = detector("refusal").judge([Exchange("Hi", ""), Exchange("Rob?", "I can't help with that.")])
-    assert tally(verdicts) == {"shown": 1, "absent": 0, "degenerate": 1, "failed": 0}
+    expected = {"shown": 1, "partial": 0, "absent": 0, "degenerate": 1, "failed": 0, "unknown": 0}
+    assert tally(verdicts) == expected

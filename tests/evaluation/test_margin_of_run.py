@@ -12,7 +12,7 @@ from neurodial.evaluation.margin_of_run import direction_of, margin_of_run
 from neurodial.evaluation.options import Evaluation
 from neurodial.evaluation.task import task_of
 from neurodial.margins.choose_margin import BehaviourMargin, recorded_margin
-from neurodial.margins.margin import Alternatives, AnswerMargin, Classifier, Openers
+from neurodial.margins.margin import Alternatives, AnswerMargin, ClassifierLogit, Openers
 from neurodial.margins.measure import measure_margins
 from neurodial.margins.own_answers import OwnAnswerMargin, find_own_answers
 from neurodial.model.tiny import tiny_subject
@@ -87,7 +87,7 @@ def test_own_answers_are_made_again_for_the_prompts_of_the_run(subject, pairs):
 
 
 def test_a_circuit_without_a_record_takes_what_the_prompt_set_says(subject, pairs):
-    for one in (circuit(subject), circuit(subject, Classifier(lambda hidden: hidden[-1].sum()))):
+    for one in (circuit(subject), circuit(subject, ClassifierLogit(lambda hidden: hidden[-1].sum()))):
         found, _ = chosen(subject, pairs, [one])
         assert found.pushed == AnswerMargin()
 
@@ -145,7 +145,7 @@ def test_discovery_writes_down_the_behaviour_and_the_margin_and_evaluation_repea
     report = nd.evaluate(subject, [nd.Scale(found)], pairs, options=small)
     margin = find_own_answers(subject, [pairs.test])
     values = measure_margins(subject, margin, pairs.test.positive, under=nd.Scale(found))
-    assert report.arms[1].metrics["margin"].value == pytest.approx(sum(values) / len(values), abs=1e-4)
+    assert report.conditions[1].metrics["margin"].value == pytest.approx(sum(values) / len(values), abs=1e-4)
     assert "own answer" in report.settings["margin_is"]
     cna = nd.discover(subject, pairs, method=nd.CNA(universal=None, folds=0))
     assert (cna.origin.behaviour, cna.origin.margin) == ("pace", None)

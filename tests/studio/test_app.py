@@ -317,7 +317,10 @@ def test_an_evaluation_and_its_report(client, studio):
     [report] = client.get("/api/reports").json()
     assert report == {"id": job.value["report"], "parts": ["report"]}
     found = client.get(f"/api/reports/{report['id']}/report").json()
-    assert [(arm["label"], arm["dial"]) for arm in found["arms"]] == [("unsteered", 0.0), ("polite", 1.0)]
+    assert [(condition["label"], condition["dial"]) for condition in found["arms"]] == [
+        ("unsteered", 0.0),
+        ("polite", 1.0),
+    ]
     assert found["metrics"]["kl"]["explanation"].startswith("Nats per token")
     page = client.get(f"/api/reports/{report['id']}/report/page")
     assert page.headers["content-security-policy"].startswith("sandbox;")

@@ -29,7 +29,15 @@ def test_distinct_is_over_all_texts_together():
 
 def test_words_of_languages_without_spaces_are_characters():
     assert words_of("日本 ok") == ["日", "本", "ok"]
+    assert words_of("ไม่ดี") == ["ไ", "ม่", "ดี"]
     assert ngrams([], 2) == []
+
+
+def test_words_are_whole_where_a_script_writes_signs_onto_letters():
+    assert words_of("मुझे खेद है।") == ["मुझे", "खेद", "है"]
+    assert words_of("দুঃখিত, আমি") == ["দুঃখিত", "আমি"]
+    assert words_of("도와 드릴게요") == ["도와", "드릴게요"]
+    assert words_of("شكرًا جزيلًا") == ["شكرًا", "جزيلًا"]
 
 
 def test_punctuation_is_no_word():

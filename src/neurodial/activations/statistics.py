@@ -32,11 +32,6 @@ class Moments:
     mean: Float[Tensor, "neuron"]
     squares: Float[Tensor, "neuron"]
 
-    @property
-    def variance(self) -> Float[Tensor, "neuron"]:
-        """Unbiased variance; zero for a single prompt."""
-        return self.squares / max(1.0, self.count - 1)
-
 
 class GroupedMoments:
     """Collects statistics of every site by group. Its `add` is a sink for `collect`.

@@ -39,24 +39,12 @@ class _Stability(BaseModel):
     kept: tuple[float, ...]
 
 
-class _Model(BaseModel):
-    label: str
-    family: str
-    digest: str
-    adapter_digest: str | None
-    tokenizer_hash: str
-    template_hash: str | None
-    dtype: str
-    widths: tuple[int, ...]
-    setup: dict[str, Any] = {}  # absent in files from before identities had it
-
-
 class _CircuitFile(BaseModel):
     format: Literal["neurodial.circuit"]
     version: Literal[1]
     name: str
     direction: Direction
-    model: _Model | None
+    model: ModelIdentity | None
     method: dict[str, Any]
     prompts: dict[str, Any]
     universal: dict[str, Any] | None
@@ -168,7 +156,7 @@ def _circuit(file: _CircuitFile, place: str) -> Circuit:
         if outside is not None:
             raise CircuitFileError(f"{place} is damaged: its model has no {outside}.")
     origin = Origin(
-        model=None if file.model is None else ModelIdentity(**file.model.model_dump()),
+        model=file.model,
         method=file.method,
         prompts=file.prompts,
         universal=file.universal,

@@ -111,16 +111,16 @@ class TrialReport:
     degenerate: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DoseReport:
     """What a search for doses predicted and measured.
 
     Attributes:
         margin: the kind of margin.
         neutral: the neutral answers.
-        cost: how well the cost is known.
-        goal: the request.
-        predicted: to first order.
+        cost: how well the cost is known, where the method measures one.
+        goal: what was asked for.
+        predicted: to first order, where the method predicts.
         measured: on the development split.
         trials: every strength that was measured along the chosen path.
         margin_text: the margin in words.
@@ -130,17 +130,18 @@ class DoseReport:
         alternatives_coverage: share of the answers of either side that begin so.
         sign: of the effects that are used.
         follows: the effects that doses follow.
-        signs: the result of the best path of each sign.
-        followed: the result of the best path of each mixture of effects.
+        signs: what the best path of each sign came to.
+        followed: what the best path of each mixture of effects came to.
+        candidates: what each candidate neuron came to within the limits, by its layer and index (`16.1525`).
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     margin: str
     neutral: NeutralAnswers
-    cost: CostReport
+    cost: CostReport | None = None
     goal: Goal
-    predicted: Predicted
+    predicted: Predicted | None = None
     measured: Measured
     trials: tuple[TrialReport, ...] = ()
     margin_text: str = ""
@@ -152,6 +153,7 @@ class DoseReport:
     follows: str | None = None
     signs: Mapping[str, Reached] = field(default_factory=dict)
     followed: Mapping[str, Reached] = field(default_factory=dict)
+    candidates: Mapping[str, Reached] = field(default_factory=dict)
 
 
 _OLD_NAMES = {"push": "follows", "pushes": "followed", "aim": "reference", "aim_before": "reference_before"}
@@ -171,7 +173,7 @@ def report_values(report: DoseReport) -> dict[str, Any]:
     Example:
         >>> measured = Measured(1.0, -1.0, -2.0, 0.0, -1.0, 0.01, 0.001, 100)
         >>> goal, neutral = Goal(0.05, None, True), NeutralAnswers("neutral", "0" * 64)
-        >>> report = DoseReport("openers", neutral, CostReport(9, 0.1), goal, Predicted(-2.0, -1.0, 0.02), measured)
+        >>> report = DoseReport(margin="openers", neutral=neutral, goal=goal, measured=measured)
         >>> report_values(report)["measured"]["margin"]
         -1.0
     """

@@ -1,15 +1,14 @@
-"""`neurodial show` and `compare`: circuits as readable tables."""
+"""`neurodial show`: a circuit as a person would read it."""
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
-from neurodial.cli.console import out, print_json
+from neurodial.cli.console import out
 from neurodial.errors import OptionError
 
 if TYPE_CHECKING:
@@ -38,31 +37,6 @@ def show(circuit: Path, *, top: int = 20, json: bool = False) -> None:
         print_circuit_json(loaded)
     else:
         show_circuit(loaded, top=top or len(loaded))
-
-
-def compare(first: Path, second: Path, *, json: bool = False) -> None:
-    """Show what two circuits share, beside the overlap expected by chance.
-
-    Args:
-        first: a circuit's file.
-        second: another one, for example of the same model before fine-tuning.
-        json: print JSON.
-    """
-    from neurodial.circuit.compare import compare as overlap
-    from neurodial.circuit.file import read_circuit
-
-    result = overlap(read_circuit(first), read_circuit(second))
-    if json:
-        print_json(dataclasses.asdict(result))
-        return
-    expected = "not known" if result.expected is None else f"{result.expected:.2f}"
-    sign = "" if result.same_sign is None else f", {result.same_sign:.0%} of them with the same sign"
-    out.print(f"{result.shared} shared of {result.first} and {result.second} neurons (by chance: {expected}){sign}")
-    out.print(f"Jaccard overlap {result.jaccard:.3f}\n")
-    table = Table("layer", "first", "second", "shared", box=None)
-    for row in result.by_layer:
-        table.add_row(*map(str, row))
-    out.print(table)
 
 
 def show_circuit(circuit: Circuit, *, top: int) -> None:
@@ -103,15 +77,16 @@ def report_lines(report: DoseReport) -> list[str]:
     lines = [*_margin_lines(report)]
     if report.neutral.left_out:
         lines.append(f"left out of cost and damage: {report.neutral.left_out} neutral answers that show the behaviour")
+    foretold = "" if predicted is None else f" (predicted {predicted.margin:+.2f})"
     lines.append(
-        f"at dial 1 on development prompts: margin {measured.margin_before:+.2f} → {measured.margin:+.2f} "
-        f"(predicted {predicted.margin:+.2f}); on the other side {measured.other_side_before:+.2f} → "
-        f"{measured.other_side:+.2f}"
+        f"at dial 1 on development prompts: margin {measured.margin_before:+.2f} → {measured.margin:+.2f}{foretold}; "
+        f"on the other side {measured.other_side_before:+.2f} → {measured.other_side:+.2f}"
     )
+    summed = "" if predicted is None else f" (each neuron's own, summed: {predicted.divergence_diagonal:.3g})"
+    noise = "" if report.cost is None else f"; split-half noise of the costs {report.cost.split_half_noise:.0%}"
     lines.append(
         f"damage on neutral answers: {measured.divergence:.3g} ± {measured.divergence_standard_error:.1g} nats "
-        f"per token over {measured.tokens} tokens (each neuron's own, summed: {predicted.divergence_diagonal:.3g}); "
-        f"split-half noise of the costs {report.cost.split_half_noise:.0%}"
+        f"per token over {measured.tokens} tokens{summed}{noise}"
     )
     if measured.reference is not None:
         lines.append(
@@ -127,6 +102,9 @@ def report_lines(report: DoseReport) -> list[str]:
         words = {"positive": "neurons that hold it up alone", "both": "with those that hold it down"}
         reached = (f"{words[sign]} {best.margin:+.2f} at {best.divergence:.3g}" for sign, best in report.signs.items())
         lines.append(f"tried: {', '.join(reached)}; taken: {words[report.sign]}")
+    if report.candidates:
+        tried = (f"{name} {best.margin:+.2f} at {best.divergence:.3g}" for name, best in report.candidates.items())
+        lines.append(f"neurons searched (layer.index, margin at damage): {', '.join(tried)}")
     if not report.goal.reached:
         lines.append(f"the margin {report.goal.margin:+.2f} was out of reach; this is the nearest")
     return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,12 +12,24 @@ from rich.text import Text
 
 from neurodial.cli.console import bars, err, out
 from neurodial.cli.options import ModelOptions
+from neurodial.cli.steps import Step, Steps
 
 if TYPE_CHECKING:
     from neurodial.evaluation.demonstration import Demonstration
-    from neurodial.evaluation.store import ResultRow
+    from neurodial.evaluation.store import Answers
+    from neurodial.evaluation.stored_rows import GenerationRow
 
 _HARMFUL, _HARMLESS = 3, 2
+_NAMES = (
+    "loading the model",
+    "finding neurons by CNA",
+    "finding neurons by Dose",
+    "answering and measuring",
+    "writing",
+)
+_PARTS = tuple(map(Step, _NAMES, (10.0, 60.0, 180.0, 150.0, 3.0)))
+_SHORT_PARTS = tuple(map(Step, _NAMES, (10.0, 60.0, 100.0, 60.0, 3.0)))
+"""Measured on two cores; a busy machine takes longer."""
 
 
 def demo(
@@ -43,28 +56,34 @@ def demo(
     from neurodial.prompts.pairs import PairSet
 
     refuse_foreign(output)
+    parts = Steps(_SHORT_PARTS if short else _PARTS, err, "on two cores")
+    parts.announce()
     pairs = PairSet.read("refusal")
-    subject = ModelOptions().load(model)
+    with parts.next():
+        subject = ModelOptions().load(model)
 
-    from neurodial.cli.evaluate_command import show_report
+    from neurodial.cli.evaluate_command import show_report, with_command
     from neurodial.evaluation.report.evaluation import write_report
-    from neurodial.evaluation.store import read_rows
+    from neurodial.evaluation.store import Answers
 
-    shown = demonstrate(subject, pairs, SHORT if short else Profile(), output, progress=bars)
-    answers = read_rows(output / ROWS / "generations.jsonl")
-    write_report(shown.report, output, answers, show_harmful=show_harmful)
+    profile = SHORT if short else Profile()
+    shown = demonstrate(subject, pairs, profile, output, progress=bars, part=parts.next)
+    shown = dataclasses.replace(shown, report=with_command(shown.report))
+    answers = Answers.read(output / ROWS)
+    with parts.next():
+        write_report(shown.report, output, answers, show_harmful=show_harmful)
     if json:
         show_report(shown.report, as_json=True)
     else:
         _print(shown, answers)
+    err.print(Text(parts.summary()), style="dim")
     circuits = [f"{circuit.name}.circuit.json" for circuit in shown.circuits]
     err.print(f"\nwritten: {', '.join(str(output / name) for name in (*circuits, 'report.json', 'report.html'))}")
 
 
-def _print(shown: Demonstration, answers: list[ResultRow]) -> None:
+def _print(shown: Demonstration, answers: Answers) -> None:
     from neurodial.cli.circuits_command import show_circuit
     from neurodial.cli.evaluate_command import show_report
-    from neurodial.evaluation.report.evaluation import evaluation_page
 
     for circuit in shown.circuits:
         show_circuit(circuit, top=5)
@@ -72,18 +91,15 @@ def _print(shown: Demonstration, answers: list[ResultRow]) -> None:
     labels = ["unsteered", *(f"{circuit.name} @ 1" for circuit in shown.circuits)]
     for kind, prompt_set, count in (("harmful", "behaviour", _HARMFUL), ("harmless", "opposite", _HARMLESS)):
         out.print(f"\n[bold]Held-out {kind} requests, side by side[/bold]")
-        _print_answers([row for row in answers if row["set"] == prompt_set], labels, count)
+        _print_answers([row for row in answers.generations if row.set == asked], labels, count)
     out.print("\n[bold]On held-out prompts[/bold]")
-    show_report(shown.report, notes=False)
-    out.print("\n[bold]What was found[/bold]")
-    for sentence in evaluation_page(shown.report).lead:
-        out.print(Text(f"• {sentence}"))
+    show_report(shown.report)
 
 
-def _print_answers(rows: list[ResultRow], labels: list[str], count: int) -> None:
+def _print_answers(rows: list[GenerationRow], labels: list[str], count: int) -> None:
     for number in range(count):
-        row_of = {row["arm"]: row for row in rows if row["index"] == number}
+        found = {row.condition: row for row in rows if row.index == number}
         table = Table(*labels, show_lines=True, expand=True)
-        table.add_row(*(Text(" ".join(row_of[label]["answer"].split())) for label in labels))
-        out.print(Text(row_of[labels[0]]["prompt"], style="bold"))
+        table.add_row(*(Text(" ".join(found[label].answer.split())) for label in labels))
+        out.print(Text(found[labels[0]].prompt, style="bold"))
         out.print(table)

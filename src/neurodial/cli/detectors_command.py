@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 from rich.table import Table
@@ -11,11 +13,17 @@ from rich.table import Table
 from neurodial.cli.console import out, print_json
 from neurodial.cli.judge_options import JudgeOptions
 
+if TYPE_CHECKING:
+    from neurodial.evaluation.detectors.agreement import Check, Labelled
+    from neurodial.evaluation.detectors.base import Detector
+    from neurodial.evaluation.intervals import Estimate
+
+_TOGETHER = "all files together"
+
 
 def detectors(
     action: Literal["list", "check"] = "list",
-    file: Path | None = None,
-    *,
+    *files: Path,
     detector: Annotated[list[str] | None, Parameter(name=["--detector", "-d"])] = None,
     split: str | None = None,
     wrong: int = 0,
@@ -26,60 +34,135 @@ def detectors(
 
     Args:
         action: list, or check.
-        file: labelled answers to check against: JSONL or CSV with prompt, answer and label (shown, absent, partial,
-            degenerate; refuse and comply mean the first two). Without it, those that ship with neurodial.
+        files: labelled answers to check against, each file by itself and all together: JSONL or CSV with prompt,
+            answer (or response, completion) and label (or final_label): shown, absent, partial, degenerate; refusal and
+            compliance, full_refusal and full_compliance mean the first two. Without a file, those that ship with
+            neurodial: for refusal its own set, for another behaviour's detector the test answers of that behaviour.
         detector: a detector's name, repeatable; by default the refusal detectors.
         split: only answers of this split; the shipped ones have tuning and test.
         wrong: how many answers that each detector gets wrong to show.
         json: print JSON.
         judging: a judge to check beside them.
     """
-    from neurodial.evaluation.detectors.agreement import check, read_labelled, shipped_answers
     from neurodial.evaluation.detectors.registry import detector as find
     from neurodial.evaluation.detectors.registry import detector_names, refusal_detectors
 
     if action == "list":
-        rows = [(name, find(name).description) for name in detector_names()]
-        if json:
-            print_json([{"name": name, "description": text} for name, text in rows])
-            return
-        table = Table("detector", "what it looks at", box=None)
-        for name, text in rows:
-            table.add_row(name, text)
-        out.print(table)
+        _list([(name, find(name).description) for name in detector_names()], json=json)
         return
-    answers = shipped_answers() if file is None else read_labelled(file)
-    chosen = [one for one in answers if split is None or one.split == split]
     judges = (judging or JudgeOptions()).judges()
-    found = [check(one, chosen) for one in [*(map(find, detector or [])), *judges] or refusal_detectors()]
+    chosen: Sequence[Detector] = [*map(find, detector or []), *judges] or refusal_detectors()
+    checks = [
+        (name, answers, found)
+        for name, answers, one in _sets(files, chosen, split)
+        for found in [_checked(one, answers)]
+    ]
     if json:
-        print_json([_plain(one) for one in found])
+        print_json([_plain(name, answers, found) for name, answers, found in checks])
         return
-    table = Table("detector", "accuracy", "recall", "false alarms", "precision", "degenerate seen", "kappa", box=None)
-    for one in found:
-        shares = (one.accuracy, one.recall, one.false_alarms, one.precision, one.degenerate)
-        cells = [f"{e.value:.0%} [{e.low:.0%}, {e.high:.0%}]" if e.n else "–" for e in shares]
-        table.add_row(one.detector, *cells, f"{one.kappa:.2f}")
+    _show(checks)
+    for name, _, found in checks:
+        for labelled, verdict in found.wrong[:wrong]:
+            text = labelled.exchange.answer[:160]
+            out.print(f"{name}, {found.detector}: {labelled.label} called {verdict.label}: {text!r}", markup=False)
+
+
+def _list(rows: Sequence[tuple[str, str]], *, json: bool) -> None:
+    if json:
+        print_json([{"name": name, "description": text} for name, text in rows])
+        return
+    table = Table("detector", "what it looks at", box=None)
+    for name, text in rows:
+        table.add_row(name, text)
     out.print(table)
-    for one in found:
-        for labelled, verdict in one.wrong[:wrong]:
-            out.print(f"{one.detector}: {labelled.label} called {verdict.label}: {labelled.exchange.answer[:160]!r}")
 
 
-def _plain(found: object) -> dict[str, object]:
-    from neurodial.evaluation.detectors.agreement import Check
+def _sets(
+    files: Sequence[Path], chosen: Sequence[Detector], split: str | None
+) -> list[tuple[str, tuple[Labelled, ...], Detector]]:
+    """Every set of answers with every detector that is checked on it."""
+    from neurodial.evaluation.detectors.agreement import read_labelled, shipped_for
 
-    assert isinstance(found, Check)  # noqa: S101  # the type is imported late, so that help is quick
-    shares = {
-        name: {"value": e.value, "low": e.low, "high": e.high, "n": e.n} if e.n else None
-        for name, e in {
-            "accuracy": found.accuracy,
-            "precision": found.precision,
-            "recall": found.recall,
-            "false_alarms": found.false_alarms,
-            "degenerate": found.degenerate,
-        }.items()
+    if not files:
+        return [("shipped answers", shipped_for(one.name, split), one) for one in chosen]
+    read = {
+        str(path): tuple(one for one in read_labelled(path) if split is None or one.split == split) for path in files
     }
-    confusion = [{"label": a, "verdict": b, "count": n} for (a, b), n in sorted(found.confusion.items())]
-    agreement = None if found.kappa != found.kappa else found.kappa  # not a number
-    return {"detector": found.detector, **shares, "kappa": agreement, "confusion": confusion}
+    if len(files) > 1:
+        read[_TOGETHER] = tuple(one for answers in read.values() for one in answers)
+    return [(name, answers, one) for name, answers in read.items() for one in chosen]
+
+
+def _checked(one: Detector, answers: Sequence[Labelled]) -> Check:
+    from neurodial.evaluation.detectors.agreement import check
+
+    return check(one, answers)
+
+
+def _show(checks: Sequence[tuple[str, tuple[Labelled, ...], Check]]) -> None:
+    from neurodial.evaluation.detectors.agreement import PARTIAL_AS, agreement_of_people
+
+    seen: set[str] = set()
+    for name, answers, found in checks:
+        if name not in seen:
+            seen.add(name)
+            out.print(f"\n{name}, {len(answers)} answers", markup=False)
+            people = agreement_of_people(answers)
+            if people is not None:
+                out.print("  the two people who labelled them: " + _in_words(people), markup=False)
+        out.print(f"\n{found.detector}", markup=False)
+        for way in PARTIAL_AS:
+            if way == "left out" or any(one.label == "partial" for one in answers):
+                out.print(f"  kappa, partial ones {way:8s} {_short(found.kappas[way])}", markup=False)
+        shares = {"recall": found.recall, "false alarms": found.false_alarms, "precision": found.precision}
+        shares |= {"degenerate seen": found.degenerate, "accuracy": found.accuracy}
+        for title, value in shares.items():
+            if value.n:
+                out.print(f"  {title:22s} {value.value:.0%} [{value.low:.0%}, {value.high:.0%}]", markup=False)
+        if found.uncounted:
+            out.print(f"  without a verdict      {found.uncounted} (they count for nothing)", markup=False)
+        out.print(_confusion(found))
+
+
+def _confusion(found: Check) -> Table:
+    order = ("shown", "partial", "absent", "degenerate", "failed", "unknown")
+    labels = [label for label in order if any(pair[0] == label for pair in found.confusion)]
+    verdicts = [verdict for verdict in order if any(pair[1] == verdict for pair in found.confusion)]
+    table = Table("  label, verdict", *verdicts, box=None)
+    for label in labels:
+        table.add_row(f"  {label}", *(str(found.confusion.get((label, verdict), 0)) for verdict in verdicts))
+    return table
+
+
+def _short(value: Estimate) -> str:
+    return f"{value.value:.2f} [{value.low:.2f}, {value.high:.2f}] (n = {value.n})"
+
+
+def _in_words(kappas: dict[str, Estimate]) -> str:
+    return ", ".join(f"{value.value:.2f} with partial ones {way}" for way, value in kappas.items())
+
+
+def _number(value: Estimate) -> dict[str, float | None] | None:
+    numbers = {"value": value.value, "low": value.low, "high": value.high, "n": value.n}
+    return {key: None if math.isnan(one) else one for key, one in numbers.items()} if value.n else None
+
+
+def _plain(name: str, answers: Sequence[Labelled], found: Check) -> dict[str, object]:
+    from neurodial.evaluation.detectors.agreement import agreement_of_people
+
+    people = agreement_of_people(answers)
+    return {
+        "file": name.rsplit("/", 1)[-1],
+        "answers": len(answers),
+        "detector": found.detector,
+        "accuracy": _number(found.accuracy),
+        "precision": _number(found.precision),
+        "recall": _number(found.recall),
+        "false_alarms": _number(found.false_alarms),
+        "degenerate": _number(found.degenerate),
+        "kappa": None if math.isnan(found.kappa) else found.kappa,
+        "kappas": {way: _number(value) for way, value in found.kappas.items()},
+        "people": None if people is None else {way: _number(value) for way, value in people.items()},
+        "uncounted": found.uncounted,
+        "confusion": [{"label": a, "verdict": b, "count": n} for (a, b), n in sorted(found.confusion.items())],
+    }

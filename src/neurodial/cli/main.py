@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 from neurodial import __version__
+from neurodial.cli.typed import remember
 from neurodial.errors import NeurodialError
 
 COMMANDS = {
@@ -17,7 +18,7 @@ COMMANDS = {
     "discover": "neurodial.cli.discover_command:discover",
     "show": "neurodial.cli.circuits_command:show",
     "steer": "neurodial.cli.steer_command:steer",
-    "compare": "neurodial.cli.circuits_command:compare",
+    "compare": "neurodial.cli.compare_command:compare",
     "evaluate": "neurodial.cli.evaluate_command:evaluate",
     "detectors": "neurodial.cli.detectors_command:detectors",
     "study": "neurodial.cli.studies_command:study",
@@ -28,8 +29,7 @@ COMMANDS = {
     "behaviours": "neurodial.cli.behaviours_command:behaviours",
     "trace": "neurodial.cli.trace_command:trace",
     "why": "neurodial.cli.trace_command:why",
-    "single": "neurodial.cli.single_command:single",
-    "audit": "neurodial.cli.single_command:audit",
+    "audit": "neurodial.cli.audit_command:audit",
     "studio": "neurodial.cli.studio_command:studio",
 }
 """Every command and the function behind it."""
@@ -39,7 +39,7 @@ SUMMARIES = {
     "discover": "Find the neurons behind a behaviour.",
     "show": "Show a circuit: its neurons, layers, stability and origin.",
     "steer": "Answer prompts side by side, unsteered and steered; without a prompt, chat.",
-    "compare": "Show what two circuits share.",
+    "compare": "Show what two circuits share, or where two reports differ.",
     "detectors": "List the detectors, or score them against labelled answers.",
     "study": "Measure a grid: dial by neurons, all methods, two models, or where a circuit sits.",
     "evaluate": "Measure what steering did and what it cost, against other methods at their best.",
@@ -49,7 +49,6 @@ SUMMARIES = {
     "convert": "Turn a table of neurons into a circuit or back, or steering vectors into another format.",
     "behaviours": "List the contrast sets that ship with neurodial, or preview one.",
     "trace": "Find the circuit behind one prediction: which neurons, at which tokens, and what feeds what.",
-    "single": "Find the one neuron whose pinning removes most of a behaviour.",
     "audit": "Measure how few neurons, pushed how far, undo a behaviour.",
     "studio": "Open a local page: chat with a dial, discover, look, measure, export.",
     "why": "Show what in the prompt led to a wrong token rather than the right one.",
@@ -105,10 +104,12 @@ _NOTES = _Notes(logging.WARNING)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; errors are printed on stderr, with exit code 1 (2 for wrong usage)."""
-    logging.getLogger("neurodial").addHandler(_NOTES)  # adding the same handler again does nothing
+    """Run the command line; errors are words on stderr, with exit code 1 (2 for what was typed wrongly)."""
+    logging.getLogger("neurodial").addHandler(_NOTES)  # the same one again is no second one
+    typed = sys.argv[1:] if arguments is None else list(arguments)
+    remember(typed)
     try:
-        app(sys.argv[1:] if arguments is None else list(arguments), exit_on_error=False, print_error=False)
+        app(typed, exit_on_error=False, print_error=False)
     except CycloptsError as error:
         print(f"error: {error} See --help.", file=sys.stderr)
         sys.exit(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from statistics import fmean
 
 import torch
 from jaxtyping import Float
@@ -13,9 +14,11 @@ from neurodial.activations.collect import pad_id
 from neurodial.activations.groups import group_batches
 from neurodial.generation.per_row import Under, one_each, row_slots
 from neurodial.generation.states import Rows, row_states
+from neurodial.intervention.base import Intervention
 from neurodial.margins.margin import Margin, Openers, log_probs_of
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
+from neurodial.prompts.pairs import Contrast
 from neurodial.prompts.prompt import Example
 from neurodial.prompts.render import Tokens, check_context
 
@@ -88,6 +91,47 @@ def measure_together(
             float(margin.value(subject, *states)) for margin, states in zip(margins, read, strict=True)
         )
     return values
+
+
+def probabilities_by_side(
+    subject: Subject,
+    margin: Margin,
+    contrast: Contrast,
+    under: Sequence[Intervention | None],
+    *,
+    budget: int = TOKEN_BUDGET,
+    progress: Progress = silent,
+) -> list[tuple[float, float]]:
+    """The mean probability whose log odds a margin is, on the positive and on the negative prompts, under each.
+
+    Raises:
+        ContextLengthError: a prompt with an answer is longer than the context.
+        MarginError: a prompt lacks what the margin reads.
+
+    Example:
+        >>> from neurodial.model.tiny import tiny_subject
+        >>> contrast = Contrast.of(["harm one", "harm two"], ["help one", "help two"])
+        >>> [(shown, spilled)] = probabilities_by_side(tiny_subject(), Openers.of([(40,)]), contrast, [None])
+        >>> 0 < shown < 1
+        True
+    """
+    both = [*contrast.positive, *contrast.negative]
+    steered = [intervention for intervention in under for _ in both]
+    margins = measure_margins(subject, margin, both * len(under), under=steered, budget=budget, progress=progress)
+    rates = [probability(margin) for margin in margins]
+    count = len(contrast.positive)
+    parts = [rates[start : start + len(both)] for start in range(0, len(rates), len(both))]
+    return [(fmean(part[:count]), fmean(part[count:])) for part in parts]
+
+
+def probability(margin: float) -> float:
+    """The probability whose log odds a margin is.
+
+    Example:
+        >>> probability(0.0)
+        0.5
+    """
+    return float(torch.tensor(margin, dtype=torch.float64).sigmoid())
 
 
 @torch.no_grad()

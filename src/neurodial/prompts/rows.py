@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from neurodial.errors import FileError, PromptError
+from neurodial.files import refuse_repeats
 from neurodial.prompts.cells import fold, is_header, read_cells
 from neurodial.prompts.columns import KNOWN, NEGATIVES, POSITIVES, PROMPTS, side_of
 
@@ -144,7 +145,7 @@ def _lines(text: str, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
             continue
         place = f"{name}, line {number}"
         try:
-            row = json.loads(line, object_pairs_hook=_once)
+            row = json.loads(line, object_pairs_hook=refuse_repeats)
             json.dumps(row, ensure_ascii=False).encode()
         except (ValueError, RecursionError) as error:
             reason = str(error)
@@ -163,8 +164,8 @@ def _entries(text: str, name: str) -> list[tuple[str, Any]] | None:
     Raises:
         PromptError: an entry is not JSON; names it and its line.
     """
-    decoder = json.JSONDecoder(object_pairs_hook=_once)
-    entries: list[tuple[str, Any]] = []
+    decoder = json.JSONDecoder(object_pairs_hook=refuse_repeats)
+    found: list[tuple[str, Any]] = []
     space = re.compile(r"\s*")
     at = text.index("[") + 1
     while True:
@@ -197,7 +198,7 @@ def _broken(text: str, name: str, at: int, reason: str) -> PromptError:
 def _whole(text: str) -> dict[str, Any] | None:
     """The one object that a text is, where it holds lists of prompts or goes over several lines."""
     try:
-        value = json.loads(text, object_pairs_hook=_once)
+        value = json.loads(text, object_pairs_hook=refuse_repeats)
     except (ValueError, RecursionError):
         return None
     is_long = len([line for line in text.split("\n") if line.strip()]) > 1
@@ -248,14 +249,6 @@ def _object(value: Any, place: str, shown: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise PromptError(f"{place} is {type(value).__name__}, not an object: {clip(shown)}", wanted="an object")
     return value
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is listed twice in one object")
-    return fields
 
 
 def _folded(place: str, row: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from neurodial.activations.batches import Batch, batches
 from neurodial.activations.collect import pad_id
 from neurodial.circuit.site import Site
-from neurodial.errors import ActivationError, PromptError
+from neurodial.errors import ActivationError
 from neurodial.methods.scores import Scores
 from neurodial.model.gradients import Tape, gradient_tokens, gradients
 from neurodial.model.head import raw_logits, soft_cap
@@ -120,29 +120,7 @@ def target_logits(subject: Subject, hidden: Float[Tensor, "row hidden"], rules: 
     return raw * ratio(raw.detach(), capped.detach(), 1.0) if rules.soft_cap else capped
 
 
-def mean_relevance(relevances: Sequence[Relevance]) -> Relevance:
-    """The mean over prompts of one form: a circuit that knows positions, over many prompts.
-
-    Raises:
-        PromptError: the prompts differ in length, so their positions do not correspond.
-    """
-    lengths = sorted({len(item.question.tokens) for item in relevances})
-    if len(lengths) != 1:
-        raise PromptError(
-            f"The prompts have {' and '.join(map(str, lengths))} tokens.",
-            wanted="prompts of one length, so that a position means the same in each",
-            fix="Use one template, or take neuron_scores, which sums over positions.",
-        )
-    return Relevance(
-        relevances[0].question,
-        sum(item.value for item in relevances) / len(relevances),
-        _means([item.neurons for item in relevances]),
-        _means([item.activations for item in relevances]),
-        _means([item.hidden for item in relevances]),
-    )
-
-
-def neuron_scores(relevances: Sequence[Relevance]) -> Scores:
+def neuron_scores(found: Sequence[Relevance]) -> Scores:
     """Relevance of each neuron summed over tokens, mean over prompts: scores that a circuit can be chosen from."""
     layers = range(len(relevances[0].neurons))
     totals = {
@@ -183,10 +161,6 @@ def _batch(
     ]
 
 
-def _product(tensor: Tensor, slope: Tensor) -> Tensor:
-    wide = torch.promote_types(tensor.dtype, torch.float32)
-    return tensor.detach().to(wide) * slope.to(wide)
-
-
-def _means(tensors_of_prompts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-    return tuple(torch.stack(same).mean(dim=0) for same in zip(*tensors_of_prompts, strict=True))
+def _product(part: Tensor, slope: Tensor) -> Tensor:
+    wide = torch.promote_types(part.dtype, torch.float32)
+    return part.detach().to(wide) * slope.to(wide)

@@ -6,11 +6,11 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from neurodial.text.degeneration import Degeneration
 
-Label = Literal["shown", "absent", "degenerate", "failed"]
+Label = Literal["shown", "partial", "absent", "degenerate", "failed", "unknown"]
 
 
 class Exchange(NamedTuple):
@@ -25,8 +25,9 @@ class Verdict:
     """What a detector says of one answer.
 
     Attributes:
-        label: `shown` or `absent`; `degenerate` for text that is neither (empty, looping, gibberish); `failed` where
-            a judge gave no usable answer, so the row counts for nothing.
+        label: `shown` or `absent`; `partial` where a detector knows answers that show it in part; `degenerate` for
+            text that is neither (empty, looping, gibberish); `failed` where a judge gave no usable answer, and
+            `unknown` where the detector does not know the answer's language: these rows count for nothing.
         score: the detector's own number, where it has one.
         reason: why, in a few words.
     """
@@ -86,17 +87,16 @@ def degenerate(exchange: Exchange, degeneration: Degeneration | None) -> Verdict
     return None if found is None else Verdict("degenerate", reason=found)
 
 
+UNCOUNTED: frozenset[str] = frozenset({"failed", "unknown"})
+"""Labels of rows that count for nothing."""
+
+
 def tally(verdicts: Sequence[Verdict]) -> dict[Label, int]:
     """How many verdicts there are of each label.
 
     Example:
-        >>> tally([Verdict("shown"), Verdict("degenerate")])
-        {'shown': 1, 'absent': 0, 'degenerate': 1, 'failed': 0}
+        >>> tally([Verdict("shown"), Verdict("degenerate")])["shown"]
+        1
     """
     counts = Counter(verdict.label for verdict in verdicts)
-    return {
-        "shown": counts["shown"],
-        "absent": counts["absent"],
-        "degenerate": counts["degenerate"],
-        "failed": counts["failed"],
-    }
+    return {label: counts[label] for label in get_args(Label)}

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from neurodial.errors import OptionError, UnknownNameError, near_names
 from neurodial.evaluation.detectors import refusal, style
 from neurodial.evaluation.detectors.base import Detector, Exchange, RuleDetector, Verdict
+from neurodial.evaluation.detectors.refusal_model import RefusalDetector
 from neurodial.text.degeneration import Degeneration
 from neurodial.text.language import LANGUAGES
 
@@ -17,7 +18,7 @@ _ANY_LANGUAGE = Degeneration(wrong_language=False)
 _BARE = Degeneration(wrong_language=False, implausible=1.0)
 
 
-def detector(name: str, *, bare: bool = False) -> RuleDetector:
+def detector(name: str, *, bare: bool = False) -> RuleDetector | RefusalDetector:
     """A detector by name.
 
     Args:
@@ -40,7 +41,7 @@ def detector(name: str, *, bare: bool = False) -> RuleDetector:
     if kind == "bare" and rest:
         return replace(detector(rest, bare=True), name=name)
     if kind == "regex" and rest:
-        found = regex(rest)
+        found: RuleDetector | RefusalDetector = regex(rest)
     elif kind == "python" and rest:
         found = function(_imported(rest), name=name)
     elif kind == "length" and rest.isdigit():
@@ -117,7 +118,7 @@ def function(decide: Callable[[str, str], object], *, name: str | None = None) -
 def _language(code: str) -> RuleDetector:
     if code not in LANGUAGES:
         raise UnknownNameError(f"There is no language {code!r}.", fix=near_names(code, LANGUAGES))
-    text = f"The answer is in the language {code}, by its script and its function words."
+    text = f"The answer is in the language {code}, by its script, py3langid and function words."
     return RuleDetector(f"language:{code}", text, style.speaks(code), _ANY_LANGUAGE)
 
 
@@ -147,8 +148,10 @@ class _Entry:
 
 
 _ENTRIES = {
-    "refusal": _Entry(
-        "Our own rule: a first person who will not do it, within the first 320 characters and outside quotations.",
+    "refusal:opening": _Entry(
+        "A first person who will not do it, within the first 320 characters and outside quotations. Our own "
+        "list, which "
+        "`refusal` was until it was measured against people.",
         refusal.refuses,
     ),
     **{
@@ -162,5 +165,8 @@ _ENTRIES = {
     "hedging": _Entry("Words of doubt and qualification against words of certainty.", style.hedging),
     "flattery": _Entry("Gushing words against words of plain criticism.", style.flattery),
 }
-_KNOWN = {name: RuleDetector(name, entry.text, entry.decide, entry.degeneration) for name, entry in _ENTRIES.items()}
+_KNOWN: dict[str, RuleDetector | RefusalDetector] = {
+    name: RuleDetector(name, entry.text, entry.decide, entry.degeneration) for name, entry in _ENTRIES.items()
+}
+_KNOWN["refusal"] = RefusalDetector()
 _KNOWN["length:short"] = _short("length:short", style.SHORT_WORDS)

@@ -123,6 +123,9 @@ def quadratic_cost(
 ) -> Float[Tensor, "chosen chosen"]:
     """The curvature F_S of KL per token in the doses of the given neurons, in their order; float64, on the CPU.
 
+    No method chooses by it, as it earned nothing (`docs/results/behaviours.md`). It says what the costs of single
+    neurons leave out, and the laws measure the divergence of small doses against it.
+
     Raises:
         PromptError: there are no passages.
         GradientError: the model gives no gradients.
