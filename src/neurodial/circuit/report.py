@@ -130,9 +130,9 @@ class DoseReport:
         alternatives_coverage: share of the answers of either side that begin so.
         sign: of the effects that are used.
         follows: the effects that doses follow.
-        signs: what the best path of each sign came to.
-        followed: what the best path of each mixture of effects came to.
-        candidates: what each candidate neuron came to within the limits, by its layer and index (`16.1525`).
+        signs: the result of the best path of each sign.
+        followed: the result of the best path of each mixture of effects.
+        candidates: the result of each candidate neuron within the limits, by its layer and index (`16.1525`).
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}

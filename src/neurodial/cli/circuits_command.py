@@ -1,4 +1,4 @@
-"""`neurodial show`: a circuit as a person would read it."""
+"""`neurodial show`: circuits as readable tables."""
 
 from __future__ import annotations
 

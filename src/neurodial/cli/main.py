@@ -104,8 +104,8 @@ _NOTES = _Notes(logging.WARNING)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; errors are words on stderr, with exit code 1 (2 for what was typed wrongly)."""
-    logging.getLogger("neurodial").addHandler(_NOTES)  # the same one again is no second one
+    """Run the command line; errors are printed on stderr, with exit code 1 (2 for wrong usage)."""
+    logging.getLogger("neurodial").addHandler(_NOTES)  # adding the same handler again does nothing
     typed = sys.argv[1:] if arguments is None else list(arguments)
     remember(typed)
     try:

@@ -156,10 +156,10 @@ def _show_layers(rows: tuple[LayerCount, ...]) -> None:
     out.print(table)
 
 
-def _say_token_plan(subject: Subject, pairs: PairSet, conditions: int, grid: Grid) -> None:
+def _print_token_plan(subject: Subject, pairs: PairSet, conditions: int, grid: Grid) -> None:
     from neurodial.evaluation.studies import token_plan
 
-    bill = token_plan(subject, pairs, conditions, grid)
+    tokens = token_plan(subject, pairs, conditions, grid)
     err.print(
         f"tokens to compute, at most, without tuning: {tokens['dense']:,} for the dense grid, "
         f"{tokens['answers']:,} for answers"

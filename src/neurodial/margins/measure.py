@@ -120,8 +120,8 @@ def probabilities_by_side(
     margins = measure_margins(subject, margin, both * len(under), under=steered, budget=budget, progress=progress)
     rates = [probability(margin) for margin in margins]
     count = len(contrast.positive)
-    parts = [rates[start : start + len(both)] for start in range(0, len(rates), len(both))]
-    return [(fmean(part[:count]), fmean(part[count:])) for part in parts]
+    conditions = [rates[start : start + len(both)] for start in range(0, len(rates), len(both))]
+    return [(fmean(rates_of_both[:count]), fmean(rates_of_both[count:])) for rates_of_both in conditions]
 
 
 def probability(margin: float) -> float:

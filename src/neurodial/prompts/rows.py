@@ -165,7 +165,7 @@ def _entries(text: str, name: str) -> list[tuple[str, Any]] | None:
         PromptError: an entry is not JSON; names it and its line.
     """
     decoder = json.JSONDecoder(object_pairs_hook=refuse_repeats)
-    found: list[tuple[str, Any]] = []
+    entries: list[tuple[str, Any]] = []
     space = re.compile(r"\s*")
     at = text.index("[") + 1
     while True:

@@ -120,7 +120,7 @@ def target_logits(subject: Subject, hidden: Float[Tensor, "row hidden"], rules: 
     return raw * ratio(raw.detach(), capped.detach(), 1.0) if rules.soft_cap else capped
 
 
-def neuron_scores(found: Sequence[Relevance]) -> Scores:
+def neuron_scores(relevances: Sequence[Relevance]) -> Scores:
     """Relevance of each neuron summed over tokens, mean over prompts: scores that a circuit can be chosen from."""
     layers = range(len(relevances[0].neurons))
     totals = {
@@ -161,6 +161,6 @@ def _batch(
     ]
 
 
-def _product(part: Tensor, slope: Tensor) -> Tensor:
-    wide = torch.promote_types(part.dtype, torch.float32)
-    return part.detach().to(wide) * slope.to(wide)
+def _product(tensor: Tensor, slope: Tensor) -> Tensor:
+    wide = torch.promote_types(tensor.dtype, torch.float32)
+    return tensor.detach().to(wide) * slope.to(wide)

@@ -109,8 +109,8 @@ def gather_inputs(
             subject, pairs, direction=method.direction, kind=method.margin, system=method.system, progress=progress
         )
     decoding = Decoding(max_new_tokens=method.answer_tokens, batch_size=32, system=method.system)
-    asked = [neutral.costing, neutral.damage] if with_cost else [neutral.damage]
-    answered = [own_answers(subject, prompts, decoding=decoding, progress=progress) for prompts in asked]
+    lists = [neutral.costing, neutral.damage] if with_cost else [neutral.damage]
+    answered = [own_answers(subject, prompts, decoding=decoding, progress=progress) for prompts in lists]
     *costing, damage = [_without(passages, margin.openers, neutral.source) for passages in answered]
     used = sum(map(len, costing)) + len(damage)
     left_out = None if margin.openers is None else sum(map(len, answered)) - used
