@@ -13,8 +13,8 @@ from pathlib import Path
 
 from neurodial.evaluation.intervals import paired_rates
 from neurodial.evaluation.results import read_report
+from neurodial.evaluation.run_rows import VerdictRow
 from neurodial.evaluation.store import read_rows
-from neurodial.evaluation.stored_rows import VerdictRow
 from neurodial.files import write_atomic
 
 

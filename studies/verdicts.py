@@ -10,8 +10,8 @@ import json
 from collections import Counter
 from pathlib import Path
 
+from neurodial.evaluation.run_rows import VerdictRow
 from neurodial.evaluation.store import read_rows
-from neurodial.evaluation.stored_rows import VerdictRow
 from neurodial.files import write_atomic
 
 

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from neurodial.errors import FileError
-from neurodial.evaluation.store import Store, read_rows
-from neurodial.evaluation.stored_rows import (
+from neurodial.evaluation.run_rows import (
     ControlRow,
     GenerationRow,
     MarginRow,
@@ -21,6 +20,7 @@ from neurodial.evaluation.stored_rows import (
     TuningRow,
     VerdictRow,
 )
+from neurodial.evaluation.store import Store, read_rows
 
 ROWS: list[Any] = [
     GenerationRow("unsteered", "neutral", 0, "Tea?", "Yes\u2028please.", "Hm.", endless=True, tokens=3, finished=False),

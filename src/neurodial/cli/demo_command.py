@@ -12,12 +12,12 @@ from rich.text import Text
 
 from neurodial.cli.console import bars, err, out
 from neurodial.cli.options import ModelOptions
-from neurodial.cli.steps import Step, Steps
+from neurodial.cli.timed_parts import TimedPart, TimedParts
 
 if TYPE_CHECKING:
     from neurodial.evaluation.demonstration import Demonstration
+    from neurodial.evaluation.run_rows import GenerationRow
     from neurodial.evaluation.store import Answers
-    from neurodial.evaluation.stored_rows import GenerationRow
 
 _HARMFUL, _HARMLESS = 3, 2
 _NAMES = (
@@ -27,8 +27,8 @@ _NAMES = (
     "answering and measuring",
     "writing",
 )
-_PARTS = tuple(map(Step, _NAMES, (10.0, 60.0, 180.0, 150.0, 3.0)))
-_SHORT_PARTS = tuple(map(Step, _NAMES, (10.0, 60.0, 100.0, 60.0, 3.0)))
+_PARTS = tuple(map(TimedPart, _NAMES, (10.0, 60.0, 180.0, 150.0, 3.0)))
+_SHORT_PARTS = tuple(map(TimedPart, _NAMES, (10.0, 60.0, 100.0, 60.0, 3.0)))
 """Measured on two cores; a busy machine takes longer."""
 
 
@@ -56,7 +56,7 @@ def demo(
     from neurodial.prompts.pairs import PairSet
 
     refuse_foreign(output)
-    parts = Steps(_SHORT_PARTS if short else _PARTS, err, "on two cores")
+    parts = TimedParts(_SHORT_PARTS if short else _PARTS, err, "on two cores")
     parts.announce()
     pairs = PairSet.read("refusal")
     with parts.next():

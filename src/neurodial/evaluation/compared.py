@@ -12,8 +12,8 @@ from neurodial.evaluation.conditions import Condition, baseline_conditions, circ
 from neurodial.evaluation.margin_of_run import direction_of
 from neurodial.evaluation.measures import neutral_prompts
 from neurodial.evaluation.options import Evaluation
+from neurodial.evaluation.run_rows import TuningRow
 from neurodial.evaluation.store import Store
-from neurodial.evaluation.stored_rows import TuningRow
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.divergence import own_answers
 from neurodial.margins.choose_margin import BehaviourMargin

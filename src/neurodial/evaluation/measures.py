@@ -17,8 +17,8 @@ from neurodial.evaluation.conditions import Condition
 from neurodial.evaluation.likelihood import continuation, log_likelihoods
 from neurodial.evaluation.options import Evaluation
 from neurodial.evaluation.questions import mark, positive_control, read_questions
+from neurodial.evaluation.run_rows import ControlRow, MarginRow, MeasureRow, PerTextRow, QuestionsRow, SpeedRow
 from neurodial.evaluation.store import Store
-from neurodial.evaluation.stored_rows import ControlRow, MarginRow, MeasureRow, PerTextRow, QuestionsRow, SpeedRow
 from neurodial.evaluation.task import Task
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.divergence import measure_divergence, own_answers

@@ -11,8 +11,7 @@ from neurodial.evaluation.detectors.base import UNCOUNTED
 from neurodial.evaluation.intervals import Difference, Estimate, bootstrap, paired_means, paired_rates, rate
 from neurodial.evaluation.measures import rows_by_condition
 from neurodial.evaluation.mmlu_run import mmlu_values
-from neurodial.evaluation.store import Store
-from neurodial.evaluation.stored_rows import (
+from neurodial.evaluation.run_rows import (
     GenerationRow,
     MarginRow,
     MeasureRow,
@@ -23,6 +22,7 @@ from neurodial.evaluation.stored_rows import (
     TaskRow,
     VerdictRow,
 )
+from neurodial.evaluation.store import Store
 from neurodial.generation.divergence import Divergence
 from neurodial.margins.measure import probability
 from neurodial.text.degeneration import Degeneration

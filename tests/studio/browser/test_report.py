@@ -7,8 +7,8 @@ import pytest
 from neurodial.evaluation.intervals import Estimate, paired_rates, rate
 from neurodial.evaluation.report.evaluation import write_report
 from neurodial.evaluation.results import ConditionResult, Report
+from neurodial.evaluation.run_rows import GenerationRow, VerdictRow
 from neurodial.evaluation.store import Answers
-from neurodial.evaluation.stored_rows import GenerationRow, VerdictRow
 
 pytestmark = pytest.mark.browser
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 
 @dataclass(frozen=True)
-class Step:
+class TimedPart:
     """A step of a command.
 
     Attributes:
@@ -25,7 +25,7 @@ class Step:
 
 
 @dataclass
-class Steps:
+class TimedParts:
     """Announces steps one by one and keeps their times.
 
     Attributes:
@@ -34,7 +34,7 @@ class Steps:
         where: on what the expected times were measured.
     """
 
-    parts: Sequence[Step]
+    parts: Sequence[TimedPart]
     console: Console
     where: str
     took: list[float] = field(default_factory=list)
