@@ -13,7 +13,7 @@ from pathlib import Path
 
 from neurodial.evaluation.intervals import paired_rates
 from neurodial.evaluation.results import read_report
-from neurodial.evaluation.rows import VerdictRow
+from neurodial.evaluation.run_rows import VerdictRow
 from neurodial.evaluation.store import read_rows
 from neurodial.files import write_atomic
 

@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from neurodial.evaluation.rows import VerdictRow
+from neurodial.evaluation.run_rows import VerdictRow
 from neurodial.evaluation.store import read_rows
 from neurodial.files import write_atomic
 

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from neurodial.cli.parts import Part, Parts
+from neurodial.cli.timed_parts import TimedPart, TimedParts
 from neurodial.cli.typed import remember, typed_command
 
 
@@ -35,7 +35,7 @@ def test_paths_of_this_machine_stay_out(tmp_path, monkeypatch):
 
 def test_parts_are_announced_and_timed():
     console = Console(file=io.StringIO(), width=200)
-    parts = Parts((Part("loading", 5.0), Part("answering", 90.0)), console, "on two cores")
+    parts = TimedParts((TimedPart("loading", 5.0), TimedPart("answering", 90.0)), console, "on two cores")
     parts.announce()
     with parts.next():
         pass

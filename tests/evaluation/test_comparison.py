@@ -6,9 +6,9 @@ import pytest
 
 from neurodial.evaluation.intervals import rate, unpaired
 from neurodial.evaluation.report.comparison import ReadReport, compare_reports, comparison_page, read_for_comparison
-from neurodial.evaluation.report.render import render_page
+from neurodial.evaluation.report.html_page import render_page
 from neurodial.evaluation.results import ConditionResult, Report, report_json
-from neurodial.evaluation.rows import VerdictRow
+from neurodial.evaluation.run_rows import VerdictRow
 from neurodial.evaluation.store import Store
 
 KEYS = ("unsteered", "mine @ 1")

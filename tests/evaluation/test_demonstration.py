@@ -14,7 +14,7 @@ from neurodial.evaluation.demonstration import SHORT, Profile, claim, demonstrat
 from neurodial.evaluation.intervals import paired_rates
 from neurodial.evaluation.options import Evaluation
 from neurodial.evaluation.results import PairedComparison
-from neurodial.evaluation.rows import GenerationRow
+from neurodial.evaluation.run_rows import GenerationRow
 from neurodial.evaluation.store import read_rows
 from neurodial.evaluation.verdict import verdict
 from neurodial.generation.decoding import Decoding

@@ -16,9 +16,9 @@ from neurodial.evaluation.detectors.base import Detector, Verdict
 from neurodial.evaluation.evaluate import evaluate
 from neurodial.evaluation.options import Evaluation, check_dials
 from neurodial.evaluation.report.evaluation import evaluation_page, write_report
-from neurodial.evaluation.report.render import render_page
+from neurodial.evaluation.report.html_page import render_page
 from neurodial.evaluation.results import report_json
-from neurodial.evaluation.rows import GenerationRow, VerdictRow
+from neurodial.evaluation.run_rows import GenerationRow, VerdictRow
 from neurodial.evaluation.store import Answers, Store, read_rows
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.generate import generate

@@ -18,7 +18,7 @@ from neurodial.evaluation.mmlu_data import LETTERS, QuestionSet, mmlu_set, read_
 from neurodial.evaluation.mmlu_run import MEANS, SHARES, check_benchmarks
 from neurodial.evaluation.options import Evaluation, HarnessOptions
 from neurodial.evaluation.questions import ChoiceQuestion
-from neurodial.evaluation.rows import MeasureRow
+from neurodial.evaluation.run_rows import MeasureRow
 from neurodial.evaluation.store import read_rows
 from neurodial.generation.decoding import Decoding
 from neurodial.intervention.scale import Scale

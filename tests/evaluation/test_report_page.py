@@ -10,6 +10,7 @@ import pytest
 from neurodial.errors import FileError
 from neurodial.evaluation.intervals import Estimate, paired_rates, rate, wilson
 from neurodial.evaluation.report.first_screen import first_screen
+from neurodial.evaluation.report.html_page import format_cell, render_page, write_page
 from neurodial.evaluation.report.methods_text import methods_text
 from neurodial.evaluation.report.page import (
     Badge,
@@ -25,9 +26,8 @@ from neurodial.evaluation.report.page import (
     Table,
 )
 from neurodial.evaluation.report.plots import Series, csv_of, lines, scatter
-from neurodial.evaluation.report.render import format_cell, render_page, write_page
 from neurodial.evaluation.results import ConditionResult, Report
-from neurodial.evaluation.rows import GenerationRow, VerdictRow
+from neurodial.evaluation.run_rows import GenerationRow, VerdictRow
 from neurodial.evaluation.store import Answers
 
 

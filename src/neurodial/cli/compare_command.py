@@ -85,7 +85,7 @@ def _compare_circuits(first: Path, second: Path, *, json: bool) -> None:
 
 def _compare_reports(first: Path, second: Path, output: Path | None, *, force: bool, json: bool) -> None:
     from neurodial.evaluation.report.comparison import compare_reports, comparison_page, read_for_comparison
-    from neurodial.evaluation.report.render import write_page
+    from neurodial.evaluation.report.html_page import write_page
     from neurodial.evaluation.results import plain_values
 
     names = [path.name if path.is_dir() else path.parent.name or path.stem for path in (first, second)]

@@ -12,11 +12,11 @@ from rich.text import Text
 
 from neurodial.cli.console import bars, err, out
 from neurodial.cli.options import ModelOptions
-from neurodial.cli.parts import Part, Parts
+from neurodial.cli.timed_parts import TimedPart, TimedParts
 
 if TYPE_CHECKING:
     from neurodial.evaluation.demonstration import Demonstration
-    from neurodial.evaluation.rows import GenerationRow
+    from neurodial.evaluation.run_rows import GenerationRow
     from neurodial.evaluation.store import Answers
 
 _HARMFUL, _HARMLESS = 3, 2
@@ -27,8 +27,8 @@ _NAMES = (
     "answering and measuring",
     "writing",
 )
-_PARTS = tuple(map(Part, _NAMES, (10.0, 60.0, 180.0, 150.0, 3.0)))
-_SHORT_PARTS = tuple(map(Part, _NAMES, (10.0, 60.0, 100.0, 60.0, 3.0)))
+_PARTS = tuple(map(TimedPart, _NAMES, (10.0, 60.0, 180.0, 150.0, 3.0)))
+_SHORT_PARTS = tuple(map(TimedPart, _NAMES, (10.0, 60.0, 100.0, 60.0, 3.0)))
 """Measured on two cores; a busy machine takes longer."""
 
 
@@ -56,7 +56,7 @@ def demo(
     from neurodial.prompts.pairs import PairSet
 
     refuse_foreign(output)
-    parts = Parts(_SHORT_PARTS if short else _PARTS, err, "on two cores")
+    parts = TimedParts(_SHORT_PARTS if short else _PARTS, err, "on two cores")
     parts.announce()
     pairs = PairSet.read("refusal")
     with parts.next():

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from neurodial.evaluation.conditions import Condition
 from neurodial.evaluation.detectors.base import Detector, Exchange, Verdict
 from neurodial.evaluation.options import Evaluation
-from neurodial.evaluation.rows import GenerationRow, VerdictRow
+from neurodial.evaluation.run_rows import GenerationRow, VerdictRow
 from neurodial.evaluation.store import Store
 from neurodial.evaluation.task import Task
 from neurodial.generation.generate import generate

@@ -12,7 +12,7 @@ from neurodial.evaluation.conditions import Condition, baseline_conditions, circ
 from neurodial.evaluation.margin_of_run import direction_of
 from neurodial.evaluation.measures import neutral_prompts
 from neurodial.evaluation.options import Evaluation
-from neurodial.evaluation.rows import TuningRow
+from neurodial.evaluation.run_rows import TuningRow
 from neurodial.evaluation.store import Store
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.divergence import own_answers

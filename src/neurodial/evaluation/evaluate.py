@@ -33,12 +33,12 @@ from neurodial.evaluation.harness import run_tasks
 from neurodial.evaluation.intervals import kappa
 from neurodial.evaluation.margin_of_run import margin_of_run
 from neurodial.evaluation.measures import MeasurementPlan, measure, rows_by_condition
+from neurodial.evaluation.method_pairs import with_comparisons
 from neurodial.evaluation.metrics import differences, estimates, values_of
 from neurodial.evaluation.mmlu_run import check_benchmarks, harness_tasks, mmlu_notes, run_mmlu
 from neurodial.evaluation.options import Evaluation, HarnessOptions
-from neurodial.evaluation.paired import with_comparisons
 from neurodial.evaluation.results import Agreement, ConditionResult, Report
-from neurodial.evaluation.rows import ControlRow, GenerationRow, MeasureRow, TaskRow, TuningRow
+from neurodial.evaluation.run_rows import ControlRow, GenerationRow, MeasureRow, TaskRow, TuningRow
 from neurodial.evaluation.store import Store
 from neurodial.evaluation.task import Task, lacks_detector, task_of
 from neurodial.intervention.base import Intervention

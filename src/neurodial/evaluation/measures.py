@@ -17,7 +17,7 @@ from neurodial.evaluation.conditions import Condition
 from neurodial.evaluation.likelihood import continuation, log_likelihoods
 from neurodial.evaluation.options import Evaluation
 from neurodial.evaluation.questions import mark, positive_control, read_questions
-from neurodial.evaluation.rows import ControlRow, MarginRow, MeasureRow, PerTextRow, QuestionsRow, SpeedRow
+from neurodial.evaluation.run_rows import ControlRow, MarginRow, MeasureRow, PerTextRow, QuestionsRow, SpeedRow
 from neurodial.evaluation.store import Store
 from neurodial.evaluation.task import Task
 from neurodial.generation.decoding import Decoding

@@ -11,7 +11,7 @@ from neurodial.evaluation.detectors.base import UNCOUNTED
 from neurodial.evaluation.intervals import Difference, Estimate, bootstrap, paired_means, paired_rates, rate
 from neurodial.evaluation.measures import rows_by_condition
 from neurodial.evaluation.mmlu_run import mmlu_values
-from neurodial.evaluation.rows import (
+from neurodial.evaluation.run_rows import (
     GenerationRow,
     MarginRow,
     MeasureRow,

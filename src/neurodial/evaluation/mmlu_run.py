@@ -16,7 +16,7 @@ from neurodial.evaluation.mmlu import Answered, Paper, answer_paper, paper_of
 from neurodial.evaluation.mmlu_data import QuestionSet, is_mmlu, mmlu_set
 from neurodial.evaluation.options import HarnessOptions
 from neurodial.evaluation.questions import CONTROL_SHARE, random_tenth
-from neurodial.evaluation.rows import MeasureRow, MmluRow, MmluSetRow
+from neurodial.evaluation.run_rows import MeasureRow, MmluRow, MmluSetRow
 from neurodial.evaluation.store import Store
 from neurodial.intervention.base import Intervention
 from neurodial.intervention.scale import Scale

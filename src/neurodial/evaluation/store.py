@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from neurodial.errors import FileError
-from neurodial.evaluation.rows import KINDS, GenerationRow, R, VerdictRow, row_of, row_values
+from neurodial.evaluation.run_rows import KINDS, GenerationRow, R, VerdictRow, row_of, row_values
 from neurodial.files import write_atomic
 from neurodial.provenance import canonical_json
 
@@ -31,7 +31,7 @@ class Store:
         FileError: the folder belongs to another run, or holds something else.
 
     Example:
-        >>> from neurodial.evaluation.rows import MeasureRow
+        >>> from neurodial.evaluation.run_rows import MeasureRow
         >>> store = Store(None, {"model": "tiny"})
         >>> store.append([MeasureRow("unsteered", "harness:arc_easy")])
         >>> store.rows(MeasureRow)

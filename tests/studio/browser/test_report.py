@@ -7,7 +7,7 @@ import pytest
 from neurodial.evaluation.intervals import Estimate, paired_rates, rate
 from neurodial.evaluation.report.evaluation import write_report
 from neurodial.evaluation.results import ConditionResult, Report
-from neurodial.evaluation.rows import GenerationRow, VerdictRow
+from neurodial.evaluation.run_rows import GenerationRow, VerdictRow
 from neurodial.evaluation.store import Answers
 
 pytestmark = pytest.mark.browser

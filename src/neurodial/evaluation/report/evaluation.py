@@ -9,11 +9,11 @@ from pathlib import Path
 
 from neurodial.evaluation.metrics import Metric, metric
 from neurodial.evaluation.report.first_screen import first_screen, side_by_side
+from neurodial.evaluation.report.html_page import write_page
 from neurodial.evaluation.report.methods_text import methods_text
 from neurodial.evaluation.report.page import Cell, Column, Copyable, Page, Section, SideBySide, Table
-from neurodial.evaluation.report.render import write_page
 from neurodial.evaluation.results import ConditionResult, Report, report_json
-from neurodial.evaluation.rows import GenerationRow
+from neurodial.evaluation.run_rows import GenerationRow
 from neurodial.evaluation.store import Answers
 from neurodial.files import write_atomic
 

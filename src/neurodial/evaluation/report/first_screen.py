@@ -9,7 +9,7 @@ from neurodial.evaluation.metrics import metric
 from neurodial.evaluation.report.figures import figures
 from neurodial.evaluation.report.page import Badge, BadgeKind, FirstScreen, KeyNumber, Shown, SideBySide
 from neurodial.evaluation.results import Report
-from neurodial.evaluation.rows import GenerationRow
+from neurodial.evaluation.run_rows import GenerationRow
 from neurodial.evaluation.store import Answers
 from neurodial.evaluation.verdict import BestCondition, best_condition, number_name, shown_change, shown_value, verdict
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from neurodial.errors import FileError
-from neurodial.evaluation.rows import (
+from neurodial.evaluation.run_rows import (
     ControlRow,
     GenerationRow,
     MarginRow,

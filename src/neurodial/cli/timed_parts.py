@@ -12,7 +12,7 @@ from rich.text import Text
 
 
 @dataclass(frozen=True)
-class Part:
+class TimedPart:
     """A part of a command.
 
     Attributes:
@@ -25,7 +25,7 @@ class Part:
 
 
 @dataclass
-class Parts:
+class TimedParts:
     """Announces parts one by one and keeps their times.
 
     Attributes:
@@ -34,7 +34,7 @@ class Parts:
         where: on what the expected times were measured.
     """
 
-    parts: Sequence[Part]
+    parts: Sequence[TimedPart]
     console: Console
     where: str
     took: list[float] = field(default_factory=list)
