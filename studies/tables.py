@@ -136,6 +136,29 @@ def overview(folders: Sequence[Path | str]) -> str:
     return _table(("behaviour", "unsteered", *(NAMES[way] for way in ways)), lines)
 
 
+def shown(folder: Path | str, way: tuple[str, str]) -> str:
+    """The share of test answers that show the behaviour under one method, over seeds."""
+    tests = [row["test"] for row in _generated(folder, way)]
+    return _range([test["shown"]["value"] for test in tests])
+
+
+def broken(folder: Path | str, way: tuple[str, str]) -> str:
+    """The share of test answers that are degenerate under one method, over seeds."""
+    tests = [row["test"] for row in _generated(folder, way)]
+    return _range([test["labels"].count("degenerate") / len(test["labels"]) for test in tests])
+
+
+def damage(folder: Path | str, way: tuple[str, str]) -> str:
+    """Mean KL on test in nats per token under one method, over seeds."""
+    return _damage(_generated(folder, way))
+
+
+def interval(folder: Path | str, way: tuple[str, str]) -> str:
+    """Wilson's 95 % interval of the share shown under one method, with the first seed."""
+    first = _generated(folder, way)[0]["test"]["shown"]
+    return f"[{100 * first['low']:.0f}, {100 * first['high']:.0f}]"
+
+
 def budgets(folder: Path | str) -> str:
     """The mean margin that each method leaves at each budget, over seeds."""
     study = Rows(folder)
@@ -180,6 +203,18 @@ def credit(folder: Path | str) -> str:
             cells.append(f"{_spread(study.margins(found), '{:+.2f}')} at {_damage(found)}" if found else "–")
         lines.append((name, *cells))
     return _table(("neurons by", *dosings.values()), lines)
+
+
+def _generated(folder: Path | str, way: tuple[str, str]) -> list[dict[str, Any]]:
+    """The rows of a way at the budget at which answers were generated."""
+    study = Rows(folder)
+    rows = study.of(way, budget=study.arguments["generate"], count=study.arguments["count"])
+    return [row for row in rows if "shown" in row["test"]]
+
+
+def _range(values: Sequence[float]) -> str:
+    ends = dict.fromkeys((f"{100 * min(values):.0f}", f"{100 * max(values):.0f}"))
+    return " to ".join(ends) + " %"
 
 
 def _damage(rows: Sequence[dict[str, Any]]) -> str:

@@ -554,6 +554,26 @@ def test_no_file_names_the_machine_it_was_made_on():
     assert [violation for path in project_files() for violation in word_violations(path)] == []
 
 
+# ------------------------------------------------------------------------------------------- the first page
+
+README_WORDS = 900
+
+
+def words_outside_generated_parts(text: str) -> int:
+    """Words of a page without what cog writes, and without the code that makes cog write it."""
+    return len(re.sub(r"<!-- \[\[\[cog.*?\[\[\[end\]\]\] -->", "", text, flags=re.DOTALL).split())
+
+
+def test_the_readme_is_short():
+    assert words_outside_generated_parts((ROOT / "README.md").read_text(encoding="utf-8")) <= README_WORDS
+
+
+def test_words_are_counted_outside_generated_parts():
+    page = "One two.\n\n<!-- [[[cog\nout(1)\n]]] -->\n| three |\n<!-- [[[end]]] -->\n\n`four`\n"
+    assert words_outside_generated_parts(page) == 3
+    assert words_outside_generated_parts(page.replace("[[[cog", "")) > 3
+
+
 # ------------------------------------------------------------------------------------------- the browser code
 
 

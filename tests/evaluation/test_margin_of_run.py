@@ -12,7 +12,7 @@ from neurodial.evaluation.margin_of_run import direction_of, margin_of_run
 from neurodial.evaluation.options import Evaluation
 from neurodial.evaluation.task import task_of
 from neurodial.margins.choose_margin import BehaviourMargin, recorded_margin
-from neurodial.margins.margin import Alternatives, AnswerMargin, Classifier, Openers
+from neurodial.margins.margin import Alternatives, AnswerMargin, ClassifierLogit, Openers
 from neurodial.margins.measure import measure_margins
 from neurodial.margins.own_answers import OwnAnswerMargin, find_own_answers
 from neurodial.model.tiny import tiny_subject
@@ -87,7 +87,7 @@ def test_own_answers_are_made_again_for_the_prompts_of_the_run(subject, pairs):
 
 
 def test_a_circuit_without_a_record_takes_what_the_prompt_set_says(subject, pairs):
-    for one in (circuit(subject), circuit(subject, Classifier(lambda hidden: hidden[-1].sum()))):
+    for one in (circuit(subject), circuit(subject, ClassifierLogit(lambda hidden: hidden[-1].sum()))):
         found, _ = chosen(subject, pairs, [one])
         assert found.pushed == AnswerMargin()
 
