@@ -325,6 +325,7 @@ def test_an_evaluation_and_its_report(client, studio):
     page = client.get(f"/api/reports/{report['id']}/report/page")
     assert page.headers["content-security-policy"].startswith("sandbox;")
     assert "<h1>" in page.text
+    assert "<script" not in page.text, "the page may run none, and a browser would complain"
     assert client.get(f"/api/reports/{report['id']}/dense/page").status_code == 404
     again = finished(studio, client.post("/api/measurements", json=request))
     assert again.value == job.value, "the same request is the same report"

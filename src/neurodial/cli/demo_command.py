@@ -27,9 +27,9 @@ _NAMES = (
     "answering and measuring",
     "writing",
 )
-_PARTS = tuple(map(TimedPart, _NAMES, (10.0, 60.0, 180.0, 150.0, 3.0)))
-_SHORT_PARTS = tuple(map(TimedPart, _NAMES, (10.0, 60.0, 100.0, 60.0, 3.0)))
-"""Measured on two cores; a busy machine takes longer."""
+_PARTS = tuple(map(TimedPart, _NAMES, (8.0, 30.0, 330.0, 240.0, 2.0)))
+_SHORT_PARTS = tuple(map(TimedPart, _NAMES, (8.0, 30.0, 210.0, 60.0, 1.0)))
+"""Shares as a run of the short demo had them, scaled to two free cores; a busy machine takes longer."""
 
 
 def demo(
@@ -56,7 +56,7 @@ def demo(
     from neurodial.prompts.pairs import PairSet
 
     refuse_foreign(output)
-    parts = TimedParts(_SHORT_PARTS if short else _PARTS, err, "on two cores")
+    parts = TimedParts(_SHORT_PARTS if short else _PARTS, err, "on two free cores")
     parts.announce()
     pairs = PairSet.read("refusal")
     with parts.next():

@@ -13,7 +13,7 @@ from rich.text import Text
 
 @dataclass(frozen=True)
 class TimedPart:
-    """A step of a command.
+    """A part of a command.
 
     Attributes:
         name: what is done.
@@ -26,7 +26,7 @@ class TimedPart:
 
 @dataclass
 class TimedParts:
-    """Announces steps one by one and keeps their times.
+    """Announces parts one by one and keeps their times.
 
     Attributes:
         parts: all of them, in order.

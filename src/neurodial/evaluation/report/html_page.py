@@ -44,6 +44,16 @@ def render_page(page: Page, *, show_harmful: bool = False) -> str:
     )
 
 
+def without_script(html: str) -> str:
+    """A written page without its script, for places that allow none: there a browser would complain of it.
+
+    Example:
+        >>> without_script("<p>Said.</p><script>copy()</script>")
+        '<p>Said.</p>'
+    """
+    return re.sub(r"<script>.*?</script>", "", html, flags=re.DOTALL)
+
+
 def write_page(page: Page, path: Path | str, *, show_harmful: bool = False, overwrite: bool = False) -> Path:
     """Write the page, atomically.
 

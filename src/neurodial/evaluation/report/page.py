@@ -1,4 +1,4 @@
-"""A report as a page: the plain values that it is made of. `render.py` makes one HTML file of them."""
+"""A report as a page: the plain values that it is made of. `html_page.py` makes one HTML file of them."""
 
 from __future__ import annotations
 
