@@ -140,7 +140,7 @@ def test_positions_are_left_out_and_their_scores_added_up_with_a_note(name, text
         ("x.csv", "layer,index\n1,5,6\n", "line 2 has 3 fields"),
         ("x.json", '{"neurons": {"1,5": 1.0}, "alpha": 2}', "'alpha' is not understood"),
         ("x.json", '{"1": {"5": 0.5}}', "'1' names no neuron"),
-        ("x.json", '{"1,5": 0.5, "1,5": 0.25}', "'1,5' stands twice"),
+        ("x.json", '{"1,5": 0.5, "1,5": 0.25}', "'1,5' is listed twice"),
         ("x.json", '{"1,5": "high"}', "key '1,5' .* the value 'high'"),
         ("x.json", '{"1": [5, "x"]}', "key '1', entry 2"),
         ("x.json", "[[1, 5, 6]]", "entry 1"),
