@@ -159,7 +159,7 @@ def shown_change(change: Difference, number: str) -> str:
     in_nats = " nats" if number in _NATS else ""
     factor, unit, digits = (100, " points", ".0f") if metric(number).is_share else (1, in_nats, ".3g")
     value, low, high = (f"{factor * item:+{digits}}" for item in (moved.value, moved.low, moved.high))
-    ends = "" if math.isnan(moved.low) else f" [{low}, {high}]"
+    ends = "" if not moved.has_interval else f" [{low}, {high}]"
     return f"{value}{unit}{ends}".replace("-", "−")  # a minus sign, as long as the plus
 
 

@@ -94,9 +94,9 @@ def _estimate(estimate: Estimate, column: Column, *, signed: bool) -> tuple[str,
         scale, digits, unit = (100, ".1f", " points") if column.is_share else (1, ".3g", "")
         numbers = (estimate.value, estimate.low, estimate.high)
         value, low, high = (f"{scale * number:+{digits}}".replace("-", "−") for number in numbers)
-        between = "" if math.isnan(estimate.low) else f"{low} to {high}, "
+        between = "" if not estimate.has_interval else f"{low} to {high}, "
         return f"{value}{unit}", f"{between}n = {estimate.n}"
-    if math.isnan(estimate.low):
+    if not estimate.has_interval:
         return _number(estimate.value, column), f"n = {estimate.n}"
     ends = f"{_number(estimate.low, column).removesuffix(' %')} to {_number(estimate.high, column)}"
     return _number(estimate.value, column), f"{ends}, n = {estimate.n}"
