@@ -13,6 +13,8 @@ from neurodial.model.tiny import tiny_model, tiny_tokenizer
 SHOWN, HIDDEN = "!", "?"
 TEXTS = ("sun", "old river", "a", "the way home", "why not", "x y z")
 PLANTED = Neuron(1, None, 5)
+NEUTRAL = ("moon?", "new lake?", "the way out?", "y z w?", "not why?", "w v u?", "old sun?", "z x y?")
+"""Texts that the model of `holding` answers with another first token: damage is measured where nothing is shown."""
 
 
 def positive(texts: tuple[str, ...] = TEXTS) -> list[str]:

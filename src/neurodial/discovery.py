@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from typing import NamedTuple
 
@@ -15,7 +14,10 @@ from neurodial.methods.cna.attribute import Attribution, attribute
 from neurodial.methods.cna.options import CNA
 from neurodial.methods.dose.find_doses import find_doses
 from neurodial.methods.dose.options import Dose
+from neurodial.methods.registry import Method, with_select
 from neurodial.methods.scores import Scores
+from neurodial.methods.single.find_dose import find_single
+from neurodial.methods.single.options import Single
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Contrast, PairSet, few_prompts
@@ -35,7 +37,7 @@ def discover(
     subject: Subject,
     prompts: Contrast | PairSet,
     *,
-    method: CNA | Dose | None = None,
+    method: Method | None = None,
     select: Select | None = None,
     margin: Margin | None = None,
     name: str = "circuit",
@@ -46,22 +48,22 @@ def discover(
     Args:
         subject: the model.
         prompts: prompts that show the behaviour and prompts that show its opposite. `CNA` reads the discovery split
-            of a `PairSet`; `Dose` needs a whole `PairSet`, as it finds its doses on the development split.
+            of a `PairSet`; `Dose` and `Single` need a whole one, as they find doses on the development split.
         method: how, with every option; `CNA()`, the paper's, by default.
         select: how many neurons; the method's own by default.
-        margin: for `Dose`, a margin of your own, such as `ClassifierLogit(logit)`, instead of the method's.
+        margin: for `Dose` and `Single`, a margin of your own, such as `ClassifierLogit(logit)`.
         name: the circuit's name.
         progress: shown while it runs.
 
     Returns:
-        The circuit, with its stability over prompt folds and everything needed to make it again; from `Dose` also
-        with what was predicted and measured (`circuit.origin.report`).
+        The circuit, with its stability over prompt folds and everything needed to make it again; from `Dose` and
+        `Single` also with what was measured (`circuit.origin.report`).
 
     Raises:
         ContextLengthError: a prompt is longer than the context; found before any work.
         ActivationError: activations are not finite.
-        MarginError: `Dose` can't measure the behaviour by the margin asked for.
-        BudgetError: `Dose` can't meet its budget or target.
+        MarginError: the method can't measure the behaviour by the margin asked for.
+        BudgetError: the method can't meet its budget or target.
 
     Example:
         >>> import neurodial as nd
@@ -78,7 +80,7 @@ def find(
     subject: Subject,
     prompts: Contrast | PairSet,
     *,
-    method: CNA | Dose | None = None,
+    method: Method | None = None,
     select: Select | None = None,
     margin: Margin | None = None,
     name: str = "circuit",
@@ -87,9 +89,9 @@ def find(
     """As `discover`, with the scores of every neuron beside the circuit."""
     method = method or CNA()
     if select is not None:
-        method = dataclasses.replace(method, select=select)
-    if isinstance(method, Dose):
-        return _dosed(subject, prompts, method, margin, name, progress)
+        method = with_select(method, select)
+    if not isinstance(method, CNA):
+        return _searched(subject, prompts, method, margin, name, progress)
     if margin is not None:
         raise OptionError("CNA has no margin.", wanted="method=Dose(...) with margin, or CNA without")
     contrast = prompts.discovery if isinstance(prompts, PairSet) else prompts
@@ -107,23 +109,26 @@ def find(
     return Found(Circuit.of(found.rows, name=name, origin=origin, stability=found.stability), found.scores)
 
 
-def _dosed(
+def _searched(
     subject: Subject,
     prompts: Contrast | PairSet,
-    method: Dose,
+    method: Dose | Single,
     margin: Margin | None,
     name: str,
     progress: Progress,
 ) -> Found:
     if isinstance(prompts, Contrast):
         raise OptionError(
-            "Method dose got one contrast.",
-            wanted="a PairSet: it finds neurons on the discovery split and their doses on the development split",
+            f"Method {type(method).__name__.lower()} got one contrast.",
+            wanted="a PairSet: neurons are found on the discovery split, and their doses on the development split",
             fix="Pass pairs, not pairs.discovery.",
         )
     notes = _notes(prompts, prompts.discovery)
     given = None if margin is None else BehaviourMargin.of(margin)
-    found = find_doses(subject, prompts, method, margin=given, progress=progress)
+    if isinstance(method, Dose):
+        found = find_doses(subject, prompts, method, margin=given, progress=progress)
+    else:
+        found = find_single(subject, prompts, method, margin=given, progress=progress)
     contrast = prompts.discovery
     origin = Origin(
         model=subject.identity,
@@ -135,7 +140,7 @@ def _dosed(
             **notes,
         },
         versions=versions(),
-        seed=method.seed,
+        seed=method.seed if isinstance(method, Dose) else None,
         created=now(),
         report=found.report,
         behaviour=prompts.behaviour.name,

@@ -26,13 +26,14 @@ REPORTS = st.builds(
     DoseReport,
     margin=st.sampled_from(["Openers", "AnswerMargin"]),
     neutral=st.builds(NeutralAnswers, st.text(max_size=5), st.text(max_size=5), st.none() | st.integers(0, 9)),
-    cost=st.builds(CostReport, st.integers(1, 999), SHARES),
+    cost=st.none() | st.builds(CostReport, st.integers(1, 999), SHARES),
     goal=st.builds(Goal, st.none() | SHARES, st.none() | FINITE, st.booleans()),
-    predicted=st.builds(Predicted, FINITE, FINITE, SHARES),
+    predicted=st.none() | st.builds(Predicted, FINITE, FINITE, SHARES),
     measured=st.builds(Measured, FINITE, FINITE, FINITE, FINITE, FINITE, SHARES, SHARES, st.integers(1, 99)),
     trials=st.lists(st.builds(TrialReport, SHARES, SHARES, FINITE, SHARES, SHARES), max_size=2).map(tuple),
     openers=st.lists(st.text(max_size=5), max_size=2).map(tuple),
     coverage=st.dictionaries(st.sampled_from(["positive", "negative"]), st.none() | SHARES),
+    candidates=st.dictionaries(st.sampled_from(["0.1", "2.7"]), st.builds(Reached, FINITE, SHARES)),
     signs=st.dictionaries(st.sampled_from(["positive", "both"]), st.builds(Reached, FINITE, SHARES)),
 )
 

@@ -100,12 +100,12 @@ def test_a_file_of_this_version_is_written_as_ever():
 
 
 REPORT = DoseReport(
-    "Openers",
-    NeutralAnswers("neutral", "0" * 64, 12, 1),
-    CostReport(100, 0.2),
-    Goal(0.05, None, reached=True),
-    Predicted(-2.0, -1.0, 0.02),
-    Measured(1.0, -1.0, -2.0, 0.5, 0.25, 0.04, 0.001, 90, reference_before=-1.5, reference=-1.25),
+    margin="Openers",
+    neutral=NeutralAnswers("neutral", "0" * 64, 12, 1),
+    cost=CostReport(100, 0.2),
+    goal=Goal(0.05, None, reached=True),
+    predicted=Predicted(-2.0, -1.0, 0.02),
+    measured=Measured(1.0, -1.0, -2.0, 0.5, 0.25, 0.04, 0.001, 90, reference_before=-1.5, reference=-1.25),
     trials=(TrialReport(0.1, 0.02, 0.5, 0.75, 1.5, degenerate=0.0),),
     openers=("No",),
     coverage={"positive": 0.5, "negative": None},
@@ -155,7 +155,7 @@ def changed(**changes: object) -> dict[str, Any]:
         ({"neurons__note": []}, r"neurons\.note: Extra inputs"),
         ({"neurons__layer": [0]}, "columns of neurons differ in length"),
         ({"neurons__layer": [2, 0], "neurons__index": [7, 1]}, "neurons are not in order"),
-        ({"neurons__layer": [0, 0], "neurons__index": [1, 1]}, "A neuron stands twice"),
+        ({"neurons__layer": [0, 0], "neurons__index": [1, 1]}, "A neuron is listed twice"),
         ({"neurons__layer": [0, "2"]}, r"neurons\.layer\.1: Input should be a valid integer"),
         ({"neurons__index": [-1, 7]}, r"neurons\.index\.0: Input should be greater than or equal to 0"),
         ({"neurons__index": [1, 8]}, r"its model has no Neuron\(layer=2, expert=None, index=8\)"),

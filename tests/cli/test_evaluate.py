@@ -97,7 +97,7 @@ def test_a_study_states_its_bill_and_writes_its_folder(workplace, capsys):
     command = ["study", "sweep", workplace / "model", workplace / "tone.circuit.json", "-b", workplace / "tone.toml"]
     assert run(*command, "--counts", "1,3", "--dials", "1", "--points", "none", *MEASURE, "-o", output) == 0
     said = capsys.readouterr()
-    assert "token bill" in said.err
+    assert "tokens to compute" in said.err
     assert "3 neurons" in said.out
     assert (output / "dense" / "report.html").exists()
     assert run(*command, "--counts", "x", "-o", output) == 1

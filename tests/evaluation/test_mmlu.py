@@ -10,7 +10,7 @@ from tests.subjects import circuit_of, shared
 
 from neurodial.cli.main import main
 from neurodial.errors import ContextLengthError, FileError, OptionError, PromptError
-from neurodial.evaluation.choices import Asked, choice_log_probs, encode
+from neurodial.evaluation.choices import AskedChoices, choice_log_probs, encode
 from neurodial.evaluation.evaluate import evaluate
 from neurodial.evaluation.harness import read_task_file, run_tasks
 from neurodial.evaluation.mmlu import answer_paper, letter_prompt, paper_of, text_prompt
@@ -203,7 +203,7 @@ def test_the_harness_gives_the_same(tmp_path, subject):
 def test_a_choice_may_have_any_tokens():
     """One token, several, one that begins another: every log-probability is read at its own place."""
     subject = shared()
-    asked = [Asked((256, 40, 41), ((50,), (51, 52), (51, 52, 53), (51, 60)), 0)]
+    asked = [AskedChoices((256, 40, 41), ((50,), (51, 52), (51, 52, 53), (51, 60)), 0)]
     [found] = choice_log_probs(subject, asked)
     for choice, value in zip(asked[0].choices, found, strict=True):
         tokens = [*asked[0].prompt, *choice]

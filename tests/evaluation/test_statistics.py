@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from neurodial.errors import OptionError
-from neurodial.evaluation.intervals import bootstrap, kappa, mcnemar, paired_means, paired_rates, rate, wilson
+from neurodial.evaluation.intervals import Estimate, bootstrap, kappa, mcnemar, paired_means, paired_rates, rate, wilson
 
 
 @given(st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.sampled_from([0.9, 0.95]))
@@ -62,8 +62,19 @@ def test_bootstrap_is_seeded_and_the_seed_matters():
 
 def test_bootstrap_of_nothing_is_not_a_number():
     assert math.isnan(bootstrap([]).value)
-    with pytest.raises(OptionError):
-        bootstrap([1.0], resamples=0)
+    for resamples in (0, 1):
+        with pytest.raises(OptionError):
+            bootstrap([1.0, 2.0], resamples=resamples)
+
+
+def test_bootstrap_by_hand():
+    """Means of values drawn with replacement, and their percentiles; one value can only draw itself."""
+    values, generator = np.sin(np.arange(7.0)), np.random.default_rng(3)
+    means = [values[generator.integers(0, 7, 7)].mean() for _ in range(250)]
+    found = bootstrap(list(values), level=0.9, resamples=250, seed=3)
+    # A mean of 7 values of at most 1 is rounded by at most 7 epsilon, whatever the order of the sum.
+    assert (found.low, found.high) == pytest.approx(np.quantile(means, [0.05, 0.95]), abs=7 * 2.3e-16)
+    assert bootstrap([1.5]) == Estimate(1.5, 1.5, 1.5, 1, "bootstrap")
 
 
 @given(st.integers(0, 40), st.integers(0, 40))

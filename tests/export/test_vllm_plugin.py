@@ -227,6 +227,17 @@ def test_it_does_nothing_unless_asked(export, tmp_path):
     assert "nowhere can't be served" in asked.stderr
 
 
+def test_it_stands_beside_vllm_without_our_dependencies():
+    """`pip install --no-deps neurodial`: the plugin is there, and other names say what is missing."""
+    without = "import sys; sys.modules['lazy_loader'] = None; "
+    code = without + "import neurodial.export.vllm_plugin as p; p.register(); import neurodial; neurodial.load"
+    path = {"PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run([sys.executable, "-c", code], check=False, env=path, capture_output=True, text=True)
+    assert done.stderr.endswith(
+        "AttributeError: neurodial.load needs neurodial's dependencies: pip install neurodial\n"
+    )
+
+
 def test_the_entry_point_names_it():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["entry-points"]["vllm.general_plugins"] == {"neurodial": "neurodial.export.vllm_plugin:register"}

@@ -151,5 +151,5 @@ def test_unknown_choices_offer_near_ones():
     with pytest.raises(UnknownNameError, match="Did you mean dose"):
         method("dosis")
     assert method("dose") == Dose()
-    assert set(METHODS) == {"cna", "cna-reference", "dose"}
+    assert set(METHODS) == {"cna", "cna-reference", "dose", "single"}
     assert dataclasses.replace(Dose(), x_max=2.0) != Dose()

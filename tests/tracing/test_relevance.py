@@ -6,11 +6,11 @@ from tests.tolerance import of_log_probs
 from torch import nn
 
 from neurodial.circuit.selection import Count
-from neurodial.errors import ActivationError, ContextLengthError, GradientError, PromptError, TargetError
+from neurodial.errors import ActivationError, ContextLengthError, GradientError, TargetError
 from neurodial.methods.choose import Rule, choose
 from neurodial.model.tiny import TINY_FAMILIES, tiny_subject
 from neurodial.tracing.question import Question, ask, one_token
-from neurodial.tracing.relevance import mean_relevance, neuron_scores, relevance
+from neurodial.tracing.relevance import neuron_scores, relevance
 from neurodial.tracing.rules import Rules
 
 QUESTIONS = [
@@ -75,16 +75,6 @@ def test_weights_with_gradients_outside_do_not_collect_any():
 
 
 # ----------------------------------------------------------------------------------------- many prompts together
-
-
-def test_the_mean_over_prompts_of_one_form():
-    subject = tiny_subject()
-    first, second = relevance(subject, [QUESTIONS[0], QUESTIONS[2]])
-    mean = mean_relevance([first, second])
-    torch.testing.assert_close(mean.neurons[1], (first.neurons[1] + second.neurons[1]) / 2)
-    assert mean.value == pytest.approx((first.value + second.value) / 2)
-    with pytest.raises(PromptError, match="2 and 6 tokens"):
-        mean_relevance(relevance(subject, QUESTIONS[:2]))
 
 
 def test_scores_over_all_positions_make_an_ordinary_circuit():

@@ -1,4 +1,4 @@
-"""`neurodial show`: a circuit as a person would read it."""
+"""`neurodial show`: circuits as readable tables."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def show(circuit: Path, *, top: int = 20, json: bool = False) -> None:
 
     if top < 0:
         raise OptionError(f"The number of neurons to list is {top}.", wanted="0 for all, or more")
-    found = read_circuit(circuit)
+    loaded = read_circuit(circuit)
     if json:
-        print_circuit_json(found)
+        print_circuit_json(loaded)
     else:
-        show_circuit(found, top=top or len(found))
+        show_circuit(loaded, top=top or len(loaded))
 
 
 def show_circuit(circuit: Circuit, *, top: int) -> None:
-    """Print a circuit as a person would read it."""
+    """Print a circuit as readable tables."""
     origin = circuit.origin
     widths = origin.model.widths if origin.model else ()
     share = f" of {sum(widths)} ({len(circuit) / sum(widths):.3%})" if widths else ""
@@ -77,15 +77,16 @@ def report_lines(report: DoseReport) -> list[str]:
     lines = [*_margin_lines(report)]
     if report.neutral.left_out:
         lines.append(f"left out of cost and damage: {report.neutral.left_out} neutral answers that show the behaviour")
+    foretold = "" if predicted is None else f" (predicted {predicted.margin:+.2f})"
     lines.append(
-        f"at dial 1 on development prompts: margin {measured.margin_before:+.2f} → {measured.margin:+.2f} "
-        f"(predicted {predicted.margin:+.2f}); on the other side {measured.other_side_before:+.2f} → "
-        f"{measured.other_side:+.2f}"
+        f"at dial 1 on development prompts: margin {measured.margin_before:+.2f} → {measured.margin:+.2f}{foretold}; "
+        f"on the other side {measured.other_side_before:+.2f} → {measured.other_side:+.2f}"
     )
+    summed = "" if predicted is None else f" (each neuron's own, summed: {predicted.divergence_diagonal:.3g})"
+    noise = "" if report.cost is None else f"; split-half noise of the costs {report.cost.split_half_noise:.0%}"
     lines.append(
         f"damage on neutral answers: {measured.divergence:.3g} ± {measured.divergence_standard_error:.1g} nats "
-        f"per token over {measured.tokens} tokens (each neuron's own, summed: {predicted.divergence_diagonal:.3g}); "
-        f"split-half noise of the costs {report.cost.split_half_noise:.0%}"
+        f"per token over {measured.tokens} tokens{summed}{noise}"
     )
     if measured.reference is not None:
         lines.append(
@@ -101,6 +102,9 @@ def report_lines(report: DoseReport) -> list[str]:
         words = {"positive": "neurons that hold it up alone", "both": "with those that hold it down"}
         reached = (f"{words[sign]} {best.margin:+.2f} at {best.divergence:.3g}" for sign, best in report.signs.items())
         lines.append(f"tried: {', '.join(reached)}; taken: {words[report.sign]}")
+    if report.candidates:
+        tried = (f"{name} {best.margin:+.2f} at {best.divergence:.3g}" for name, best in report.candidates.items())
+        lines.append(f"neurons searched (layer.index, margin at damage): {', '.join(tried)}")
     if not report.goal.reached:
         lines.append(f"the margin {report.goal.margin:+.2f} was out of reach; this is the nearest")
     return lines
@@ -131,7 +135,7 @@ def describe_method(method: dict[str, object]) -> str:
     """A method's options in one line."""
     if not method:
         return "by hand"
-    parts = []
+    options = []
     for key, value in method.items():
         if key == "kind":
             continue
@@ -139,25 +143,25 @@ def describe_method(method: dict[str, object]) -> str:
         if isinstance(value, dict):
             inner = ", ".join(f"{name} {item}" for name, item in value.items() if name != "kind")
             shown = f"{value.get('kind')}({inner})" if inner else value.get("kind")
-        parts.append(f"{key} {shown}")
-    return f"{method.get('kind')} — {'; '.join(parts)}"
+        options.append(f"{key} {shown}")
+    return f"{method.get('kind')} — {'; '.join(options)}"
 
 
 def _neuron_table(circuit: Circuit, top: int) -> None:
-    kept = circuit.stability.kept if circuit.stability else None
-    table = Table("layer", "neuron", "score", "dose", *(["kept in folds"] if kept else []), box=None)
-    frequency = dict(zip((row.neuron for row in circuit), kept or (), strict=False))
+    kept_shares = circuit.stability.kept if circuit.stability else None
+    table = Table("layer", "neuron", "score", "dose", *(["kept in folds"] if kept_shares else []), box=None)
+    frequency = dict(zip((row.neuron for row in circuit), kept_shares or (), strict=False))
     ranked = sorted(circuit, key=lambda row: (-abs(row.score), row.neuron.layer, row.neuron.index))
     for row in ranked[:top]:
         cells = [str(row.neuron.layer), str(row.neuron.index), f"{row.score:+.4f}", f"{row.dose:g}"]
-        table.add_row(*cells, *([f"{frequency[row.neuron]:.0%}"] if kept else []))
+        table.add_row(*cells, *([f"{frequency[row.neuron]:.0%}"] if kept_shares else []))
     out.print(table)
     if len(circuit) > top:
         out.print(f"… and {len(circuit) - top} more", style="dim")
 
 
 def print_circuit_json(circuit: Circuit) -> None:
-    """Print a circuit as its file would have it."""
+    """Print the text of a circuit's file."""
     from neurodial.circuit.file import circuit_json
 
     print(circuit_json(circuit), end="")

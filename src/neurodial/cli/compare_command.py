@@ -116,8 +116,8 @@ def print_comparison(comparison: ReportComparison, console: Console) -> None:
     for name, keys in comparison.alone.items():
         if keys:
             console.print(Text(f"\nonly in {name}: {', '.join(keys)}"))
-    for name, said in zip(comparison.names, comparison.verdicts, strict=True):
-        console.print(Text(f"\n{name}: {said}"))
+    for name, verdict in zip(comparison.names, comparison.verdicts, strict=True):
+        console.print(Text(f"\n{name}: {verdict}"))
     console.print(Text(f"\n{comparison.summary}", style="bold"))
 
 

@@ -45,8 +45,8 @@ def demo(
     CNA and Dose side by side, each against as many random neurons, in the report that `neurodial evaluate` makes.
 
     Args:
-        output: folder for the circuits, the report and every answer; an earlier demo's is overwritten, an
-            interrupted one's is gone on with.
+        output: folder for the circuits, the report and every answer; an earlier demo in it is overwritten,
+            an interrupted one is continued.
         model: the model; by default the small model with the refusal organism.
         short: fewer prompts and shorter answers.
         show_harmful: put the answers to harmful prompts into report.html too.
@@ -89,17 +89,17 @@ def _print(shown: Demonstration, answers: Answers) -> None:
         show_circuit(circuit, top=5)
         out.print()
     labels = ["unsteered", *(f"{circuit.name} @ 1" for circuit in shown.circuits)]
-    for kind, asked, count in (("harmful", "behaviour", _HARMFUL), ("harmless", "opposite", _HARMLESS)):
+    for kind, prompt_set, count in (("harmful", "behaviour", _HARMFUL), ("harmless", "opposite", _HARMLESS)):
         out.print(f"\n[bold]Held-out {kind} requests, side by side[/bold]")
-        _print_answers([row for row in answers.generations if row.set == asked], labels, count)
+        _print_answers([row for row in answers.generations if row.set == prompt_set], labels, count)
     out.print("\n[bold]On held-out prompts[/bold]")
     show_report(shown.report)
 
 
 def _print_answers(rows: list[GenerationRow], labels: list[str], count: int) -> None:
     for number in range(count):
-        found = {row.condition: row for row in rows if row.index == number}
+        row_of = {row.condition: row for row in rows if row.index == number}
         table = Table(*labels, show_lines=True, expand=True)
-        table.add_row(*(Text(" ".join(found[label].answer.split())) for label in labels))
-        out.print(Text(found[labels[0]].prompt, style="bold"))
+        table.add_row(*(Text(" ".join(row_of[label].answer.split())) for label in labels))
+        out.print(Text(row_of[labels[0]].prompt, style="bold"))
         out.print(table)

@@ -16,11 +16,10 @@ from neurodial.methods.registry import METHOD_WORDS, presets
 if TYPE_CHECKING:
     from neurodial.cli.declared import Given as MethodOptions
     from neurodial.cli.declared import SelectOptions as Selection
-    from neurodial.methods.cna.options import CNA
-    from neurodial.methods.dose.options import Dose
+    from neurodial.methods.registry import Method
 else:
     MethodOptions = command_options(
-        "MethodOptions", presets(), shared="Of every method", leave_out=("select",), module=__name__
+        "MethodOptions", presets(), shared="Of several methods", leave_out=("select",), module=__name__
     )
     Selection = select_options("the method's own: fraction:0.001", module=__name__)
 
@@ -74,18 +73,16 @@ def discover(
     err.print(f"\nwritten: {target}", markup=False)
 
 
-def chosen_method(name: str, selection: SelectOptions | None, options: Given | None) -> CNA | Dose:
+def chosen_method(name: str, selection: SelectOptions | None, options: Given | None) -> Method:
     """The method with every option that was typed.
 
     Raises:
         UnknownNameError: there is no such method.
         OptionError: the method lacks an option, or an option makes no sense.
     """
-    import dataclasses
-
-    from neurodial.methods.registry import method
+    from neurodial.methods.registry import method, with_select
     from neurodial.options import changed
 
     chosen = changed(method(name), {} if options is None else options.values(), title=f"Method {name}")
     select = None if selection is None else selection.chosen()
-    return chosen if select is None else dataclasses.replace(chosen, select=select)
+    return chosen if select is None else with_select(chosen, select)

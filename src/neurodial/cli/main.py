@@ -29,8 +29,7 @@ COMMANDS = {
     "behaviours": "neurodial.cli.behaviours_command:behaviours",
     "trace": "neurodial.cli.trace_command:trace",
     "why": "neurodial.cli.trace_command:why",
-    "single": "neurodial.cli.single_command:single",
-    "audit": "neurodial.cli.single_command:audit",
+    "audit": "neurodial.cli.audit_command:audit",
     "studio": "neurodial.cli.studio_command:studio",
 }
 """Every command and the function behind it."""
@@ -50,7 +49,6 @@ SUMMARIES = {
     "convert": "Turn a table of neurons into a circuit or back, or steering vectors into another format.",
     "behaviours": "List the contrast sets that ship with neurodial, or preview one.",
     "trace": "Find the circuit behind one prediction: which neurons, at which tokens, and what feeds what.",
-    "single": "Find the one neuron whose pinning removes most of a behaviour.",
     "audit": "Measure how few neurons, pushed how far, undo a behaviour.",
     "studio": "Open a local page: chat with a dial, discover, look, measure, export.",
     "why": "Show what in the prompt led to a wrong token rather than the right one.",
@@ -95,10 +93,10 @@ for _name, _target in COMMANDS.items():
 
 
 class _Notes(logging.Handler):
-    """Says on stderr what the library warns of."""
+    """Prints the library's warnings on stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Say it, on the stderr of the moment."""
+        """Print it on the current stderr."""
         print(f"note: {record.getMessage()}", file=sys.stderr)
 
 
@@ -106,8 +104,8 @@ _NOTES = _Notes(logging.WARNING)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; errors are words on stderr, with exit code 1 (2 for what was typed wrongly)."""
-    logging.getLogger("neurodial").addHandler(_NOTES)  # the same one again is no second one
+    """Run the command line; errors are printed on stderr, with exit code 1 (2 for wrong usage)."""
+    logging.getLogger("neurodial").addHandler(_NOTES)  # adding the same handler again does nothing
     typed = sys.argv[1:] if arguments is None else list(arguments)
     remember(typed)
     try:
@@ -132,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def out_of_memory(error: Exception) -> NeurodialError:
-    """What to say where a device's memory does not hold the model and its work."""
+    """The error for a device whose memory is too small for the model and its work."""
     return NeurodialError(
         f"The device is out of memory: {str(error).splitlines()[0]}",
         wanted="memory for the weights and about as much again for long prompts or many answers at once",

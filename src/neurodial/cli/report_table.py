@@ -67,8 +67,8 @@ def print_report(report: Report, console: Console, *, notes: bool = True) -> Non
     width = console.width
     columns = _columns(report)
     label_width = _label_width(report, columns, width)
-    for part in _parts(columns, width - label_width - _GAP):
-        console.print(_table(report, part, label_width))
+    for group in _column_groups(columns, width - label_width - _GAP):
+        console.print(_table(report, group, label_width))
         console.print()
     for note in report.notes if notes else ():
         console.print(Text(note), style="dim")
@@ -130,15 +130,15 @@ def _label_width(report: Report, columns: Sequence[NumberColumn], width: int) ->
     return max(min(longest, int(_LABEL_SHARE * width), width - widest - _GAP), len("method") + _GAP + len("dial"))
 
 
-def _parts(columns: Sequence[NumberColumn], room: int) -> Iterator[list[NumberColumn]]:
-    part: list[NumberColumn] = []
+def _column_groups(columns: Sequence[NumberColumn], room: int) -> Iterator[list[NumberColumn]]:
+    group: list[NumberColumn] = []
     for column in columns:
-        if part and sum(other.width + _GAP for other in part) + column.width > room:
-            yield part
-            part = []
-        part.append(column)
-    if part:
-        yield part
+        if group and sum(other.width + _GAP for other in group) + column.width > room:
+            yield group
+            group = []
+        group.append(column)
+    if group:
+        yield group
 
 
 def _table(report: Report, columns: Sequence[NumberColumn], label_width: int) -> Table:

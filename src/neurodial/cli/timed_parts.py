@@ -1,4 +1,4 @@
-"""A command in parts: how long each takes is said before it begins, how long it took at the end."""
+"""A command in steps: its times are announced before each step, and reported at the end."""
 
 from __future__ import annotations
 
@@ -40,23 +40,23 @@ class TimedParts:
     took: list[float] = field(default_factory=list)
 
     def announce(self) -> None:
-        """Say how long the whole will take, and each part."""
-        listed = "; ".join(f"{n} {part.name} {duration(part.seconds)}" for n, part in enumerate(self.parts, 1))
-        whole = duration(sum(part.seconds for part in self.parts))
+        """Announce how long the whole and each step will take."""
+        listed = "; ".join(f"{n} {step.name} {duration(step.seconds)}" for n, step in enumerate(self.parts, 1))
+        whole = duration(sum(step.seconds for step in self.parts))
         self._say(f"{len(self.parts)} parts, about {whole} {self.where}: {listed}")
 
     @contextmanager
     def next(self) -> Iterator[None]:
-        """Do the next part in the block."""
-        part = self.parts[len(self.took)]
-        self._say(f"{len(self.took) + 1} of {len(self.parts)}: {part.name} (about {duration(part.seconds)})")
+        """Run the next step in the block."""
+        step = self.parts[len(self.took)]
+        self._say(f"{len(self.took) + 1} of {len(self.parts)}: {step.name} (about {duration(step.seconds)})")
         start = time.perf_counter()
         yield
         self.took.append(time.perf_counter() - start)
 
     def summary(self) -> str:
-        """What each finished part took."""
-        listed = [f"{part.name} {duration(took)}" for part, took in zip(self.parts, self.took, strict=False)]
+        """The time of each finished step."""
+        listed = [f"{step.name} {duration(took)}" for step, took in zip(self.parts, self.took, strict=False)]
         return f"took {duration(sum(self.took))}: {', '.join(listed)}"
 
     def _say(self, text: str) -> None:

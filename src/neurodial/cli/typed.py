@@ -39,9 +39,9 @@ _PATH = re.compile(r"(?<![^=:,])(?:~|/(?!/))[^=:,@]*")
 """A path from the root or the home, at the start of an argument or after `=`, `:` or a comma."""
 
 
-def _portable(found: re.Match[str]) -> str:
-    path = Path(found[0]).expanduser()
+def _portable(match: re.Match[str]) -> str:
+    path = Path(match[0]).expanduser()
     if not (path.exists() or (path.parent != Path("/") and path.parent.exists())):
-        return found[0]  # no path: a pattern, an address, a word
+        return match[0]  # no path: a pattern, an address, a word
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else path.name

@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from neurodial.circuit.circuit import Circuit
@@ -22,17 +21,16 @@ from neurodial.errors import MarginError, OptionError
 from neurodial.generation.divergence import measure_divergence, own_answers
 from neurodial.intervention.scale import Scale
 from neurodial.margins.choose_margin import choose_margin
-from neurodial.margins.margin import Alternatives, Margin, Openers
-from neurodial.margins.measure import measure_margins
+from neurodial.margins.margin import Alternatives, Openers
+from neurodial.margins.measure import probabilities_by_side
 from neurodial.margins.openers import OpenerSearch, OpeningMargin, refuse_unknown
 from neurodial.methods.apart import check_apart, check_scores
 from neurodial.methods.choose import Rule, choose
 from neurodial.methods.dose.effect import effect, effect_scores
-from neurodial.methods.single.find_neuron import probability
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.behaviours import read_prompt_list
-from neurodial.prompts.pairs import Contrast, PairSet
+from neurodial.prompts.pairs import PairSet
 
 
 @dataclass(frozen=True)
@@ -155,7 +153,7 @@ def audit(subject: Subject, pairs: PairSet, *, method: Audit | None = None, prog
         )
     tried = [(count, push) for count in sorted(set(chosen.counts)) for push in sorted(set(chosen.pushes))]
     scales = [Scale(Circuit.of(rows[:count]).with_doses(push)) for count, push in tried]  # 2
-    (shown, spilled), *rates = _rates(subject, margin, test, scales, progress)  # 3
+    (shown, spilled), *rates = probabilities_by_side(subject, margin, test, [None, *scales], progress=progress)  # 3
     if shown <= spilled:
         raise MarginError(
             f"Such answers have probability {shown:.3f} on the positive test prompts, {spilled:.3f} on the "
@@ -170,19 +168,3 @@ def audit(subject: Subject, pairs: PairSet, *, method: Audit | None = None, prog
     )
     sizes = len(test.positive), len(test.negative)
     return AuditReport(margin, sizes, shown, spilled, points, Circuit.of(rows, name=pairs.behaviour.name))
-
-
-def _rates(
-    subject: Subject, margin: Margin, test: Contrast, scales: Sequence[Scale], progress: Progress
-) -> list[tuple[float, float]]:
-    """Mean probabilities of such answers to the positive and to the negative prompts: unsteered, then under each."""
-    both = [*test.positive, *test.negative]
-    examples = [example for _ in (None, *scales) for example in both]
-    under = [scale for scale in (None, *scales) for _ in both]
-    margins = measure_margins(subject, margin, examples, under=under, progress=progress)
-    found = []
-    for start in range(0, len(margins), len(both)):
-        shown = [probability(margin) for margin in margins[start : start + len(both)]]
-        first, second = shown[: len(test.positive)], shown[len(test.positive) :]
-        found.append((sum(first) / len(first), sum(second) / len(second)))
-    return found

@@ -5,6 +5,8 @@
 3. Two rates on the same prompts get McNemar's exact test and Newcombe's square-and-add interval for paired
    proportions (Newcombe 1998, method 10); two means on the same prompts a bootstrap over the pairs.
 4. Two detectors on the same answers get Cohen's kappa (Cohen 1960).
+
+scipy computes the Wilson and the bootstrap interval and the exact test; it has neither Newcombe's interval nor kappa.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ LEVEL = 0.95
 """Coverage of every interval, unless another is asked for."""
 RESAMPLES = 2000
 """Bootstrap resamples."""
+_BATCH = 100  # resamples held at once
 
 
 @dataclass(frozen=True)
@@ -100,17 +103,14 @@ def wilson(count: int, n: int, *, level: float = LEVEL) -> Estimate:
         >>> estimate.low, round(estimate.high, 4)
         (0.0, 0.2775)
     """
+    from scipy.stats import binomtest
+
     _check_counts(count, n)
+    _check_level(level)
     if n == 0:
         return Estimate(math.nan, 0.0, 1.0, 0, "Wilson")
-    z = _normal_quantile(level)
-    rate = count / n
-    scale = 1 + z * z / n
-    middle = (rate + z * z / (2 * n)) / scale
-    reach = z * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n)) / scale
-    low = 0.0 if count == 0 else max(0.0, middle - reach)
-    high = 1.0 if count == n else min(1.0, middle + reach)
-    return Estimate(rate, low, high, n, "Wilson")
+    interval = binomtest(count, n).proportion_ci(level, method="wilson")
+    return Estimate(count / n, float(interval.low), float(interval.high), n, "Wilson")
 
 
 def rate(outcomes: Sequence[bool], *, level: float = LEVEL) -> Estimate:
@@ -127,23 +127,31 @@ def bootstrap(values: Sequence[float], *, level: float = LEVEL, resamples: int =
     """A mean with its percentile bootstrap interval.
 
     Raises:
-        OptionError: fewer than one resample, or a level outside 0 to 1.
+        OptionError: fewer than two resamples, or a level outside 0 to 1.
 
     Example:
         >>> bootstrap([2.0, 2.0, 2.0]).high
         2.0
     """
-    if resamples < 1:
-        raise OptionError(f"The number of resamples is {resamples}.", wanted="at least 1")
+    from scipy.stats import bootstrap as resample
+
+    if resamples < 2:
+        raise OptionError(f"The number of resamples is {resamples}.", wanted="at least 2")
     _check_level(level)
     data = np.asarray(values, dtype=np.float64)
-    if data.size == 0:
-        return Estimate(math.nan, math.nan, math.nan, 0, "bootstrap")
-    generator = np.random.default_rng(seed)
-    means = np.array([data[generator.integers(0, data.size, data.size)].mean() for _ in range(resamples)])
-    tail = (1 - level) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return Estimate(float(data.mean()), float(low), float(high), int(data.size), "bootstrap")
+    if data.size < 2:  # nothing to draw from but itself
+        value = float(data[0]) if data.size else math.nan
+        return Estimate(value, value, value, int(data.size), "bootstrap")
+    interval = resample(
+        (data,),
+        np.mean,
+        n_resamples=resamples,
+        batch=_BATCH,
+        confidence_level=level,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Estimate(float(data.mean()), float(interval.low), float(interval.high), int(data.size), "bootstrap")
 
 
 def paired_rates(first: Sequence[bool], second: Sequence[bool], *, level: float = LEVEL) -> Difference:
@@ -251,13 +259,6 @@ def _newcombe(both: int, falls: int, rises: int, n: int, level: float) -> tuple[
     low = step - reach(second.value - second.low, first.high - first.value)
     high = step + reach(second.high - second.value, first.value - first.low)
     return max(-1.0, low), min(1.0, high)
-
-
-def _normal_quantile(level: float) -> float:
-    from scipy.stats import norm
-
-    _check_level(level)
-    return float(norm.ppf((1 + level) / 2))
 
 
 def _check_level(level: float) -> None:

@@ -23,6 +23,8 @@ from neurodial.evaluation.run_rows import (
     VerdictRow,
 )
 from neurodial.evaluation.store import Store
+from neurodial.generation.divergence import Divergence
+from neurodial.margins.measure import probability
 from neurodial.text.degeneration import Degeneration
 from neurodial.text.words import distinct, measure_text
 
@@ -275,7 +277,7 @@ def _measures(
             case MarginRow():
                 means["margin"] = row.values
                 if row.is_opener:
-                    means["opener"] = [_sigmoid(value) for value in row.values]
+                    means["opener"] = [probability(value) for value in row.values]
             case QuestionsRow():
                 shares["accuracy"] = row.right
                 means["right_log_likelihood"] = row.values
@@ -292,11 +294,9 @@ def _measures(
 
 def _ratio(values: Sequence[float], tokens: Sequence[int]) -> Estimate:
     """A mean per token, answers as the units: a ratio estimate with its normal interval."""
-    total, n = sum(tokens), len(tokens)
-    mean = sum(v * t for v, t in zip(values, tokens, strict=True)) / total
-    residuals = sum((t * (v - mean)) ** 2 for v, t in zip(values, tokens, strict=True))
-    error = math.sqrt(n / (n - 1) * residuals) / total if n > 1 else math.nan
-    return Estimate(mean, max(0.0, mean - 1.96 * error), mean + 1.96 * error, n, "ratio estimate")
+    measured = Divergence(tuple(values), tuple(tokens))
+    mean, reach = measured.mean, 1.96 * measured.standard_error
+    return Estimate(mean, max(0.0, mean - reach), mean + reach, len(tokens), "ratio estimate")
 
 
 def _perplexity(row: PerTextRow) -> Estimate:
@@ -306,7 +306,3 @@ def _perplexity(row: PerTextRow) -> Estimate:
     shift = pooled - spread.value
     low, high = math.exp(spread.low + shift), math.exp(spread.high + shift)
     return Estimate(math.exp(pooled), low, high, len(losses), "bootstrap over texts")
-
-
-def _sigmoid(value: float) -> float:
-    return 1 / (1 + math.exp(-value)) if value >= 0 else math.exp(value) / (1 + math.exp(value))

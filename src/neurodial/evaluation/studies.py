@@ -26,7 +26,7 @@ from neurodial.evaluation.results import Report
 from neurodial.evaluation.task import lacks_detector, task_of
 from neurodial.intervention.scale import Scale
 from neurodial.methods.cna.options import CNA
-from neurodial.methods.dose.options import Dose
+from neurodial.methods.registry import Method
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Contrast, PairSet
@@ -178,7 +178,7 @@ def transfer(
     subjects: tuple[Subject, Subject],
     pairs: PairSet,
     *,
-    method: CNA | Dose | None = None,
+    method: Method | None = None,
     grid: Grid | None = None,
     progress: Progress = silent,
 ) -> Transfer:

@@ -38,7 +38,7 @@ PLACES = 32
 
 _SHARE = 0.25
 
-LogProbabilities = list[Float[Tensor, "place vocab"]]
+LogProbabilities = list[Float[Tensor, "_place vocab"]]
 
 
 @dataclass(frozen=True)

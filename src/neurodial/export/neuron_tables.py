@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from neurodial.errors import CircuitFileError, PromptError
+from neurodial.files import refuse_repeats
 from neurodial.prompts.cells import fold, read_cells
 from neurodial.prompts.columns import near
 
@@ -64,7 +65,7 @@ def _cell_lines(text: str, source: Path) -> list[TableLine]:
 
 def _json_lines(text: str, source: Path) -> tuple[list[TableLine], list[str]]:
     try:
-        value = json.loads(text, object_pairs_hook=_once)
+        value = json.loads(text, object_pairs_hook=refuse_repeats)
     except ValueError as error:
         lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
         if len(lines) > 1 and all(line.strip().startswith("{") and line.strip().endswith("}") for _, line in lines):
@@ -145,7 +146,7 @@ def _object(place: str, value: Any, source: Path) -> TableLine:
 
 def _parsed(line: str, number: int, source: Path) -> Any:
     try:
-        return json.loads(line, object_pairs_hook=_once)
+        return json.loads(line, object_pairs_hook=refuse_repeats)
     except ValueError as error:
         raise CircuitFileError(f"line {number} of {source} is not JSON: {error}.") from error
 
@@ -190,11 +191,3 @@ def _refuse_role(role: Any, place: str) -> None:
             f"{place} has the role {role!r}, which says what is done to the neuron, but not how far.",
             wanted="a dose (1 removes, 0 leaves, negative turns up) or a multiplier (1 - dose)",
         )
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands twice in one object")
-    return found

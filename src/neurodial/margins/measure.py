@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from statistics import fmean
 
 import torch
 from jaxtyping import Float
@@ -13,9 +14,11 @@ from neurodial.activations.collect import pad_id
 from neurodial.activations.groups import group_batches
 from neurodial.generation.per_row import Under, one_each, row_slots
 from neurodial.generation.states import Rows, row_states
+from neurodial.intervention.base import Intervention
 from neurodial.margins.margin import Margin, Openers, log_probs_of
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
+from neurodial.prompts.pairs import Contrast
 from neurodial.prompts.prompt import Example
 from neurodial.prompts.render import Tokens, check_context
 
@@ -54,8 +57,8 @@ def measure_margins(
         >>> value < 0
         True
     """
-    found = measure_together(subject, [margin], examples, under=under, system=system, budget=budget, progress=progress)
-    return [value for (value,) in found]
+    rows = measure_together(subject, [margin], examples, under=under, system=system, budget=budget, progress=progress)
+    return [value for (value,) in rows]
 
 
 @torch.no_grad()
@@ -82,10 +85,53 @@ def measure_together(
         >>> first < second
         True
     """
-    found: list[tuple[float, ...]] = [()] * len(examples)
+    values: list[tuple[float, ...]] = [()] * len(examples)
     for number, read in _states(subject, margins, examples, under, system, budget, progress):
-        found[number] = tuple(float(margin.value(subject, *one)) for margin, one in zip(margins, read, strict=True))
-    return found
+        values[number] = tuple(
+            float(margin.value(subject, *states)) for margin, states in zip(margins, read, strict=True)
+        )
+    return values
+
+
+def probabilities_by_side(
+    subject: Subject,
+    margin: Margin,
+    contrast: Contrast,
+    under: Sequence[Intervention | None],
+    *,
+    budget: int = TOKEN_BUDGET,
+    progress: Progress = silent,
+) -> list[tuple[float, float]]:
+    """The mean probability whose log odds a margin is, on the positive and on the negative prompts, under each.
+
+    Raises:
+        ContextLengthError: a prompt with an answer is longer than the context.
+        MarginError: a prompt lacks what the margin reads.
+
+    Example:
+        >>> from neurodial.model.tiny import tiny_subject
+        >>> contrast = Contrast.of(["harm one", "harm two"], ["help one", "help two"])
+        >>> [(shown, spilled)] = probabilities_by_side(tiny_subject(), Openers.of([(40,)]), contrast, [None])
+        >>> 0 < shown < 1
+        True
+    """
+    both = [*contrast.positive, *contrast.negative]
+    steered = [intervention for intervention in under for _ in both]
+    margins = measure_margins(subject, margin, both * len(under), under=steered, budget=budget, progress=progress)
+    rates = [probability(margin) for margin in margins]
+    count = len(contrast.positive)
+    conditions = [rates[start : start + len(both)] for start in range(0, len(rates), len(both))]
+    return [(fmean(rates_of_both[:count]), fmean(rates_of_both[count:])) for rates_of_both in conditions]
+
+
+def probability(margin: float) -> float:
+    """The probability whose log odds a margin is.
+
+    Example:
+        >>> probability(0.0)
+        0.5
+    """
+    return float(torch.tensor(margin, dtype=torch.float64).sigmoid())
 
 
 @torch.no_grad()
@@ -107,10 +153,10 @@ def opening_probabilities(
         >>> opening_probabilities(tiny_subject(), Openers.of([(40,), (41, 42)]), [Example("Hello")]).shape
         torch.Size([1, 2])
     """
-    found = torch.zeros(len(examples), len(openers.tokens), dtype=torch.float64)
+    probabilities = torch.zeros(len(examples), len(openers.tokens), dtype=torch.float64)
     for number, [read] in _states(subject, [openers], examples, None, system, budget, silent):
-        found[number] = torch.stack(log_probs_of(subject, *read, openers.tokens)).exp().cpu()
-    return found
+        probabilities[number] = torch.stack(log_probs_of(subject, *read, openers.tokens)).exp().cpu()
+    return probabilities
 
 
 _Read = tuple[tuple[Tokens, ...], list[Tensor], int]
@@ -128,8 +174,10 @@ def _states(
 ) -> Iterator[tuple[int, list[_Read]]]:
     """For each prompt, in the order of the batches: what each margin is computed from."""
     prompts = subject.render([example.prompt for example in examples], system=system)
-    wanted = [[margin.rows(subject, *pair) for margin in margins] for pair in zip(prompts, examples, strict=True)]
-    groups = [tuple(dict.fromkeys(row for rows in each for row in rows)) for each in wanted]
+    rows_of_margins = [
+        [margin.rows(subject, *pair) for margin in margins] for pair in zip(prompts, examples, strict=True)
+    ]
+    groups = [tuple(dict.fromkeys(row for rows in each for row in rows)) for each in rows_of_margins]
     if not groups:
         return
     each = one_each(under, len(groups))
@@ -143,5 +191,11 @@ def _states(
                 of_group = zip(groups[number], batch.rows_of(place), strict=True)
                 states = {tokens: hidden[row, : batch.lengths[row]] for tokens, row in of_group}
                 start = len(prompts[number])
-                yield number, [(found, [states[row] for row in found], start) for found in wanted[number]]
+                yield (
+                    number,
+                    [
+                        (margin_rows, [states[row] for row in margin_rows], start)
+                        for margin_rows in rows_of_margins[number]
+                    ],
+                )
             advance(len(batch.groups))

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from neurodial.errors import PromptError
+from neurodial.methods.base import SearchOptions
 from neurodial.methods.cna.options import CNA
-from neurodial.methods.dose.options import Dose
+from neurodial.methods.registry import Method
 from neurodial.prompts.answered import refuse_missing
 from neurodial.prompts.behaviours import PromptList, read_prompt_list
 from neurodial.prompts.pairs import PairSet, refuse_overlap
@@ -23,23 +24,23 @@ class NeutralPrompts(NamedTuple):
     damage: list[Prompt]
 
 
-def check_method(method: CNA | Dose, pairs: PairSet) -> None:
+def check_method(method: Method, pairs: PairSet) -> None:
     """Refuse prompts that lack what a method reads.
 
     Raises:
         PromptError: a split is missing, or there are too few neutral prompts.
         MarginError: prompts lack answers or counterparts that the margin reads.
-        OverlapError: a neutral prompt is a test prompt of the behaviour, or stands in two splits.
+        OverlapError: a neutral prompt is a test prompt of the behaviour, or is in two splits.
         UnknownNameError: there is no such list of prompts.
     """
     pairs.split("discovery")
-    if isinstance(method, Dose):
-        check_dose(method, pairs)
+    if not isinstance(method, CNA):
+        check_search_prompts(method, pairs)
     elif method.universal is not None:
         read_prompt_list(method.universal.prompts)
 
 
-def check_dose(method: Dose, pairs: PairSet, *, has_margin: bool = False) -> NeutralPrompts:
+def check_search_prompts(method: SearchOptions, pairs: PairSet, *, has_margin: bool = False) -> NeutralPrompts:
     """The neutral prompts, after everything that can be wrong with prompts was looked for.
 
     Args:
@@ -50,7 +51,7 @@ def check_dose(method: Dose, pairs: PairSet, *, has_margin: bool = False) -> Neu
     Raises:
         PromptError: a split is missing, or there are too few neutral prompts.
         MarginError: prompts lack answers or counterparts that the margin reads.
-        OverlapError: a neutral prompt is a test prompt of the behaviour, or stands in two splits.
+        OverlapError: a neutral prompt is a test prompt of the behaviour, or is in two splits.
         UnknownNameError: there is no such list of prompts.
     """
     contrasts = (pairs.discovery, pairs.development)

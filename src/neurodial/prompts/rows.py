@@ -1,6 +1,6 @@
 """Files of prompts, of any kind, to rows: JSON lines, a JSON list, a table (CSV, TSV), or one prompt on each line.
 
-Every command that takes a file of prompts, and every place that a text is pasted into, reads it here. A row is its
+Every command that takes a file of prompts, and every field for pasted text, reads it here. A row is its
 place in the file, and its values by the folded names of their columns.
 """
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from neurodial.errors import FileError, PromptError
+from neurodial.files import refuse_repeats
 from neurodial.prompts.cells import fold, is_header, read_cells
 from neurodial.prompts.columns import KNOWN, NEGATIVES, POSITIVES, PROMPTS, side_of
 
@@ -53,13 +54,13 @@ def read_text(path: Path) -> str:
         raise FileError(
             f"{path} can't be read: it is not {encoding} (byte {error.start}).", fix="Save it as UTF-8."
         ) from error
-    return text if "\n" in text else text.replace("\r", "\n")  # as Macs once ended their lines
+    return text if "\n" in text else text.replace("\r", "\n")  # line ends of old Macs
 
 
 def read_rows(path: Path) -> tuple[Row, ...]:
-    """The rows of a file, each with the place it stands at.
+    """The rows of a file, each with its place in the file.
 
-    The ending says how it is read, in any case; one that is not known is read by what it holds.
+    The ending decides how the file is read, in upper or lower case; with an unknown ending, the content decides.
 
     Raises:
         FileError: the file can't be read.
@@ -69,7 +70,7 @@ def read_rows(path: Path) -> tuple[Row, ...]:
 
 
 def text_rows(text: str, name: str, ending: str = "") -> tuple[Row, ...]:
-    r"""The rows of a text; `name` is what messages call it. Without a known ending, what it holds tells its kind.
+    r"""The rows of a text; `name` stands for it in messages. Without a known ending, the content decides its kind.
 
     Raises:
         FileError: the ending is that of another kind of file.
@@ -92,12 +93,12 @@ def text_rows(text: str, name: str, ending: str = "") -> tuple[Row, ...]:
 
 
 def pasted_ending(text: str) -> str:
-    """The ending of a file that a pasted text could be: JSON lines where it begins so, else what it holds tells."""
+    """The ending of a file that a pasted text could be: JSON lines where it begins like JSON, else by its content."""
     return ".jsonl" if text.lstrip()[:1] in {"{", "["} else ""
 
 
 def kind_of(text: str, ending: str = "") -> Literal["json", "table", "lines"]:
-    """How a text is read: by its file's ending where that is known, else by what it holds.
+    """How a text is read: by its file's ending where that is known, else by its content.
 
     Example:
         >>> kind_of("positive;negative", ".CSV"), kind_of("positive;negative"), kind_of("Hello, you")
@@ -144,7 +145,7 @@ def _lines(text: str, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
             continue
         place = f"{name}, line {number}"
         try:
-            row = json.loads(line, object_pairs_hook=_once)
+            row = json.loads(line, object_pairs_hook=refuse_repeats)
             json.dumps(row, ensure_ascii=False).encode()
         except (ValueError, RecursionError) as error:
             reason = str(error)
@@ -158,31 +159,31 @@ def _lines(text: str, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _entries(text: str, name: str) -> list[tuple[str, Any]] | None:
-    """The entries of a JSON list, each with its place; None where the text goes on after it, as JSON lines do.
+    """The entries of a JSON list, each with its place; None where more text follows it, as in JSON lines.
 
     Raises:
         PromptError: an entry is not JSON; names it and its line.
     """
-    decoder = json.JSONDecoder(object_pairs_hook=_once)
-    found: list[tuple[str, Any]] = []
+    decoder = json.JSONDecoder(object_pairs_hook=refuse_repeats)
+    entries: list[tuple[str, Any]] = []
     space = re.compile(r"\s*")
     at = text.index("[") + 1
     while True:
         at = space.match(text, at).end()  # type: ignore[union-attr]  # matches everywhere
         if text[at : at + 1] == "]":
-            return found if not text[at + 1 :].strip() else None
-        if found:
+            return entries if not text[at + 1 :].strip() else None
+        if entries:
             if text[at : at + 1] != ",":
                 raise _broken(text, name, at, "a comma or the list's end is missing")
             at = space.match(text, at + 1).end()  # type: ignore[union-attr]
-        place = f"{name}, entry {len(found) + 1} (line {text.count(chr(10), 0, at) + 1})"
+        place = f"{name}, entry {len(entries) + 1} (line {text.count(chr(10), 0, at) + 1})"
         try:
             value, at = decoder.raw_decode(text, at)
             json.dumps(value, ensure_ascii=False).encode()
         except (ValueError, RecursionError) as error:
             reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
             raise _broken(text, name, at, reason) from error
-        found.append((place, value))
+        entries.append((place, value))
 
 
 def _broken(text: str, name: str, at: int, reason: str) -> PromptError:
@@ -197,7 +198,7 @@ def _broken(text: str, name: str, at: int, reason: str) -> PromptError:
 def _whole(text: str) -> dict[str, Any] | None:
     """The one object that a text is, where it holds lists of prompts or goes over several lines."""
     try:
-        value = json.loads(text, object_pairs_hook=_once)
+        value = json.loads(text, object_pairs_hook=refuse_repeats)
     except (ValueError, RecursionError):
         return None
     is_long = len([line for line in text.split("\n") if line.strip()]) > 1
@@ -239,7 +240,9 @@ def _lists(whole: dict[str, Any]) -> dict[str, list[Any]]:
 
 
 def _is_chat(values: list[Any]) -> bool:
-    return all(isinstance(one, dict) and {fold(key) for key in one} & {"role", "from", "type"} for one in values)
+    return all(
+        isinstance(message, dict) and {fold(key) for key in message} & {"role", "from", "type"} for message in values
+    )
 
 
 def _object(value: Any, place: str, shown: str) -> dict[str, Any]:
@@ -248,18 +251,10 @@ def _object(value: Any, place: str, shown: str) -> dict[str, Any]:
     return value
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands twice in one object")
-    return found
-
-
 def _folded(place: str, row: dict[str, Any]) -> dict[str, Any]:
-    found = {fold(name): value for name, value in row.items()}
-    if len(found) < len(row):
+    folded = {fold(name): value for name, value in row.items()}
+    if len(folded) < len(row):
         names = [fold(name) for name in row]
         twice = next(name for name in names if names.count(name) > 1)
-        raise PromptError(f"{place}: the field {twice!r} stands twice.", fix="Take one of them out.")
-    return found
+        raise PromptError(f"{place}: the field {twice!r} is listed twice.", fix="Take one of them out.")
+    return folded

@@ -13,9 +13,7 @@ from neurodial.discovery import find
 from neurodial.intervention.scale import check_neurons
 from neurodial.margins.choose_margin import choose_margin
 from neurodial.methods.check import check_method
-from neurodial.methods.cna.options import CNA
-from neurodial.methods.dose.options import Dose
-from neurodial.methods.registry import method
+from neurodial.methods.registry import Method, method
 from neurodial.options import changed
 from neurodial.studio import requests
 from neurodial.studio.jobs import Reporter, Run
@@ -39,7 +37,7 @@ class Discovered:
         return {"circuit": circuit_view("", self.circuit), "scores": self.picture}
 
 
-def chosen_method(asked: requests.Discovery) -> CNA | Dose:
+def chosen_method(asked: requests.Discovery) -> Method:
     """The method with every option of the request.
 
     Raises:

@@ -18,7 +18,7 @@ from torch import Tensor
 from neurodial.activations.batches import Batch, batches
 from neurodial.activations.collect import pad_id
 from neurodial.circuit.site import Site
-from neurodial.errors import ActivationError, PromptError
+from neurodial.errors import ActivationError
 from neurodial.methods.scores import Scores
 from neurodial.model.gradients import Tape, gradient_tokens, gradients
 from neurodial.model.head import raw_logits, soft_cap
@@ -81,20 +81,20 @@ def relevance(
 
     Example:
         >>> from neurodial.model.tiny import tiny_subject
-        >>> [found] = relevance(tiny_subject(), [Question((256, 72, 105), target=10, foil=11)])
-        >>> len(found.neurons), found.neurons[0].shape, len(found.hidden)
+        >>> [result] = relevance(tiny_subject(), [Question((256, 72, 105), target=10, foil=11)])
+        >>> len(result.neurons), result.neurons[0].shape, len(result.hidden)
         (2, torch.Size([3, 24]), 3)
     """
     chosen = rules or Rules()
     check_context([len(question.tokens) for question in questions], subject.context_length)
-    found: dict[int, Relevance] = {}
+    of_row: dict[int, Relevance] = {}
     sequences = [question.tokens for question in questions]
     with linearized(subject, chosen), progress("tracing", len(questions)) as advance:
         for batch in batches(sequences, pad=pad_id(subject), budget=budget or gradient_tokens(subject)):
             rows = [questions[row] for row in batch.rows]
-            found.update(zip(batch.rows, _batch(subject, batch, rows, chosen, torch.device(device)), strict=True))
+            of_row.update(zip(batch.rows, _batch(subject, batch, rows, chosen, torch.device(device)), strict=True))
             advance(len(rows))
-    return [found[row] for row in range(len(questions))]
+    return [of_row[row] for row in range(len(questions))]
 
 
 def target_values(
@@ -120,33 +120,11 @@ def target_logits(subject: Subject, hidden: Float[Tensor, "row hidden"], rules: 
     return raw * ratio(raw.detach(), capped.detach(), 1.0) if rules.soft_cap else capped
 
 
-def mean_relevance(found: Sequence[Relevance]) -> Relevance:
-    """The mean over prompts of one form: a circuit that knows positions, over many prompts.
-
-    Raises:
-        PromptError: the prompts differ in length, so their positions do not correspond.
-    """
-    lengths = sorted({len(one.question.tokens) for one in found})
-    if len(lengths) != 1:
-        raise PromptError(
-            f"The prompts have {' and '.join(map(str, lengths))} tokens.",
-            wanted="prompts of one length, so that a position means the same in each",
-            fix="Use one template, or take neuron_scores, which sums over positions.",
-        )
-    return Relevance(
-        found[0].question,
-        sum(one.value for one in found) / len(found),
-        _means([one.neurons for one in found]),
-        _means([one.activations for one in found]),
-        _means([one.hidden for one in found]),
-    )
-
-
-def neuron_scores(found: Sequence[Relevance]) -> Scores:
+def neuron_scores(relevances: Sequence[Relevance]) -> Scores:
     """Relevance of each neuron summed over tokens, mean over prompts: scores that a circuit can be chosen from."""
-    layers = range(len(found[0].neurons))
+    layers = range(len(relevances[0].neurons))
     totals = {
-        Site(layer): torch.stack([one.neurons[layer].double().sum(dim=0) for one in found]).mean(dim=0)
+        Site(layer): torch.stack([item.neurons[layer].double().sum(dim=0) for item in relevances]).mean(dim=0)
         for layer in layers
     }
     return Scores(totals)
@@ -159,9 +137,9 @@ def _batch(
     with installed(lambda handles: tape.install(subject, handles)), torch.enable_grad():
         output = subject.decoder(input_ids=batch.tokens.to(subject.device), use_cache=False).last_hidden_state  # 1
         values = target_values(subject, output, questions, rules)  # 2
-        parts = [*tape.neurons, *tape.hidden]
-        slopes = gradients(subject, values.sum(), parts)  # 3
-    products = [_product(part, slope).to(device) for part, slope in zip(parts, slopes, strict=True)]  # 4
+        leaves = [*tape.neurons, *tape.hidden]
+        slopes = gradients(subject, values.sum(), leaves)  # 3
+    products = [_product(leaf, slope).to(device) for leaf, slope in zip(leaves, slopes, strict=True)]  # 4
     layers = len(tape.neurons)
     if not bool(torch.stack([torch.isfinite(product).all() for product in products]).all()):
         raise ActivationError(
@@ -183,10 +161,6 @@ def _batch(
     ]
 
 
-def _product(part: Tensor, slope: Tensor) -> Tensor:
-    wide = torch.promote_types(part.dtype, torch.float32)
-    return part.detach().to(wide) * slope.to(wide)
-
-
-def _means(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-    return tuple(torch.stack(same).mean(dim=0) for same in zip(*parts, strict=True))
+def _product(tensor: Tensor, slope: Tensor) -> Tensor:
+    wide = torch.promote_types(tensor.dtype, torch.float32)
+    return tensor.detach().to(wide) * slope.to(wide)

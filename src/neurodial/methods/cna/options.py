@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
 from neurodial.activations.position import POSITION_SPELLING, Last, Position
 from neurodial.circuit.selection import SELECT_SPELLING, Count, Fraction, Select
-from neurodial.errors import OptionError, UnknownNameError, near_names
-from neurodial.methods.base import Sign, prompt_list_names
+from neurodial.errors import OptionError
+from neurodial.methods.base import Sign, check_choices, prompt_list_names
 from neurodial.options import noted
 
 Score = Literal["delta", "standardised", "auroc"]
@@ -70,10 +70,7 @@ class CNA:
     as_published: bool = field(default=False, metadata=noted(is_hidden=True))
 
     def __post_init__(self) -> None:
-        for name, kind in (("score", Score), ("sign", Sign)):
-            value, allowed = getattr(self, name), get_args(kind)
-            if value not in allowed:
-                raise UnknownNameError(f"The {name} is {value!r}.", fix=near_names(str(value), allowed))
+        check_choices(self, score=Score, sign=Sign)
         if self.folds < 0 or self.folds == 1:
             raise OptionError(f"The number of folds is {self.folds}.", wanted="0 for none, or 2 and more")
         if self.as_published and self.score != "delta":

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
 from neurodial.circuit.selection import SELECT_SPELLING, Fraction, Select
-from neurodial.errors import OptionError, UnknownNameError, near_names
-from neurodial.methods.base import prompt_list_names
+from neurodial.errors import OptionError
+from neurodial.methods.base import check_choices, check_search, prompt_list_names
 from neurodial.options import noted
 from neurodial.prompts.answered import MarginKind
 from neurodial.prompts.pairs import Direction
@@ -75,26 +74,9 @@ class Dose:
     system: str | None = None
 
     def __post_init__(self) -> None:
-        for name, kind in (("direction", Direction), ("sign", DoseSign), ("dosing", Dosing), ("margin", MarginKind)):
-            value, allowed = getattr(self, name), get_args(kind)
-            if value not in allowed:
-                raise UnknownNameError(f"The {name} is {value!r}.", fix=near_names(str(value), allowed))
-        if self.margin == "alternatives" and self.direction == "induce":
-            raise OptionError(
-                "The margin alternatives leads away from a behaviour; the direction is induce.",
-                wanted="margin openers or answer to induce",
-            )
-        if self.budget is not None and not 0 < self.budget < math.inf:
-            raise OptionError(f"The budget is {self.budget}.", wanted="nats per token above 0, such as 0.05, or none")
-        if self.margin_target is not None and not math.isfinite(self.margin_target):
-            raise OptionError(f"The margin target is {self.margin_target}.", wanted="a finite number")
-        if not 0 < self.x_max <= 100:
-            raise OptionError(f"The largest dose is {self.x_max}.", wanted="more than 0 and at most 100")
-        if self.max_degenerate is not None and not 0 <= self.max_degenerate <= 1:
-            raise OptionError(f"max_degenerate is {self.max_degenerate}.", wanted="a share from 0 to 1, such as 0.05")
-        for name in ("answer_tokens", "draws", "passages"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise OptionError(f"{name} is {value}.", wanted="at least 1")
+        check_search(self)
+        check_choices(self, sign=DoseSign, dosing=Dosing)
+        if self.draws < 1:
+            raise OptionError(f"draws is {self.draws}.", wanted="at least 1")
         if self.folds < 0 or self.folds == 1:
             raise OptionError(f"The number of folds is {self.folds}.", wanted="0 for none, or 2 and more")

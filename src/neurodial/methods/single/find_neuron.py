@@ -21,7 +21,7 @@ from neurodial.intervention.anchor import Anchor, anchored
 from neurodial.intervention.scale import Pin
 from neurodial.margins.choose_margin import choose_margin
 from neurodial.margins.margin import Alternatives, Margin, Openers
-from neurodial.margins.measure import measure_margins
+from neurodial.margins.measure import probabilities_by_side
 from neurodial.margins.openers import OpenerSearch, OpeningMargin, refuse_unknown
 from neurodial.methods.apart import check_apart
 from neurodial.methods.single.scores_of_neurons import CandidateNeuron, CandidateSearch, candidates
@@ -101,7 +101,7 @@ class Pinned:
 
 
 @dataclass(frozen=True)
-class Found:
+class NeuronSweep:
     """What the search for one neuron gave.
 
     Attributes:
@@ -123,7 +123,7 @@ class Found:
 
 def single_neuron(
     subject: Subject, pairs: PairSet, *, method: SingleNeuron | None = None, progress: Progress = silent
-) -> Found:
+) -> NeuronSweep:
     """Find the one neuron whose pinning removes most of a behaviour.
 
     Args:
@@ -168,55 +168,34 @@ def sweep(
     *,
     method: SingleNeuron | None = None,
     progress: Progress = silent,
-) -> Found:
+) -> NeuronSweep:
     """Pin every candidate to every value and measure what is left, best first (2, 3)."""
     chosen = method or SingleNeuron()
     steps = sorted({step for step in chosen.steps if step or chosen.pin == "constant"})
-    values = [(one, pinned_value(one, step)) for one in found for step in steps]
+    values = [(candidate, pinned_value(candidate, step)) for candidate in found for step in steps]
     if chosen.pin == "constant":
-        before, *means = _constant(subject, margin, values, contrast, progress)
-        rows = [Pinned(one, value, *mean) for (one, value), mean in zip(values, means, strict=True)]
+        pins = [Pin({candidate.neuron: value}) for candidate, value in values]
+        before, *means = probabilities_by_side(subject, margin, contrast, [None, *pins], progress=progress)
+        rows = [Pinned(*pair, *mean) for pair, mean in zip(values, means, strict=True)]
     else:
-        before, *_ = _constant(subject, margin, [], contrast, progress)
+        [before] = probabilities_by_side(subject, margin, contrast, [None], progress=progress)
         rows = _anchored(subject, margin, values, contrast, chosen.strength)
     ranked = sorted(rows, key=lambda row: (row.positive, abs(row.value), row.candidate.neuron))
-    return Found(margin, before, tuple(ranked))
-
-
-def _constant(
-    subject: Subject,
-    margin: Margin,
-    values: list[tuple[CandidateNeuron, float]],
-    contrast: Contrast,
-    progress: Progress,
-) -> list[tuple[float, float]]:
-    """Mean probabilities on P+ and P-: unsteered, then with each pin; all share batches."""
-    pins = [Pin({one.neuron: value}) for one, value in values]
-    both = [*contrast.positive, *contrast.negative]
-    examples = [example for _ in (None, *pins) for example in both]
-    under = [pin for pin in (None, *pins) for _ in both]
-    margins = measure_margins(subject, margin, examples, under=under, progress=progress)
-    return [_means(margins[start : start + len(both)], contrast) for start in range(0, len(margins), len(both))]
+    return NeuronSweep(margin, before, tuple(ranked))
 
 
 def _anchored(
     subject: Subject, margin: Margin, values: list[tuple[CandidateNeuron, float]], contrast: Contrast, strength: float
 ) -> list[Pinned]:
     width = subject.post_instruction_length if subject.has_chat else 1
-    both = [*contrast.positive, *contrast.negative]
     rows = []
-    for one, value in values:
-        anchor = Anchor(one.neuron, value, one.gap, width, strength)
+    for candidate, value in values:
+        anchor = Anchor(candidate.neuron, value, candidate.gap, width, strength)
         with anchored(subject, anchor):
             # A budget of one token: each prompt passes by itself, without padding that the anchor would read.
-            margins = measure_margins(subject, margin, both, budget=1)
-        rows.append(Pinned(one, value, *_means(margins, contrast), anchor))
+            [means] = probabilities_by_side(subject, margin, contrast, [None], budget=1)
+        rows.append(Pinned(candidate, value, *means, anchor))
     return rows
-
-
-def _means(margins: list[float], contrast: Contrast) -> tuple[float, float]:
-    size = len(contrast.positive)
-    return _mean(margins[:size]), _mean(margins[size:])
 
 
 def pinned_value(candidate: CandidateNeuron, step: float) -> float:
@@ -227,17 +206,3 @@ def pinned_value(candidate: CandidateNeuron, step: float) -> float:
         -8.0
     """
     return -step * candidate.positive + 0.0
-
-
-def probability(margin: float) -> float:
-    """The probability whose log odds a margin is.
-
-    Example:
-        >>> probability(0.0)
-        0.5
-    """
-    return 0.5 * (1 + math.tanh(margin / 2))
-
-
-def _mean(margins: list[float]) -> float:
-    return sum(map(probability, margins)) / len(margins)

@@ -92,9 +92,18 @@ def candidates(
     contrast: Contrast,
     *,
     search: CandidateSearch | None = None,
+    system: str | None = None,
     progress: Progress = silent,
 ) -> list[CandidateNeuron]:
     """The best candidates, best first.
+
+    Args:
+        subject: the model.
+        margin: of the behaviour.
+        contrast: P+ and P-.
+        search: which neurons may be candidates.
+        system: a system message before every prompt.
+        progress: shown while it runs.
 
     Raises:
         ContextLengthError: a prompt is longer than the context.
@@ -111,7 +120,10 @@ def candidates(
     chosen = search or CandidateSearch()
     width = subject.post_instruction_length if subject.has_chat else 1
     budget = chosen.budget or gradient_tokens(subject)
-    sides = [_side(subject, margin, side, (width, budget), progress) for side in (contrast.positive, contrast.negative)]
+    sides = []
+    for examples in (contrast.positive, contrast.negative):
+        prompts = subject.render([example.prompt for example in examples], system=system)
+        sides.append(_side(subject, margin, list(zip(prompts, examples, strict=True)), (width, budget), progress))
     found: list[CandidateNeuron] = []
     for layer in range(math.ceil(chosen.layers * subject.layers)):
         (active, slope), (other, other_slope) = (side[layer] for side in sides)
@@ -135,12 +147,16 @@ Means = tuple[Float[Tensor, "token neuron"], Float[Tensor, "token neuron"]]
 
 
 def _side(
-    subject: Subject, margin: Margin, examples: Sequence[Example], sizes: tuple[int, int], progress: Progress
+    subject: Subject,
+    margin: Margin,
+    rendered: Sequence[tuple[Tokens, Example]],
+    sizes: tuple[int, int],
+    progress: Progress,
 ) -> list[Means]:
     """Mean activations and mean slopes of each layer at the tokens after the instruction (2)."""
     width, budget = sizes
-    prompts = subject.render([example.prompt for example in examples])
-    groups = [margin.rows(subject, *pair) for pair in zip(prompts, examples, strict=True)]
+    prompts = [prompt for prompt, _ in rendered]
+    groups = [margin.rows(subject, *pair) for pair in rendered]
     check_context([len(row) for group in groups for row in group], subject.context_length)
     sums = [torch.zeros(2, width, size, dtype=torch.float64) for size in subject.widths]
     tape = Tape()
@@ -159,7 +175,7 @@ def _side(
                     sums[layer][0] += tape.neurons[layer][rows[0], after].detach().cpu().double()
                     sums[layer][1] += slope[rows, after].sum(dim=0).cpu().double()
             advance(len(batch.groups))
-    return [(total[0] / len(examples), total[1] / len(examples)) for total in sums]
+    return [(total[0] / len(rendered), total[1] / len(rendered)) for total in sums]
 
 
 def _value(

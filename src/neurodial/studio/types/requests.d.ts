@@ -35,6 +35,8 @@ export interface MethodOptions {
   draws?: number;
   max_degenerate?: number | null;
   seed?: number;
+  candidates?: number;
+  layers?: number;
 }
 
 /** Options that differ from the defaults: EvaluationOptions. */
@@ -107,7 +109,7 @@ export interface CheckRequest {
 export interface Discovery {
   prompts: Prompts;
   name?: string;
-  method?: "cna" | "cna-reference" | "dose";
+  method?: "cna" | "cna-reference" | "dose" | "single";
   options?: MethodOptions;
 }
 

@@ -138,7 +138,7 @@ export interface Universal {
 /** What a method predicted and measured, in nats. */
 export interface MethodReport {
   measured: Measured;
-  predicted: Predicted;
+  predicted?: Predicted;
   openers?: string[];
   coverage?: unknown;
   goal?: unknown;
@@ -151,7 +151,7 @@ export interface Measured extends Record<string, number> {
 }
 
 export interface Predicted extends Record<string, number> {
-  divergence: number;
+  divergence_diagonal: number;
 }
 
 export interface Circuit {

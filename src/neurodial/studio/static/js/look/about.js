@@ -47,7 +47,8 @@ function drawUniversal({ flagged, removed }) {
 /** @param {MethodReport} report */
 function drawReport({ measured, predicted, openers }) {
   const margin = `margin ${number(measured.margin_before)} → ${number(measured.margin)}`;
-  const damage = `damage ${number(measured.divergence)} nats per token (predicted ${number(predicted.divergence)})`;
+  const foretold = predicted ? ` (each neuron's own, summed: ${number(predicted.divergence_diagonal)})` : "";
+  const damage = `damage ${number(measured.divergence)} nats per token${foretold}`;
   return [
     h("p", {}, `At dial 1 on development prompts: ${margin}; ${damage}`),
     openers

@@ -1,4 +1,4 @@
-"""`neurodial single` and `neurodial audit`."""
+"""`neurodial audit`."""
 
 from __future__ import annotations
 
@@ -16,74 +16,6 @@ from neurodial.errors import OptionError
 if TYPE_CHECKING:
     from neurodial.evaluation.audit import AuditReport
     from neurodial.margins.margin import Alternatives, Openers
-    from neurodial.methods.single.find_neuron import Found
-
-
-def single(
-    model: str,
-    *,
-    behaviour: Annotated[str | None, Parameter(name=["--behaviour", "-b"])] = None,
-    candidates: int = 5,
-    layers: float = 2 / 3,
-    opener_length: int = 1,
-    margin: Literal["openers", "alternatives"] = "openers",
-    steps: str = "0,1,2,4,8",
-    pin: Literal["constant", "anchored"] = "constant",
-    strength: float = 1.0,
-    top: int = 10,
-    json: bool = False,
-    lists: TwoLists | None = None,
-    loading: ModelOptions | None = None,
-) -> None:
-    """Find the one neuron whose pinning removes most of a behaviour.
-
-    Args:
-        model: Hub id, local folder, GGUF file, `demo` or `demo-base`.
-        behaviour: a shipped behaviour (see `neurodial behaviours`), or a file of contrasted prompts.
-        candidates: how many neurons are steered for real, on the development prompts.
-        layers: share of the layers that is searched, from the first; the paper takes two thirds.
-        opener_length: longest opener in tokens; the paper reads the answer's first token.
-        margin: what is taken away: openers, answers that begin as the behaviour's do (the paper); alternatives, all
-            that do not begin as answers without the behaviour do, nonsense included.
-        steps: values to pin to, as multiples of the neuron's mean on the behaviour's prompts, sign turned.
-        pin: constant, or anchored: a value that follows the context, up to the step's.
-        strength: how fast an anchored value follows.
-        top: how many rows of the sweep to list; 0 for all.
-        json: print JSON.
-        lists: the behaviour as two files.
-        loading: how the model is loaded.
-    """
-    from neurodial.margins.openers import OpenerSearch
-    from neurodial.methods.single.find_neuron import SingleNeuron, single_neuron
-    from neurodial.methods.single.scores_of_neurons import CandidateSearch
-
-    method = SingleNeuron(
-        candidates=CandidateSearch(layers=layers, count=candidates),
-        openers=OpenerSearch(length=opener_length),
-        steps=tuple(_numbers("steps", steps)),
-        pin=pin,
-        strength=strength,
-        margin=margin,
-    )
-    pairs = (lists or TwoLists()).pairs(behaviour)
-    subject = (loading or ModelOptions()).load(model)
-    found = single_neuron(subject, pairs, method=method, progress=bars)
-    if json:
-        print_json(_single_json(found))
-        return
-    what = _show_margin(found.margin)
-    out.print(f"development prompts, unsteered: {what} have probability {found.before[0]:.2f}\n")
-    table = Table("layer", "neuron", "pinned to", "left", "on the opposite", "mean on P+", "on P-", box=None)
-    for row in found.sweep[: top or len(found.sweep)]:
-        one = row.candidate
-        cells = (f"{row.value:+.3g}", f"{row.positive:.3f}", f"{row.negative:.3f}", f"{one.positive:+.3g}")
-        table.add_row(str(one.neuron.layer), str(one.neuron.index), *cells, f"{one.negative:+.3g}")
-    out.print(table)
-    neuron, value = found.best.candidate.neuron, found.best.value
-    call = f"nd.steer(subject, nd.Pin({{nd.Neuron({neuron.layer}, None, {neuron.index}): {value:.6g}}}))"
-    if found.best.anchor is not None:
-        call = f"anchored(subject, {found.best.anchor})"
-    out.print(Text(f"\nTo steer with it in Python: {call}"), style="dim")
 
 
 def audit(
@@ -191,26 +123,6 @@ def _numbers(name: str, text: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise OptionError(f"The {name} are {text!r}.", wanted="numbers between commas, such as 1,2,4") from None
-
-
-def _single_json(found: Found) -> dict[str, object]:
-    import dataclasses
-
-    return {
-        "margin": type(found.margin).__name__.lower(),
-        "openings": list(_openings(found.margin).texts),
-        "unsteered": {"positive": found.before[0], "negative": found.before[1]},
-        "sweep": [
-            dataclasses.asdict(row.candidate)
-            | {
-                "neuron": list(row.candidate.neuron),
-                "value": row.value,
-                "left_on_positive": row.positive,
-                "left_on_negative": row.negative,
-            }
-            for row in found.sweep
-        ],
-    }
 
 
 def _audit_json(report: AuditReport) -> dict[str, object]:

@@ -1,11 +1,12 @@
-"""`neurodial single` and `audit` as a user types them, on a tiny model with one planted neuron."""
+"""`neurodial audit` and `discover --method single` as a user types them, on a tiny model with one planted neuron."""
 
 import json
 import re
 
 import pytest
-from tests.planting import PLANTED, holding, negative, positive
+from tests.planting import NEUTRAL, PLANTED, holding, negative, positive
 
+from neurodial.circuit.file import read_circuit
 from neurodial.cli.main import app
 from neurodial.cli.options import ModelOptions
 from neurodial.errors import FileError, OptionError
@@ -33,29 +34,24 @@ def run(capsys, *words):
     return capsys.readouterr().out
 
 
-def test_single_finds_the_planted_neuron_and_says_how_to_steer(model, behaviour, capsys):
-    text = run(capsys, "single", model, "-b", behaviour, "--top", "3")
-    assert f"nd.Pin({{nd.Neuron({PLANTED.layer}, None, {PLANTED.index}):" in text
-    anchored = run(capsys, "single", model, "-b", behaviour, "--pin", "anchored", "--steps", "1", "--candidates", "1")
-    assert "anchored(subject, Anchor(neuron=Neuron(layer=1" in " ".join(anchored.split())
-    rows = [line for line in text.splitlines() if line.strip()[:1] in {"0", "1"}]
-    assert len(rows) == 3
-
-
-def test_every_option_of_single_changes_the_result(model, behaviour, capsys):
-    def sweep(*options):
-        return json.loads(run(capsys, "single", model, "-b", behaviour, "--json", *options))["sweep"]
-
-    assert len(sweep()) == 25
-    assert len(sweep("--candidates", "2")) == 10
-    assert len(sweep("--steps", "0,3")) == 10
-    assert {row["neuron"][0] for row in sweep("--layers", "0.5")} == {0}
-    with pytest.raises(OptionError, match="may have 2 tokens"):
-        sweep("--pin", "anchored", "--opener-length", "2")
-    constant, followed = (sweep("--steps", "4", "--pin", kind) for kind in ("constant", "anchored"))
-    faint = sweep("--steps", "4", "--pin", "anchored", "--strength", "1e-6")
-    rates = [{row["left_on_positive"] for row in rows} for rows in (constant, followed, faint)]
-    assert rates[0] != rates[1] != rates[2]
+def test_discover_finds_the_one_neuron_and_the_circuit_is_as_any_other(model, behaviour, capsys, tmp_path):
+    neutral = tmp_path / "plain.txt"
+    neutral.write_text("\n".join(NEUTRAL))
+    output = tmp_path / "one.circuit.json"
+    words = ("discover", model, "-b", behaviour, "--method", "single", "--margin", "openers", "--answer-tokens", "1")
+    more = ("--neutral", str(neutral), "--candidates", "2", "-o", str(output))
+    told = " ".join(run(capsys, *words, *more).split())
+    assert "at dial 1 on development prompts: margin" in told
+    assert "neurons searched (layer.index, margin at damage): 1.5 -" in told
+    assert not {"predicted", "split-half"} & set(told.replace("(", " ").split())
+    [row] = read_circuit(output)
+    assert row.neuron == PLANTED
+    with pytest.raises(OptionError, match="Method single takes one neuron"):
+        run(capsys, *words, "--count", "2")
+    with pytest.raises(OptionError, match="Method single has no option score"):
+        run(capsys, *words, "--score", "delta")
+    with pytest.raises(OptionError, match="Method dose has no option candidates"):
+        run(capsys, *words[:4], "--method", "dose", "--candidates", "2")
 
 
 def test_audit_tells_how_little_undoes_it(model, behaviour, capsys):
