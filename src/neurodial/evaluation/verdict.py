@@ -153,7 +153,7 @@ def shown_change(change: Difference, number: str) -> str:
     Example:
         >>> from neurodial.evaluation.intervals import paired_rates
         >>> shown_change(paired_rates([True] * 10, [True] * 5 + [False] * 5), "rate:refusal")
-        '−50 points [−76, −17]'
+        '−50 points [−76, −12]'
     """
     moved = change.estimate
     in_nats = " nats" if number in _NATS else ""

@@ -71,7 +71,7 @@ def format_cell(cell: Cell, column: Column) -> tuple[str, str]:
         >>> format_cell(wilson(82, 100), Column("refused", is_share=True))
         ('82.0 %', '73.3 to 88.3 %, n = 100')
         >>> format_cell(paired_rates([True] * 8, [False] * 8), Column("refused", is_share=True))
-        ('−100.0 points', '−100.0 to −54.5, n = 8, p = 0.0078')
+        ('−100.0 points', '−100.0 to −54.1, n = 8, p = 0.0078')
         >>> format_cell(None, Column("x"))
         ('–', '')
     """
