@@ -108,7 +108,7 @@ def shown_estimate(estimate: Estimate | None, *, is_share: bool) -> str:
     value = f"{scale * estimate.value:{finer}}"
     low, high = (f"{scale * end:{digits}}" for end in (estimate.low, estimate.high))
     unit = " %" if is_share else ""
-    return f"{value}{unit}" if math.isnan(estimate.low) else f"{value}{unit} [{low}, {high}]"
+    return f"{value}{unit}" if not estimate.has_interval else f"{value}{unit} [{low}, {high}]"
 
 
 def _wrapped(title: str, room: int) -> Iterator[str]:

@@ -48,6 +48,11 @@ class Estimate:
     n: int
     method: str
 
+    @property
+    def has_interval(self) -> bool:
+        """Whether both ends are known; a single observation has none."""
+        return not (math.isnan(self.low) or math.isnan(self.high))
+
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}] (n = {self.n})"
 

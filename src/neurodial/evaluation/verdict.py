@@ -153,13 +153,13 @@ def shown_change(change: Difference, number: str) -> str:
     Example:
         >>> from neurodial.evaluation.intervals import paired_rates
         >>> shown_change(paired_rates([True] * 10, [True] * 5 + [False] * 5), "rate:refusal")
-        '−50 points [−76, −17]'
+        '−50 points [−76, −12]'
     """
     moved = change.estimate
     in_nats = " nats" if number in _NATS else ""
     factor, unit, digits = (100, " points", ".0f") if metric(number).is_share else (1, in_nats, ".3g")
     value, low, high = (f"{factor * item:+{digits}}" for item in (moved.value, moved.low, moved.high))
-    ends = "" if math.isnan(moved.low) else f" [{low}, {high}]"
+    ends = "" if not moved.has_interval else f" [{low}, {high}]"
     return f"{value}{unit}{ends}".replace("-", "−")  # a minus sign, as long as the plus
 
 

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +95,7 @@ class ReportComparison:
                 f"without differences, for {conditions} that both have."
             )
         differences = [number.difference for number in self.numbers if number.difference is not None]
-        able = [difference for difference in differences if not math.isnan(difference.estimate.low)]
+        able = [difference for difference in differences if difference.estimate.has_interval]
         clear = sum(difference.is_clear for difference in able)
         how = "paired on the same prompts" if self.paired else "from both intervals, as rows are not at hand"
         return (

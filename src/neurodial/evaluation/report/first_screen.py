@@ -93,7 +93,7 @@ def _chance(best: BestCondition) -> str:
 
 
 def _ends(estimate: Estimate) -> str:
-    return f"{estimate.low:.2g} to {estimate.high:.2g}"
+    return f"{estimate.low:.2g} to {estimate.high:.2g}" if estimate.has_interval else "no interval from one answer"
 
 
 def _pairs(report: Report, answers: Answers, steered: str) -> Iterator[SideBySide]:

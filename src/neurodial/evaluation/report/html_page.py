@@ -71,7 +71,7 @@ def format_cell(cell: Cell, column: Column) -> tuple[str, str]:
         >>> format_cell(wilson(82, 100), Column("refused", is_share=True))
         ('82.0 %', '73.3 to 88.3 %, n = 100')
         >>> format_cell(paired_rates([True] * 8, [False] * 8), Column("refused", is_share=True))
-        ('−100.0 points', '−100.0 to −54.5, n = 8, p = 0.0078')
+        ('−100.0 points', '−100.0 to −54.1, n = 8, p = 0.0078')
         >>> format_cell(None, Column("x"))
         ('–', '')
     """
@@ -94,9 +94,9 @@ def _estimate(estimate: Estimate, column: Column, *, signed: bool) -> tuple[str,
         scale, digits, unit = (100, ".1f", " points") if column.is_share else (1, ".3g", "")
         numbers = (estimate.value, estimate.low, estimate.high)
         value, low, high = (f"{scale * number:+{digits}}".replace("-", "−") for number in numbers)
-        between = "" if math.isnan(estimate.low) else f"{low} to {high}, "
+        between = "" if not estimate.has_interval else f"{low} to {high}, "
         return f"{value}{unit}", f"{between}n = {estimate.n}"
-    if math.isnan(estimate.low):
+    if not estimate.has_interval:
         return _number(estimate.value, column), f"n = {estimate.n}"
     ends = f"{_number(estimate.low, column).removesuffix(' %')} to {_number(estimate.high, column)}"
     return _number(estimate.value, column), f"{ends}, n = {estimate.n}"

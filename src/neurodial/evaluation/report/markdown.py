@@ -60,6 +60,6 @@ def _cell(number: Estimate | Difference | None, *, is_share: bool) -> str:
     def shown(value: float) -> str:
         return f"{100 * value:{sign}.0f}" if is_share else f"{value:{sign}.3g}"
 
-    ends = "" if math.isnan(estimate.low) else f" [{shown(estimate.low)}, {shown(estimate.high)}]"
+    ends = "" if not estimate.has_interval else f" [{shown(estimate.low)}, {shown(estimate.high)}]"
     unit = (" points" if signed else " %") if is_share else ""
     return f"{shown(estimate.value)}{unit}{ends}, n = {estimate.n}"
