@@ -43,7 +43,7 @@ def logit_size(subject: Subject) -> float:
     head = subject.model.get_output_embeddings()
     gain = float(subject.decoder.get_submodule(subject.family.final_norm).weight.detach().abs().max())
     largest = gain + (1.0 if subject.family.norm == "rms_plus_one" else 0.0)
-    return float(head.weight.norm(dim=1).max()) * largest * math.sqrt(subject.hidden_size)
+    return float(head.weight.detach().norm(dim=1).max()) * largest * math.sqrt(subject.hidden_size)
 
 
 def of_activations(subject: Subject, values: Any, tokens: int = TOKENS) -> float:
