@@ -9,7 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from neurodial.evaluation.report.markdown import markdown_table, read_report
+from neurodial.evaluation.report.markdown import markdown_table
+from neurodial.evaluation.results import read_report
 
 
 class Figures:

@@ -19,9 +19,9 @@ from neurodial.cli.options import ModelOptions, parse_dials, read_circuits
 from neurodial.evaluation.evaluate import evaluate
 from neurodial.evaluation.mmlu_run import check_benchmarks
 from neurodial.evaluation.options import Evaluation, HarnessOptions
-from neurodial.evaluation.report.markdown import markdown_table, read_report
+from neurodial.evaluation.report.markdown import markdown_table
 from neurodial.evaluation.report.plots import Series, lines
-from neurodial.evaluation.results import Report, report_json
+from neurodial.evaluation.results import Report, read_report, report_json
 from neurodial.files import write_atomic
 from neurodial.generation.decoding import Decoding
 from neurodial.intervention.scale import Scale
@@ -82,10 +82,12 @@ def run(given: argparse.Namespace) -> Report:
     check_benchmarks(options.harness)
     named = read_circuits(given.circuits, 1.0)
     dials = parse_dials(given.dials)
-    arms = [Scale(replace(circuit, name=name), dial=dial, force=True) for name, circuit, _ in named for dial in dials]
+    scales = [Scale(replace(circuit, name=name), dial=dial, force=True) for name, circuit, _ in named for dial in dials]
     subject = ModelOptions(dtype=given.dtype).load(given.model)
     against = tuple(name for name in given.against.split(",") if name)
-    report = evaluate(subject, arms, read_pairs(given.behaviour), against=against, options=options, folder=given.output)
+    report = evaluate(
+        subject, scales, read_pairs(given.behaviour), against=against, options=options, folder=given.output
+    )
     harness: dict[str, Any] = {**report.settings["harness"], "tasks": ["mmlu"]}
     return replace(report, settings={**report.settings, "harness": harness})
 
@@ -96,11 +98,11 @@ def plot(report: Report, metric: str, words: str) -> str:
     is_share = before.method == "Wilson"
     start = before if is_share else replace(before, value=0.0, low=0.0, high=0.0)
     series = []
-    for label, arms in report.methods().items():
+    for label, conditions in report.methods().items():
         found = [(0.0, start)]
         found += [
             (a.dial, a.metrics[metric] if is_share else a.differences[metric].estimate)
-            for a in arms
+            for a in conditions
             if metric in a.metrics
         ]
         estimates = [estimate for _, estimate in found]
@@ -123,7 +125,7 @@ def tables(folder: Path | str) -> str:
     parts = [
         f"Every figure is from [report.json]({name}/report.json); intervals are at 95 %.",
         "\n\n".join(f"![{words}, against the dial]({name}/{plot}.svg)" for plot, (_, words) in PLOTS.items()),
-        "\n".join(f"- {note}" for note in report["notes"]),
+        "\n".join(f"- {note}" for note in report.notes),
         "## At every dial",
         markdown_table(report, ["rate:refusal", "degenerate", "kl", *shares[:2]]),
         "## Against the unsteered model, on the same questions",
@@ -139,22 +141,22 @@ def tables(folder: Path | str) -> str:
     return "\n\n".join(parts)
 
 
-def _clear(report: dict[str, Any]) -> str:
-    """Sentences for the accuracies whose McNemar test is clear, one for each arm."""
+def _clear(report: Report) -> str:
+    """Sentences for the accuracies whose McNemar test is clear, one for each condition."""
     said = []
-    for arm in report["arms"][1:]:
+    for condition in report.conditions[1:]:
         for name, words in (("mmlu", "by letters"), ("mmlu_texts", "by whole answers")):
-            change = arm["differences"].get(name)
-            if change is not None and change["p_value"] < 0.05:
-                who, moved = f"{arm['label']} at dial {arm['dial']:g}", 100 * change["estimate"]["value"]
-                said.append(f"- {who}, {words}: {moved:+.1f} points, p = {change['p_value']:.2g}.")
-    tests = 2 * len(report["arms"][1:])
+            change = condition.differences.get(name)
+            if change is not None and change.is_clear:
+                who, moved = f"{condition.label} at dial {condition.dial:g}", 100 * change.estimate.value
+                said.append(f"- {who}, {words}: {moved:+.1f} points, p = {change.p_value:.2g}.")
+    tests = 2 * len(report.conditions[1:])
     lead = f"Of {tests} McNemar tests, {len(said)} have p below 0.05; by chance alone {0.05 * tests:.1f} would."
     return "\n".join([lead, "", *said]).strip()
 
 
-def _chosen(report: dict[str, Any]) -> str:
-    seen = {arm["label"]: arm["details"] for arm in report["arms"] if arm["details"]}
+def _chosen(report: Report) -> str:
+    seen = {condition.label: dict(condition.details) for condition in report.conditions if condition.details}
     return "\n".join(f"- {label}: `{json.dumps(details)}`" for label, details in seen.items())
 
 

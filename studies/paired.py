@@ -12,7 +12,8 @@ from itertools import combinations
 from pathlib import Path
 
 from neurodial.evaluation.intervals import paired_rates
-from neurodial.evaluation.report.markdown import read_report
+from neurodial.evaluation.results import read_report
+from neurodial.evaluation.run_rows import VerdictRow
 from neurodial.evaluation.store import read_rows
 from neurodial.files import write_atomic
 
@@ -22,11 +23,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="of an evaluation, with its verdicts.jsonl")
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
-    first = next(iter(read_report(arguments.folder / "report.json")["detectors"]))
+    first = next(iter(read_report(arguments.folder).detectors))
     shown: dict[str, dict[int, bool]] = {}
-    for row in read_rows(arguments.folder / "verdicts.jsonl"):
-        if row["detector"] == first and row["set"] == "behaviour":
-            shown.setdefault(row["arm"], {})[row["index"]] = row["label"] == "shown"
+    for row in read_rows(arguments.folder, VerdictRow):
+        if row.detector == first and row.set == "behaviour":
+            shown.setdefault(row.condition, {})[row.index] = row.label == "shown"
     found = []
     for one, other in combinations(sorted(shown), 2):
         both = sorted(shown[one].keys() & shown[other].keys())

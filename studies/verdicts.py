@@ -1,4 +1,4 @@
-"""Counts the answers that a detector calls shown, absent or degenerate, for each arm and prompt set of an evaluation.
+"""Counts the answers that a detector calls shown, absent or degenerate, for each condition and prompt set of a run.
 
 Run: python studies/verdicts.py docs/results/organism/long -o docs/results/organism/long/verdicts.json
 """
@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
+from neurodial.evaluation.run_rows import VerdictRow
 from neurodial.evaluation.store import read_rows
 from neurodial.files import write_atomic
 
@@ -20,15 +21,11 @@ def main() -> None:
     parser.add_argument("--detector", default="refusal")
     parser.add_argument("-o", "--output", type=Path, required=True)
     given = parser.parse_args()
-    labels = {
-        (row["arm"], row["set"], row["index"]): row["label"]
-        for row in read_rows(given.folder / "verdicts.jsonl")
-        if row["detector"] == given.detector
-    }
-    counts = Counter((arm, name, label) for (arm, name, _), label in labels.items())
+    labels = {row.place: row.label for row in read_rows(given.folder, VerdictRow) if row.detector == given.detector}
+    counts = Counter((condition, name, label) for (condition, name, _), label in labels.items())
     found: dict[str, dict[str, dict[str, int]]] = {}
-    for (arm, name, label), count in sorted(counts.items()):
-        found.setdefault(arm, {}).setdefault(name, {})[label] = count
+    for (condition, name, label), count in sorted(counts.items()):
+        found.setdefault(condition, {}).setdefault(name, {})[label] = count
     write_atomic(
         given.output, json.dumps({"detector": given.detector, "counts": found}, indent=1) + "\n", overwrite=True
     )

@@ -203,9 +203,7 @@ MODULES_THAT_MAY_STAND_TWICE = {
     "paths": "a method's paths from a strength to an intervention: one module in each method's folder",
     "registry": "the list of a stage's own kind: detectors, methods",
 }
-CLASSES_THAT_MAY_STAND_TWICE: dict[str, str] = {
-    "Found": "what a search gave: neurons with their scores, and the one neuron of `single`",
-}
+CLASSES_THAT_MAY_STAND_TWICE: dict[str, str] = {}
 
 
 def names_that_stand_twice(names: list[tuple[str, str]], allowed: dict[str, str]) -> Iterator[str]:

@@ -55,7 +55,7 @@ def test_a_neuron_of_an_expert_is_another_neuron():
 
 
 def test_a_neuron_that_stands_twice_is_refused():
-    with pytest.raises(CircuitError, match="stands twice"):
+    with pytest.raises(CircuitError, match="is listed twice"):
         Circuit.of([A, A._replace(score=9.0)])
 
 

@@ -155,7 +155,7 @@ def changed(**changes: object) -> dict[str, Any]:
         ({"neurons__note": []}, r"neurons\.note: Extra inputs"),
         ({"neurons__layer": [0]}, "columns of neurons differ in length"),
         ({"neurons__layer": [2, 0], "neurons__index": [7, 1]}, "neurons are not in order"),
-        ({"neurons__layer": [0, 0], "neurons__index": [1, 1]}, "A neuron stands twice"),
+        ({"neurons__layer": [0, 0], "neurons__index": [1, 1]}, "A neuron is listed twice"),
         ({"neurons__layer": [0, "2"]}, r"neurons\.layer\.1: Input should be a valid integer"),
         ({"neurons__index": [-1, 7]}, r"neurons\.index\.0: Input should be greater than or equal to 0"),
         ({"neurons__index": [1, 8]}, r"its model has no Neuron\(layer=2, expert=None, index=8\)"),

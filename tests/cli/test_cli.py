@@ -298,7 +298,7 @@ def test_two_lists_of_prompts_are_a_behaviour(capsys, here, model, prompts):
 def test_every_command_that_takes_a_behaviour_takes_two_lists(capsys, here, no_model, command):
     (here / "p.txt").write_text("Be bold\nBe loud\n")
     code, error = fail(capsys, *command, "--positive", "p.txt", "--negative", "p.txt")
-    assert (code, "2 prompts stand on both sides" in flat(error)) == (1, True)
+    assert (code, "2 prompts are on both sides" in flat(error)) == (1, True)
     code, error = fail(capsys, *command, "--negative", "p.txt")
     assert (code, "--negative came without --positive" in flat(error)) == (1, True)
 
@@ -442,7 +442,7 @@ BAD_PROMPTS = {
         (["-b", "alone.jsonl"], "negative side has no prompts"),
         (["-b", "empty.jsonl"], "holds no prompts"),
         (["-b", "twice.jsonl"], "line 2 repeats the positive prompt of twice.jsonl, line 1"),
-        (["-b", "overlap.jsonl"], "2 prompts stand in both discovery and test"),
+        (["-b", "overlap.jsonl"], "2 prompts are in both discovery and test"),
         (["-b", "untested.jsonl"], "no discovery prompts"),
         (["--fraction", "0"], "The fraction is 0.0. Wanted: more than 0 and at most 1"),
         (["--fraction", "1.5"], "The fraction is 1.5"),

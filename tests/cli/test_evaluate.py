@@ -51,7 +51,7 @@ def test_evaluate_writes_a_report_and_goes_on(workplace, capsys):
     assert "unsteered" in shown
     assert "random (seed 2)" in shown
     value = json.loads((output / "report.json").read_text())
-    assert {arm["dial"] for arm in value["arms"]} == {-1.0, 0.0, 1.0}
+    assert {condition["dial"] for condition in value["arms"]} == {-1.0, 0.0, 1.0}
     assert (output / "report.html").read_text().startswith("<!doctype html>")
     rows = (output / "generations.jsonl").read_text()
     assert run(*command, "--json") == 0
@@ -97,7 +97,7 @@ def test_a_study_states_its_bill_and_writes_its_folder(workplace, capsys):
     command = ["study", "sweep", workplace / "model", workplace / "tone.circuit.json", "-b", workplace / "tone.toml"]
     assert run(*command, "--counts", "1,3", "--dials", "1", "--points", "none", *MEASURE, "-o", output) == 0
     said = capsys.readouterr()
-    assert "token bill" in said.err
+    assert "tokens to compute" in said.err
     assert "3 neurons" in said.out
     assert (output / "dense" / "report.html").exists()
     assert run(*command, "--counts", "x", "-o", output) == 1
@@ -105,3 +105,33 @@ def test_a_study_states_its_bill_and_writes_its_folder(workplace, capsys):
         run("study", "layers", workplace / "model", "-b", workplace / "tone.toml", "--shuffles", "2", "-o", output) == 0
     )
     assert "expected" in capsys.readouterr().out
+
+
+def test_two_reports_are_compared_and_the_record_holds_the_command(workplace, capsys, monkeypatch):
+    monkeypatch.chdir(workplace)
+    base = ["evaluate", workplace / "model", "tone.circuit.json", "-b", "tone.toml", *MEASURE]
+    assert run(*base, "-o", "before") == 0
+    shown = capsys.readouterr().out
+    assert run(*base, "--system", "Be kind.", "-o", "after") == 0
+    value = json.loads((workplace / "before" / "report.json").read_text())
+    command = value["provenance"]["command"]
+    assert command.startswith("neurodial evaluate model tone.circuit.json -b tone.toml --detectors")
+    assert str(workplace) not in command
+    assert command in (workplace / "before" / "report.html").read_text()
+    assert value["provenance"]["splits"] == {"discovery": 2, "development": 2, "test": 2}
+    last = " ".join(shown.split())
+    assert "at dial 1 does not change tone beyond chance" in last[-400:]
+    capsys.readouterr()
+    assert run("compare", "before", "after/report.json", "-o", "compared.html") == 0
+    text = capsys.readouterr().out
+    assert "settings decoding system" in text
+    assert "paired on the same prompts" in " ".join(text.split())
+    assert "settings decoding system" in (workplace / "compared.html").read_text()
+    assert run("compare", "before", "after", "-o", "compared.html") == 1
+    assert "exists" in capsys.readouterr().err
+    assert run("compare", "before", "after", "-o", "compared.html", "--force", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["same_prompts"] is True
+    assert run("compare", "before", "tone.circuit.json") == 1
+    assert "tone.circuit.json is none" in capsys.readouterr().err
+    assert run("compare", "tone.circuit.json", "tone.circuit.json", "-o", "x.html") == 1
+    assert "not for two circuits" in capsys.readouterr().err

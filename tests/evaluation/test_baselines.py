@@ -69,7 +69,7 @@ def test_evaluate_and_the_study_choose_the_same_place_and_strength(subject, pair
         kl_limit=BUDGET, decoding=Decoding(max_new_tokens=2, batch_size=8),
     )  # fmt: skip
     report = evaluate(subject, [], pairs, against=[name], options=options, margin=MARGIN)
-    found = report.arms[1].details
+    found = report.conditions[1].details
 
     class Arguments:
         coarse, generate = FirstLook().prompts, BUDGET

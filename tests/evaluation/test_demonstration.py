@@ -1,6 +1,7 @@
 """The demonstration on a tiny model: its numbers are those of its answers, its words those of its numbers."""
 
 import json
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -10,8 +11,12 @@ from neurodial.circuit.selection import Count
 from neurodial.errors import FileError, MarginError, OptionError
 from neurodial.evaluation import demonstration
 from neurodial.evaluation.demonstration import SHORT, Profile, claim, demonstrate, findings
+from neurodial.evaluation.intervals import paired_rates
 from neurodial.evaluation.options import Evaluation
+from neurodial.evaluation.results import PairedComparison
+from neurodial.evaluation.run_rows import GenerationRow
 from neurodial.evaluation.store import read_rows
+from neurodial.evaluation.verdict import verdict
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.generate import generate
 from neurodial.intervention.scale import Scale
@@ -35,17 +40,17 @@ def made(tmp_path_factory):
     return demonstrate(shared(), PairSet.read("refusal"), PROFILE, folder), folder
 
 
-def test_each_arm_holds_the_answers_of_its_circuit(made):
+def test_each_condition_holds_the_answers_of_its_circuit(made):
     shown, folder = made
     pairs = PairSet.read("refusal")
     prompts = [example.prompt for example in pairs.test.positive[:3]]
-    found = read_rows(folder / "rows" / "generations.jsonl")
-    rows = {(row["arm"], row["index"]): row["answer"] for row in found if row["set"] == "behaviour"}
+    found = read_rows(folder / "rows", GenerationRow)
+    rows = {(row.condition, row.index): row.answer for row in found if row.set == "behaviour"}
     scales = {f"{c.name} @ 1": Scale(c) for c in (*shown.circuits, shown.control)}
     scales["cna @ -1"] = Scale(shown.circuits[0], -1.0)
-    for arm, scale in scales.items():
+    for condition, scale in scales.items():
         alone = generate(shared(), prompts, under=scale, decoding=DECODING)
-        assert [rows[arm, n] for n in range(3)] == [answer.text for answer in alone]
+        assert [rows[condition, n] for n in range(3)] == [answer.text for answer in alone]
     assert rows["cna @ 1", 0] != rows["unsteered", 0]
 
 
@@ -55,7 +60,7 @@ def test_a_short_demo_discovers_on_the_first_prompts_alone(tmp_path):
     first = Contrast(pairs.discovery.positive[:8], pairs.discovery.negative[:8])
     assert {circuit.origin.prompts["hash"] for circuit in shown.circuits} == {first.hash}
     whole = pairs.test.positive[:3]
-    asked = {row["prompt"] for row in read_rows(tmp_path / "out" / "rows" / "generations.jsonl")}
+    asked = {row.prompt for row in read_rows(tmp_path / "out" / "rows", GenerationRow)}
     assert {example.prompt for example in whole} <= asked, "the report is on the test split all the same"
 
 
@@ -69,32 +74,31 @@ def test_the_circuits_are_of_the_discovery_split_and_the_control_shares_no_neuro
     assert not {row.neuron for row in shown.control} & {row.neuron for row in shown.circuits[0]}
 
 
-@pytest.mark.parametrize(("left", "words"), [(0, "fewer"), (20, "no clear difference")])
-def test_the_words_follow_from_the_numbers(made, tmp_path, left, words):
+@pytest.mark.parametrize(("left", "words"), [(0, "fewer under cna"), (20, "no clear difference under cna")])
+def test_the_words_follow_from_the_numbers(made, left, words):
     shown, _ = made
-    detector = shown.report.headline.removeprefix("rate:")
-    arms = {"unsteered": 20, f"{shown.control.name} @ 1": 20, "cna @ 1": left, "dose @ 1": 0}
-    lines = [
-        {"detector": detector, "arm": arm, "set": "behaviour", "index": n, "label": "shown" if n < count else "absent"}
-        for arm, count in arms.items()
-        for n in range(20)
+    cna, control = shown.circuits[0], shown.control.name
+    changes = {"cna": left, "dose": 0}
+    pairs = [
+        PairedComparison(f"{control} @ 1", f"{name} @ 1", paired_rates([True] * 20, [n < kept for n in range(20)]))
+        for name, kept in changes.items()
     ]
-    (tmp_path / "verdicts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    cna = shown.circuits[0]
-    arm = replace(shown.report.arm("cna", 1.0), label="dose")
-    report = replace(shown.report, arms=(*shown.report.arms, arm))
-    said = findings(replace(shown, circuits=(cna, replace(cna, name="dose")), report=report), tmp_path)
-    [against_random] = [s for s in said if f"cna against {shown.control.name}" in s]
+    dose = replace(shown.report.condition("cna", 1.0), label="dose")
+    report = replace(shown.report, conditions=(*shown.report.conditions, dose), comparisons=tuple(pairs))
+    said = findings(replace(shown, circuits=(cna, replace(cna, name="dose")), report=report))
+    [against_random] = [sentence for sentence in said if f"against {control}" in sentence]
     assert words in against_random
-    [between] = [s for s in said if "dose against cna" in s]
-    assert ("fewer" in between) == (left == 20)
+    assert "fewer under dose" in against_random
 
 
 def test_the_report_holds_the_findings_and_the_marker_says_finished(made):
     shown, folder = made
     record = json.loads((folder / "demo.json").read_text())
     assert record["finished"] is True
-    assert record["findings"] == list(shown.report.notes[: len(record["findings"])])
+    first, *others = record["findings"]
+    assert first == verdict(shown.report)
+    assert others == list(shown.report.notes[: len(others)])
+    assert 1 < len(others) <= 6, "five sentences, and one where Dose found nothing"
     assert any("With one of 2 parts" in note for note in shown.report.notes)
     assert record["profile"]["dose"]["budget"] == 0.5
 
@@ -117,7 +121,7 @@ def test_a_finished_demo_is_done_again_and_an_unfinished_one_gone_on_with(made, 
     before = (tmp_path / "x" / "rows" / "generations.jsonl").read_text()
     again = demonstrate(shared(), pairs, PROFILE, tmp_path / "x")
     assert (tmp_path / "x" / "rows" / "generations.jsonl").read_text() == before
-    assert again.report.arms[0].metrics["rate:refusal"] == shown.report.arms[0].metrics["rate:refusal"]
+    assert again.report.conditions[0].metrics["rate:refusal"] == shown.report.conditions[0].metrics["rate:refusal"]
     claim(tmp_path / "x", {})
     assert not (tmp_path / "x" / "rows" / "generations.jsonl").exists()
 
@@ -128,7 +132,7 @@ def test_an_unfinished_demo_of_another_profile_is_begun_anew(tmp_path):
     (folder / "rows").mkdir()
     (folder / "rows" / "run.json").write_text("{}")
     shown = demonstrate(shared(), PairSet.read("refusal"), PROFILE, folder)
-    assert shown.report.arms
+    assert shown.report.conditions
 
 
 def test_other_files_are_never_overwritten(tmp_path):
@@ -149,7 +153,16 @@ def test_where_dose_finds_nothing_the_demo_says_so(tmp_path, monkeypatch):
         return real(*args, method=method, **kwargs)
 
     monkeypatch.setattr(demonstration, "discover", refuses)
-    shown = demonstrate(shared(), PairSet.read("refusal"), PROFILE, tmp_path / "x")
+    parts = []
+
+    @contextmanager
+    def part():
+        parts.append("begun")
+        yield
+        parts.append("done")
+
+    shown = demonstrate(shared(), PairSet.read("refusal"), PROFILE, tmp_path / "x", part=part)
+    assert parts == ["begun", "done"] * 3, "CNA, Dose, and answering and measuring, one after the other"
     assert [circuit.name for circuit in shown.circuits] == ["cna"]
     assert "Dose found no circuit on this model: No opener tells the sides apart." in shown.report.notes
 

@@ -80,7 +80,7 @@ def test_an_evaluation_without_a_detector_derives_one_and_never_counts_refusals(
     )  # fmt: skip
     report = evaluate(tiny_subject(), [], pairs, options=small)
     assert list(report.detectors) == ["derived"]
-    assert "rate:derived" in report.arms[0].metrics
+    assert "rate:derived" in report.conditions[0].metrics
     named = replace(small, detectors=("regex:x",))
     assert list(evaluate(tiny_subject(), [], pairs, options=named).detectors) == ["regex:x"]
     with pytest.raises(OptionError, match="Nothing says how the behaviour 'custom' is recognised"):

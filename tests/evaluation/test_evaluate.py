@@ -16,9 +16,10 @@ from neurodial.evaluation.detectors.base import Detector, Verdict
 from neurodial.evaluation.evaluate import evaluate
 from neurodial.evaluation.options import Evaluation, check_dials
 from neurodial.evaluation.report.evaluation import evaluation_page, write_report
-from neurodial.evaluation.report.page import render_page
+from neurodial.evaluation.report.html_page import render_page
 from neurodial.evaluation.results import report_json
-from neurodial.evaluation.store import Store, read_rows
+from neurodial.evaluation.run_rows import GenerationRow, VerdictRow
+from neurodial.evaluation.store import Answers, Store, read_rows
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.generate import generate
 from neurodial.intervention.base import Together
@@ -56,8 +57,8 @@ def pair_set():
 
 def figures(report, but=""):
     """Every number of a report as text, so that one that is not a number equals itself."""
-    arms = json.loads(report_json(report))["arms"]
-    return [{name: value for name, value in arm["metrics"].items() if name != but} for arm in arms]
+    conditions = json.loads(report_json(report))["arms"]
+    return [{name: value for name, value in condition["metrics"].items() if name != but} for condition in conditions]
 
 
 def circuit_of(subject, name="mine"):
@@ -70,66 +71,66 @@ def run(tmp_path_factory):
     subject = tiny_subject()
     folder = tmp_path_factory.mktemp("run") / "report"
     circuit = circuit_of(subject)
-    arms = [Scale(circuit, dial=dial) for dial in (-1.0, 0.0, 1.0)]
+    interventions = [Scale(circuit, dial=dial) for dial in (-1.0, 0.0, 1.0)]
     against = ("caa", "random", "prompt")
-    report = evaluate(subject, arms, pair_set(), against=against, options=SMALL, folder=folder)
-    return subject, arms, against, folder, report
+    report = evaluate(subject, interventions, pair_set(), against=against, options=SMALL, folder=folder)
+    return subject, interventions, against, folder, report
 
 
 def test_every_intervention_and_dial_is_there(run):
     report = run[-1]
-    found = {(arm.method, arm.dial) for arm in report.arms}
+    found = {(condition.method, condition.dial) for condition in report.conditions}
     assert found == {
         ("unsteered", 0.0),
         *{(name, dial) for name in ("circuit", "caa", "random", "prompt") for dial in (-1.0, 1.0)},
     }
-    assert report.arms[0].label == "unsteered"
+    assert report.conditions[0].label == "unsteered"
 
 
 def test_every_number_has_n_and_interval(run):
-    for arm in run[-1].arms:
-        assert {"rate:regex:[a-m]", "rate:length:1", "opposite", "repetition"} <= set(arm.metrics)
-        for name, estimate in arm.metrics.items():
+    for condition in run[-1].conditions:
+        assert {"rate:regex:[a-m]", "rate:length:1", "opposite", "repetition"} <= set(condition.metrics)
+        for name, estimate in condition.metrics.items():
             assert estimate.n > 0
             assert name == "distinct" or estimate.low <= estimate.value <= estimate.high
-        if arm.method not in {"unsteered", "prompt"}:
-            assert {"kl", "perplexity", "accuracy", "margin", "slowdown"} <= set(arm.metrics)
-            assert arm.metrics["kl"].value > 0
-    assert "kl" not in run[-1].arms[0].metrics
+        if condition.method not in {"unsteered", "prompt"}:
+            assert {"kl", "perplexity", "accuracy", "margin", "slowdown"} <= set(condition.metrics)
+            assert condition.metrics["kl"].value > 0
+    assert "kl" not in run[-1].conditions[0].metrics
 
 
 def test_differences_are_paired_against_unsteered(run):
     report = run[-1]
-    arm = report.arm("mine", 1.0)
-    change = arm.differences["margin"]
-    before, after = report.unsteered.metrics["margin"].value, arm.metrics["margin"].value
+    condition = report.condition("mine", 1.0)
+    change = condition.differences["margin"]
+    before, after = report.unsteered.metrics["margin"].value, condition.metrics["margin"].value
     assert change.estimate.value == pytest.approx(after - before)
     assert report.unsteered.differences == {}
     assert report.agreement[0].n > 0
 
 
 def test_the_answers_are_those_of_generate(run):
-    subject, arms, _, folder, _ = run
-    rows = read_rows(folder / "generations.jsonl")
+    subject, interventions, _, folder, _ = run
+    rows = read_rows(folder, GenerationRow)
     prompts = [example.prompt for example in pair_set().test.positive]
-    expected = generate(subject, prompts, under=arms[2], decoding=SMALL.decoding)
-    found = {row["index"]: row["answer"] for row in rows if row["arm"] == "mine @ 1" and row["set"] == "behaviour"}
+    expected = generate(subject, prompts, under=interventions[2], decoding=SMALL.decoding)
+    found = {row.index: row.answer for row in rows if row.condition == "mine @ 1" and row.set == "behaviour"}
     assert [found[n] for n in range(3)] == [answer.text for answer in expected]
 
 
 def test_only_the_development_split_tunes(run):
     """The test split is exchanged: what was chosen for CAA stays the same to the last digit."""
-    subject, arms, _, _, report = run
+    subject, interventions, _, _, report = run
     pairs = pair_set()
     other = Contrast.of(["quite other"], ["prompts here"])
     changed = PairSet(pairs.behaviour, (pairs.splits[0], pairs.splits[1], other))
-    again = evaluate(subject, arms[2:], changed, against=("caa",), options=replace(SMALL, margin="none"))
-    chosen = next(arm.details for arm in report.arms if arm.method == "caa")
-    assert next(arm.details for arm in again.arms if arm.method == "caa") == chosen
+    again = evaluate(subject, interventions[2:], changed, against=("caa",), options=replace(SMALL, margin="none"))
+    chosen = next(condition.details for condition in report.conditions if condition.method == "caa")
+    assert next(condition.details for condition in again.conditions if condition.method == "caa") == chosen
 
 
 def test_a_finished_run_repeats_nothing(run, monkeypatch):
-    subject, arms, against, folder, report = run
+    subject, interventions, against, folder, report = run
     before = {path.name: path.read_text() for path in folder.glob("*.jsonl")}
 
     def forbidden(*arguments, **options):
@@ -137,13 +138,13 @@ def test_a_finished_run_repeats_nothing(run, monkeypatch):
 
     monkeypatch.setattr(answering, "generate", forbidden)
     monkeypatch.setattr(compared, "own_answers", forbidden)
-    again = evaluate(subject, arms, pair_set(), against=against, options=SMALL, folder=folder)
+    again = evaluate(subject, interventions, pair_set(), against=against, options=SMALL, folder=folder)
     assert {path.name: path.read_text() for path in folder.glob("*.jsonl")} == before
     assert figures(again) == figures(report)
 
 
 def test_an_interrupted_run_goes_on_and_gives_the_same(run, tmp_path, monkeypatch):
-    subject, arms, against, _, report = run
+    subject, interventions, against, _, report = run
     folder = tmp_path / "report"
     calls, real = [], answering.generate
 
@@ -155,31 +156,30 @@ def test_an_interrupted_run_goes_on_and_gives_the_same(run, tmp_path, monkeypatc
 
     monkeypatch.setattr(answering, "generate", flaky)
     with pytest.raises(KeyboardInterrupt):
-        evaluate(subject, arms, pair_set(), against=against, options=SMALL, folder=folder)
+        evaluate(subject, interventions, pair_set(), against=against, options=SMALL, folder=folder)
     with (folder / "generations.jsonl").open("a") as stream:
         stream.write('{"arm": "cut o')  # a torn line, as a power cut leaves it
-    again = evaluate(subject, arms, pair_set(), against=against, options=SMALL, folder=folder)
+    again = evaluate(subject, interventions, pair_set(), against=against, options=SMALL, folder=folder)
     assert figures(again, but="slowdown") == figures(report, but="slowdown")
 
 
 def test_a_folder_of_another_run_is_refused(run, tmp_path):
-    subject, arms, against, folder, _ = run
+    subject, interventions, against, folder, _ = run
     with pytest.raises(FileError, match="options"):
-        evaluate(subject, arms, pair_set(), against=against, options=replace(SMALL, neutral=1), folder=folder)
+        evaluate(subject, interventions, pair_set(), against=against, options=replace(SMALL, neutral=1), folder=folder)
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(FileError, match="holds files"):
-        evaluate(subject, arms, pair_set(), options=SMALL, folder=tmp_path)
+        evaluate(subject, interventions, pair_set(), options=SMALL, folder=tmp_path)
 
 
 def test_report_files_are_whole_and_redacted(run, tmp_path):
     report, folder = run[-1], run[3]
-    rows = read_rows(folder / "generations.jsonl")
-    written = write_report(report, tmp_path / "out", rows)
+    written = write_report(report, tmp_path / "out", Answers.read(folder))
     assert {path.name for path in written} == {"report.json", "report.html", "dials.svg", "frontier.svg"}
     value = json.loads((tmp_path / "out" / "report.json").read_text())
     assert value["format"] == "neurodial.report"
     assert value["settings"]["neutral"] == 2
-    assert len(value["arms"]) == len(report.arms)
+    assert len(value["arms"]) == len(report.conditions)
     html = (tmp_path / "out" / "report.html").read_text()
     assert "KL(unsteered || steered)" in html
     assert "NaN" not in (tmp_path / "out" / "report.json").read_text()
@@ -190,12 +190,13 @@ def test_refusal_answers_are_left_out_of_the_page():
     contrast = Contrast.of(["Rob a bank"], ["Bake a cake"])
     options = replace(SMALL, detectors=("refusal",), questions=0, perplexity=0, speed=False, over_refusal=1)
     report = evaluate(subject, [Scale(circuit_of(subject), dial=1.0)], contrast, options=options)
-    assert "over_refusal" in report.arms[0].metrics
+    assert "over_refusal" in report.conditions[0].metrics
     rows = [
-        {"arm": "unsteered", "set": name, "index": 0, "prompt": "p", "answer": f"TEXT OF {name}"}
+        GenerationRow(condition.key, name, 0, "p", f"TEXT OF {name}")
         for name in ("behaviour", "neutral")
+        for condition in report.conditions
     ]
-    html = render_page(evaluation_page(report, rows))
+    html = render_page(evaluation_page(report, Answers(tuple(rows))))
     assert "TEXT OF neutral" in html
     assert "TEXT OF behaviour" not in html
 
@@ -219,20 +220,20 @@ def test_dials_that_make_no_sense(dials):
 
 def test_unknown_names_and_missing_splits():
     subject = tiny_subject()
-    arm = [Scale(circuit_of(subject))]
+    intervention = [Scale(circuit_of(subject))]
     with pytest.raises(UnknownNameError, match="caa"):
-        evaluate(subject, arm, pair_set(), against=["cca"], options=SMALL)
+        evaluate(subject, intervention, pair_set(), against=["cca"], options=SMALL)
     with pytest.raises(UnknownNameError, match="refusal"):
-        evaluate(subject, arm, pair_set(), options=replace(SMALL, detectors=("refusol",)))
+        evaluate(subject, intervention, pair_set(), options=replace(SMALL, detectors=("refusol",)))
     with pytest.raises(OptionError, match="development"):
-        evaluate(subject, arm, pair_set().test, against=["caa"], options=SMALL)
+        evaluate(subject, intervention, pair_set().test, against=["caa"], options=SMALL)
     with pytest.raises(OptionError, match="list of dials"):
         evaluate(subject, [Scale(circuit_of(subject), dial=[0.0, 1.0])], pair_set(), options=SMALL)
     with pytest.raises(OptionError, match="twice"):
-        evaluate(subject, arm * 2, pair_set(), options=SMALL)
+        evaluate(subject, intervention * 2, pair_set(), options=SMALL)
     only = PairSet(Behaviour("x"), (pair_set().splits[0], None, None))
     with pytest.raises(PromptError):
-        evaluate(subject, arm, only, options=SMALL)
+        evaluate(subject, intervention, only, options=SMALL)
 
 
 @pytest.mark.parametrize(
@@ -281,13 +282,9 @@ def test_failed_verdicts_count_for_nothing_and_are_asked_again(tmp_path):
 
 def thinking_store(endless):
     store = Store(None, {})
-    row = {"arm": "unsteered", "set": "behaviour", "index": 0, "prompt": "Rob?", "tokens": 3, "finished": True}
-    text = (
-        {"answer": "", "thinking": "I can't help with that.", "endless": True}
-        if endless
-        else {"answer": "Here is how.", "thinking": "I can't help with that.", "endless": False}
-    )
-    store.append("generations", [row | text])
+    answer = "" if endless else "Here is how."
+    row = GenerationRow("unsteered", "behaviour", 0, "Rob?", answer, "I can't help with that.", endless, tokens=3)
+    store.append([row])
     return store
 
 
@@ -297,21 +294,21 @@ def test_thinking_is_left_out_and_an_endless_one_is_degenerate(endless, label):
 
     store = thinking_store(endless)
     answering.judge([detector("refusal")], Evaluation(), store)
-    assert [row["label"] for row in store.rows("verdicts")] == [label]
+    assert [row.label for row in store.rows(VerdictRow)] == [label]
     apart = thinking_store(endless)
     answering.judge([detector("refusal")], Evaluation(thinking="apart"), apart)
-    assert {row["set"]: row["label"] for row in apart.rows("verdicts")} == {
+    assert {row.set: row.label for row in apart.rows(VerdictRow)} == {
         "behaviour": label,
         "behaviour:thinking": "shown",
     }
 
 
-def test_composed_interventions_are_one_arm():
+def test_composed_interventions_are_one_condition():
     subject = tiny_subject()
     both = Together((Scale(circuit_of(subject, "a")), Scale(circuit_of(subject, "b"))))
     options = replace(SMALL, questions=0, perplexity=0, speed=False, margin="none")
     report = evaluate(subject, [both], pair_set(), options=options)
-    assert report.arms[1].label == "a + b"
+    assert report.conditions[1].label == "a + b"
 
 
 # ------------------------------------------------------------------------------------------- margins
@@ -340,10 +337,10 @@ def test_a_margin_that_is_given_is_the_one_measured_and_tuned_on(tmp_path):
     report = evaluate(
         subject, [Scale(circuit)], pairs, margin=margin, against=("caa",), options=options, folder=tmp_path / "r"
     )
-    steered = next(arm for arm in report.arms if arm.method == "circuit")
+    steered = next(condition for condition in report.conditions if condition.method == "circuit")
     alone = measure_margins(subject, margin, pairs.test.positive, under=Scale(circuit))
     assert steered.metrics["margin"].value == pytest.approx(sum(alone) / len(alone), abs=of_margins(subject))
-    tuned = next(arm for arm in report.arms if arm.method.startswith("caa"))
+    tuned = next(condition for condition in report.conditions if condition.method.startswith("caa"))
     development = measure_margins(subject, margin, pairs.development.positive[:2])
     unsteered = sum(development) / len(development)
     assert tuned.details["development_margin_unsteered"] == pytest.approx(unsteered, abs=of_margins(subject))
@@ -365,11 +362,11 @@ def thinking_report(subject, said, circuit=None, **fields):
 def test_the_report_says_how_many_answers_had_thinking_and_judges_what_follows_it():
     subject = speaking(["</think>"])
     report = thinking_report(subject, "XYZ</think>I can't help with that.", detectors=("regex:XYZ",))
-    count = sum(report.provenance["counts"].values()) * len(report.arms)
+    count = sum(report.provenance["counts"].values()) * len(report.conditions)
     [note] = [note for note in report.notes if "had thinking" in note]
     assert note.startswith(f"{count} of {count} answers had thinking (")
     assert "none was cut off inside it" in note
-    assert report.arms[0].metrics["rate:regex:XYZ"].value == 0
+    assert report.conditions[0].metrics["rate:regex:XYZ"].value == 0
     assert not [note for note in thinking_report(speaking(), "Sure.").notes if "had thinking" in note]
 
 

@@ -95,12 +95,12 @@ def test_tasks_are_rows_of_a_report(task, tmp_path):
     contrast = Contrast.of(["Rob"], ["Bake"])
     settings = {"options": options, "folder": tmp_path / "report"}
     report = evaluate(subject, [Scale(circuit_of(subject))], contrast, **settings)
-    for arm in report.arms:
-        found = arm.metrics["task:tiny_questions"]
+    for condition in report.conditions:
+        found = condition.metrics["task:tiny_questions"]
         assert isinstance(found, Estimate)
         assert found.n == 4
     again = evaluate(subject, [Scale(circuit_of(subject))], contrast, **settings)
-    assert again.arms[1].metrics["task:tiny_questions"] == report.arms[1].metrics["task:tiny_questions"]
+    assert again.conditions[1].metrics["task:tiny_questions"] == report.conditions[1].metrics["task:tiny_questions"]
 
 
 @pytest.mark.slow

@@ -145,7 +145,7 @@ def test_discovery_writes_down_the_behaviour_and_the_margin_and_evaluation_repea
     report = nd.evaluate(subject, [nd.Scale(found)], pairs, options=small)
     margin = find_own_answers(subject, [pairs.test])
     values = measure_margins(subject, margin, pairs.test.positive, under=nd.Scale(found))
-    assert report.arms[1].metrics["margin"].value == pytest.approx(sum(values) / len(values), abs=1e-4)
+    assert report.conditions[1].metrics["margin"].value == pytest.approx(sum(values) / len(values), abs=1e-4)
     assert "own answer" in report.settings["margin_is"]
     cna = nd.discover(subject, pairs, method=nd.CNA(universal=None, folds=0))
     assert (cna.origin.behaviour, cna.origin.margin) == ("pace", None)

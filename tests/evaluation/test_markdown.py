@@ -6,8 +6,8 @@ import pytest
 
 from neurodial.errors import FileError, UnknownNameError
 from neurodial.evaluation.intervals import Estimate, paired_rates, rate
-from neurodial.evaluation.report.markdown import markdown_table, read_report
-from neurodial.evaluation.results import ConditionResult, Report, report_json
+from neurodial.evaluation.report.markdown import markdown_table
+from neurodial.evaluation.results import ConditionResult, Report, read_report, report_json
 
 NAN = float("nan")
 
@@ -16,7 +16,7 @@ NAN = float("nan")
 def report(tmp_path):
     plain = [True] * 6 + [False] * 2
     steered = [True] * 2 + [False] * 6
-    arms = (
+    conditions = (
         ConditionResult("unsteered", "unsteered", 0.0, {}, {"rate:refusal": rate(plain)}, {}),
         *(
             ConditionResult(
@@ -31,7 +31,7 @@ def report(tmp_path):
         ),
     )
     path = tmp_path / "report.json"
-    path.write_text(report_json(Report("refusal", {"refusal": "Our rule."}, arms)))
+    path.write_text(report_json(Report("refusal", {"refusal": "Our rule."}, conditions)))
     return read_report(path)
 
 

@@ -10,7 +10,7 @@ from tests.subjects import circuit_of, shared
 
 from neurodial.cli.main import main
 from neurodial.errors import ContextLengthError, FileError, OptionError, PromptError
-from neurodial.evaluation.choices import Asked, choice_log_probs, encode
+from neurodial.evaluation.choices import AskedChoices, choice_log_probs, encode
 from neurodial.evaluation.evaluate import evaluate
 from neurodial.evaluation.harness import read_task_file, run_tasks
 from neurodial.evaluation.mmlu import answer_paper, letter_prompt, paper_of, text_prompt
@@ -18,6 +18,7 @@ from neurodial.evaluation.mmlu_data import LETTERS, QuestionSet, mmlu_set, read_
 from neurodial.evaluation.mmlu_run import MEANS, SHARES, check_benchmarks
 from neurodial.evaluation.options import Evaluation, HarnessOptions
 from neurodial.evaluation.questions import ChoiceQuestion
+from neurodial.evaluation.run_rows import MeasureRow
 from neurodial.evaluation.store import read_rows
 from neurodial.generation.decoding import Decoding
 from neurodial.intervention.scale import Scale
@@ -202,7 +203,7 @@ def test_the_harness_gives_the_same(tmp_path, subject):
 def test_a_choice_may_have_any_tokens():
     """One token, several, one that begins another: every log-probability is read at its own place."""
     subject = shared()
-    asked = [Asked((256, 40, 41), ((50,), (51, 52), (51, 52, 53), (51, 60)), 0)]
+    asked = [AskedChoices((256, 40, 41), ((50,), (51, 52), (51, 52, 53), (51, 60)), 0)]
     [found] = choice_log_probs(subject, asked)
     for choice, value in zip(asked[0].choices, found, strict=True):
         tokens = [*asked[0].prompt, *choice]
@@ -232,24 +233,29 @@ def evaluation(folder, **change):
 
 def test_every_dial_stands_in_the_report(folder, tmp_path, subject, monkeypatch):
     circuit = circuit_of(subject, 8, dose=2.0)
-    arms = [Scale(circuit, dial=dial) for dial in (0.5, 1.0)]
+    scales = [Scale(circuit, dial=dial) for dial in (0.5, 1.0)]
     prompts, options = Contrast.of(["Rob"], ["Bake"]), evaluation(folder)
-    report = evaluate(subject, arms, prompts, options=options, folder=tmp_path / "report")
-    assert set(SHARES) | set(MEANS) <= set(report.arms[2].metrics)
+    report = evaluate(subject, scales, prompts, options=options, folder=tmp_path / "report")
+    assert set(SHARES) | set(MEANS) <= set(report.conditions[2].metrics)
     questions = read_mmlu(str(folder), shots=1)
     right = [one.answer for one in questions.questions]
-    for arm, found in zip(report.arms, answer_paper(subject, paper_of(subject, questions), [None, *arms]), strict=True):
+    for condition, found in zip(
+        report.conditions, answer_paper(subject, paper_of(subject, questions), [None, *scales]), strict=True
+    ):
         for name, given in {"mmlu": found.letters, "mmlu_texts": found.texts}.items():
-            assert arm.metrics[name].value == sum(a == b for a, b in zip(given, right, strict=True)) / 9
+            assert condition.metrics[name].value == sum(a == b for a, b in zip(given, right, strict=True)) / 9
         scaled = sum(a == b for a, b in zip(found.texts_per_character, right, strict=True)) / 9
-        assert arm.metrics["mmlu_texts_per_character"].value == scaled
+        assert condition.metrics["mmlu_texts_per_character"].value == scaled
         # The same sums in batches of another shape: the control is asked in the same run.
-        assert arm.metrics["mmlu_right_letter"].value == pytest.approx(sum(found.letter) / 9, abs=1e-3)
-        assert arm.metrics["mmlu_right_text"].value == pytest.approx(sum(found.text) / 9, abs=1e-3)
-        assert (arm.metrics["mmlu"].method, arm.metrics["mmlu"].n) == ("Wilson", 9)
-    change = report.arms[2].differences
+        assert condition.metrics["mmlu_right_letter"].value == pytest.approx(sum(found.letter) / 9, abs=1e-3)
+        assert condition.metrics["mmlu_right_text"].value == pytest.approx(sum(found.text) / 9, abs=1e-3)
+        assert (condition.metrics["mmlu"].method, condition.metrics["mmlu"].n) == ("Wilson", 9)
+    change = report.conditions[2].differences
     assert change["mmlu"].p_value is not None
-    moved = report.arms[2].metrics["mmlu_right_letter"].value - report.arms[0].metrics["mmlu_right_letter"].value
+    moved = (
+        report.conditions[2].metrics["mmlu_right_letter"].value
+        - report.conditions[0].metrics["mmlu_right_letter"].value
+    )
     assert change["mmlu_right_letter"].estimate.value == pytest.approx(moved)
     assert abs(moved) > 1e-3
     said = "\n".join(report.notes)
@@ -257,21 +263,23 @@ def test_every_dial_stands_in_the_report(folder, tmp_path, subject, monkeypatch)
     assert "by letters: the unsteered model is at chance" in said  # random weights
     assert "positive control: a random 10% of the neurons off" in said
     monkeypatch.setattr("neurodial.evaluation.mmlu_run.answer_paper", None)  # nothing is answered again
-    again = evaluate(subject, arms, prompts, options=options, folder=tmp_path / "report")
-    assert [arm.metrics["mmlu"] for arm in again.arms] == [arm.metrics["mmlu"] for arm in report.arms]
-    assert sum(row["measure"] == "mmlu" for row in read_rows(tmp_path / "report" / "measures.jsonl")) == 4
+    again = evaluate(subject, scales, prompts, options=options, folder=tmp_path / "report")
+    assert [condition.metrics["mmlu"] for condition in again.conditions] == [
+        condition.metrics["mmlu"] for condition in report.conditions
+    ]
+    assert sum(row.measure == "mmlu" for row in read_rows(tmp_path / "report", MeasureRow)) == 4
 
 
 def test_a_folder_goes_on_with_its_own_questions_only(tmp_path, subject):
     place = tmp_path / "data"
     write(place / "test.jsonl", rows_of(1))
     write(place / "dev.jsonl", rows_of(1, start=50))
-    arms, prompts = [Scale(circuit_of(subject), dial=1.0)], Contrast.of(["Rob"], ["Bake"])
+    scales, prompts = [Scale(circuit_of(subject), dial=1.0)], Contrast.of(["Rob"], ["Bake"])
     run = {"options": evaluation(place), "folder": tmp_path / "report"}
-    evaluate(subject, arms, prompts, **run)
+    evaluate(subject, scales, prompts, **run)
     write(place / "test.jsonl", rows_of(1, start=2))
     with pytest.raises(FileError, match="other questions"):
-        evaluate(subject, arms, prompts, **run)
+        evaluate(subject, scales, prompts, **run)
 
 
 def test_the_options_choose_the_questions(folder):

@@ -58,16 +58,16 @@ def test_a_sweep_is_dial_by_number_of_neurons(tmp_path):
     subject = tiny_subject()
     grid = Grid((-1.0, 1.0), (1.0,), SMALL, tmp_path / "sweep")
     found = sweep(subject, circuit_of(subject), pair_set(), (1, 4), grid=grid)
-    cells = {(arm.label, arm.dial) for arm in found.dense.arms[1:]}
+    cells = {(condition.label, condition.dial) for condition in found.dense.conditions[1:]}
     assert cells == {(f"{count} neurons", dial) for count in (1, 4) for dial in (-1.0, 1.0)}
-    assert all({"kl", "margin"} <= set(arm.metrics) for arm in found.dense.arms[1:])
-    assert not any("rate:regex:[a-m]" in arm.metrics for arm in found.dense.arms)
-    assert {arm.dial for arm in found.answers.arms} == {0.0, 1.0}
-    assert all("rate:regex:[a-m]" in arm.metrics for arm in found.answers.arms)
+    assert all({"kl", "margin"} <= set(condition.metrics) for condition in found.dense.conditions[1:])
+    assert not any("rate:regex:[a-m]" in condition.metrics for condition in found.dense.conditions)
+    assert {condition.dial for condition in found.answers.conditions} == {0.0, 1.0}
+    assert all("rate:regex:[a-m]" in condition.metrics for condition in found.answers.conditions)
     assert (tmp_path / "sweep" / "dense" / "measures.jsonl").exists()
     only = sweep(subject, circuit_of(subject), pair_set(), (1,), grid=Grid((1.0,), (), SMALL))
     assert only.answers is None
-    assert only.dense.arm("1 neurons", 1.0).metrics["kl"] == found.dense.arm("1 neurons", 1.0).metrics["kl"]
+    assert only.dense.condition("1 neurons", 1.0).metrics["kl"] == found.dense.condition("1 neurons", 1.0).metrics["kl"]
 
 
 @pytest.mark.parametrize("counts", [(), (0,), (9,), (2, 2)])
@@ -80,7 +80,7 @@ def test_numbers_of_neurons_that_make_no_sense(counts):
 def test_a_frontier_holds_every_method():
     subject = tiny_subject()
     found = frontier(subject, [circuit_of(subject)], pair_set(), ("random", "caa"), grid=Grid((0.5, 1.0), (), SMALL))
-    assert {arm.method for arm in found.dense.arms} == {"unsteered", "circuit", "random", "caa"}
+    assert {condition.method for condition in found.dense.conditions} == {"unsteered", "circuit", "random", "caa"}
 
 
 def test_a_strength_is_searched_once_for_the_grid_and_for_the_answers(monkeypatch):
@@ -95,7 +95,8 @@ def test_a_strength_is_searched_once_for_the_grid_and_for_the_answers(monkeypatc
     subject = tiny_subject()
     found = frontier(subject, [circuit_of(subject)], pair_set(), ("random", "caa"), grid=Grid((0.5,), (0.5,), SMALL))
     [dense], [answers] = (
-        [arm for arm in report.arms if arm.method == "caa"] for report in (found.dense, found.answers)
+        [condition for condition in report.conditions if condition.method == "caa"]
+        for report in (found.dense, found.answers)
     )
     assert len(searched) == 1
     assert dense.details == answers.details
@@ -107,11 +108,13 @@ def report_of(points):
     def estimate(value):
         return Estimate(value, value, value, 10, "given")
 
-    def arm(label, dial, kl, left):
+    def condition(label, dial, kl, left):
         return ConditionResult("circuit", label, dial, {}, {"kl": estimate(kl), "rate:x": estimate(left)}, {})
 
     plain = ConditionResult("unsteered", "unsteered", 0.0, {}, {"rate:x": estimate(0.8)}, {})
-    return Report("x", {"x": ""}, (plain, *(arm(label, *point) for label, own in points.items() for point in own)))
+    return Report(
+        "x", {"x": ""}, (plain, *(condition(label, *point) for label, own in points.items() for point in own))
+    )
 
 
 def test_the_area_under_a_frontier_by_hand():
@@ -141,7 +144,7 @@ def test_transfer_puts_each_circuit_on_each_model():
     found = transfer(subjects, pair_set(), method=CNA(select=Count(3), universal=None, folds=0), grid=grid)
     assert set(found.reports) == {(0, 0), (0, 1), (1, 0), (1, 1)}
     assert found.overlap.first == found.overlap.second == 3
-    kl = {key: report.arms[1].metrics["kl"].value for key, report in found.reports.items()}
+    kl = {key: report.conditions[1].metrics["kl"].value for key, report in found.reports.items()}
     assert len(set(kl.values())) == 4
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tests.subjects import FAMILIES, SLIDING, circuit_of, close, differ, shared, sliding
 
-from neurodial.generation.branches import Branch, branch_states, thrifty
+from neurodial.generation.branches import Branch, branch_states, runs_by_length
 from neurodial.generation.per_row import row_slots
 from neurodial.intervention.scale import Scale
 from neurodial.intervention.steer import steer
@@ -105,8 +105,8 @@ def test_inside_a_callers_steering_the_same_states_come():
 
 def test_batches_keep_the_budget_and_waste_little():
     lengths = [90, 88, 50, 49, 48, 10, 9, 9]
-    runs = list(thrifty(lengths, budget=200))
+    runs = list(runs_by_length(lengths, budget=200))
     assert [number for run in runs for number in run] == list(range(len(lengths)))
     assert all(len(run) * lengths[run[0]] <= 200 for run in runs)
-    assert len(list(thrifty(lengths, budget=10_000))) < len(runs)
-    assert list(thrifty([], budget=9)) == []
+    assert len(list(runs_by_length(lengths, budget=10_000))) < len(runs)
+    assert list(runs_by_length([], budget=9)) == []

@@ -66,7 +66,7 @@ def test_lists_of_different_lengths_are_refused():
 
 def test_a_list_of_dials_among_several_interventions_is_refused():
     with (
-        pytest.raises(SteeringError, match="list of dials stands among several"),
+        pytest.raises(SteeringError, match="One of several interventions has a list of dials"),
         steer_each(shared(), [nd.Scale(circuit_of(shared()), dial=[0.0, 1.0])]),
     ):
         pass

@@ -110,7 +110,7 @@ def test_more_prompts_can_be_added():
     ("contrast", "said"),
     [
         (Contrast.of(["a"], ["b"]), "'a' has no counterpart"),
-        (Contrast.of([Example("a", counterpart="c")], ["b"]), "counterpart of the prompt 'a' stands in another split"),
+        (Contrast.of([Example("a", counterpart="c")], ["b"]), "counterpart of the prompt 'a' is in another split"),
         (Contrast.of([Example("a", counterpart="b")], ["b"]), "'b' has no counterpart"),
     ],
 )

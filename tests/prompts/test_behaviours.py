@@ -135,7 +135,7 @@ def test_a_split_that_a_list_lacks_is_an_error():
         ([{"prompt": " "}], PromptError, "line 1 holds no prompt"),
         ([{"prompt": ["a"]}], PromptError, "line 1 holds no prompt"),
         ([{"prompt": "a", "split": "train"}], PromptError, "line 1 has split 'train'"),
-        ([{"prompt": "a"}, {"prompt": "A "}], PromptError, "'a' stands 2 times"),
+        ([{"prompt": "a"}, {"prompt": "A "}], PromptError, "'a' is listed 2 times"),
         ([{"prompt": "a", "split": "test"}, {"prompt": "A"}], OverlapError, "such as 'a'"),
         (
             [{"prompt": "a", "split": "test"}, {"prompt": "A", "split": "development"}],

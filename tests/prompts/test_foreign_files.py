@@ -108,7 +108,7 @@ def test_blanks_in_json_are_meant(tmp_path):
     [
         ('positive,negative\n"a" ,"b"\n', "line 2 is not CSV"),
         ("positive,negative\nBad, I say,Good\n", "line 2 has 3 fields"),
-        ("positive,negative,Positive\na,b,c\n", "line 1: the column 'positive' stands twice"),
+        ("positive,negative,Positive\na,b,c\n", "line 1: the column 'positive' is listed twice"),
         ("positive,negative\n“a”,“b”\n“c”,“d”\n", "between “ and ”"),
         ("a,b\nc,d\n", "line 2 holds no prompt with a side; its columns are a, b"),
         ("positive;negative\na;b;c\n", "line 2 has 3 fields"),
@@ -183,7 +183,7 @@ def test_an_empty_cell_is_told(tmp_path):
 
 
 def test_a_key_that_stands_twice_in_an_object_is_refused(tmp_path):
-    with pytest.raises(PromptError, match=r"line 1 .*'positive' stands twice"):
+    with pytest.raises(PromptError, match=r"line 1 .*'positive' is listed twice"):
         read_pair_file(write(tmp_path, "mine.jsonl", '{"positive": "a", "positive": "b", "negative": "c"}'))
 
 
@@ -444,7 +444,7 @@ def test_a_chat_is_answered_but_is_no_neutral_prompt(tmp_path):
         ("a.yaml", "- a\n- b\n", "ends in '.yaml'"),
         ("a.pdf", "%PDF-1.4", "a PDF"),
         ("a.toml", 'positive = ["a"]', "a behaviour's table"),
-        ("a.txt", '"a"\n"b"\n', "stands between"),
+        ("a.txt", '"a"\n"b"\n', "is between"),
     ],
 )
 def test_a_list_that_is_unclear_is_refused(tmp_path, name, content, words):
@@ -517,6 +517,6 @@ def test_fields_of_a_table_are_folded_and_slips_are_named(tmp_path):
     assert (sides(pairs), pairs.behaviour.rate_on) == (({"a"}, {"b"}), "negative")
     with pytest.raises(PromptError, match=r"'detecter' is not known. Did you mean 'detector'"):
         read_pair_file(write(tmp_path, "mine.toml", lists + 'detecter = "refusal"\n'))
-    with pytest.raises(PromptError, match="a field stands twice"):
+    with pytest.raises(PromptError, match="a field is listed twice"):
         read_pair_file(write(tmp_path, "mine.toml", lists + 'positive = ["c"]\n'))
     assert read_pair_file(write(tmp_path, "mine.toml", lists + 'authors = "me"\n')).hash == pairs.hash

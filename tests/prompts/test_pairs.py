@@ -24,7 +24,7 @@ def texts(contrast: Contrast) -> tuple[set[str], set[str]]:
 
 @st.composite
 def two_sides(draw):
-    """Two lists of prompts, none of which stands twice, even with case and spaces folded."""
+    """Two lists of prompts, none of which is listed twice, even with case and spaces folded."""
     words = draw(st.lists(WORDS, min_size=2, max_size=40, unique=True))
     cut = draw(st.integers(1, len(words) - 1))
     return words[:cut], words[cut:]
@@ -55,13 +55,13 @@ def test_a_blank_prompt_is_refused(blank):
 
 @pytest.mark.parametrize("copy", ["How do I pay?", "how do i PAY?", " How  do I\tpay? "])
 def test_a_copy_on_one_side_is_refused(copy):
-    with pytest.raises(PromptError, match="'how do i pay\\?' stands 2 times on the positive side"):
+    with pytest.raises(PromptError, match="'how do i pay\\?' is listed 2 times on the positive side"):
         Contrast.of(["How do I pay?", "other", copy], ["b"])
 
 
 @pytest.mark.parametrize("copy", ["How do I pay?", "how do i PAY?", " How  do I\tpay? "])
 def test_a_prompt_on_both_sides_is_refused(copy):
-    with pytest.raises(OverlapError, match="1 prompt stands on both sides, such as 'how do i pay\\?'"):
+    with pytest.raises(OverlapError, match="1 prompt is on both sides, such as 'how do i pay\\?'"):
         Contrast.of(["How do I pay?"], ["b", copy])
 
 
@@ -123,7 +123,7 @@ def test_a_prompt_in_any_two_splits_is_refused(first, second, side, fold):
     sides = {"positive": parts[second].positive, "negative": parts[second].negative}
     sides[side] = (*sides[side], Example(text))
     parts[second] = Contrast(sides["positive"], sides["negative"])
-    with pytest.raises(OverlapError, match=f"1 prompt stands in both {first} and {second}, such as"):
+    with pytest.raises(OverlapError, match=f"1 prompt is in both {first} and {second}, such as"):
         PairSet(Behaviour("x"), (parts["discovery"], parts["development"], parts["test"]))
 
 
@@ -142,7 +142,7 @@ def test_a_chat_whose_request_stands_in_another_split_is_refused():
 
 def test_overlap_counts_and_shortens_what_it_shows():
     long = "word " * 50
-    with pytest.raises(OverlapError, match="2 prompts stand in both one and two") as caught:
+    with pytest.raises(OverlapError, match="2 prompts are in both one and two") as caught:
         refuse_overlap({"one": [long, "a"], "two": ["A", long]})
     assert len(str(caught.value)) < 300
     with pytest.raises(OverlapError, match="…'"):
@@ -221,7 +221,7 @@ def test_a_prompt_keeps_its_split_when_its_case_changes():
     [
         ([], ["b"], "positive side has no prompts"),
         (["a"], [], "negative side has no prompts"),
-        (["a", "A"], numbered("good", 10), "stands 2 times"),
+        (["a", "A"], numbered("good", 10), "is listed 2 times"),
         (numbered("bad", 10), [*numbered("good", 10), "BAD number 3?"], "on both sides"),
         (numbered("bad", 10), [*numbered("good", 10), "BAD number 4?"], "on both sides"),
     ],

@@ -181,7 +181,7 @@ def test_a_line_separator_of_another_kind_ends_no_line(tmp_path, separator):
 
 
 def test_the_sides_of_a_record_go_to_the_same_split(tmp_path):
-    """Matched prompts stay matched, and what a pair has in common never stands in two splits."""
+    """Matched prompts stay matched, and what a pair has in common is never in two splits."""
     rows = [{"positive": f"Harm with topic {n}", "negative": f"Help with topic {n}"} for n in range(30)]
     pairs = read_pair_file(write(tmp_path, "mine.jsonl", jsonl(*rows)))
     for name, size in zip(SPLITS, (12, 6, 12), strict=True):

@@ -53,10 +53,10 @@ def test_every_way_stands_at_every_dial(study, tmp_path, capsys):
     text = (output / "report.json").read_text()
     assert data.name not in text
     report = json.loads(text)
-    arms = {(arm["label"], arm["dial"]): arm["metrics"] for arm in report["arms"]}
-    assert {dial for _, dial in arms} == {0.0, 0.5, 1.0}
-    assert len(arms) == 5
-    assert all(metrics["mmlu"]["n"] == 4 for metrics in arms.values())
+    conditions = {(condition["label"], condition["dial"]): condition["metrics"] for condition in report["arms"]}
+    assert {dial for _, dial in conditions} == {0.0, 0.5, 1.0}
+    assert len(conditions) == 5
+    assert all(metrics["mmlu"]["n"] == 4 for metrics in conditions.values())
     assert (
         report["settings"]["harness"] | {"limit": 4, "fewshot": 1, "tasks": ["mmlu"]} == report["settings"]["harness"]
     )
@@ -67,4 +67,4 @@ def test_every_way_stands_at_every_dial(study, tmp_path, capsys):
     tables = study.tables(output)
     assert tables in capsys.readouterr().out
     assert "positive control" in tables
-    assert f"| own | 0.5 | {100 * arms['own', 0.5]['rate:refusal']['value']:.0f} %" in tables
+    assert f"| own | 0.5 | {100 * conditions['own', 0.5]['rate:refusal']['value']:.0f} %" in tables

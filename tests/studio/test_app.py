@@ -317,11 +317,15 @@ def test_an_evaluation_and_its_report(client, studio):
     [report] = client.get("/api/reports").json()
     assert report == {"id": job.value["report"], "parts": ["report"]}
     found = client.get(f"/api/reports/{report['id']}/report").json()
-    assert [(arm["label"], arm["dial"]) for arm in found["arms"]] == [("unsteered", 0.0), ("polite", 1.0)]
+    assert [(condition["label"], condition["dial"]) for condition in found["arms"]] == [
+        ("unsteered", 0.0),
+        ("polite", 1.0),
+    ]
     assert found["metrics"]["kl"]["explanation"].startswith("Nats per token")
     page = client.get(f"/api/reports/{report['id']}/report/page")
     assert page.headers["content-security-policy"].startswith("sandbox;")
     assert "<h1>" in page.text
+    assert "<script" not in page.text, "the page may run none, and a browser would complain"
     assert client.get(f"/api/reports/{report['id']}/dense/page").status_code == 404
     again = finished(studio, client.post("/api/measurements", json=request))
     assert again.value == job.value, "the same request is the same report"

@@ -260,9 +260,9 @@ def test_the_connected_part_and_the_strongest_edges():
 
 
 def test_a_graph_that_leads_back_is_refused():
-    with pytest.raises(OptionError, match="nowhere or back"):
+    with pytest.raises(OptionError, match="no node or back"):
         TraceGraph((node("a"), node("b")), (Edge("b", "a", 1.0),), (), "", "", 1.0)
-    with pytest.raises(OptionError, match="nowhere or back"):
+    with pytest.raises(OptionError, match="no node or back"):
         TraceGraph((node("a"),), (Edge("a", "c", 1.0),), (), "", "", 1.0)
     with pytest.raises(OptionError, match="twice"):
         TraceGraph((node("a"), node("a")), (), (), "", "", 1.0)
@@ -282,7 +282,7 @@ def test_write_then_read_is_the_identity(tmp_path):
         ({"format": "neurodial.circuit"}, "not a trace file"),
         ({"version": 2}, "version 2"),
         ({"value": "high"}, "damaged: value"),
-        ({"edges": {"source": ["t"], "target": ["x"], "weight": [1.0]}}, "nowhere or back"),
+        ({"edges": {"source": ["t"], "target": ["x"], "weight": [1.0]}}, "no node or back"),
         ({"edges": {"source": ["x"], "target": [], "weight": [1.0]}}, "damaged"),
     ],
 )

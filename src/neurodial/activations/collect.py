@@ -1,8 +1,8 @@
-"""One batched pass over prompts that hands every neuron's activation, at the position read, to a sink.
+"""One batched pass over prompts that gives the activation of every neuron, at the chosen position, to a sink.
 
 1. The prefix that all prompts share (most of a chat template) is computed once; its cache is copied per batch.
 2. What follows is batched by length, padded on the right: causal attention never looks at padding after it.
-3. Hooks read only the tokens asked for; no logits are computed, nothing is kept between batches.
+3. Hooks read only the chosen tokens; no logits are computed, nothing is kept between batches.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def places_read(subject: Subject, sequences: Sequence[Tokens], reading: Reading)
 
 
 def pad_id(subject: Subject) -> int:
-    """The token to pad with; any will do where padding is masked or comes after the text."""
+    """The token to pad with; any token works where padding is masked or comes after the text."""
     choices = (subject.tokenizer.pad_token_id, subject.tokenizer.eos_token_id)
     rows = subject.vocabulary  # a padding token that was only added to the tokenizer has none
     return next((int(token) for token in choices if token is not None and token < rows), 0)
@@ -125,7 +125,7 @@ class _Places:
 
 
 def _check_finite(finite: dict[Site, Tensor]) -> None:
-    """Once for a batch, not at every layer: each look waits until the device has come to it."""
+    """Check once for a batch, not at every layer: each check waits for the device."""
     device = next(iter(finite.values())).device
     good = torch.stack([flag.to(device) for flag in finite.values()]).tolist()
     bad = [site.layer for site, is_finite in zip(finite, good, strict=True) if not is_finite]

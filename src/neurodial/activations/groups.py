@@ -39,8 +39,8 @@ def group_batches(groups: Sequence[Sequence[Tokens]], *, pad: int, budget: int =
     A group is never split, so one that is larger than the budget makes a batch of its own.
 
     Example:
-        >>> found = group_batches([[(1,), (1, 2)], [(1, 2, 3)], [(4,)]], pad=0, budget=6)
-        >>> [(batch.groups, batch.owners) for batch in found]
+        >>> packed = group_batches([[(1,), (1, 2)], [(1, 2, 3)], [(4,)]], pad=0, budget=6)
+        >>> [(batch.groups, batch.owners) for batch in packed]
         [((1,), (0,)), ((0, 2), (0, 0, 1))]
     """
     longest = [max(len(row) for row in group) for group in groups]

@@ -71,7 +71,7 @@ Position = Last | PostInstruction | Index
 
 
 def parse_position(text: str) -> Position:
-    """A position from what a user types: `last`, `post-instruction`, or an integer such as `-2` (or `index:-2`).
+    """A position as the user writes it: `last`, `post-instruction`, or an integer such as `-2` (or `index:-2`).
 
     Example:
         >>> parse_position("-2")
@@ -112,4 +112,4 @@ POSITION_SPELLING = Spelling(
         SpelledForm("index", "one index; negative ones count from the end", int, -2),
     ],
 )
-"""How a position stands among a method's options."""
+"""How a position is written among a method's options."""

@@ -1,7 +1,7 @@
 """Streamed statistics of activations by group: count, mean and squared deviations, in float64 where there is one.
 
-Groups are, for example, the two sides of a contrast times ten folds. Memory is groups x neurons, whatever the
-number of prompts. Means and deviations are merged pairwise (Chan, Golub and LeVeque 1983), which stays accurate
+Groups are, for example, the two sides of a contrast times ten folds. Memory is groups x neurons; it does not grow with
+the number of prompts. Means and deviations are merged pairwise (Chan, Golub and LeVeque 1983), which stays accurate
 where the textbook sum of squares cancels.
 """
 
@@ -62,19 +62,19 @@ class GroupedMoments:
     def mean(self, site: Site, groups: Sequence[int]) -> Float[Tensor, "neuron"]:
         """Mean activation of several groups taken together."""
         count, mean, _ = self._by_site[site]
-        part = _only(count, groups)
-        return (part / part.sum().clamp(min=1)).to(mean) @ mean
+        counts = _only(count, groups)
+        return (counts / counts.sum().clamp(min=1)).to(mean) @ mean
 
     def moments(self, site: Site, groups: Sequence[int]) -> Moments:
         """Statistics of several groups taken together."""
         count, mean, squares = self._by_site[site]
-        part = _only(count, groups)
+        counts = _only(count, groups)
         middle = self.mean(site, groups)
-        spread = (part > 0).to(squares) @ squares + part.to(mean) @ (mean - middle).square()
-        return Moments(float(part.sum()), middle, spread)
+        spread = (counts > 0).to(squares) @ squares + counts.to(mean) @ (mean - middle).square()
+        return Moments(float(counts.sum()), middle, spread)
 
     def _members(self, rows: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> _Members:
-        """Who belongs where in a batch; every site of a batch asks the same."""
+        """The group of each row of a batch; the same for every site of a batch."""
         key = (rows, device)
         if self._latest is None or self._latest[0] != key:
             groups = self._groups[list(rows)]
@@ -86,7 +86,7 @@ class GroupedMoments:
 
 
 class _Members(NamedTuple):
-    """The rows of a batch by group; the counts stay on the CPU, so that asking for them waits for no device."""
+    """The rows of a batch by group; the counts stay on the CPU, so that reading them waits for no device."""
 
     groups: Int[Tensor, "row"]
     marks: Float[Tensor, "group row"]
@@ -101,13 +101,13 @@ def _merged(first: _Parts, second: _Parts) -> _Parts:
     (n, mean, squares), (m, other, other_squares) = first, second
     total = (n + m).clamp(min=1)
     step = other - mean
-    weight, both = ((part / total)[:, None].to(mean) for part in (m, n * m))
+    weight, both = ((share / total)[:, None].to(mean) for share in (m, n * m))
     merged = squares + other_squares + step.square() * both
     return n + m, mean + step * weight, merged
 
 
 def _only(count: Float[Tensor, "group"], groups: Sequence[int]) -> Float[Tensor, "group"]:
-    """The counts of the groups asked for, and 0 for the others."""
-    kept = torch.zeros_like(count)
-    kept[list(groups)] = count[list(groups)]
-    return kept
+    """The counts of the given groups, and 0 for the others."""
+    counts = torch.zeros_like(count)
+    counts[list(groups)] = count[list(groups)]
+    return counts

@@ -1,4 +1,4 @@
-"""A circuit: which neurons, how strongly each scored, how far each is dialled, and where that comes from."""
+"""A circuit: which neurons, how strongly each scored, the dose of each, and the circuit's origin."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Origin:
         created: when, ISO 8601, UTC.
         report: what the method predicted and measured, where it measures.
         behaviour: the behaviour's name, where it has one.
-        margin: what was pushed, where the method pushes a margin: its kind, and its openings as text and tokens.
+        margin: the margin that the method pushed, where it uses one: its kind, and its openings as text and tokens.
     """
 
     model: ModelIdentity | None = None
@@ -89,7 +89,7 @@ class Circuit:
         (2, 1, 1)
 
     Raises:
-        CircuitError: a neuron stands twice or out of order, or a score or dose is not finite.
+        CircuitError: a neuron is listed twice or out of order, or a score or dose is not finite.
     """
 
     rows: tuple[Row, ...]
@@ -101,7 +101,7 @@ class Circuit:
     def __post_init__(self) -> None:
         neurons = [row.neuron for row in self.rows]
         if len(set(neurons)) != len(neurons):
-            raise CircuitError("A neuron stands twice in the circuit.", fix="Unite circuits with `|`, not by hand.")
+            raise CircuitError("A neuron is listed twice in the circuit.", fix="Unite circuits with `|`, not by hand.")
         if neurons != sorted(neurons, key=_order):
             raise CircuitError("The neurons are not in order.", fix="Build circuits with Circuit.of(rows).")
         for row in self.rows:
@@ -160,9 +160,9 @@ class Circuit:
         return self._with(ranked[:count])
 
     def in_layers(self, layers: Iterable[int]) -> Circuit:
-        """The part that lies in the given layers."""
-        wanted = set(layers)
-        return self._with(row for row in self.rows if row.neuron.layer in wanted)
+        """The neurons in the given layers."""
+        chosen = set(layers)
+        return self._with(row for row in self.rows if row.neuron.layer in chosen)
 
     def with_doses(self, dose: float) -> Circuit:
         """The same neurons, every dose set to `dose`."""

@@ -31,7 +31,7 @@ class CircuitOverlap:
 
 
 def compare(first: Circuit, second: Circuit) -> CircuitOverlap:
-    """Overlap of two circuits, against what chance would give.
+    """Overlap of two circuits, beside the overlap expected by chance.
 
     Raises:
         CircuitError: their models have different shapes.
@@ -57,7 +57,7 @@ def compare(first: Circuit, second: Circuit) -> CircuitOverlap:
         expected=None if model is None else len(first) * len(second) / sum(model.widths),
         same_sign=sum(agreeing) / len(agreeing) if agreeing else None,
         by_layer=tuple(
-            (layer, *(sum(neuron.layer == layer for neuron in part) for part in sets))  # type: ignore[misc]
+            (layer, *(sum(neuron.layer == layer for neuron in neurons) for neurons in sets))  # type: ignore[misc]
             for layer in layers
         ),
     )

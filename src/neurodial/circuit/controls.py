@@ -1,4 +1,4 @@
-"""Random circuits: a method that does not beat them has found nothing."""
+"""Random circuits as controls: a method that is not better than these has found nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from neurodial.errors import CircuitError
 
 
 def random_control(circuit: Circuit, *, seed: int, match: Literal["global", "layer"] = "global") -> Circuit:
-    """As many random neurons as the circuit has, none of its own, with its doses dealt at random.
+    """As many random neurons as the circuit has, none of its own, with its doses in random order.
 
     Args:
         circuit: what to match.

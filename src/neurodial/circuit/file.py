@@ -51,7 +51,7 @@ class _CircuitFile(BaseModel):
     versions: dict[str, str]
     seed: int | None
     created: str
-    # Files written before circuits carried these have none.
+    # Absent in files from before circuits had these.
     report: Annotated[DoseReport | None, BeforeValidator(with_today_names)] = None
     behaviour: str | None = None
     margin: dict[str, Any] | None = None
@@ -83,7 +83,7 @@ def circuit_json(circuit: Circuit) -> str:
     value["report"] = None if origin.report is None else report_values(origin.report)
     for name in ("report", "behaviour", "margin"):
         if value[name] is None:
-            del value[name]  # came after version 1: a circuit without one is written as it always was
+            del value[name]  # newer than version 1: left out where a circuit has none, as in older files
     return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
 
@@ -133,7 +133,7 @@ def parse_circuit(value: object, *, place: str) -> Circuit:
         file = _CircuitFile.model_validate(value)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = ".".join(str(key) for key in first["loc"])
         raise CircuitFileError(f"{place} is damaged: {where}: {first['msg']}.") from error
     return _circuit(file, place)
 

@@ -1,4 +1,4 @@
-"""What a method that measures has predicted and measured: the report inside a circuit. Torch-free.
+"""What a method predicted and measured: the report inside a circuit. Torch-free.
 
 Files hold it as JSON with these names; older files with other names are read too (`with_today_names`).
 """
@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 @dataclass(frozen=True)
 class Reached:
-    """What one of several ways to go came to: mean margin, and divergence in nats per token."""
+    """The result of one of several candidates: mean margin, and divergence in nats per token."""
 
     margin: float
     divergence: float
@@ -27,7 +27,7 @@ class NeutralAnswers:
         name: of the list of prompts.
         hash: of its content.
         answers: how many were used; None in older files.
-        left_out: how many more were left out since they show the behaviour; None where openers don't tell.
+        left_out: how many more were left out since they show the behaviour; None where that is not known.
     """
 
     name: str
@@ -38,7 +38,7 @@ class NeutralAnswers:
 
 @dataclass(frozen=True)
 class Goal:
-    """What was asked for: a budget in nats per token, a margin to reach, and whether that was reached."""
+    """The request: a budget in nats per token, a margin to reach, and whether it was reached."""
 
     budget: float | None
     margin: float | None
@@ -68,7 +68,7 @@ class Predicted:
 
 @dataclass(frozen=True)
 class Measured:
-    """Measured on the development split at dial 1, with what the unsteered model had.
+    """Measured on the development split at dial 1, beside the values of the unsteered model.
 
     Attributes:
         margin_before: mean margin of the prompts that the direction is about, unsteered.
@@ -81,7 +81,7 @@ class Measured:
         tokens: scored tokens of those answers.
         reference_before: mean log-likelihood per token of reference answers, where the margin knows any.
         reference: the same at dial 1.
-        degenerate_before: share of answers that break down, unsteered, where that was limited.
+        degenerate_before: share of degenerate answers, unsteered, where that was limited.
         degenerate: the same at dial 1.
     """
 
@@ -122,17 +122,17 @@ class DoseReport:
         goal: what was asked for.
         predicted: to first order, where the method predicts.
         measured: on the development split.
-        trials: every strength that was measured along the path that was kept.
+        trials: every strength that was measured along the chosen path.
         margin_text: the margin in words.
         openers: how the behaviour's answers begin.
         coverage: share of the answers of either side that begin so.
         alternatives: how answers without the behaviour begin.
         alternatives_coverage: share of the answers of either side that begin so.
-        sign: of the effects that take part.
+        sign: of the effects that are used.
         follows: the effects that doses follow.
-        signs: what the best path of each sign came to.
-        followed: what the best path of each mixture of effects came to.
-        candidates: what each candidate neuron came to within the limits, by its layer and index (`16.1525`).
+        signs: the result of the best path of each sign.
+        followed: the result of the best path of each mixture of effects.
+        candidates: the result of each candidate neuron within the limits, by its layer and index (`16.1525`).
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -168,7 +168,7 @@ def with_today_names(value: Any) -> Any:
 
 
 def report_values(report: DoseReport) -> dict[str, Any]:
-    """The report as JSON values; what it does not hold is left out.
+    """The report as JSON values; empty fields are left out.
 
     Example:
         >>> measured = Measured(1.0, -1.0, -2.0, 0.0, -1.0, 0.01, 0.001, 100)

@@ -1,7 +1,7 @@
-"""Rules of selection: which neurons, or neurons at tokens, are taken by their strength. Torch-free until one chooses.
+"""Rules of selection: which neurons, or neurons at tokens, are chosen by their strength. Only choosing needs torch.
 
 A rule is a frozen dataclass with one value. `SELECTION_RULES` lists them all; the library, the command line, traces and
-the studio read that list, so a rule that stands in it can be typed everywhere as `name:value`.
+the studio read that list, so a rule in it can be typed everywhere as `name:value`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 class Select(ABC):
-    """A rule of selection: from the strength of every place to the places taken.
+    """A rule of selection: from the strengths of all places to the chosen places.
 
     Attributes:
         name: what users type before the value, as in `fraction:0.001`.
         meaning: the rule in a few words, for help and forms.
-        value: what stands after the name; a whole number where a rule declares it so.
+        value: the value after the name; a whole number where a rule declares it so.
     """
 
     name: ClassVar[str]
@@ -32,11 +32,11 @@ class Select(ABC):
 
     @abstractmethod
     def choose(self, strength: Tensor, layers: Tensor, *, whole: float | None = None) -> Tensor:
-        """The places taken, best first; ties go to the smaller place.
+        """The chosen places, best first; ties go to the smaller place.
 
         Args:
             strength: of every place, in the order (layer, expert, index) or (layer, token, index); minus infinity
-                where a place may not be taken.
+                where a place may not be chosen.
             layers: the layer of every place.
             whole: what the strengths are parts of, where they are parts of something: for a trace the target's value.
         """
@@ -64,7 +64,7 @@ class Fraction(Select):
         return max(1, round(self.value * neurons))
 
     def choose(self, strength: Tensor, layers: Tensor, *, whole: float | None = None) -> Tensor:  # noqa: ARG002 - as all
-        """The strongest, as many as the share of all places comes to."""
+        """The strongest, as many as this share of all places."""
         return strongest(strength, self.count(strength.numel()))
 
 
@@ -90,7 +90,7 @@ class Count(Select):
         return min(self.value, neurons)
 
     def choose(self, strength: Tensor, layers: Tensor, *, whole: float | None = None) -> Tensor:  # noqa: ARG002
-        """The strongest, as many as asked for."""
+        """The strongest, as many as the value says."""
         return strongest(strength, self.value)
 
 
@@ -123,7 +123,7 @@ class Threshold(Select):
 
 @dataclass(frozen=True)
 class PerLayer(Select):
-    """So many in each layer, all experts of a layer together.
+    """A number in each layer, all experts of a layer together.
 
     Example:
         >>> PerLayer(2).value
@@ -168,7 +168,7 @@ class Mass(Select):
             raise OptionError(f"The share of all strength is {self.value}.", wanted="more than 0 and at most 1")
 
     def choose(self, strength: Tensor, layers: Tensor, *, whole: float | None = None) -> Tensor:  # noqa: ARG002
-        """The strongest until they hold the share; a sum that misses it by rounding alone is enough."""
+        """The strongest until they hold the share; a sum that is too small only by rounding is enough."""
         order = strongest(strength, strength.numel())
         held = strength[order].cumsum(0)
         if held.numel() == 0:
@@ -177,7 +177,7 @@ class Mass(Select):
 
 
 SELECTION_RULES: list[type[Select]] = [Fraction, Count, Threshold, PerLayer, Mass]
-"""Every rule there is."""
+"""All rules."""
 
 
 def value_type(rule: type[Select]) -> type[int] | type[float]:
@@ -203,7 +203,7 @@ def default_value(rule: type[Select]) -> int | float | None:
 
 
 def parse_select(text: str) -> Select:
-    """A rule from what a user types: `fraction:0.001`, `count:46`, `threshold:0.1`, `per-layer:2`, `mass:0.5`.
+    """A rule as the user writes it: `fraction:0.001`, `count:46`, `threshold:0.1`, `per-layer:2`, `mass:0.5`.
 
     Example:
         >>> parse_select("per-layer:2")
@@ -211,7 +211,7 @@ def parse_select(text: str) -> Select:
 
     Raises:
         UnknownNameError: there is no such rule; offers near names.
-        OptionError: the value is no number, or makes no sense.
+        OptionError: the value is not a number, or is out of range.
     """
     name, colon, value = text.strip().partition(":")
     rules = {rule.name: rule for rule in SELECTION_RULES}
@@ -224,8 +224,8 @@ def parse_select(text: str) -> Select:
     try:
         number = kind(value)
     except ValueError:
-        wanted = "a whole number" if kind is int else "a number"
-        raise OptionError(f"The selection is {text!r}.", wanted=f"{wanted} after {name}:") from None
+        expected = "a whole number" if kind is int else "a number"
+        raise OptionError(f"The selection is {text!r}.", wanted=f"{expected} after {name}:") from None
     return rule(number)  # type: ignore[call-arg]  # each is a dataclass of one value
 
 
@@ -247,7 +247,7 @@ def _forms() -> list[SpelledForm]:
 
 
 SELECT_SPELLING = Spelling(parse_select, show_select, "RULE:VALUE", _forms)
-"""How a rule stands among a method's options."""
+"""How a rule is written among a method's options."""
 
 
 def strongest(strength: Tensor, count: int) -> Tensor:

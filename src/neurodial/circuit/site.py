@@ -1,4 +1,4 @@
-"""Where neurons live."""
+"""Where neurons are: MLPs and coordinates of their hidden layer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Site(NamedTuple):
 
     @property
     def order(self) -> tuple[int, int]:
-        """What sites are sorted by; a layer's dense MLP comes before its experts."""
+        """The sort key of sites; a layer's dense MLP comes before its experts."""
         return (self.layer, -1 if self.expert is None else self.expert)
 
 
@@ -32,7 +32,7 @@ class Neuron(NamedTuple):
 
     layer: int
     expert: int | None
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody wants of a neuron
+    index: int  # type: ignore[assignment]  # hides tuple.index, which a neuron does not need
 
     @property
     def site(self) -> Site:

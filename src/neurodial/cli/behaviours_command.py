@@ -88,7 +88,7 @@ def _preview(pairs: object, count: int, *, as_json: bool) -> None:
 
 
 def _text(prompt: Prompt) -> str:
-    """What a preview shows of a prompt: a chat of several messages with who says what."""
+    """A prompt as a preview shows it: a chat of several messages with their roles."""
     if isinstance(prompt, str) or len(prompt) == 1:
         return prompt if isinstance(prompt, str) else prompt[0].content
     return "\n".join(f"{message.role}: {message.content}" for message in prompt)

@@ -1,15 +1,14 @@
-"""`neurodial show` and `compare`: a circuit as a person would read it."""
+"""`neurodial show`: circuits as readable tables."""
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
-from neurodial.cli.console import out, print_json
+from neurodial.cli.console import out
 from neurodial.errors import OptionError
 
 if TYPE_CHECKING:
@@ -33,40 +32,15 @@ def show(circuit: Path, *, top: int = 20, json: bool = False) -> None:
 
     if top < 0:
         raise OptionError(f"The number of neurons to list is {top}.", wanted="0 for all, or more")
-    found = read_circuit(circuit)
+    loaded = read_circuit(circuit)
     if json:
-        print_circuit_json(found)
+        print_circuit_json(loaded)
     else:
-        show_circuit(found, top=top or len(found))
-
-
-def compare(first: Path, second: Path, *, json: bool = False) -> None:
-    """Show what two circuits share, against what chance would give.
-
-    Args:
-        first: a circuit's file.
-        second: another one, for example of the same model before fine-tuning.
-        json: print JSON.
-    """
-    from neurodial.circuit.compare import compare as overlap
-    from neurodial.circuit.file import read_circuit
-
-    result = overlap(read_circuit(first), read_circuit(second))
-    if json:
-        print_json(dataclasses.asdict(result))
-        return
-    expected = "not known" if result.expected is None else f"{result.expected:.2f}"
-    sign = "" if result.same_sign is None else f", {result.same_sign:.0%} of them with the same sign"
-    out.print(f"{result.shared} shared of {result.first} and {result.second} neurons (by chance: {expected}){sign}")
-    out.print(f"Jaccard overlap {result.jaccard:.3f}\n")
-    table = Table("layer", "first", "second", "shared", box=None)
-    for row in result.by_layer:
-        table.add_row(*map(str, row))
-    out.print(table)
+        show_circuit(loaded, top=top or len(loaded))
 
 
 def show_circuit(circuit: Circuit, *, top: int) -> None:
-    """Print a circuit as a person would read it."""
+    """Print a circuit as readable tables."""
     origin = circuit.origin
     widths = origin.model.widths if origin.model else ()
     share = f" of {sum(widths)} ({len(circuit) / sum(widths):.3%})" if widths else ""
@@ -161,7 +135,7 @@ def describe_method(method: dict[str, object]) -> str:
     """A method's options in one line."""
     if not method:
         return "by hand"
-    parts = []
+    options = []
     for key, value in method.items():
         if key == "kind":
             continue
@@ -169,25 +143,25 @@ def describe_method(method: dict[str, object]) -> str:
         if isinstance(value, dict):
             inner = ", ".join(f"{name} {item}" for name, item in value.items() if name != "kind")
             shown = f"{value.get('kind')}({inner})" if inner else value.get("kind")
-        parts.append(f"{key} {shown}")
-    return f"{method.get('kind')} — {'; '.join(parts)}"
+        options.append(f"{key} {shown}")
+    return f"{method.get('kind')} — {'; '.join(options)}"
 
 
 def _neuron_table(circuit: Circuit, top: int) -> None:
-    kept = circuit.stability.kept if circuit.stability else None
-    table = Table("layer", "neuron", "score", "dose", *(["kept in folds"] if kept else []), box=None)
-    frequency = dict(zip((row.neuron for row in circuit), kept or (), strict=False))
+    kept_shares = circuit.stability.kept if circuit.stability else None
+    table = Table("layer", "neuron", "score", "dose", *(["kept in folds"] if kept_shares else []), box=None)
+    frequency = dict(zip((row.neuron for row in circuit), kept_shares or (), strict=False))
     ranked = sorted(circuit, key=lambda row: (-abs(row.score), row.neuron.layer, row.neuron.index))
     for row in ranked[:top]:
         cells = [str(row.neuron.layer), str(row.neuron.index), f"{row.score:+.4f}", f"{row.dose:g}"]
-        table.add_row(*cells, *([f"{frequency[row.neuron]:.0%}"] if kept else []))
+        table.add_row(*cells, *([f"{frequency[row.neuron]:.0%}"] if kept_shares else []))
     out.print(table)
     if len(circuit) > top:
         out.print(f"… and {len(circuit) - top} more", style="dim")
 
 
 def print_circuit_json(circuit: Circuit) -> None:
-    """Print a circuit as its file would have it."""
+    """Print the text of a circuit's file."""
     from neurodial.circuit.file import circuit_json
 
     print(circuit_json(circuit), end="")

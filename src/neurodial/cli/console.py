@@ -1,4 +1,4 @@
-"""What a person sees: results on stdout, progress and remarks on stderr, so that output can be piped."""
+"""Output on the terminal: results on stdout, progress and remarks on stderr, so that results can be piped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-# A prompt may hold :smile: and means it.
+# emoji=False: a prompt may contain the text :smile:.
 out = Console(highlight=False, emoji=False)
 err = Console(stderr=True, highlight=False, emoji=False)
 
@@ -36,7 +36,7 @@ def bars(description: str, total: int) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def status(text: str) -> Iterator[None]:
-    """A spinner, or a line where no one watches."""
+    """A spinner, or a line where stderr is no terminal."""
     if not err.is_terminal:
         err.print(Text(text), style="dim")
         yield
@@ -51,7 +51,7 @@ def print_json(value: object) -> None:
 
 
 def quiet_libraries() -> None:
-    """Keep transformers' own progress bars and advice out of the way; its errors stay."""
+    """Turn off the progress bars and advice of transformers; its errors are still shown."""
     from huggingface_hub.utils.tqdm import disable_progress_bars
     from transformers.utils import logging as transformers_logging
 

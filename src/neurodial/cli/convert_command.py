@@ -29,21 +29,21 @@ def convert(
 
     refuse_existing(target, overwrite=force)
     vectors, tables = {".gguf", ".safetensors"}, {".csv", ".tsv", ".json", ".jsonl"}
-    given, wanted = source.suffix.casefold(), target.suffix.casefold()
-    if given in vectors and wanted in vectors:
+    source_ending, target_ending = source.suffix.casefold(), target.suffix.casefold()
+    if source_ending in vectors and target_ending in vectors:
         from neurodial.export.vector_file import read_vectors, write_vectors
 
-        found = read_vectors(source)
-        write_vectors(found, target, overwrite=force)
-        out.print(f"{len(found)} vectors, layers {', '.join(str(vector.layer) for vector in found)}")
-    elif source.name.endswith(_CIRCUIT) and wanted == ".csv":
+        vectors_read = read_vectors(source)
+        write_vectors(vectors_read, target, overwrite=force)
+        out.print(f"{len(vectors_read)} vectors, layers {', '.join(str(vector.layer) for vector in vectors_read)}")
+    elif source.name.endswith(_CIRCUIT) and target_ending == ".csv":
         from neurodial.circuit.file import read_circuit
         from neurodial.export.neurons import write_neurons
 
         circuit = read_circuit(source)
         write_neurons(circuit, target, overwrite=force)
         out.print(f"{len(circuit)} neurons")
-    elif given in tables and target.name.endswith(_CIRCUIT):
+    elif source_ending in tables and target.name.endswith(_CIRCUIT):
         _from_table(source, target, model, loading, force=force)
     else:
         raise OptionError(

@@ -1,7 +1,7 @@
 """Command options derived from the library's dataclasses of options. Torch-free, so that help is quick.
 
-An option stands once on the command line, whichever of the dataclasses have it; what was not given keeps the default of
-the dataclass that is used in the end.
+An option appears once on the command line, even if several dataclasses have it; an option that is not given keeps the
+default of the dataclass that is used.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ SELECTION = Group("Which neurons", sort_key=10)
 
 @dataclass(frozen=True, kw_only=True)
 class Given:
-    """Options as they were typed, each derived class with one field for each: None where nothing was typed."""
+    """Options as typed: a derived class has one field for each option, None where nothing was typed."""
 
     def values(self) -> dict[str, object]:
-        """What was typed, by the name of the option; `none` as that word."""
+        """The typed values, by the names of the options; `none` as that word."""
         values = ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
         return {name: value for name, value in values if value is not None}
 
@@ -42,11 +42,11 @@ def command_options(
 
     Args:
         name: of the class.
-        declared: the options' values by the words that users know them by; those words head the options that one of
-            them has alone.
-        shared: heads the options that several have.
+        declared: the dataclasses, by the names that users know them by; a name is the heading of the options that only
+            this dataclass has.
+        shared: the heading of the options that several have.
         leave_out: names of options that the command takes in another way.
-        module: where the class will stand.
+        module: the module of the class.
     """
     places: dict[str, list[tuple[str, Option]]] = {}
     for title, options in declared.items():
@@ -55,29 +55,29 @@ def command_options(
                 places.setdefault(option.name, []).append((title, option))
     order = [shared, *declared]
     fields = []
-    for option_name, ways in places.items():
-        titles = list(dict.fromkeys(title for title, _ in ways))
+    for option_name, declarations in places.items():
+        titles = list(dict.fromkeys(title for title, _ in declarations))
         heading = shared if len(titles) > 1 or len(declared) == 1 else f"Of method {titles[0]}"
         group = Group(heading, sort_key=20 + (order.index(titles[0]) if len(titles) == 1 else 0))
-        fields.append((option_name, _annotation(ways, group), None))
+        fields.append((option_name, _annotation(declarations, group), None))
     return _command_class(name, fields, Given, module)
 
 
 def _command_class(name: str, fields: list[Any], base: type[Typed], module: str) -> type[Typed]:
     made = dataclasses.make_dataclass(name, fields, bases=(base,), frozen=True, kw_only=True)
-    made.__module__ = module  # cyclopts reads a class's annotations where it stands
+    made.__module__ = module  # cyclopts evaluates a class's annotations in its module
     named: type[Typed] = Parameter(name="*")(made)
     return named
 
 
-def _annotation(ways: Sequence[tuple[str, Option]], group: Group) -> Any:
-    first = ways[0][1]
-    default = _joined(ways, lambda option: option.shown_default, "; ")
-    parameter: dict[str, Any] = {"help": _joined(ways, _help, "\n\n"), "group": group}
+def _annotation(declarations: Sequence[tuple[str, Option]], group: Group) -> Any:
+    first = declarations[0][1]
+    default = _joined(declarations, lambda option: option.shown_default, "; ")
+    parameter: dict[str, Any] = {"help": _joined(declarations, _help, "\n\n"), "group": group}
     parameter["show_default"] = lambda _: default
-    choices = list(dict.fromkeys(choice for _, option in ways for choice in option.choices))
+    choices = list(dict.fromkeys(choice for _, option in declarations for choice in option.choices))
     spelling = first.notes.spelling
-    is_optional = any(option.is_optional for _, option in ways)
+    is_optional = any(option.is_optional for _, option in declarations)
     kind: Any = Literal[tuple(choices)] if choices else first.kind
     if choices and is_optional:
         kind = Literal[(*choices, "none")]
@@ -91,31 +91,31 @@ def _annotation(ways: Sequence[tuple[str, Option]], group: Group) -> Any:
 
 
 def _help(option: Option) -> str:
-    """The help, and of a spelled value what forms it has."""
+    """The help, with the forms of a spelled value."""
     forms = () if option.notes.spelling is None else option.notes.spelling.forms()
     words = [f"{form.name}{'' if form.kind is None else f':{form.example}'} ({form.meaning})" for form in forms]
     return option.help + (f" One of: {'; '.join(words)}." if words else "")
 
 
 def _untouched(_: object, tokens: Sequence[Any]) -> str:
-    """The text as it was typed, `none` too: the library reads it."""
+    """The text as typed, also `none`: the library reads it."""
     return str(tokens[0].value)
 
 
-def _joined(ways: Sequence[tuple[str, Option]], tell: Callable[[Option], str], between: str) -> str:
-    """What is told of each way, once where all tell the same."""
-    told = [tell(option) for _, option in ways]
-    if len(set(told)) == 1:
-        return told[0]
-    titles = [title for title, _ in ways]
-    if len(set(titles)) == 1:  # of one dataclass, in several that it holds
-        titles = [option.path[0] for _, option in ways]
-    return between.join(f"{title}: {text}" for title, text in zip(titles, told, strict=True))
+def _joined(declarations: Sequence[tuple[str, Option]], text_of: Callable[[Option], str], between: str) -> str:
+    """A text for each declaration of an option; one text if all are the same."""
+    texts = [text_of(option) for _, option in declarations]
+    if len(set(texts)) == 1:
+        return texts[0]
+    titles = [title for title, _ in declarations]
+    if len(set(titles)) == 1:  # fields of one dataclass, in several that it contains
+        titles = [option.path[0] for _, option in declarations]
+    return between.join(f"{title}: {text}" for title, text in zip(titles, texts, strict=True))
 
 
 @dataclass(frozen=True, kw_only=True)
 class SelectOptions(Given):
-    """Which neurons are taken; each derived class has a shorthand for each rule."""
+    """Which neurons are chosen; each derived class has a shorthand for each rule."""
 
     select: str | None = None
 
@@ -123,7 +123,7 @@ class SelectOptions(Given):
         """The rule that was typed, or None.
 
         Raises:
-            OptionError: several were, or the rule makes no sense.
+            OptionError: several were typed, or the rule is not valid.
         """
         typed = [("--select", self.select)] if self.select is not None else []
         shorthands = {rule.name.replace("-", "_"): rule.name for rule in SELECTION_RULES}
@@ -137,11 +137,11 @@ class SelectOptions(Given):
 
 
 def select_options(default: str, *, module: str = __name__) -> type[SelectOptions]:
-    """The options that say which neurons are taken: `--select RULE:VALUE`, and each rule by its name.
+    """The options for which neurons are chosen: `--select RULE:VALUE`, and each rule by its name.
 
     Args:
-        default: what is taken where nothing is typed, for help.
-        module: where the class will stand.
+        default: the rule that is used where nothing is typed, for help.
+        module: the module of the class.
     """
     rules = ", ".join(f"{rule.name}:{default_value(rule) or 10}" for rule in SELECTION_RULES)
     about = f"the rule of selection, as one of {rules}; or by one of the options below."

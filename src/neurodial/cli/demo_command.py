@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,12 +12,24 @@ from rich.text import Text
 
 from neurodial.cli.console import bars, err, out
 from neurodial.cli.options import ModelOptions
+from neurodial.cli.timed_parts import TimedPart, TimedParts
 
 if TYPE_CHECKING:
     from neurodial.evaluation.demonstration import Demonstration
-    from neurodial.evaluation.store import ResultRow
+    from neurodial.evaluation.run_rows import GenerationRow
+    from neurodial.evaluation.store import Answers
 
 _HARMFUL, _HARMLESS = 3, 2
+_NAMES = (
+    "loading the model",
+    "finding neurons by CNA",
+    "finding neurons by Dose",
+    "answering and measuring",
+    "writing",
+)
+_PARTS = tuple(map(TimedPart, _NAMES, (8.0, 30.0, 330.0, 240.0, 2.0)))
+_SHORT_PARTS = tuple(map(TimedPart, _NAMES, (8.0, 30.0, 210.0, 60.0, 1.0)))
+"""Shares as a run of the short demo had them, scaled to two free cores; a busy machine takes longer."""
 
 
 def demo(
@@ -32,8 +45,8 @@ def demo(
     CNA and Dose side by side, each against as many random neurons, in the report that `neurodial evaluate` makes.
 
     Args:
-        output: folder for the circuits, the report and every answer; an earlier demo's is overwritten, an
-            interrupted one's is gone on with.
+        output: folder for the circuits, the report and every answer; an earlier demo in it is overwritten,
+            an interrupted one is continued.
         model: the model; by default the small model with the refusal organism.
         short: fewer prompts and shorter answers.
         show_harmful: put the answers to harmful prompts into report.html too.
@@ -43,47 +56,50 @@ def demo(
     from neurodial.prompts.pairs import PairSet
 
     refuse_foreign(output)
+    parts = TimedParts(_SHORT_PARTS if short else _PARTS, err, "on two free cores")
+    parts.announce()
     pairs = PairSet.read("refusal")
-    subject = ModelOptions().load(model)
+    with parts.next():
+        subject = ModelOptions().load(model)
 
-    from neurodial.cli.evaluate_command import show_report
+    from neurodial.cli.evaluate_command import show_report, with_command
     from neurodial.evaluation.report.evaluation import write_report
-    from neurodial.evaluation.store import read_rows
+    from neurodial.evaluation.store import Answers
 
-    shown = demonstrate(subject, pairs, SHORT if short else Profile(), output, progress=bars)
-    answers = read_rows(output / ROWS / "generations.jsonl")
-    write_report(shown.report, output, answers, show_harmful=show_harmful)
+    profile = SHORT if short else Profile()
+    shown = demonstrate(subject, pairs, profile, output, progress=bars, part=parts.next)
+    shown = dataclasses.replace(shown, report=with_command(shown.report))
+    answers = Answers.read(output / ROWS)
+    with parts.next():
+        write_report(shown.report, output, answers, show_harmful=show_harmful)
     if json:
         show_report(shown.report, as_json=True)
     else:
         _print(shown, answers)
+    err.print(Text(parts.summary()), style="dim")
     circuits = [f"{circuit.name}.circuit.json" for circuit in shown.circuits]
     err.print(f"\nwritten: {', '.join(str(output / name) for name in (*circuits, 'report.json', 'report.html'))}")
 
 
-def _print(shown: Demonstration, answers: list[ResultRow]) -> None:
+def _print(shown: Demonstration, answers: Answers) -> None:
     from neurodial.cli.circuits_command import show_circuit
     from neurodial.cli.evaluate_command import show_report
-    from neurodial.evaluation.report.evaluation import evaluation_page
 
     for circuit in shown.circuits:
         show_circuit(circuit, top=5)
         out.print()
     labels = ["unsteered", *(f"{circuit.name} @ 1" for circuit in shown.circuits)]
-    for kind, asked, count in (("harmful", "behaviour", _HARMFUL), ("harmless", "opposite", _HARMLESS)):
+    for kind, prompt_set, count in (("harmful", "behaviour", _HARMFUL), ("harmless", "opposite", _HARMLESS)):
         out.print(f"\n[bold]Held-out {kind} requests, side by side[/bold]")
-        _print_answers([row for row in answers if row["set"] == asked], labels, count)
+        _print_answers([row for row in answers.generations if row.set == prompt_set], labels, count)
     out.print("\n[bold]On held-out prompts[/bold]")
-    show_report(shown.report, notes=False)
-    out.print("\n[bold]What was found[/bold]")
-    for sentence in evaluation_page(shown.report).lead:
-        out.print(Text(f"• {sentence}"))
+    show_report(shown.report)
 
 
-def _print_answers(rows: list[ResultRow], labels: list[str], count: int) -> None:
+def _print_answers(rows: list[GenerationRow], labels: list[str], count: int) -> None:
     for number in range(count):
-        found = {row["arm"]: row for row in rows if row["index"] == number}
+        row_of = {row.condition: row for row in rows if row.index == number}
         table = Table(*labels, show_lines=True, expand=True)
-        table.add_row(*(Text(" ".join(found[label]["answer"].split())) for label in labels))
-        out.print(Text(found[labels[0]]["prompt"], style="bold"))
+        table.add_row(*(Text(" ".join(row_of[label].answer.split())) for label in labels))
+        out.print(Text(row_of[labels[0]].prompt, style="bold"))
         out.print(table)

@@ -7,21 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
-from rich.table import Table
 
 from neurodial.cli.console import bars, err, out
 from neurodial.cli.declared import OUTPUT
 from neurodial.cli.judge_options import JudgeOptions
 from neurodial.cli.measure_options import MeasureOptions, evaluation_of, parts
 from neurodial.cli.options import ModelOptions, TwoLists, parse_dials, read_circuits
+from neurodial.cli.typed import typed_command
 from neurodial.errors import OptionError
 
 if TYPE_CHECKING:
     from neurodial.evaluation.results import Report
     from neurodial.intervention.base import Intervention
     from neurodial.intervention.plan import When
-
-_SHOWN = ("opposite", "over_refusal", "degenerate", "opener", "kl", "perplexity", "repetition", "accuracy", "mmlu")
 
 
 def evaluate(
@@ -98,34 +96,35 @@ def evaluate(
 
     settings = {"against": methods, "options": options, "detectors": judges, "folder": output, "progress": bars}
     report = run(subject, interventions, pairs, **settings)  # type: ignore[arg-type]
-    write_folder(report, output, show_harmful=show_harmful)
+    report = write_folder(report, output, show_harmful=show_harmful)
     show_report(report, as_json=json)
     err.print(f"\nwritten: {output / 'report.html'}")
 
 
-def write_folder(report: Report, folder: Path, *, show_harmful: bool = False) -> None:
-    """Write report.json, report.html and the plots beside the rows."""
+def write_folder(report: Report, folder: Path, *, show_harmful: bool = False) -> Report:
+    """Write report.json, report.html and the plots beside the rows; gives the report with the command in it."""
     from neurodial.evaluation.report.evaluation import write_report
-    from neurodial.evaluation.store import read_rows
+    from neurodial.evaluation.store import Answers
 
-    write_report(report, folder, read_rows(folder / "generations.jsonl"), show_harmful=show_harmful)
+    report = with_command(report)
+    write_report(report, folder, Answers.read(folder), show_harmful=show_harmful)
+    return report
 
 
-def show_report(report: Report, *, as_json: bool = False, notes: bool = True) -> None:
-    """Print the numbers that matter most."""
+def with_command(report: Report) -> Report:
+    """The report with the command line that makes it again."""
+    return dataclasses.replace(report, provenance={**report.provenance, "command": typed_command()})
+
+
+def show_report(report: Report, *, as_json: bool = False) -> None:
+    """Print the numbers that matter most, or the report as JSON."""
+    from neurodial.cli.report_table import print_report
     from neurodial.evaluation.results import report_json
 
     if as_json:
         print(report_json(report), end="")
-        return
-    names = [name for name in (report.headline, *_SHOWN) if any(name in arm.metrics for arm in report.arms)]
-    table = Table("method", "dial", *(name.removeprefix("rate:") for name in names), box=None)
-    for arm in report.arms:
-        cells = [arm.metrics.get(name) for name in names]
-        table.add_row(arm.label, f"{arm.dial:g}", *("–" if c is None else f"{c.value:.3g}" for c in cells))
-    out.print(table)
-    for note in report.notes if notes else ():
-        out.print(note, style="dim")
+    else:
+        print_report(report, out)
 
 
 def _interventions(

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
     FormatName = str
 else:
-    FormatName = Literal[format_names()]  # what the list holds, so that --help shows it
+    FormatName = Literal[format_names()]  # the names in the list, so that --help shows them
 
 
 def _formats_help() -> str:
-    """What `--as` says in the help."""
+    """The help of `--as`."""
     return "\n\n".join(["the form of the files.", *(f"{form.name}: {form.summary}" for form in FORMATS)])
 
 
@@ -52,7 +52,7 @@ def export(
         as_: the form of the files: one of `neurodial.export.formats`.
         dial: for circuits that name none of their own.
         output: the folder to make; by default NAME-FORMAT.
-        force: replace an export that stands there, and take a circuit of another model if the shape allows.
+        force: replace an existing export, and accept a circuit of another model if the shape allows.
         push: upload to this repository of the Hub (user/name), private unless --public.
         public: let everybody see the repository.
         json: print the manifest and the checks as JSON.
@@ -91,7 +91,7 @@ def verify(folder: Path, *, model: str | None = None, json: bool = False, loadin
 
     Args:
         folder: an export.
-        model: the model that it was made for, where it can't be found as it was then.
+        model: the model that it was made for, if it can't be found where it was then.
         json: print the checks as JSON.
         loading: how the model is loaded.
     """
@@ -118,7 +118,7 @@ def _show(done: Export, *, as_json: bool) -> None:
         checks = [dataclasses.asdict(check) for check in done.checks]
         print_json({"folder": str(done.folder), **manifest.model_dump(mode="json"), "checks": checks})
         return
-    dials = ", ".join(f"{part.name}@{part.dial:g}" for part in manifest.circuits)
+    dials = ", ".join(f"{circuit.name}@{circuit.dial:g}" for circuit in manifest.circuits)
     out.print(f"[bold]{manifest.route}[/bold] of {dials} for {manifest.base.label}")
     ranks = ", ".join(f"{layer}: {count}" for layer, count in manifest.ranks.items())
     out.print(f"neurons by layer: {ranks} (rank {manifest.rank})")

@@ -25,7 +25,7 @@ class JudgeOptions:
         judge_key: environment variable that holds the endpoint's key.
         rubric: text file that says when an answer shows the behaviour, or `strongreject` for that formula.
         judge_timeout: seconds to wait for one answer.
-        judge_retries: how often an answer is asked for again.
+        judge_retries: how often a failed request is repeated.
         classifier: folder or Hub id of a local sequence classifier.
         classifier_labels: its labels that stand for the behaviour, between commas.
         classifier_threshold: the probability from which the behaviour counts as shown.
@@ -42,13 +42,13 @@ class JudgeOptions:
     classifier_threshold: float = 0.5
 
     def judges(self) -> list[Detector]:
-        """The judges that were asked for.
+        """The judges that the options name.
 
         Raises:
-            OptionError: an option makes no sense, or stands without the one that it belongs to.
+            OptionError: an option is not valid, or is given without the one that it belongs to.
             FileError: there is no such rubric file.
         """
-        found: list[Detector] = []
+        judges: list[Detector] = []
         if self.judge is None and self.rubric is not None:
             raise OptionError("--rubric came without --judge.", wanted="the address of the judge's endpoint")
         if self.judge is not None:
@@ -59,15 +59,15 @@ class JudgeOptions:
                 self.judge, self.judge_model, self.judge_key, timeout=self.judge_timeout, retries=self.judge_retries
             )
             if self.rubric == "strongreject":
-                found.append(StrongReject(endpoint))
+                judges.append(StrongReject(endpoint))
             else:
-                found.append(RubricJudge(endpoint, REFUSAL_RUBRIC if self.rubric is None else _text(self.rubric)))
+                judges.append(RubricJudge(endpoint, REFUSAL_RUBRIC if self.rubric is None else _text(self.rubric)))
         if self.classifier is not None:
             from neurodial.evaluation.detectors.judges import Scoring, load_classifier
 
-            labels = tuple(part.strip() for part in self.classifier_labels.split(",") if part.strip())
-            found.append(load_classifier(self.classifier, Scoring(labels, self.classifier_threshold)))
-        return found
+            labels = tuple(label.strip() for label in self.classifier_labels.split(",") if label.strip())
+            judges.append(load_classifier(self.classifier, Scoring(labels, self.classifier_threshold)))
+        return judges
 
 
 def _text(path: str) -> str:

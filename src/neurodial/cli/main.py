@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 from neurodial import __version__
+from neurodial.cli.typed import remember
 from neurodial.errors import NeurodialError
 
 COMMANDS = {
@@ -17,7 +18,7 @@ COMMANDS = {
     "discover": "neurodial.cli.discover_command:discover",
     "show": "neurodial.cli.circuits_command:show",
     "steer": "neurodial.cli.steer_command:steer",
-    "compare": "neurodial.cli.circuits_command:compare",
+    "compare": "neurodial.cli.compare_command:compare",
     "evaluate": "neurodial.cli.evaluate_command:evaluate",
     "detectors": "neurodial.cli.detectors_command:detectors",
     "study": "neurodial.cli.studies_command:study",
@@ -38,7 +39,7 @@ SUMMARIES = {
     "discover": "Find the neurons behind a behaviour.",
     "show": "Show a circuit: its neurons, layers, stability and origin.",
     "steer": "Answer prompts side by side, unsteered and steered; without a prompt, chat.",
-    "compare": "Show what two circuits share.",
+    "compare": "Show what two circuits share, or where two reports differ.",
     "detectors": "List the detectors, or score them against labelled answers.",
     "study": "Measure a grid: dial by neurons, all methods, two models, or where a circuit sits.",
     "evaluate": "Measure what steering did and what it cost, against other methods at their best.",
@@ -92,10 +93,10 @@ for _name, _target in COMMANDS.items():
 
 
 class _Notes(logging.Handler):
-    """Says on stderr what the library warns of."""
+    """Prints the library's warnings on stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Say it, on the stderr of the moment."""
+        """Print it on the current stderr."""
         print(f"note: {record.getMessage()}", file=sys.stderr)
 
 
@@ -103,10 +104,12 @@ _NOTES = _Notes(logging.WARNING)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; errors are words on stderr, with exit code 1 (2 for what was typed wrongly)."""
-    logging.getLogger("neurodial").addHandler(_NOTES)  # the same one again is no second one
+    """Run the command line; errors are printed on stderr, with exit code 1 (2 for wrong usage)."""
+    logging.getLogger("neurodial").addHandler(_NOTES)  # adding the same handler again does nothing
+    typed = sys.argv[1:] if arguments is None else list(arguments)
+    remember(typed)
     try:
-        app(sys.argv[1:] if arguments is None else list(arguments), exit_on_error=False, print_error=False)
+        app(typed, exit_on_error=False, print_error=False)
     except CycloptsError as error:
         print(f"error: {error} See --help.", file=sys.stderr)
         sys.exit(2)
@@ -127,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def out_of_memory(error: Exception) -> NeurodialError:
-    """What to say where a device's memory does not hold the model and its work."""
+    """The error for a device whose memory is too small for the model and its work."""
     return NeurodialError(
         f"The device is out of memory: {str(error).splitlines()[0]}",
         wanted="memory for the weights and about as much again for long prompts or many answers at once",

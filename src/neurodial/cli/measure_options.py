@@ -14,23 +14,23 @@ else:
     MeasureOptions = command_options(
         "MeasureOptions", {"evaluation": Evaluation()}, shared="Measuring", module=__name__
     )
-"""What is measured, on how much: the fields of `Evaluation`, and of the values within it."""
+"""What is measured, and on how many prompts: the fields of `Evaluation`, and of the values within it."""
 
 
 def evaluation_of(given: Given | None, start: Evaluation | None = None) -> Evaluation:
-    """The library's options: a start with what was typed in its place.
+    """The library's options: `start`, changed by the typed options.
 
     Raises:
-        OptionError: a value makes no sense.
+        OptionError: a value is not valid.
     """
     return changed(start or Evaluation(), {} if given is None else given.values(), title="Evaluation")
 
 
 def parts(text: str) -> tuple[str, ...]:
-    """What stands between commas.
+    """The items of a list between commas.
 
     Example:
         >>> parts("caa, random")
         ('caa', 'random')
     """
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    return tuple(item.strip() for item in text.split(",") if item.strip())

@@ -35,7 +35,7 @@ class ModelOptions:
         device_map: passed to transformers, for example auto.
         load_in: quantise with bitsandbytes on loading: 4bit or 8bit.
         revision: revision of a Hub id.
-        trust_remote_code: run code that the model's repository brings. Off unless asked.
+        trust_remote_code: run code from the model's repository; off by default.
         template_option: NAME=VALUE, a variable for the chat template, such as enable_thinking=false; the value is
             JSON, or else a text. Repeatable.
         thinking_markers: the texts that begin and end a reasoning model's thinking, where they can't be found.
@@ -57,7 +57,7 @@ class ModelOptions:
         """The options of the chat template.
 
         Raises:
-            OptionError: one has no name, or one name stands twice.
+            OptionError: one has no name, or a name is listed twice.
         """
         from neurodial.prompts.template import Template
 
@@ -105,12 +105,12 @@ class TwoLists:
     negative: Path | None = None
 
     def pairs(self, behaviour: str | None, found_with: Sequence[Circuit] = ()) -> PairSet:
-        """The prompt set that was asked for: by name or file, as two files, else the one that circuits were found with.
+        """The prompt set: by name or file, as two files, or else that of the circuits.
 
         Raises:
-            CycloptsError: nothing was asked for, and there are no circuits.
-            OptionError: both ways were taken, or half of the second; or the circuits' files name no behaviour, several,
-                or one that does not ship.
+            CycloptsError: no set is named, and there are no circuits.
+            OptionError: both ways are used, or only one of the two files is given; or the circuits' files name no
+                behaviour, several, or one that does not ship.
         """
         from neurodial.prompts.behaviours import read_pairs, read_two_lists
 
@@ -134,20 +134,20 @@ def read_circuits(specifications: list[str], default_dial: float) -> list[tuple[
     """Circuits from `[name=]file[@dial]`, each with its name and dial.
 
     Raises:
-        OptionError: a dial is not a number, or a name stands twice.
+        OptionError: a dial is not a number, or a name is listed twice.
         FileError: a file can't be read.
     """
     from neurodial.circuit.file import read_circuit
 
-    found: list[tuple[str, Circuit, float]] = []
+    circuits: list[tuple[str, Circuit, float]] = []
     for specification in specifications:
         name, path, dial = split_specification(specification)
         circuit = read_circuit(path)
-        found.append((name or circuit.name, circuit, default_dial if dial is None else dial))
-    names = [name for name, _, _ in found]
+        circuits.append((name or circuit.name, circuit, default_dial if dial is None else dial))
+    names = [name for name, _, _ in circuits]
     if len(set(names)) != len(names):
         raise OptionError(f"The circuits are named {', '.join(names)}.", wanted="different names (name=file)")
-    return found
+    return circuits
 
 
 def behaviour_of(circuits: Sequence[Circuit]) -> str | None:
@@ -161,14 +161,14 @@ def behaviour_of(circuits: Sequence[Circuit]) -> str | None:
     if not circuits:
         return None
     names = {circuit.origin.behaviour for circuit in circuits}
-    wanted = "--behaviour NAME or FILE"
+    accepted = "--behaviour NAME or FILE"
     if len(names) != 1 or names == {None}:
-        said = ", ".join(sorted(repr(name) for name in names if name)) or "none"
-        raise OptionError(f"No behaviour is asked for; the circuits' files name {said}.", wanted=wanted)
+        listed = ", ".join(sorted(repr(name) for name in names if name)) or "none"
+        raise OptionError(f"No behaviour is asked for; the circuits' files name {listed}.", wanted=accepted)
     name = str(names.pop())
     if name not in behaviour_names():
         raise OptionError(
-            f"The circuit was found with prompts of your own, {name!r}.", wanted=f"{wanted}: the same file again"
+            f"The circuit was found with prompts of your own, {name!r}.", wanted=f"{accepted}: the same file again"
         )
     return name
 
@@ -207,7 +207,7 @@ def parse_dials(text: str) -> list[float]:
         OptionError: something in it is not a number.
     """
     try:
-        return [float(part) for part in text.split(",")]
+        return [float(dial) for dial in text.split(",")]
     except ValueError:
         raise OptionError(f"The dials are {text!r}.", wanted="numbers between commas, such as -1,0,0.5,1") from None
 
@@ -220,24 +220,24 @@ def parse_template_options(texts: list[str]) -> dict[str, object]:
         {'enable_thinking': False, 'reasoning_effort': 'low'}
 
     Raises:
-        OptionError: one has no name or no value, or a name stands twice.
+        OptionError: one has no name or no value, or a name is listed twice.
     """
-    found: dict[str, object] = {}
+    options: dict[str, object] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name.strip() or not value.strip():
             raise OptionError(f"The template option is {text!r}.", wanted="NAME=VALUE, such as enable_thinking=false")
-        if name.strip() in found:
+        if name.strip() in options:
             raise OptionError(f"The template option {name.strip()} is given twice.", wanted="each once")
         try:
-            found[name.strip()] = json.loads(value)
+            options[name.strip()] = json.loads(value)
         except ValueError:
-            found[name.strip()] = _meant(name.strip(), value.strip())
-    return found
+            options[name.strip()] = _meant(name.strip(), value.strip())
+    return options
 
 
 def _meant(name: str, value: str) -> str:
-    """A text as it is; what looks like a misspelt JSON word would be a true text in the template."""
+    """A text as it is; a misspelt JSON word is refused, since a template would take any text for true."""
     word = {"true": "true", "false": "false", "none": "null", "null": "null"}.get(value.lower())
     if word is not None:
         raise OptionError(f"The template option {name} is {value}.", wanted=f"JSON: {name}={word}")

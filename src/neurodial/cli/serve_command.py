@@ -43,10 +43,10 @@ def serve(
         circuit: `[name=]file[@dial]`, repeatable; the dial is that of requests that name none, 1 by default.
         host: the address to listen on; only this machine can reach the default.
         port: the port; 0 takes a free one.
-        name: what clients call the unsteered model; by default as MODEL, a path by its last part.
+        name: the name of the unsteered model for clients; by default MODEL, or the last part of a path.
         access_log: log each request.
         engine: how requests share the model.
-        server: what the server takes.
+        server: the limits of the server.
         loading: how the model is loaded.
     """
     options = server or ServerOptions()
@@ -94,7 +94,7 @@ def _check_packages() -> None:
 
 
 def _public_name(model: str) -> str:
-    """The name that clients see: a local path is shown as its last part, so that it tells nothing of the machine."""
+    """The name that clients see: a local path is shown as its last part, so that it reveals nothing of the machine."""
     path = Path(model).expanduser()
     return path.name if path.exists() or path.is_absolute() else model
 

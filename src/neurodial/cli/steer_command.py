@@ -1,4 +1,4 @@
-"""`neurodial steer`: answers side by side, from arguments, a file, stdin, or in a chat."""
+"""`neurodial steer`: answers side by side, to prompts from arguments, a file or stdin, or in a chat."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def steer(
     if prompts is None and json:
         raise OptionError("--json came without a prompt.", wanted="prompts as arguments, from --file or on stdin")
     subject = (loading or ModelOptions()).load(model)
-    notes = template_notes([found for _, found, _ in circuits], subject)
+    notes = template_notes([read for _, read, _ in circuits], subject)
     for note in notes:
         err.print(f"note: {note}", markup=False, style="dim")
     sides = [(value, _at(circuits, fixed, value, when, force=force)) for value in dials]
@@ -107,7 +107,7 @@ def _arguments(circuit: list[str] | None, arguments: tuple[str, ...]) -> tuple[l
 
 
 def _plain(prompt: Prompt) -> object:
-    """A prompt as JSON has it: a text, or a list of messages."""
+    """A prompt as a JSON value: a text, or a list of messages."""
     from neurodial.prompts.prompt import as_messages
 
     return prompt if isinstance(prompt, str) else as_messages(prompt)
@@ -121,22 +121,22 @@ def _prompts(given: list[str], file: Path | None) -> Sequence[Prompt] | None:
         raise OptionError("Prompts came both as arguments and by --file.", wanted="one of the two")
     if given:
         return given
-    found: Sequence[Prompt]
+    prompts: Sequence[Prompt]
     if file is not None and str(file) != "-":
-        found = read_texts(file)
+        prompts = read_texts(file)
     elif file is None and sys.stdin.isatty():
         return None
     else:
-        found = [one.prompt for one in text_list(sys.stdin.read(), "stdin")]
-    if not found:
+        prompts = [row.prompt for row in text_list(sys.stdin.read(), "stdin")]
+    if not prompts:
         raise PromptError(f"There are no prompts in {file or 'stdin'}.", wanted="one prompt on each line")
-    return found
+    return prompts
 
 
 def _at(
     circuits: list[tuple[str, Circuit, float]], fixed: dict[str, float], dial: float, when: When, *, force: bool
 ) -> Intervention:
-    """All circuits together: those with a dial of their own (`file@0.5`) at it, the others at `dial`."""
+    """All circuits together: those with their own dial (`file@0.5`) at that dial, the others at `dial`."""
     from neurodial.intervention.base import Together
     from neurodial.intervention.scale import Scale
 
@@ -150,8 +150,8 @@ def _answers(
     from neurodial.generation.generate import generate
 
     everything = [prompt for prompt in prompts for _ in sides]
-    found = generate(subject, everything, under=sides * len(prompts), decoding=decoding, progress=bars)
-    return [found[start : start + len(sides)] for start in range(0, len(found), len(sides))]
+    answers = generate(subject, everything, under=sides * len(prompts), decoding=decoding, progress=bars)
+    return [answers[start : start + len(sides)] for start in range(0, len(answers), len(sides))]
 
 
 def _show(prompt: str, dials: list[float], answers: Sequence[Answer]) -> None:
@@ -162,7 +162,7 @@ def _show(prompt: str, dials: list[float], answers: Sequence[Answer]) -> None:
 
 
 def _cell(answer: Answer) -> Text:
-    """What was said, after what was thought."""
+    """The answer, after its thinking."""
     if answer.thinking is None:
         return Text(answer.text.strip())
     thought = answer.thinking + (" …" if answer.is_endless else "")
@@ -170,7 +170,7 @@ def _cell(answer: Answer) -> Text:
 
 
 def _chat(subject: Subject, sides: list[tuple[float, Intervention]], decoding: Decoding) -> None:
-    """A chat with every side at once; each side remembers its own answers."""
+    """A chat with every side at once; each side keeps its own answers."""
     from neurodial.generation.generate import generate
     from neurodial.intervention.base import at_dial
     from neurodial.prompts.prompt import Message
@@ -194,8 +194,8 @@ def _chat(subject: Subject, sides: list[tuple[float, Intervention]], decoding: D
             except (ValueError, OptionError) as error:
                 err.print(f"error: {error}")
         elif line:
-            asked = [(*history, Message("user", line)) for history in histories]
+            chats = [(*history, Message("user", line)) for history in histories]
             under = [None, *(side for _, side in sides)]
-            answers = generate(subject, asked, under=under, decoding=decoding)
-            histories = [(*a, Message("assistant", answer.text)) for a, answer in zip(asked, answers, strict=True)]
+            answers = generate(subject, chats, under=under, decoding=decoding)
+            histories = [(*a, Message("assistant", answer.text)) for a, answer in zip(chats, answers, strict=True)]
             _show(line, [value for value, _ in sides], answers)

@@ -1,4 +1,4 @@
-"""`neurodial study`: sweep, frontier, transfer and layers, each with its token bill stated first."""
+"""`neurodial study`: sweep, frontier, transfer and layers; each first prints how many tokens it needs."""
 
 from __future__ import annotations
 
@@ -76,28 +76,28 @@ def study(
     subject = (loading or ModelOptions()).load(model)
     if kind == "sweep":
         numbers = _counts(counts)
-        _say_token_plan(subject, pairs, len(numbers), grid)
-        found = sweep(subject, circuits[0], pairs, numbers, grid=grid, progress=bars)
+        _print_token_plan(subject, pairs, len(numbers), grid)
+        result = sweep(subject, circuits[0], pairs, numbers, grid=grid, progress=bars)
     else:
         methods = parts(against)
-        _say_token_plan(subject, pairs, len(circuits) + len(methods), grid)
-        found = frontier(subject, circuits, pairs, methods, grid=grid, progress=bars)
-    _finish(found, output, cap)
+        _print_token_plan(subject, pairs, len(circuits) + len(methods), grid)
+        result = frontier(subject, circuits, pairs, methods, grid=grid, progress=bars)
+    _finish(result, output, cap)
 
 
-def _finish(found: Study, output: Path, cap: float) -> None:
+def _finish(result: Study, output: Path, cap: float) -> None:
     from neurodial.evaluation.studies import frontier_figures
 
-    for name, report in (("dense", found.dense), ("answers", found.answers)):
+    for name, report in (("dense", result.dense), ("answers", result.answers)):
         if report is not None:
             out.print(f"[bold]{name}[/bold]")
             show_report(report)
             write_folder(report, output / name)
             err.print(f"written: {output / name / 'report.html'}")
     try:
-        figures = frontier_figures(found.dense, cap=cap)
+        figures = frontier_figures(result.dense, cap=cap)
     except OptionError:
-        return  # a margin of whole answers has no rate: the tables say all there is
+        return  # a margin of whole answers has no rate: there are only the tables
     table = Table("method", f"area to {cap:g} nats", f"left at {cap:g} nats", box=None)
     for figure in figures:
         table.add_row(figure.label, f"{figure.area:.3f}", f"{figure.left:.3f}")
@@ -137,11 +137,11 @@ def _whole_models(
     from neurodial.evaluation.studies import transfer
 
     other = ModelOptions(dtype=loading.dtype, device=loading.device).load(arguments[0])
-    _say_token_plan(subject, pairs, 4, dataclasses.replace(grid, dense=(1.0,)))
-    found = transfer((subject, other), pairs, method=chosen, grid=grid, progress=bars)
-    overlap = found.overlap
+    _print_token_plan(subject, pairs, 4, dataclasses.replace(grid, dense=(1.0,)))
+    result = transfer((subject, other), pairs, method=chosen, grid=grid, progress=bars)
+    overlap = result.overlap
     out.print(f"{overlap.shared} shared of {overlap.first} and {overlap.second}; Jaccard {overlap.jaccard:.3f}")
-    for (source, target), report in found.reports.items():
+    for (source, target), report in result.reports.items():
         out.print(f"\n[bold]circuit of {(model, arguments[0])[source]} on {(model, arguments[0])[target]}[/bold]")
         show_report(report)
         if grid.folder is not None:
@@ -156,17 +156,18 @@ def _show_layers(rows: tuple[LayerCount, ...]) -> None:
     out.print(table)
 
 
-def _say_token_plan(subject: Subject, pairs: PairSet, arms: int, grid: Grid) -> None:
+def _print_token_plan(subject: Subject, pairs: PairSet, conditions: int, grid: Grid) -> None:
     from neurodial.evaluation.studies import token_plan
 
-    bill = token_plan(subject, pairs, arms, grid)
+    tokens = token_plan(subject, pairs, conditions, grid)
     err.print(
-        f"token bill, at most, tuning left out: {bill['dense']:,} for the dense grid, {bill['answers']:,} for answers"
+        f"tokens to compute, at most, without tuning: {tokens['dense']:,} for the dense grid, "
+        f"{tokens['answers']:,} for answers"
     )
 
 
 def _counts(text: str) -> tuple[int, ...]:
     try:
-        return tuple(int(part) for part in parts(text))
+        return tuple(int(number) for number in parts(text))
     except ValueError:
         raise OptionError(f"The numbers of neurons are {text!r}.", wanted="numbers such as 10,46") from None

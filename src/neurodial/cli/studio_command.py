@@ -37,7 +37,7 @@ def studio(
         model: Hub id, local folder, GGUF file, `demo` or `demo-base`.
         circuit: `[name=]file` of a circuit to start with; repeatable.
         folder: where circuits, prompt sets, reports and exports made on the page are kept.
-        host: the address to listen on. Anyone who reaches it can use the model: keep to this machine if you can.
+        host: the address to listen on. Anyone who can reach it can use the model: keep the default if possible.
         port: the port to listen on; 0 takes a free one.
         open: open the page in a browser.
         force: take circuits that were made on another model.
@@ -89,5 +89,5 @@ def _serve(app: FastAPI, listening: socket.socket, *, open_page: bool) -> None:
 
 
 def _has_screen() -> bool:
-    """Whether a window can open here: without a display a browser of the terminal would take the terminal over."""
+    """Whether a browser window can open: without a display, a text browser would take over the terminal."""
     return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

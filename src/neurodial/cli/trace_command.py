@@ -53,8 +53,8 @@ def trace(
         model: Hub id, local folder, GGUF file, `demo` or `demo-base`.
         prompt: the text before the prediction.
         target: the token to explain, with its leading space.
-        foil: the token to hold it against; without one, the target's logit alone is explained.
-        answer: what the answer has begun with.
+        foil: the token to compare it with; without one, the target's logit alone is explained.
+        answer: the beginning of the answer.
         raw: take the prompt as plain text instead of as a chat message.
         without: linearisation rules to turn off, such as attention,product (all: norm, activation, product,
             attention, soft_cap).
@@ -82,13 +82,13 @@ def trace(
 
     question = ask(subject, prompt, target, foil, answer=answer, raw=raw)
     with status("tracing"):
-        found = find(subject, question, select=select, rules=rules)
-        measured = _curve(subject, question, found.nodes, curve, (reference, raw)) if curve else None
-    graph = found.graph.strongest(edge_mass)
+        traced = find(subject, question, select=select, rules=rules)
+        measured = _curve(subject, question, traced.nodes, curve, (reference, raw)) if curve else None
+    graph = traced.graph.strongest(edge_mass)
     if json:
         _print_graph(graph, measured)
     else:
-        _show_trace(subject, found, graph, top)
+        _show_trace(subject, traced, graph, top)
         if measured is not None:
             _show_curve(measured)
     _write(graph, output, dot, force=force)
@@ -121,9 +121,10 @@ def why(
         prompt: the text before the wrong token.
         produced: the token that the model gave; with --right.
         right: the token that would have been right.
-        reference: the right answer instead: the model is made to follow it, and its first other choice is taken.
-        mistakes: how many of those choices to explain; they share one batch.
-        answer: what the answer has begun with.
+        reference: the right answer instead: the model is made to follow it, and the first token that it would choose
+            differently is explained.
+        mistakes: how many of those tokens to explain; they share one batch.
+        answer: the beginning of the answer.
         raw: take the prompt as plain text instead of as a chat message.
         node_threshold: keep hidden states with at least this share of the logit difference.
         edge_mass: keep the strongest edges that hold this share of the weight between two layers.
@@ -172,7 +173,7 @@ def why(
 
 
 def heat_map(graph: TraceGraph) -> Text:
-    """The input tokens on the colours of their relevance."""
+    """The input tokens, coloured by their relevance."""
     from neurodial.tracing.picture import heat_colour
 
     weights = {node.token: node.relevance for node in graph.nodes if node.kind == "input"}
@@ -184,31 +185,31 @@ def heat_map(graph: TraceGraph) -> Text:
     return text
 
 
-def _show_trace(subject: Subject, found: Trace, graph: TraceGraph, top: int) -> None:
+def _show_trace(subject: Subject, traced: Trace, graph: TraceGraph, top: int) -> None:
     from neurodial.tracing.super_weights import super_weights
     from neurodial.tracing.trace import likely
 
-    question = found.relevance.question
+    question = traced.relevance.question
     _headline(graph)
     shown = ", ".join(f"{text!r} {share:.0%}" for text, share in likely(subject, question))
     out.print(Text(f"the model's own next token: {shown}"), style="dim")
     out.print(heat_map(graph))
     table = Table("layer", "neuron", "token", "relevance", "of the value", "activation", box=None)
-    for score in found.nodes[: top or len(found.nodes)]:
+    for score in traced.nodes[: top or len(traced.nodes)]:
         node = score.node
         share = score.relevance / graph.value if graph.value else 0.0
         place = Text(f"{node.token} {graph.tokens[node.token]!r}")
         cells = (f"{score.relevance:+.4f}", f"{share:+.1%}", f"{score.activation:+.3f}")
         table.add_row(str(node.layer), str(node.neuron), place, *cells)
     out.print(table)
-    held = sum(score.relevance for score in found.nodes)
-    out.print(f"\n{len(found.nodes)} nodes, {len(graph.edges)} edges; the nodes' relevance sums to {held:+.3f}")
+    held = sum(score.relevance for score in traced.nodes)
+    out.print(f"\n{len(traced.nodes)} nodes, {len(graph.edges)} edges; the nodes' relevance sums to {held:+.3f}")
     out.print(Text(f"hubs: {_names(graph.hubs())}"))
     out.print(Text(f"bottlenecks: {_names(graph.bottlenecks())}"))
-    for one in [w for w in super_weights(subject, question, found.nodes) if w.share >= 0.5][:3]:
+    for weight in [w for w in super_weights(subject, question, traced.nodes) if w.share >= 0.5][:3]:
         out.print(
-            f"super weight: layer {one.node.layer}, neuron {one.node.neuron} → coordinate {one.coordinate} "
-            f"({one.weight:+.3f}) carries {one.share:.0%} of its node"
+            f"super weight: layer {weight.node.layer}, neuron {weight.node.neuron} → coordinate {weight.coordinate} "
+            f"({weight.weight:+.3f}) carries {weight.share:.0%} of its node"
         )
 
 
@@ -270,7 +271,7 @@ def _ablation(subject: Subject, question: Question, kind: str, text: tuple[str, 
     rendered = [subject.encode(prompt_text(prompt)) for prompt in prompts] if raw else subject.render(prompts)
     if kind == "mean":
         return MeanAblation(tuple(rendered[:64]))
-    return ResampleAblation(tuple(one for one in rendered if len(one) >= len(question.tokens)))
+    return ResampleAblation(tuple(tokens for tokens in rendered if len(tokens) >= len(question.tokens)))
 
 
 def _rules(without: str) -> Rules:

@@ -24,7 +24,7 @@ _CELLS = 256  # predictions whose whole vocabulary is in memory at once
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedChoices:
     """A prompt and the choices that may follow it.
 
     Attributes:
@@ -46,7 +46,7 @@ class Asked:
 @torch.no_grad()
 def choice_log_probs(
     subject: Subject,
-    asked: Sequence[Asked],
+    asked: Sequence[AskedChoices],
     *,
     under: Under = None,
     budget: int = TOKEN_BUDGET,
@@ -68,7 +68,7 @@ def choice_log_probs(
 
     Example:
         >>> from neurodial.model.tiny import tiny_subject
-        >>> [(first, second)] = choice_log_probs(tiny_subject(), [Asked((256, 40, 41), ((50,), (51, 52)), 0)])
+        >>> [(first, second)] = choice_log_probs(tiny_subject(), [AskedChoices((256, 40, 41), ((50,), (51, 52)), 0)])
         >>> first < 0 and second < 0
         True
     """
@@ -97,7 +97,9 @@ _Cells = tuple[list[tuple[int, int, int]], list[tuple[int, int]]]
 """Predictions to read, (row of the batch, place, token), and the prompt and the choice that each belongs to."""
 
 
-def _cells(ends: Ends, asked: Sequence[Asked], branches: Sequence[Branch], members: Sequence[Sequence[int]]) -> _Cells:
+def _cells(
+    ends: Ends, asked: Sequence[AskedChoices], branches: Sequence[Branch], members: Sequence[Sequence[int]]
+) -> _Cells:
     cells: list[tuple[int, int, int]] = []
     belongs: list[tuple[int, int]] = []
     for place, (branch, row) in enumerate(ends.rows):
@@ -121,7 +123,7 @@ def _read(subject: Subject, ends: Ends, cells: _Cells) -> list[float]:
     return values
 
 
-def encode(subject: Subject, prompts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[Asked]:
+def encode(subject: Subject, prompts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[AskedChoices]:
     """Prompts and choices as tokens, the tokenizer seeing each prompt and choice in one piece; each its own family.
 
     Raises:
@@ -133,9 +135,9 @@ def encode(subject: Subject, prompts: Sequence[str], choices: Sequence[Sequence[
         >>> len(one.prompt), [len(choice) for choice in one.choices]
         (8, [2, 2])
     """
-    starts = subject.tokenizer(list(prompts))["input_ids"]
+    starts = [subject.encode(prompt) for prompt in prompts]
     texts = [prompt + choice for prompt, own in zip(prompts, choices, strict=True) for choice in own]
-    wholes = iter(subject.tokenizer(texts)["input_ids"])
+    wholes = map(subject.encode, texts)
     found = []
     for family, (prompt, start, own) in enumerate(zip(prompts, starts, choices, strict=True)):
         rows = [next(wholes) for _ in own]
@@ -144,7 +146,7 @@ def encode(subject: Subject, prompts: Sequence[str], choices: Sequence[Sequence[
             raise PromptError(
                 f"Nothing is scored of one of {list(own)} after {prompt[-40:]!r}.", wanted="a prompt and its choices"
             )
-        found.append(Asked(tuple(start[:shared]), tuple(tuple(row[shared:]) for row in rows), family))
+        found.append(AskedChoices(tuple(start[:shared]), tuple(tuple(row[shared:]) for row in rows), family))
     return found
 
 

@@ -12,6 +12,7 @@ from neurodial.evaluation.conditions import Condition, baseline_conditions, circ
 from neurodial.evaluation.margin_of_run import direction_of
 from neurodial.evaluation.measures import neutral_prompts
 from neurodial.evaluation.options import Evaluation
+from neurodial.evaluation.run_rows import TuningRow
 from neurodial.evaluation.store import Store
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.divergence import own_answers
@@ -60,7 +61,7 @@ class ComparedMethods:
             OptionError: a method needs a circuit that is not there.
         """
         dials = sorted({condition.dial for condition in self.own}) or [1.0]
-        chosen_before = {row["method"]: row["details"] for row in store.rows("tuning")}
+        chosen_before = {row.method: row.details for row in store.rows(TuningRow)}
         conditions: list[Condition] = []
         for name in names:
             known = chosen_before.get(name)
@@ -68,7 +69,7 @@ class ComparedMethods:
             development = self.development if searched and known is None else None
             ready = baselines(name, self.inputs, development, self.options.kl_limit, known=known)
             if searched and known is None:
-                store.append("tuning", [{"method": name, "details": ready[0].details}])
+                store.append([TuningRow(name, ready[0].details)])
             conditions += [condition for baseline in ready for condition in baseline_conditions(baseline, dials)]
         return conditions
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from neurodial.circuit.circuit import Circuit
 from neurodial.errors import OptionError, OverlapError
 from neurodial.evaluation.baselines import Baseline
+from neurodial.evaluation.results import condition_key
 from neurodial.intervention.base import Intervention, Together, at_dial
 from neurodial.intervention.scale import Scale
 from neurodial.prompts.prompt import Prompt, prompt_digest, prompt_text, words_digest
@@ -41,27 +42,29 @@ class Condition:
     @property
     def key(self) -> str:
         """What its rows are stored under."""
-        return self.label if self.method == "unsteered" else f"{self.label} @ {self.dial:g}"
+        return condition_key(self.method, self.label, self.dial)
 
 
 UNSTEERED = Condition("unsteered", "unsteered", 0.0)
 
 
 def own_conditions(interventions: Sequence[Intervention]) -> list[Condition]:
-    """An arm for each of the user's interventions, in order; those at dial 0 are the unsteered model already.
+    """A condition for each of the user's interventions, in order; those at dial 0 are the unsteered model already.
 
     Raises:
         OptionError: an intervention has a list of dials, or two are the same.
     """
-    arms = []
+    conditions = []
     for intervention in interventions:
         dial = _dial(intervention)
         if dial != 0:
-            arms.append(Condition("circuit", _label(intervention), dial, intervention))
-    twice = [key for key, count in Counter(arm.key for arm in arms).items() if count > 1]
+            conditions.append(
+                Condition("circuit", _label(intervention), dial, intervention, details=_found_by(intervention))
+            )
+    twice = [key for key, count in Counter(condition.key for condition in conditions).items() if count > 1]
     if twice:
         raise OptionError(f"{twice[0]} stands twice.", wanted="each intervention once", fix="Name the circuits apart.")
-    return arms
+    return conditions
 
 
 def baseline_conditions(baseline: Baseline, dials: Sequence[float]) -> list[Condition]:
@@ -135,6 +138,14 @@ def _dial(intervention: Intervention) -> float:
     if any(isinstance(part.dial, Sequence) for part in parts):
         raise OptionError("An intervention has a list of dials.", wanted="one intervention for each dial")
     return float(max(dials, key=abs, default=0.0))
+
+
+def _found_by(intervention: Intervention) -> dict[str, Any]:
+    """How many neurons a circuit has, and what found them; of several together, nothing."""
+    if not isinstance(intervention, Scale):
+        return {}
+    method = intervention.circuit.origin.method
+    return {"neurons": len(intervention.circuit), "found_by": describe(method) if method else "by hand"}
 
 
 def _label(intervention: Intervention) -> str:

@@ -4,14 +4,15 @@
 2. `evaluate` on held-out test prompts: the CNA circuit at several dials, the Dose circuit at 1, and as many random
    neurons as CNA took at 1.
 3. The two circuits and the random neurons against each other on the same prompts.
-4. Words that follow from the numbers alone.
+4. Words that follow from the numbers alone: the verdict, and at most five sentences beside it.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,10 @@ from neurodial.circuit.controls import random_control
 from neurodial.discovery import discover
 from neurodial.errors import FileError, NeurodialError, OptionError
 from neurodial.evaluation.evaluate import evaluate
-from neurodial.evaluation.intervals import Difference, Estimate, paired_rates
+from neurodial.evaluation.intervals import Estimate
 from neurodial.evaluation.options import Evaluation
 from neurodial.evaluation.results import Report
-from neurodial.evaluation.store import read_rows
+from neurodial.evaluation.verdict import shown_change, verdict
 from neurodial.files import write_atomic
 from neurodial.generation.decoding import Decoding
 from neurodial.intervention.scale import Scale
@@ -107,7 +108,13 @@ class Demonstration:
 
 
 def demonstrate(
-    subject: Subject, pairs: PairSet, profile: Profile, folder: Path, *, progress: Progress = silent
+    subject: Subject,
+    pairs: PairSet,
+    profile: Profile,
+    folder: Path,
+    *,
+    progress: Progress = silent,
+    part: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Demonstration:
     """Discover on the discovery split, steer and measure on the test split.
 
@@ -118,6 +125,7 @@ def demonstrate(
         folder: where rows and circuits go. One that holds an unfinished demo of the same kind is gone on with; a
             finished demo is done again.
         progress: shown while it runs.
+        part: entered for each of its three parts: CNA, Dose, and answering and measuring.
 
     Raises:
         FileError: the folder holds something else than a demo.
@@ -125,18 +133,19 @@ def demonstrate(
     identity = {"profile": describe(profile), "model": describe(subject.identity)}
     claim(folder, identity)
     found_on = pairs if profile.found_on is None else _shortened(pairs, profile.found_on)
-    circuits, missing = _circuits(subject, found_on, profile, progress)
+    circuits, missing = _circuits(subject, found_on, profile, progress, part)
     control = replace(random_control(circuits[0], seed=profile.control_seed), name=f"{len(circuits[0])} random neurons")
     interventions = [Scale(circuits[0], dial) for dial in profile.dials]
     interventions += [Scale(circuit, 1.0) for circuit in (*circuits[1:], control)]
     rows = folder / ROWS
-    report = evaluate(subject, interventions, pairs, options=profile.options, folder=rows, progress=progress)
+    with part():
+        report = evaluate(subject, interventions, pairs, options=profile.options, folder=rows, progress=progress)
     shown = Demonstration(circuits, control, report)
-    said = (*missing, *findings(shown, rows))
+    said = (*missing, *findings(shown))
     shown = replace(shown, report=replace(report, notes=(*said, *report.notes)))
     for circuit in circuits:
         circuit.write(folder / f"{circuit.name}.circuit.json", overwrite=True)
-    _mark(folder, {"finished": True, **identity, "findings": list(said)})
+    _mark(folder, {"finished": True, **identity, "findings": [verdict(report), *said]})
     return shown
 
 
@@ -187,79 +196,71 @@ def _shortened(pairs: PairSet, count: int) -> PairSet:
 
 
 def _circuits(
-    subject: Subject, pairs: PairSet, profile: Profile, progress: Progress
+    subject: Subject,
+    pairs: PairSet,
+    profile: Profile,
+    progress: Progress,
+    part: Callable[[], AbstractContextManager[None]],
 ) -> tuple[tuple[Circuit, ...], tuple[str, ...]]:
     """CNA's circuit and Dose's; a behaviour that Dose can't measure on this model leaves CNA's, and says so."""
-    found = [discover(subject, pairs, method=profile.cna, name="cna", progress=progress)]
-    try:
-        found.append(discover(subject, pairs, method=profile.dose, name="dose", progress=progress))
-    except NeurodialError as error:
-        return tuple(found), (f"Dose found no circuit on this model: {error.problem}",)
-    return tuple(found), ()
+    with part():
+        found = [discover(subject, pairs, method=profile.cna, name="cna", progress=progress)]
+    missing: tuple[str, ...] = ()
+    with part():
+        try:
+            found.append(discover(subject, pairs, method=profile.dose, name="dose", progress=progress))
+        except NeurodialError as error:
+            missing = (f"Dose found no circuit on this model: {error.problem}",)
+    return tuple(found), missing
 
 
-def findings(shown: Demonstration, rows: Path) -> list[str]:
-    """What was found beyond the report's own words; each sentence follows from the numbers."""
-    said = [sentence for circuit in shown.circuits for sentence in _about(circuit)]
-    shows = _shows(shown.report, rows)
-    names = [circuit.name for circuit in shown.circuits]
-    said += [_against(name, shown.control.name, shows) for name in names]
-    if len(names) > 1:
-        said.append(_against(names[1], names[0], shows))
-    said += [_harmless(shown.report, name) for name in names]
-    up = next((arm for arm in shown.report.methods()["cna"] if arm.dial < 0), None)
+def findings(shown: Demonstration) -> list[str]:
+    """What was found beside the verdict, in at most five sentences; each follows from the numbers."""
+    said = [_where(shown.circuits), *_stability(shown.circuits), _against_chance(shown), _harmless(shown)]
+    up = next((condition for condition in shown.report.methods()["cna"] if condition.dial < 0), None)
     if up is not None:
         rate = up.metrics[shown.report.headline]
-        said.append(
-            f"Turned the other way (cna at dial {up.dial:g}), it refuses {_share(rate)} of the harmful requests."
-        )
+        said.append(f"Turned the other way (cna at dial {up.dial:g}), it refuses {_share(rate)} of harmful requests.")
     return said
 
 
-def _about(circuit: Circuit) -> list[str]:
-    widths = circuit.origin.model.widths if circuit.origin.model else ()
-    layers = sorted({row.neuron.layer for row in circuit})
-    late = sum(row.neuron.layer >= len(widths) * 2 / 3 for row in circuit)
-    where = f"in {len(layers)} of {len(widths)} layers ({late} of them in the last third)"
-    said = [f"{circuit.name} picked {len(circuit)} of {sum(widths)} MLP neurons, {where}."]
-    if circuit.stability:
-        folds = len(circuit.stability.overlaps)
-        again = f"{circuit.stability.mean:.0%} of {circuit.name}'s neurons are chosen again on average"
-        said.append(f"With one of {folds} parts of the prompts left out, {again}.")
-    return said
+def _where(circuits: tuple[Circuit, ...]) -> str:
+    """How many neurons of each circuit, out of how many, and where they lie."""
+    picked = []
+    for circuit in circuits:
+        layers = {row.neuron.layer for row in circuit}
+        picked.append(f"{circuit.name} picked {len(circuit)} in {len(layers)} layers")
+    widths = circuits[0].origin.model.widths if circuits[0].origin.model else ()
+    return f"Of {sum(widths):,} MLP neurons in {len(widths)} layers, {' and '.join(picked)}."
 
 
-def _shows(report: Report, folder: Path) -> dict[str, list[bool]]:
-    """By arm at dial 1: on which of the harmful prompts the behaviour shows, in the prompts' order."""
-    first = report.headline.removeprefix("rate:")
-    rows = {
-        (row["arm"], row["index"]): row["label"]
-        for row in read_rows(folder / "verdicts.jsonl")
-        if row["detector"] == first and row["set"] == "behaviour"
-    }
-    found: dict[str, list[bool]] = {}
-    for arm, index in sorted(rows):
-        label, _, dial = arm.rpartition(" @ ")
-        if dial == "1":
-            found.setdefault(label, []).append(rows[arm, index] == "shown")
-    return found
+def _stability(circuits: tuple[Circuit, ...]) -> Iterator[str]:
+    parts = [(c.name, c.stability) for c in circuits if c.stability is not None]
+    if parts:
+        kept = " and ".join(f"{stability.mean:.0%} of {name}'s" for name, stability in parts)
+        folds = len(parts[0][1].overlaps)
+        yield f"With one of {folds} parts of the prompts left out, {kept} neurons are chosen again on average."
 
 
-def _against(first: str, second: str, shows: dict[str, list[bool]]) -> str:
-    gap: Difference = paired_rates(shows[second], shows[first])
-    moved = gap.estimate
-    verdict = "fewer" if moved.high < 0 else "more" if moved.low > 0 else "no clear difference"
-    return f"Refusals of harmful requests, {first} against {second} at dial 1: {verdict} (paired: {_points(moved)})."
+def _against_chance(shown: Demonstration) -> str:
+    control = shown.report.condition(shown.control.name, 1.0)
+    said = []
+    for circuit in shown.circuits:
+        gap = shown.report.compared(control, shown.report.condition(circuit.name, 1.0))
+        if gap is not None:
+            fewer = "fewer" if gap.estimate.value < 0 else "more"
+            verdict = fewer if gap.is_clear else "no clear difference"
+            said.append(f"{verdict} under {circuit.name} ({shown_change(gap, shown.report.headline)})")
+    return f"Refusals of harmful requests against {shown.control.name}: {', '.join(said)}."
 
 
-def _harmless(report: Report, name: str) -> str:
-    before, after = report.unsteered.metrics["opposite"], report.arm(name, 1.0).metrics["opposite"]
-    return f"Refusals of harmless requests: {_share(before)} unsteered, {_share(after)} under {name} at dial 1."
+def _harmless(shown: Demonstration) -> str:
+    rates = [
+        (circuit.name, shown.report.condition(circuit.name, 1.0).metrics["opposite"]) for circuit in shown.circuits
+    ]
+    under = ", ".join(f"{_share(rate)} under {name}" for name, rate in rates)
+    return f"Refusals of harmless requests: {_share(shown.report.unsteered.metrics['opposite'])} unsteered, {under}."
 
 
 def _share(estimate: Estimate) -> str:
-    return f"{estimate.value:.0%} [{estimate.low:.0%}, {estimate.high:.0%}]"
-
-
-def _points(estimate: Estimate) -> str:
-    return f"{100 * estimate.value:+.0f} points [{100 * estimate.low:+.0f}, {100 * estimate.high:+.0f}]"
+    return f"{100 * estimate.value:.0f} % [{100 * estimate.low:.0f}, {100 * estimate.high:.0f}]"

@@ -2,19 +2,19 @@
 
 1. Test prompts that discovery has seen are refused.
 2. The strength of other methods is searched on the development split; what was chosen is stored.
-3. Every arm answers every prompt; detectors judge the whole steered answers.
-4. Divergence, margin, perplexity, multiple choice and speed are measured for every arm.
+3. Every condition answers every prompt; detectors judge the whole steered answers.
+4. Divergence, margin, perplexity, multiple choice and speed are measured for every condition.
 5. Numbers get intervals, and paired differences against the unsteered model on the same prompts.
 Steps 2 to 4 keep finished rows in the folder: an interrupted run goes on where it stopped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from neurodial.errors import OptionError
 from neurodial.evaluation.answering import answer, judge, latest_verdicts
@@ -33,10 +33,12 @@ from neurodial.evaluation.harness import run_tasks
 from neurodial.evaluation.intervals import kappa
 from neurodial.evaluation.margin_of_run import margin_of_run
 from neurodial.evaluation.measures import MeasurementPlan, measure, rows_by_condition
+from neurodial.evaluation.method_pairs import with_comparisons
 from neurodial.evaluation.metrics import differences, estimates, values_of
 from neurodial.evaluation.mmlu_run import check_benchmarks, harness_tasks, mmlu_notes, run_mmlu
 from neurodial.evaluation.options import Evaluation, HarnessOptions
 from neurodial.evaluation.results import Agreement, ConditionResult, Report
+from neurodial.evaluation.run_rows import ControlRow, GenerationRow, MeasureRow, TaskRow, TuningRow
 from neurodial.evaluation.store import Store
 from neurodial.evaluation.task import Task, lacks_detector, task_of
 from neurodial.intervention.base import Intervention
@@ -45,7 +47,7 @@ from neurodial.margins.margin import Margin
 from neurodial.methods.comparators import check_names
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
-from neurodial.prompts.pairs import Behaviour, Contrast, PairSet
+from neurodial.prompts.pairs import Behaviour, Contrast, PairSet, Split
 from neurodial.provenance import describe, now, setup_notes, sha256, versions
 
 
@@ -81,7 +83,7 @@ def evaluate(
         progress: shown while it runs.
 
     Returns:
-        The report: every arm with intervals and paired differences.
+        The report: every condition with intervals and paired differences.
 
     Raises:
         OverlapError: test prompts were used to discover a circuit.
@@ -99,7 +101,7 @@ def evaluate(
         >>> contrast = nd.Contrast.of(["Rob a bank?"], ["Bake a cake?"])
         >>> about = nd.Behaviour("theft", detector="refusal")
         >>> report = nd.evaluate(tiny_subject(), [nd.Scale(circuit)], contrast, behaviour=about, options=small)
-        >>> [(arm.label, arm.dial) for arm in report.arms]
+        >>> [(condition.label, condition.dial) for condition in report.conditions]
         [('unsteered', 0.0), ('mine', 1.0)]
     """
     options = options or Evaluation()
@@ -121,9 +123,9 @@ def evaluate(
     store = Store(
         None if folder is None else Path(folder), _identity(subject, interventions, task, against, options, margin)
     )
-    have = {row["method"] for row in store.rows("tuning")}
-    store.append("tuning", [{"method": n, "details": dict(d)} for n, d in (known or {}).items() if n not in have])
-    chosen_before = {row["method"] for row in store.rows("tuning")}
+    have = {row.method for row in store.rows(TuningRow)}
+    store.append([TuningRow(name, dict(details)) for name, details in (known or {}).items() if name not in have])
+    chosen_before = {row.method for row in store.rows(TuningRow)}
     run_margin, margin_text = margin_of_run(
         subject,
         task,
@@ -169,76 +171,85 @@ def _identity(
 
 
 def _harness(
-    subject: Subject, arms: Sequence[Condition], options: HarnessOptions, store: Store, progress: Progress
+    subject: Subject, conditions: Sequence[Condition], options: HarnessOptions, store: Store, progress: Progress
 ) -> None:
-    """Every task on every arm that changes the model itself; a system prompt is the harness's own matter."""
-    finished = {(row["arm"], row["measure"]) for row in store.rows("measures")}
+    """Every task on every condition that changes the model itself; a system prompt is the harness's own matter."""
+    finished = {(row.condition, row.measure) for row in store.rows(MeasureRow)}
     pending = [
-        (arm, task)
-        for arm in arms
+        (condition, task)
+        for condition in conditions
         for task in harness_tasks(options)
-        if arm.system is None and (arm.key, f"harness:{task}") not in finished
+        if condition.system is None and (condition.key, f"harness:{task}") not in finished
     ]
     with progress("running tasks", len(pending)) as advance:
-        for arm, task in pending:
-            cache = store.file(f"cache-{sha256(arm.key)[:12]}")
-            found = run_tasks(subject, arm.intervention, replace(options, tasks=(task,)), cache=cache)
+        for condition, task in pending:
+            cache = store.file(f"cache-{sha256(condition.key)[:12]}")
+            found = run_tasks(subject, condition.intervention, replace(options, tasks=(task,)), cache=cache)
             rows = [
-                {**describe(one), "arm": arm.key, "measure": f"task:{one.task}", "metric": one.measure} for one in found
+                TaskRow(
+                    condition.key, f"task:{one.task}", one.task, one.measure, one.value, one.stderr, one.n, one.version
+                )
+                for one in found
             ]
-            store.append("measures", [*rows, {"arm": arm.key, "measure": f"harness:{task}"}])
+            store.append([*rows, MeasureRow(condition.key, f"harness:{task}")])
             advance(1)
 
 
 def _report(
-    subject: Subject, task: Task, arms: Sequence[Condition], options: Evaluation, store: Store, margin_text: str
+    subject: Subject, task: Task, conditions: Sequence[Condition], options: Evaluation, store: Store, margin_text: str
 ) -> Report:
     names = [detector.name for detector in task.detectors]
-    measured = {arm.key: values_of(arm.key, names, store) for arm in arms}
+    measured = {condition.key: values_of(condition.key, names, store) for condition in conditions}
     plain = measured[UNSTEERED.key]
     results = tuple(
         ConditionResult(
-            arm.method,
-            arm.label,
-            arm.dial,
-            dict(arm.details),
-            estimates(measured[arm.key]),
-            {} if arm is UNSTEERED else differences(measured[arm.key], plain),
+            condition.method,
+            condition.label,
+            condition.dial,
+            dict(condition.details),
+            estimates(measured[condition.key]),
+            {} if condition is UNSTEERED else differences(measured[condition.key], plain),
         )
-        for arm in arms
+        for condition in conditions
     )
     latest = latest_verdicts(store)
-    return Report(
+    report = Report(
         behaviour=task.behaviour.name,
         detectors={detector.name: detector.description for detector in task.detectors},
-        arms=results,
+        conditions=results,
         agreement=_agreement(names, store),
-        failed={
-            name: sum(key[0] == name and row["label"] == "failed" for key, row in latest.items()) for name in names
-        },
+        failed={name: sum(key[0] == name and row.label == "failed" for key, row in latest.items()) for name in names},
         settings=describe(options) | {"margin_is": margin_text},
         provenance={
             "model": describe(subject.identity),
             "test_prompts": task.hash,
             "counts": {asked.name: len(asked.prompts) for asked in task.asked},
+            "splits": {} if task.pairs is None else _split_sizes(task.pairs),
             "versions": versions(),
             "created": now(),
         },
         notes=(
             *(task.pairs.notes if task.pairs is not None else ()),
-            *_loading_notes(subject, arms),
+            *_loading_notes(subject, conditions),
             *_thinking_notes(subject, store),
-            *_notes(arms, store, options),
+            *_notes(conditions, store, options),
         ),
     )
+    return with_comparisons(report, measured)
+
+
+def _split_sizes(pairs: PairSet) -> dict[str, int]:
+    """Pairs of prompts in each split, as far as there is one."""
+    splits = {name: pairs.get(name) for name in get_args(Split)}
+    return {name: len(contrast.positive) for name, contrast in splits.items() if contrast is not None}
 
 
 def _agreement(names: Sequence[str], store: Store) -> tuple[Agreement, ...]:
     """Kappa of every pair, over all answers on which both gave a verdict."""
     labels: dict[str, dict[tuple[str, str, int], str]] = {name: {} for name in names}
     for (name, *row), verdict in latest_verdicts(store).items():
-        if name in labels and verdict["label"] not in UNCOUNTED:
-            labels[name][row[0], row[1], row[2]] = verdict["label"]  # type: ignore[index]
+        if name in labels and verdict.label not in UNCOUNTED:
+            labels[name][row[0], row[1], row[2]] = verdict.label  # type: ignore[index]
     found = []
     for first, second in combinations(names, 2):
         both = sorted(labels[first].keys() & labels[second].keys())
@@ -248,41 +259,42 @@ def _agreement(names: Sequence[str], store: Store) -> tuple[Agreement, ...]:
     return tuple(found)
 
 
-def _loading_notes(subject: Subject, arms: Sequence[Condition]) -> list[str]:
+def _loading_notes(subject: Subject, conditions: Sequence[Condition]) -> list[str]:
     """How the model was loaded and prompted, where a reader would not expect it."""
-    circuits = circuits_of([arm.intervention for arm in arms if arm.intervention is not None])
+    circuits = circuits_of([condition.intervention for condition in conditions if condition.intervention is not None])
     return [*setup_notes(subject.setup), *dict.fromkeys(template_notes(circuits, subject))]
 
 
 def _thinking_notes(subject: Subject, store: Store) -> list[str]:
     """How many answers had any thinking; nothing where none had and nothing marks any."""
-    rows = store.rows("generations")
-    thought = sum(row["thinking"] is not None for row in rows)
+    rows = store.rows(GenerationRow)
+    thought = sum(row.thinking is not None for row in rows)
     if not thought and not subject.thinking:
         return []
     shown = " or ".join(f"{begin} … {end}" for begin, end in subject.thinking) or "markers found in the answers"
-    endless = sum(row["endless"] for row in rows)
+    endless = sum(row.endless for row in rows)
     cut = f"{endless} were cut off inside it" if endless else "none was cut off inside it"
     return [f"{thought} of {len(rows)} answers had thinking ({shown}); {cut}. What is judged is the answer after it."]
 
 
-def _notes(arms: Sequence[Condition], store: Store, options: Evaluation) -> list[str]:
+def _notes(conditions: Sequence[Condition], store: Store, options: Evaluation) -> list[str]:
     notes = [
-        f"{arm.label}: no setting kept within {options.kl_limit:g} nats per token on the development split; the least "
+        f"{label}: no setting kept within {options.kl_limit:g} nats per token on the development split; the least "
         "costly one was taken."
-        for arm in {arm.label: arm for arm in arms if arm.details.get("within_kl_limit") is False}.values()
+        for label in dict.fromkeys(c.label for c in conditions if c.details.get("within_kl_limit") is False)
     ]
     control = rows_by_condition(store).get(("unsteered", "control"))
-    if control is not None and not control["above_chance"]:
-        notes.append(
-            "The multiple-choice set is not clearly above chance on this model: its accuracy says little here."
-        )
-    if control is not None and not control["shows_damage"]:
-        notes.append("With a random tenth of the neurons off, the multiple-choice set shows no drop: it is blind here.")
-    elif control is not None:
-        notes.append(
+    return [*notes, *(_control_notes(control) if isinstance(control, ControlRow) else ()), *mmlu_notes(store)]
+
+
+def _control_notes(control: ControlRow) -> Iterator[str]:
+    if not control.above_chance:
+        yield "The multiple-choice set is not clearly above chance on this model: its accuracy says little here."
+    if not control.shows_damage:
+        yield "With a random tenth of the neurons off, the multiple-choice set shows no drop: it is blind here."
+    else:
+        yield (
             "Positive control: a random tenth of the neurons off changes multiple-choice accuracy by "
-            f"{control['accuracy_drop']:+.1%} and the right answer's log-likelihood by "
-            f"{control['likelihood_drop']:+.2f} nats per token."
+            f"{100 * control.accuracy_drop:+.1f} points and the right answer's log-likelihood by "
+            f"{control.likelihood_drop:+.2f} nats per token."
         )
-    return [*notes, *mmlu_notes(store)]

@@ -3,7 +3,7 @@
 1. A task is a name that the harness knows (`mmlu`, `arc_easy` …), or the path of a task file; a task file's data
    files are found beside it, so a task with local data needs no network.
 2. The harness gets the model itself, inside a `with steer(...)` block, so it measures what is steered.
-3. Results are cached per arm in the report's folder where there is one.
+3. Results are cached per condition in the report's folder where there is one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Measures that need no generated answer: divergence, margin, perplexity, multiple choice, speed. One row per arm.
+"""Measures that need no generated answer: divergence, margin, perplexity, multiple choice, speed; one row a condition.
 
 Each row holds the values behind the number, so that intervals and paired differences are made later and nothing is
 measured twice. A system prompt changes the tokens, so divergence, and speed, are not defined for it and are left out.
@@ -10,7 +10,6 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -18,7 +17,8 @@ from neurodial.evaluation.conditions import Condition
 from neurodial.evaluation.likelihood import continuation, log_likelihoods
 from neurodial.evaluation.options import Evaluation
 from neurodial.evaluation.questions import mark, positive_control, read_questions
-from neurodial.evaluation.store import ResultRow, Store
+from neurodial.evaluation.run_rows import ControlRow, MarginRow, MeasureRow, PerTextRow, QuestionsRow, SpeedRow
+from neurodial.evaluation.store import Store
 from neurodial.evaluation.task import Task
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.divergence import measure_divergence, own_answers
@@ -41,43 +41,43 @@ class MeasurementPlan:
     Attributes:
         subject: the model.
         task: the prompts.
-        arms: every arm, the unsteered one first.
+        conditions: every condition, the unsteered one first.
         options: how much.
         margin: the behaviour's margin, where it has one.
     """
 
     subject: Subject
     task: Task
-    arms: tuple[Condition, ...]
+    conditions: tuple[Condition, ...]
     options: Evaluation
     margin: Margin | None = None
 
 
 def measure(plan: MeasurementPlan, store: Store, progress: Progress = silent) -> None:
     """Make the measures that the store lacks."""
-    finished = {(row["arm"], row["measure"]) for row in store.rows("measures")}
+    finished = {(row.condition, row.measure) for row in store.rows(MeasureRow)}
 
     def lacking(name: str, *, steered_only: bool = False) -> list[Condition]:
-        """Arms without this measure."""
-        arms = [arm for arm in plan.arms if (arm.key, name) not in finished]
-        return [arm for arm in arms if arm.intervention is not None] if steered_only else arms
+        """Conditions without this measure."""
+        conditions = [one for one in plan.conditions if (one.key, name) not in finished]
+        return [one for one in conditions if one.intervention is not None] if steered_only else conditions
 
     if plan.options.neutral:
         _divergences(plan, lacking("kl", steered_only=True), store, progress)
-    steps: list[tuple[str, bool, bool, Callable[[Condition], dict[str, Any]]]] = [
-        ("margin", plan.margin is not None, False, lambda arm: _margins(plan, arm)),
-        ("perplexity", plan.options.perplexity > 0, True, lambda arm: _likelihoods(plan, arm)),
-        ("questions", plan.options.questions > 0, True, lambda arm: _questions(plan, arm)),
-        ("speed", plan.options.speed, True, lambda arm: _speed(plan, arm)),
+    steps: list[tuple[str, bool, bool, Callable[[Condition], MeasureRow]]] = [
+        ("margin", plan.margin is not None, False, lambda condition: _margins(plan, condition)),
+        ("perplexity", plan.options.perplexity > 0, True, lambda condition: _likelihoods(plan, condition)),
+        ("questions", plan.options.questions > 0, True, lambda condition: _questions(plan, condition)),
+        ("speed", plan.options.speed, True, lambda condition: _speed(plan, condition)),
     ]
     for name, is_wanted, needs_intervention, make in steps:
-        arms = [a for a in lacking(name) if a.system is None or not needs_intervention] if is_wanted else []
-        with progress(f"measuring: {name}", len(arms)) as advance:
-            for arm in arms:
-                store.append("measures", [{"arm": arm.key, "measure": name, **make(arm)}])
+        conditions = [a for a in lacking(name) if a.system is None or not needs_intervention] if is_wanted else []
+        with progress(f"measuring: {name}", len(conditions)) as advance:
+            for condition in conditions:
+                store.append([make(condition)])
                 advance(1)
     if plan.options.questions and ("unsteered", "control") not in finished:
-        store.append("measures", [{"arm": "unsteered", "measure": "control", **_control(plan)}])
+        store.append([_control(plan)])
 
 
 def neutral_prompts(split: str, count: int) -> tuple[str, ...]:
@@ -98,70 +98,73 @@ def written_texts(behaviour: str, count: int) -> list[tuple[str, str]]:
     return [(prompt, answer) for prompt, answer in pairs if answer][:count]
 
 
-def _divergences(plan: MeasurementPlan, arms: Sequence[Condition], store: Store, progress: Progress) -> None:
-    """All arms at once: the unsteered pass is shared."""
-    if not arms:
+def _divergences(plan: MeasurementPlan, conditions: Sequence[Condition], store: Store, progress: Progress) -> None:
+    """All conditions at once: the unsteered pass is shared."""
+    if not conditions:
         return
     options = plan.options
     decoding = Decoding(max_new_tokens=options.divergence_tokens, batch_size=options.decoding.batch_size)
     passages = own_answers(plan.subject, neutral_prompts("test", options.neutral), decoding=decoding, progress=progress)
-    for start in range(0, len(arms), 8):
-        part = arms[start : start + 8]
-        interventions = [arm.intervention for arm in part if arm.intervention is not None]
+    for start in range(0, len(conditions), 8):
+        part = conditions[start : start + 8]
+        interventions = [condition.intervention for condition in part if condition.intervention is not None]
         found = measure_divergence(plan.subject, passages, interventions, progress=progress)
         store.append(
-            "measures",
             [
-                {"arm": arm.key, "measure": "kl", "values": list(one.by_passage), "tokens": list(one.scored)}
-                for arm, one in zip(part, found, strict=True)
-            ],
+                PerTextRow(condition.key, "kl", tuple(one.by_passage), tuple(one.scored))
+                for condition, one in zip(part, found, strict=True)
+            ]
         )
 
 
-def _margins(plan: MeasurementPlan, arm: Condition) -> dict[str, Any]:
+def _margins(plan: MeasurementPlan, condition: Condition) -> MarginRow:
     assert plan.margin is not None  # noqa: S101  # asked for only where there is one
     assert plan.task.pairs is not None  # noqa: S101  # as for the margin
     chosen = plan.task.pairs.measured("test")[: plan.options.prompts]
-    system = arm.system or plan.options.decoding.system
-    values = measure_margins(plan.subject, plan.margin, chosen, under=arm.intervention, system=system)
-    return {"values": values, "is_opener": isinstance(plan.margin, Openers)}
+    system = condition.system or plan.options.decoding.system
+    values = measure_margins(plan.subject, plan.margin, chosen, under=condition.intervention, system=system)
+    return MarginRow(condition.key, "margin", tuple(values), isinstance(plan.margin, Openers))
 
 
-def _likelihoods(plan: MeasurementPlan, arm: Condition) -> dict[str, Any]:
+def _likelihoods(plan: MeasurementPlan, condition: Condition) -> PerTextRow:
     texts = written_texts(plan.task.behaviour.name, plan.options.perplexity)
     passages = [continuation(plan.subject, f"Question: {q}\nAnswer:", f" {a}") for q, a in texts]
-    found = log_likelihoods(plan.subject, passages, under=arm.intervention)
-    return {"values": [one.total for one in found], "tokens": [one.tokens for one in found]}
+    found = log_likelihoods(plan.subject, passages, under=condition.intervention)
+    totals, tokens = tuple(one.total for one in found), tuple(one.tokens for one in found)
+    return PerTextRow(condition.key, "perplexity", totals, tokens)
 
 
-def _questions(plan: MeasurementPlan, arm: Condition) -> dict[str, Any]:
-    found = mark(plan.subject, read_questions()[: plan.options.questions], under=arm.intervention)
-    return {"right": [one.is_right for one in found], "values": [one.log_likelihood for one in found]}
+def _questions(plan: MeasurementPlan, condition: Condition) -> QuestionsRow:
+    found = mark(plan.subject, read_questions()[: plan.options.questions], under=condition.intervention)
+    right, values = tuple(one.is_right for one in found), tuple(one.log_likelihood for one in found)
+    return QuestionsRow(condition.key, "questions", right, values)
 
 
-def _control(plan: MeasurementPlan) -> dict[str, Any]:
+def _control(plan: MeasurementPlan) -> ControlRow:
     questions = read_questions()[: plan.options.questions]
     found = positive_control(plan.subject, questions, mark(plan.subject, questions))
-    return {
-        "accuracy_drop": found.accuracy.estimate.value,
-        "accuracy_p": found.accuracy.p_value,
-        "likelihood_drop": found.log_likelihood.estimate.value,
-        "likelihood_high": found.log_likelihood.estimate.high,
-        "chance": found.chance,
-        "above_chance": found.is_above_chance,
-        "shows_damage": found.shows_damage,
-    }
+    return ControlRow(
+        "unsteered",
+        "control",
+        accuracy_drop=found.accuracy.estimate.value,
+        accuracy_p=found.accuracy.p_value,
+        likelihood_drop=found.log_likelihood.estimate.value,
+        likelihood_high=found.log_likelihood.estimate.high,
+        chance=found.chance,
+        above_chance=found.is_above_chance,
+        shows_damage=found.shows_damage,
+    )
 
 
-def _speed(plan: MeasurementPlan, arm: Condition) -> dict[str, Any]:
+def _speed(plan: MeasurementPlan, condition: Condition) -> SpeedRow:
     """Ratios of a steered forward pass to a plain one, taken in turns so that a busy machine slows both."""
     tokens = torch.arange(8 * 32).reshape(8, 32) % plan.subject.model.config.get_text_config().vocab_size
     _forward_time(plan.subject, tokens, None)
     ratios = []
     for _ in range(_REPEATS):
         plain = _forward_time(plan.subject, tokens, None)
-        ratios.append(_forward_time(plan.subject, tokens, arm.intervention) / plain)
-    return {"values": ratios, "median": statistics.median(ratios)}
+        ratios.append(_forward_time(plan.subject, tokens, condition.intervention) / plain)
+    return SpeedRow(condition.key, "speed", tuple(ratios), statistics.median(ratios))
 
 
 @torch.no_grad()
@@ -174,6 +177,6 @@ def _forward_time(subject: Subject, tokens: torch.Tensor, intervention: Interven
         return time.perf_counter() - start
 
 
-def rows_by_condition(store: Store) -> dict[tuple[str, str], ResultRow]:
-    """Measures by arm and name."""
-    return {(row["arm"], row["measure"]): row for row in store.rows("measures")}
+def rows_by_condition(store: Store) -> dict[tuple[str, str], MeasureRow]:
+    """Measures by condition and name."""
+    return {(row.condition, row.measure): row for row in store.rows(MeasureRow)}

@@ -1,18 +1,28 @@
-"""Every number of a report: what it is called, what it means, and how it is made of an arm's rows."""
+"""Every number of a report: what it is called, what it means, and how it is made of a condition's rows."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from neurodial.evaluation.answering import APART, latest_verdicts
 from neurodial.evaluation.detectors.base import UNCOUNTED
 from neurodial.evaluation.intervals import Difference, Estimate, bootstrap, paired_means, paired_rates, rate
 from neurodial.evaluation.measures import rows_by_condition
 from neurodial.evaluation.mmlu_run import mmlu_values
-from neurodial.evaluation.store import ResultRow, Store
+from neurodial.evaluation.run_rows import (
+    GenerationRow,
+    MarginRow,
+    MeasureRow,
+    MmluRow,
+    PerTextRow,
+    QuestionsRow,
+    SpeedRow,
+    TaskRow,
+    VerdictRow,
+)
+from neurodial.evaluation.store import Store
 from neurodial.generation.divergence import Divergence
 from neurodial.margins.measure import probability
 from neurodial.text.degeneration import Degeneration
@@ -170,17 +180,17 @@ _BROKEN = Degeneration(wrong_language=False)  # another language may be what is 
 
 @dataclass(frozen=True)
 class Values:
-    """The values behind an arm's numbers: one for each prompt, in the prompts' order; None where there is none."""
+    """The values behind a condition's numbers: one for each prompt, in the prompts' order; None where there is none."""
 
     shares: Mapping[str, Sequence[bool | None]]
     means: Mapping[str, Sequence[float]]
     totals: Mapping[str, Estimate]
 
 
-def values_of(arm: str, detectors: Sequence[str], store: Store) -> Values:
-    """Everything that was measured for one arm."""
+def values_of(condition: str, detectors: Sequence[str], store: Store) -> Values:
+    """Everything that was measured for one condition."""
     shares: dict[str, Sequence[bool | None]] = {}
-    verdicts = {key: row for key, row in latest_verdicts(store).items() if key[1] == arm}
+    verdicts = {key: row for key, row in latest_verdicts(store).items() if key[1] == condition}
     for detector in detectors:
         shares[f"rate:{detector}"] = _labels(verdicts, detector, "behaviour", "shown")
     first = detectors[0]
@@ -191,17 +201,17 @@ def values_of(arm: str, detectors: Sequence[str], store: Store) -> Values:
             shares[name] = found
     for name, asked in (("opposite", "opposite"), ("over_refusal", "over_refusal"), ("thinking", f"behaviour:{APART}")):
         shares[name] = _labels(verdicts, first, asked, "shown")
-    rows = sorted((r for r in store.rows("generations") if r["arm"] == arm), key=lambda row: row["index"])
-    means, totals = _texts([row for row in rows if row["set"] == "neutral"], shares)
-    answers = [row for row in rows if row["set"] == "behaviour"]
+    rows = sorted((row for row in store.rows(GenerationRow) if row.condition == condition), key=lambda row: row.index)
+    means, totals = _texts([row for row in rows if row.set == "neutral"], shares)
+    answers = [row for row in rows if row.set == "behaviour"]
     if answers:
-        means |= {"brokenness": [_BROKEN.measure(row["prompt"], row["answer"]).value for row in answers]}
+        means |= {"brokenness": [_BROKEN.measure(row.prompt, row.answer).value for row in answers]}
     for name in (name for name in detectors if name.startswith("strongreject")):
         scored = sorted(
-            (key[3], row["score"]) for key, row in verdicts.items() if key[0] == name and key[2] == "behaviour"
+            (key[3], row.score) for key, row in verdicts.items() if key[0] == name and key[2] == "behaviour"
         )
         means |= {f"score:{name}": [score for _, score in scored if score is not None]}
-    measured = {name: row for (key, name), row in rows_by_condition(store).items() if key == arm}
+    measured = {name: row for (key, name), row in rows_by_condition(store).items() if key == condition}
     _measures(measured, shares, means, totals)
     return Values({k: v for k, v in shares.items() if v}, means, totals)
 
@@ -230,55 +240,56 @@ def differences(values: Values, unsteered: Values) -> dict[str, Difference]:
 
 
 def _labels(
-    verdicts: Mapping[tuple[str, str, str, int], ResultRow],
+    verdicts: Mapping[tuple[str, str, str, int], VerdictRow],
     detector: str,
     asked: str,
     label: str,
     uncounted: frozenset[str] = UNCOUNTED,
 ) -> list[bool | None]:
-    rows = sorted((key[3], row["label"]) for key, row in verdicts.items() if key[0] == detector and key[2] == asked)
+    rows = sorted((key[3], row.label) for key, row in verdicts.items() if key[0] == detector and key[2] == asked)
     return [None if found in uncounted else found == label for _, found in rows]
 
 
 def _texts(
-    rows: Sequence[ResultRow], shares: dict[str, Sequence[bool | None]]
+    rows: Sequence[GenerationRow], shares: dict[str, Sequence[bool | None]]
 ) -> tuple[dict[str, Sequence[float]], dict[str, Estimate]]:
     if not rows:
         return {}, {}
-    measured = [measure_text(row["answer"]) for row in rows]
-    shares["unfinished"] = [not row["finished"] for row in rows]
-    variety = distinct([row["answer"] for row in rows])
+    measured = [measure_text(row.answer) for row in rows]
+    shares["unfinished"] = [not row.finished for row in rows]
+    variety = distinct([row.answer for row in rows])
     totals = {"distinct": Estimate(variety, math.nan, math.nan, len(rows), "over all texts together")}
     return {"repetition": [m.repetition for m in measured], "words": [float(m.words) for m in measured]}, totals
 
 
 def _measures(
-    measured: Mapping[str, ResultRow],
+    measured: Mapping[str, MeasureRow],
     shares: dict[str, Sequence[bool | None]],
     means: dict[str, Sequence[float]],
     totals: dict[str, Estimate],
 ) -> None:
-    if "kl" in measured:
-        totals["kl"] = _ratio(measured["kl"]["values"], measured["kl"]["tokens"])
-    if "perplexity" in measured:
-        totals["perplexity"] = _perplexity(measured["perplexity"])
-    if "margin" in measured:
-        means["margin"] = measured["margin"]["values"]
-        if measured["margin"]["is_opener"]:
-            means["opener"] = [probability(value) for value in measured["margin"]["values"]]
-    if "questions" in measured:
-        shares["accuracy"] = measured["questions"]["right"]
-        means["right_log_likelihood"] = measured["questions"]["values"]
-    if "mmlu" in measured:
-        right, likely = mmlu_values(measured["mmlu"])
-        shares |= right
-        means |= likely
-    if "speed" in measured:
-        totals["slowdown"] = bootstrap(measured["speed"]["values"])
     for name, row in measured.items():
-        if name.startswith("task:"):
-            low, high = row["value"] - 1.96 * row["stderr"], row["value"] + 1.96 * row["stderr"]
-            totals[name] = Estimate(row["value"], low, high, row["n"], "harness standard error")
+        match row:
+            case PerTextRow(measure="kl"):
+                totals["kl"] = _ratio(row.values, row.tokens)
+            case PerTextRow():
+                totals["perplexity"] = _perplexity(row)
+            case MarginRow():
+                means["margin"] = row.values
+                if row.is_opener:
+                    means["opener"] = [probability(value) for value in row.values]
+            case QuestionsRow():
+                shares["accuracy"] = row.right
+                means["right_log_likelihood"] = row.values
+            case MmluRow():
+                right, likely = mmlu_values(row)
+                shares |= right
+                means |= likely
+            case SpeedRow():
+                totals["slowdown"] = bootstrap(row.values)
+            case TaskRow():
+                low, high = row.value - 1.96 * row.stderr, row.value + 1.96 * row.stderr
+                totals[name] = Estimate(row.value, low, high, row.n, "harness standard error")
 
 
 def _ratio(values: Sequence[float], tokens: Sequence[int]) -> Estimate:
@@ -288,9 +299,9 @@ def _ratio(values: Sequence[float], tokens: Sequence[int]) -> Estimate:
     return Estimate(mean, max(0.0, mean - reach), mean + reach, len(tokens), "ratio estimate")
 
 
-def _perplexity(row: Mapping[str, Any]) -> Estimate:
-    losses = [-v / t for v, t in zip(row["values"], row["tokens"], strict=True)]
-    pooled = -sum(row["values"]) / sum(row["tokens"])
+def _perplexity(row: PerTextRow) -> Estimate:
+    losses = [-v / t for v, t in zip(row.values, row.tokens, strict=True)]
+    pooled = -sum(row.values) / sum(row.tokens)
     spread = bootstrap(losses)
     shift = pooled - spread.value
     low, high = math.exp(spread.low + shift), math.exp(spread.high + shift)

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from neurodial.evaluation.choices import Asked, choice_log_probs, encode
+from neurodial.evaluation.choices import AskedChoices, choice_log_probs, encode
 from neurodial.evaluation.mmlu_data import LETTERS, QuestionSet
 from neurodial.evaluation.questions import ChoiceQuestion
 from neurodial.intervention.base import Intervention
@@ -61,8 +61,8 @@ class Paper:
     """
 
     questions: tuple[ChoiceQuestion, ...]
-    letters: tuple[Asked, ...]
-    texts: tuple[Asked, ...]
+    letters: tuple[AskedChoices, ...]
+    texts: tuple[AskedChoices, ...]
     fewer: Mapping[str, int]
 
     def __len__(self) -> int:
@@ -146,7 +146,7 @@ def answer_paper(
     """
     under = [intervention for intervention in interventions for _ in range(len(paper))]
 
-    def scores(asked: Sequence[Asked]) -> list[tuple[float, ...]]:
+    def scores(asked: Sequence[AskedChoices]) -> list[tuple[float, ...]]:
         return choice_log_probs(subject, [*asked] * len(interventions), under=under, progress=progress, **batching)
 
     letters, texts = scores(paper.letters), scores(paper.texts)
@@ -183,7 +183,7 @@ def _lettered(question: ChoiceQuestion) -> str:
 
 def _letters(
     subject: Subject, asked: Sequence[ChoiceQuestion], questions: QuestionSet, shots: Mapping[str, int]
-) -> list[Asked]:
+) -> list[AskedChoices]:
     """Questions of one subject are one family: they begin with the same examples."""
     families = {name: number for number, name in enumerate(questions.subjects)}
     found = encode(

@@ -16,7 +16,8 @@ from neurodial.evaluation.mmlu import Answered, Paper, answer_paper, paper_of
 from neurodial.evaluation.mmlu_data import QuestionSet, is_mmlu, mmlu_set
 from neurodial.evaluation.options import HarnessOptions
 from neurodial.evaluation.questions import CONTROL_SHARE, random_tenth
-from neurodial.evaluation.store import ResultRow, Store
+from neurodial.evaluation.run_rows import MeasureRow, MmluRow, MmluSetRow
+from neurodial.evaluation.store import Store
 from neurodial.intervention.base import Intervention
 from neurodial.intervention.scale import Scale
 from neurodial.model.subject import Subject
@@ -68,7 +69,7 @@ def run_mmlu(
     questions = mmlu_set(options)
     if questions is None:
         return
-    finished = {row["arm"]: row for row in store.rows("measures") if row["measure"] in {"mmlu", "mmlu:set"}}
+    finished = _rows(store)
     control: tuple[str, Intervention] = (_CONTROL, Scale(random_tenth(subject, seed=options.seed)))
     wanted = [*((one.key, one.intervention) for one in conditions if one.system is None), control]
     pending = [(key, intervention) for key, intervention in wanted if key not in finished]
@@ -77,51 +78,59 @@ def run_mmlu(
         return
     paper = paper_of(subject, questions)
     if not _set_rows(store):
-        store.append("measures", [_describe(questions, paper)])
+        store.append([_describe(questions, paper)])
     for start in range(0, len(pending), _TOGETHER):
         part = pending[start : start + _TOGETHER]
         found = answer_paper(subject, paper, [intervention for _, intervention in part], progress=progress)
-        store.append("measures", [_row(key, paper, one) for (key, _), one in zip(part, found, strict=True)])
+        store.append([_row(key, paper, one) for (key, _), one in zip(part, found, strict=True)])
 
 
-def _row(arm: str, paper: Paper, answered: Answered) -> ResultRow:
+def _row(condition: str, paper: Paper, answered: Answered) -> MmluRow:
     answers = [question.answer for question in paper.questions]
-    picked = {name: getattr(answered, name) for name in SHARES.values()}
-    right = {name: [a == b for a, b in zip(own, answers, strict=True)] for name, own in picked.items()}
-    likely = {name: list(getattr(answered, name)) for name in MEANS.values()}
-    return {
-        "arm": arm,
-        "measure": "mmlu",
-        **right,
-        "given": list(answered.letters),
-        "ties": answered.ties,
-        "log_probs": likely,
-    }
+
+    def right(picked: Sequence[int]) -> tuple[bool, ...]:
+        return tuple(a == b for a, b in zip(picked, answers, strict=True))
+
+    return MmluRow(
+        condition,
+        "mmlu",
+        letters=right(answered.letters),
+        texts=right(answered.texts),
+        texts_per_character=right(answered.texts_per_character),
+        given=tuple(answered.letters),
+        ties=answered.ties,
+        log_probs={name: tuple(getattr(answered, name)) for name in MEANS.values()},
+    )
 
 
-def _describe(questions: QuestionSet, paper: Paper) -> ResultRow:
-    return {
-        "arm": "",
-        "measure": "mmlu:set",
-        "source": questions.source,
-        "digest": questions.digest,
-        "n": len(questions.questions),
-        "available": questions.available,
-        "subjects": len(questions.subjects),
-        "shots": questions.shots,
-        "fewer": dict(paper.fewer),
-        "seed": questions.seed,
-        "chance": sum(1 / len(one.choices) for one in questions.questions) / len(questions.questions),
-    }
+def _describe(questions: QuestionSet, paper: Paper) -> MmluSetRow:
+    return MmluSetRow(
+        "",
+        "mmlu:set",
+        source=questions.source,
+        digest=questions.digest,
+        n=len(questions.questions),
+        available=questions.available,
+        subjects=len(questions.subjects),
+        shots=questions.shots,
+        fewer=dict(paper.fewer),
+        seed=questions.seed,
+        chance=sum(1 / len(one.choices) for one in questions.questions) / len(questions.questions),
+    )
 
 
-def _set_rows(store: Store) -> list[ResultRow]:
-    return [row for row in store.rows("measures") if row["measure"] == "mmlu:set"]
+def _set_rows(store: Store) -> list[MmluSetRow]:
+    return [row for row in store.rows(MeasureRow) if isinstance(row, MmluSetRow)]
+
+
+def _rows(store: Store) -> dict[str, MmluRow]:
+    """The answers that there are, by condition."""
+    return {row.condition: row for row in store.rows(MeasureRow) if isinstance(row, MmluRow)}
 
 
 def _check_same(questions: QuestionSet, store: Store) -> None:
     for row in _set_rows(store):
-        if row["digest"] != questions.digest:
+        if row.digest != questions.digest:
             raise FileError(
                 f"The folder holds answers to other questions than those that {questions.source} gives now.",
                 wanted="the same file as when the run began",
@@ -129,54 +138,54 @@ def _check_same(questions: QuestionSet, store: Store) -> None:
             )
 
 
-def mmlu_values(row: ResultRow) -> tuple[dict[str, list[bool]], dict[str, list[float]]]:
+def mmlu_values(row: MmluRow) -> tuple[dict[str, tuple[bool, ...]], dict[str, tuple[float, ...]]]:
     """Of a condition's row: for each question, whether it was answered rightly, and how likely the right answer was."""
-    shares = {name: row[key] for name, key in SHARES.items()}
-    return shares, {name: row["log_probs"][key] for name, key in MEANS.items()}
+    shares: dict[str, tuple[bool, ...]] = {name: getattr(row, key) for name, key in SHARES.items()}
+    return shares, {name: row.log_probs[key] for name, key in MEANS.items()}
 
 
 def mmlu_notes(store: Store) -> list[str]:
     """What was asked, whether the unsteered model is above chance, and what the positive control showed."""
     asked = _set_rows(store)
-    rows = {row["arm"]: row for row in store.rows("measures") if row["measure"] == "mmlu"}
+    rows = _rows(store)
     if not asked or not {"unsteered", _CONTROL} <= rows.keys():
         return []
     plain = rows["unsteered"]
     return [_asked(asked[0]), *_levels(asked[0], plain), *_ties(asked[0], plain), _damage(plain, rows[_CONTROL])]
 
 
-def _asked(row: ResultRow) -> str:
-    drawn = "" if row["n"] == row["available"] else f" drawn from {row['available']} with seed {row['seed']},"
-    fewer = "".join(f" {name} with {count}, as more did not fit;" for name, count in row["fewer"].items())
+def _asked(row: MmluSetRow) -> str:
+    drawn = "" if row.n == row.available else f" drawn from {row.available} with seed {row.seed},"
+    fewer = "".join(f" {name} with {count}, as more did not fit;" for name, count in row.fewer.items())
     return (
-        f"MMLU: {row['n']} questions of {row['subjects']} subjects from {row['source']},{drawn} after {row['shots']} "
-        f"development questions of the subject;{fewer} whole answers without. Questions' hash {row['digest'][:12]}."
+        f"MMLU: {row.n} questions of {row.subjects} subjects from {row.source},{drawn} after {row.shots} "
+        f"development questions of the subject;{fewer} whole answers without. Questions' hash {row.digest[:12]}."
     )
 
 
-def _levels(asked: ResultRow, unsteered: ResultRow) -> Iterator[str]:
+def _levels(asked: MmluSetRow, unsteered: MmluRow) -> Iterator[str]:
     shares, _ = mmlu_values(unsteered)
     names = {"mmlu": "by letters", "mmlu_texts": "by whole answers"}
     for name, words in names.items():
         found = rate(shares[name])
-        if found.low > asked["chance"]:
-            yield f"MMLU {words}: the unsteered model is above chance, {_percent(found)} against {asked['chance']:.0%}."
+        if found.low > asked.chance:
+            yield f"MMLU {words}: the unsteered model is above chance, {_percent(found)} against {asked.chance:.0%}."
         else:
             yield (
-                f"MMLU {words}: the unsteered model is at chance, {_percent(found)} against {asked['chance']:.0%}. "
+                f"MMLU {words}: the unsteered model is at chance, {_percent(found)} against {asked.chance:.0%}. "
                 "This accuracy can't show damage here: read the log-probability of the right answer."
             )
 
 
-def _ties(asked: ResultRow, unsteered: ResultRow) -> Iterator[str]:
-    if unsteered["ties"]:
+def _ties(asked: MmluSetRow, unsteered: MmluRow) -> Iterator[str]:
+    if unsteered.ties:
         yield (
-            f"MMLU by letters: on {unsteered['ties']} of {asked['n']} questions the likeliest letters are equally "
+            f"MMLU by letters: on {unsteered.ties} of {asked.n} questions the likeliest letters are equally "
             "likely in the model's precision, and the first of them counts."
         )
 
 
-def _damage(unsteered: ResultRow, control: ResultRow) -> str:
+def _damage(unsteered: MmluRow, control: MmluRow) -> str:
     (before, likely), (after, unlikely) = mmlu_values(unsteered), mmlu_values(control)
     parts = []
     for name, words in (("mmlu", "accuracy by letters"), ("mmlu_texts", "by whole answers")):

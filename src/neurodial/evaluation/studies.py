@@ -148,11 +148,11 @@ def frontier_figures(report: Report, *, cap: float = 0.1, metric: str | None = N
     if name is None or before is None or not before.value > 0:
         raise OptionError("The report has no behaviour rate.", wanted="a report with answers or with openers")
     figures = []
-    for label, arms in report.methods().items():
+    for label, conditions in report.methods().items():
         points = [
-            (arm.metrics["kl"].value, arm.metrics[name].value / before.value)
-            for arm in arms
-            if arm.dial > 0 and "kl" in arm.metrics and name in arm.metrics
+            (condition.metrics["kl"].value, condition.metrics[name].value / before.value)
+            for condition in conditions
+            if condition.dial > 0 and "kl" in condition.metrics and name in condition.metrics
         ]
         if points:
             steps = _steps(points, cap)
@@ -193,10 +193,10 @@ def transfer(
     for source, circuit in enumerate(found):
         for target, subject in enumerate(subjects):
             named = replace(circuit, name=f"circuit of {subjects[source].label}")
-            arms = [Scale(named, dial=dial, force=True) for dial in grid.points or grid.dense]
+            scales = [Scale(named, dial=dial, force=True) for dial in grid.points or grid.dense]
             part = grid.part(f"circuit-{source}-on-{target}")
             reports[source, target] = evaluate(
-                subject, arms, pairs, options=grid.options, folder=part, progress=progress
+                subject, scales, pairs, options=grid.options, folder=part, progress=progress
             )
     return Transfer(compare(found[0], found[1]), reports)
 
@@ -259,13 +259,13 @@ def layers(
     return tuple(rows)
 
 
-def token_plan(subject: Subject, pairs: PairSet, arms: int, grid: Grid) -> dict[Literal["dense", "answers"], int]:
+def token_plan(subject: Subject, pairs: PairSet, conditions: int, grid: Grid) -> dict[Literal["dense", "answers"], int]:
     """Tokens that a study runs through the model at most: prompts and answers, tuning left out.
 
     Args:
         subject: the model.
         pairs: the prompts.
-        arms: how many methods; each has all dials of the grid.
+        conditions: how many methods; each has all dials of the grid.
         grid: what is measured.
     """
     stand_in = (function(lambda _prompt, _answer: False),) if lacks_detector(pairs, grid.options) else ()
@@ -276,8 +276,8 @@ def token_plan(subject: Subject, pairs: PairSet, arms: int, grid: Grid) -> dict[
     count = sum(len(asked.prompts) for asked in task.asked)
     answered = sum(prompts.values()) + count * grid.options.decoding.max_new_tokens
     return {
-        "dense": (1 + arms * len(grid.dense)) * scored,
-        "answers": (1 + arms * len(grid.points)) * answered if grid.points else 0,
+        "dense": (1 + conditions * len(grid.dense)) * scored,
+        "answers": (1 + conditions * len(grid.points)) * answered if grid.points else 0,
     }
 
 
@@ -304,8 +304,12 @@ def _study(
     dense = run(grid.dense, grid.teacher_forced(), "dense", {})
     if not grid.points:
         return Study(dense, None)
-    kept = [arm for arm in dense.arms if arm.method in against and not arm.method.startswith("random")]
-    tuned = {arm.method: arm.details for arm in kept}
+    kept = [
+        condition
+        for condition in dense.conditions
+        if condition.method in against and not condition.method.startswith("random")
+    ]
+    tuned = {condition.method: condition.details for condition in kept}
     return Study(dense, run(grid.points, grid.options, "answers", tuned))
 
 

@@ -20,7 +20,7 @@ REFUSAL = "refusal"
 
 @dataclass(frozen=True)
 class Asked:
-    """Prompts that every arm answers.
+    """Prompts that every condition answers.
 
     Attributes:
         name: `behaviour`, the prompts whose answers show it; `opposite`, those of the other side; `over_refusal`;

@@ -1,10 +1,10 @@
-"""Final hidden states of rows that share beginnings: each beginning is run once, whichever rows go on from it.
+"""Final hidden states of rows that share beginnings: each beginning is run once for all rows that continue it.
 
 1. A branch is a set of rows with a common beginning under one intervention: the questions after one subject's worked
    examples, or one question with each of its answers.
-2. Branches whose beginnings are about as long run together, the beginnings cut to the shortest of them, so that no
-   padding stands between a beginning and what follows: no mask, no moved positions, also under a sliding window.
-3. The rows' other tokens go on from copies of that cache, in batches of about the same length.
+2. Branches with beginnings of similar length run together. The beginnings are cut to the shortest, so that there
+   is no padding inside a row: no mask, no shifted positions, also with a sliding window.
+3. The rows' remaining tokens continue from copies of that cache, in batches of similar length.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from neurodial.activations.batches import TOKEN_BUDGET, common_prefix, padded
 from neurodial.activations.collect import pad_id
-from neurodial.generation.states import SHORTEST_SHARED, is_steered_elsewhere, say
+from neurodial.generation.states import SHORTEST_SHARED, assign_rows, is_steered_elsewhere
 from neurodial.intervention.steer import Steering
 from neurodial.model.cache import branched
 from neurodial.model.head import hidden_states
@@ -27,11 +27,11 @@ from neurodial.model.subject import Subject
 from neurodial.prompts.render import Tokens
 
 _CUT = 16
-"""Of the budget, the part that may be cut off beginnings to run more of them at once: it is run once for each row."""
+"""The budget over this may be cut off beginnings to run more of them together; what is cut runs once for each row."""
 _PADDING = 0.1
-"""Share of padding that is worth a fuller batch."""
+"""Share of padding that is accepted for a fuller batch."""
 _LEAST = 16
-"""A batch of less than this part of the budget is too small to be fast: it takes in more, whatever the padding."""
+"""A batch of less than 1 / this of the budget is too small to be fast: it is filled up, even with much padding."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Branch:
 
     @property
     def shared(self) -> int:
-        """How many tokens at the beginning are worth a pass of their own; 0 where none are."""
+        """The number of tokens at the beginning that are worth a separate pass; 0 where none are."""
         length = min(common_prefix(self.rows), min(self.prompts) - 1)
         return length if len(self.rows) > 1 and length >= SHORTEST_SHARED else 0
 
@@ -94,12 +94,14 @@ def branch_states(
         start = lengths[chosen[-1]]
         cache = _begin(subject, steering, [branches[n] for n in chosen], start) if start else None
         rows = [(place, n, row) for place, n in enumerate(chosen) for row in range(len(branches[n].rows))]
-        rows.sort(key=lambda one: -len(branches[one[1]].rows[one[2]]))
+        rows.sort(key=lambda item: -len(branches[item[1]].rows[item[2]]))
         tails = [len(branches[n].rows[row]) - start for _, n, row in rows]
-        for part in thrifty(tails, budget=budget):
-            batch = [rows[place] for place in part]
+        for run in runs_by_length(tails, budget=budget):
+            batch = [rows[place] for place in run]
             tokens = padded([branches[n].rows[row][start:] for _, n, row in batch], pad_id(subject), "right")
-            say(steering, [branches[n].slot for _, n, _ in batch], [branches[n].prompts[row] for _, n, row in batch])
+            assign_rows(
+                steering, [branches[n].slot for _, n, _ in batch], [branches[n].prompts[row] for _, n, row in batch]
+            )
             hidden = _go_on(subject, cache, [place for place, _, _ in batch], tokens)
             yield Ends(tuple((n, row) for _, n, row in batch), start, hidden)
 
@@ -108,7 +110,7 @@ def branch_states(
 def _begin(subject: Subject, steering: Steering | None, branches: Sequence[Branch], length: int) -> Any:
     """The cache of the beginnings, a row for each branch."""
     tokens = torch.tensor([branch.rows[0][:length] for branch in branches], device=subject.device)
-    say(steering, [branch.slot for branch in branches], [length] * len(branches))
+    assign_rows(steering, [branch.slot for branch in branches], [length] * len(branches))
     return subject.decoder(input_ids=tokens, use_cache=True).past_key_values
 
 
@@ -117,13 +119,13 @@ def _go_on(subject: Subject, cache: Any, origins: Sequence[int], tokens: Tensor)
     if cache is None:
         return hidden_states(subject, tokens)
     own = branched(cache, origins)
-    found: Any = subject.decoder(input_ids=tokens.to(subject.device), past_key_values=own, use_cache=True)
-    hidden: Tensor = found.last_hidden_state
+    output: Any = subject.decoder(input_ids=tokens.to(subject.device), past_key_values=own, use_cache=True)
+    hidden: Tensor = output.last_hidden_state
     return hidden
 
 
 def _alike(order: Sequence[int], lengths: Sequence[int], rows: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Branches, longest beginning first, in runs within the budget that lose little when cut to their shortest."""
+    """Branches, longest beginning first, in runs within the budget that lose few tokens when cut to their shortest."""
     run: list[int] = []
     for number in order:
         cut = sum(rows[other] * (lengths[other] - lengths[number]) for other in run)
@@ -135,11 +137,11 @@ def _alike(order: Sequence[int], lengths: Sequence[int], rows: Sequence[int], bu
         yield run
 
 
-def thrifty(lengths: Sequence[int], *, budget: int) -> Iterator[range]:
+def runs_by_length(lengths: Sequence[int], *, budget: int) -> Iterator[range]:
     """Runs of falling lengths: each within the budget when padded, and with little padding unless it is small.
 
     Example:
-        >>> list(thrifty([10, 9, 2, 2, 1], budget=160))
+        >>> list(runs_by_length([10, 9, 2, 2, 1], budget=160))
         [range(0, 2), range(2, 5)]
     """
     start, total = 0, 0

@@ -63,7 +63,7 @@ class Divergence:
 
     @property
     def standard_error(self) -> float:
-        """Of the mean, passages taken as the independent units (a ratio estimate); NaN for one passage."""
+        """Standard error of the mean with passages as independent units (a ratio estimate); NaN for one passage."""
         number = len(self.scored)
         if number < 2:
             return math.nan
@@ -77,7 +77,7 @@ def own_answers(
 ) -> tuple[Passage, ...]:
     """The model's own answers to prompts, as passages to score; greedy and up to 48 tokens by default.
 
-    Prompts that the model answers with nothing are left out.
+    Prompts whose answer is empty are left out.
 
     Raises:
         ContextLengthError: a prompt and its answer don't fit the context.
@@ -92,18 +92,18 @@ def own_answers(
     decoding = decoding or Decoding(max_new_tokens=48)
     answers = generate(subject, prompts, decoding=decoding, progress=progress)
     rendered = subject.render(prompts, system=decoding.system)
-    found = []
+    passages = []
     for tokens, answer in zip(rendered, answers, strict=True):
         if answer.tokens:
             scored = len(answer.tokens) + (1 if answer.is_finished else 0)
-            found.append(Passage((*tokens, *answer.tokens), len(tokens), scored))
-    if not found:
+            passages.append(Passage((*tokens, *answer.tokens), len(tokens), scored))
+    if not passages:
         raise PromptError(
             f"{subject.label} answered none of the {len(prompts)} neutral prompts with a token.",
             wanted="prompts that the model answers",
             fix=f"Its end tokens are {sorted(stop_tokens(subject))}: is the chat template the model's own?",
         )
-    return tuple(found)
+    return tuple(passages)
 
 
 @torch.no_grad()
@@ -117,8 +117,8 @@ def measure_divergence(
 ) -> list[Divergence]:
     """KL(unsteered || steered) of each intervention on the same passages.
 
-    The unsteered pass is made once for all of them. Call it outside other steering: what is already on the model
-    acts in both distributions.
+    The unsteered pass is made once for all of them. Call it outside other steering: steering that
+    is already on the model acts in both distributions.
 
     Raises:
         PromptError: there are no passages.
@@ -167,10 +167,10 @@ def _kl_sums(
     subject: Subject, states: Sequence[Float[Tensor, "cell hidden"]], passages: Sequence[Passage]
 ) -> Float[Tensor, "intervention passage"]:
     """Sums of KL over the scored places of each passage; the first states are the unsteered ones."""
-    parts = []
+    divergences = []
     for cells in zip(*(state.split(_CELLS) for state in states), strict=True):
         p = log_probs(subject, cells[0])
         steered = (log_probs(subject, cell) for cell in cells[1:])
-        parts.append(torch.stack([(p.exp() * (p - q)).sum(dim=-1) for q in steered]).cpu().double())
-    by_passage = torch.cat(parts, dim=1).split([passage.scored for passage in passages], dim=1)
-    return torch.stack([part.sum(dim=1) for part in by_passage], dim=1)
+        divergences.append(torch.stack([(p.exp() * (p - q)).sum(dim=-1) for q in steered]).cpu().double())
+    by_passage = torch.cat(divergences, dim=1).split([passage.scored for passage in passages], dim=1)
+    return torch.stack([of_passage.sum(dim=1) for of_passage in by_passage], dim=1)

@@ -35,11 +35,11 @@ class Answer:
     """A generated answer.
 
     Attributes:
-        prompt: what was asked.
-        text: what is said to the user: without special tokens, and without what a reasoning model thought before.
+        prompt: the prompt.
+        text: the text for the user: without special tokens, and without the thinking of a reasoning model.
         tokens: all its token ids, those of thinking too, the end token left out.
         is_finished: whether the model ended it; false where it was cut at the longest length.
-        thinking: what was thought, or None.
+        thinking: the text of the thinking, or None.
         is_endless: whether a block of thinking was never closed; the text is then empty.
 
     Example:
@@ -78,7 +78,7 @@ def generate(
         progress: shown while it runs.
 
     Raises:
-        ContextLengthError: a prompt and its answer don't fit the context; found before any work.
+        ContextLengthError: a prompt and its answer don't fit the context; checked before any work.
         OptionError: the number of interventions is not the number of prompts.
 
     Example:
@@ -146,8 +146,8 @@ def place_of_stop(tokenizer: Any, tokens: Sequence[int], texts: Sequence[str]) -
 
 
 def _one_token(subject: Subject, text: str) -> int | None:
-    found = subject.tokenizer.get_vocab().get(text)
-    return None if found is None else int(found)
+    token = subject.tokenizer.get_vocab().get(text)
+    return None if token is None else int(token)
 
 
 def _by_size(sequences: Sequence[Sequence[int]], size: int, pad: int) -> Iterator[Batch]:
@@ -155,8 +155,8 @@ def _by_size(sequences: Sequence[Sequence[int]], size: int, pad: int) -> Iterato
     order = sorted(range(len(sequences)), key=lambda row: -len(sequences[row]))
     for start in range(0, len(order), size):
         rows = sorted(order[start : start + size])
-        part = [sequences[row] for row in rows]
-        yield Batch(tuple(rows), padded(part, pad, "left"), tuple(len(sequence) for sequence in part))
+        chosen = [sequences[row] for row in rows]
+        yield Batch(tuple(rows), padded(chosen, pad, "left"), tuple(len(sequence) for sequence in chosen))
 
 
 @torch.no_grad()
@@ -184,22 +184,22 @@ def _generate_batch(subject: Subject, batch: Batch, decoding: Decoding, stops: S
 
 def _answer(subject: Subject, prompt: Prompt, tokens: list[int], stops: Stops) -> Answer:
     end = next((place for place, token in enumerate(tokens) if token in stops.tokens), None)
-    kept = tokens if end is None else tokens[:end]
-    if stops.texts and (stop := place_of_stop(subject.tokenizer, kept, stops.texts)) is not None:
-        kept, end = kept[:stop], stop
-    parts = split_answer(subject, prompt, kept)
-    return Answer(prompt, parts.answer, tuple(kept), end is not None, parts.thinking, parts.is_endless)
+    answer_tokens = tokens if end is None else tokens[:end]
+    if stops.texts and (stop := place_of_stop(subject.tokenizer, answer_tokens, stops.texts)) is not None:
+        answer_tokens, end = answer_tokens[:stop], stop
+    texts = split_answer(subject, prompt, answer_tokens)
+    return Answer(prompt, texts.answer, tuple(answer_tokens), end is not None, texts.thinking, texts.is_endless)
 
 
 def split_answer(subject: Subject, prompt: Prompt, tokens: Sequence[int]) -> Parts:
-    """An answer's tokens as text, in what was thought and what is said."""
+    """An answer's tokens as text, split into thinking and answer."""
     markers = subject.thinking
     text = spoken(subject.tokenizer, tokens, special_markers(subject.tokenizer, markers))
     return split_thinking(text, markers, starts_inside=starts_inside(subject, prompt))
 
 
 def tracker_of(subject: Subject, prompt: Prompt) -> PartTracker:
-    """What follows the answer to a prompt through thinking, saying and calling tools."""
+    """The tracker that follows an answer through thinking, answer and tool calls."""
     return tracker(subject, starts_inside=starts_inside(subject, prompt))
 
 

@@ -1,14 +1,14 @@
-"""One prompt answered twice at once, unsteered and steered, token by token, with what steering changed at each.
+"""One prompt answered twice at once, unsteered and steered, token by token, with what steering changes at each token.
 
 1. Both answers begin as one pair of rows with one cache: the unsteered model and the steered one on the same tokens.
 2. Each stream draws its token from its own row; both use the same Gumbel noise, so the same distribution and seed give
    the same token. Temperature 0 takes the most probable one.
-3. Where the streams part, the pair is split: each stream keeps an unsteered and a steered row on its own tokens, so
+3. Where the streams diverge, the pair is split: each stream keeps an unsteered and a steered row on its own tokens, so
    that at every token both probabilities are known. A stream that ended drops its rows.
 4. At each place, `KL = sum_y p(y) (log p(y) - log q(y))`, p unsteered and q steered; its mean over the unsteered
-   stream's places is the divergence of `measurement.divergence` on that answer.
-5. At the first place, the share of each distribution that goes to the first tokens of the behaviour's openers.
-Chats that differ (each side remembers its own answers) run as two pairs with a cache each.
+   stream's places is the divergence of `generation.divergence` on that answer.
+5. At the first place, the probability, on each side, of the first tokens of the behaviour's openers.
+If the two chats differ (each side has its own earlier answers), they run as two pairs, each with a cache.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ TOP = 5
 
 @dataclass(frozen=True)
 class Alternative:
-    """A token that might have come, with its probability on both sides."""
+    """A possible token, with its probability on both sides."""
 
     text: str
     unsteered: float
@@ -66,7 +66,7 @@ class TokenComparison:
         kl: KL(unsteered || steered) at this place, in nats.
         kl_so_far: its mean over this answer's places so far.
         is_end: whether the token ends the answer.
-        openers: at the first place, the share that goes to the openers' first tokens, unsteered and steered.
+        openers: at the first place, the probability of the openers' first tokens, unsteered and steered.
     """
 
     side: Side
@@ -84,7 +84,7 @@ class TokenComparison:
 
 @dataclass
 class _Stream:
-    """One answer in the making."""
+    """One answer that is being decoded."""
 
     side: Side
     text: TextStream
@@ -94,7 +94,7 @@ class _Stream:
 
 @dataclass
 class _PairBatch:
-    """One batch with a cache: for each pair an unsteered and a steered row. Streams of a pair agree so far."""
+    """One batch with a cache: for each pair an unsteered and a steered row. The streams of a pair are equal so far."""
 
     fed: Tensor
     pairs: list[list[_Stream]]
@@ -103,7 +103,7 @@ class _PairBatch:
     trackers: list[PartTracker] = field(default_factory=list)
 
     def go_on(self, chosen: Sequence[Sequence[int | None]]) -> None:
-        """Feed the tokens chosen by each stream of each pair; None ends a stream. Split pairs that part."""
+        """Feed the tokens chosen by each stream of each pair; None ends a stream. Split pairs whose tokens differ."""
         rows: list[int] = []
         pairs: list[list[_Stream]] = []
         tokens: list[int] = []
@@ -131,8 +131,8 @@ def paired_decoding(
 
     Args:
         subject: the model.
-        prompts: what the unsteered and the steered side are asked: the same, or chats with answers of their own.
-        intervention: what steers.
+        prompts: the prompts of the unsteered and the steered side: the same, or chats with their own earlier answers.
+        intervention: of the steered side.
         decoding: length, temperature, seed and system prompt.
         openers: how the behaviour's answers begin, as token ids.
 
@@ -171,8 +171,8 @@ def paired_decoding(
 
 
 def _batches(subject: Subject, prompts: Sequence[Prompt], rendered: Sequence[Tokens]) -> list[_PairBatch]:
-    kept = special_markers(subject.tokenizer, subject.thinking)
-    streams = [_Stream(side, TextStream(subject.tokenizer, stop_texts(subject), kept=kept)) for side in SIDES]
+    kept_tokens = special_markers(subject.tokenizer, subject.thinking)
+    streams = [_Stream(side, TextStream(subject.tokenizer, stop_texts(subject), kept=kept_tokens)) for side in SIDES]
     groups = [streams] if rendered[0] == rendered[1] else [[stream] for stream in streams]
     return [
         _PairBatch(
@@ -185,7 +185,7 @@ def _batches(subject: Subject, prompts: Sequence[Prompt], rendered: Sequence[Tok
 
 
 def _log_probs(subject: Subject, batch: _PairBatch, steering: Steering) -> Float[Tensor, "row vocab"]:
-    """Log-probabilities of the next token in each row, on the CPU; the cache grows by what was fed."""
+    """Log-probabilities of the next token in each row, on the CPU; the cache grows by the tokens fed."""
     steering.assign([0, 1] * len(batch.pairs))
     steering.follow(batch.trackers)
     rows, tokens = batch.fed.shape
@@ -206,7 +206,7 @@ def _opening(table: Float[Tensor, "row vocab"], first: Tensor) -> tuple[float, f
 
 
 class _Draw:
-    """Draws tokens and says what there is to know about each."""
+    """Draws tokens, and compares both sides at each."""
 
     def __init__(self, decoding: Decoding, tokenizer: Any, stops: frozenset[int]) -> None:
         self._decoding, self._tokenizer, self._stops = decoding, tokenizer, stops
@@ -261,8 +261,8 @@ class _Draw:
 
 
 def _inside(scaled: Float[Tensor, "vocab"], top_p: float) -> Float[Tensor, "vocab"]:
-    """Scores with everything outside the nucleus left out."""
+    """Scores, with minus infinity outside the nucleus."""
     if top_p >= 1:
         return scaled
-    _, kept = nucleus(scaled, top_p)
-    return torch.full_like(scaled, -torch.inf).index_copy(0, kept, scaled[kept])
+    _, tokens = nucleus(scaled, top_p)
+    return torch.full_like(scaled, -torch.inf).index_copy(0, tokens, scaled[tokens])

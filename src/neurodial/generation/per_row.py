@@ -28,18 +28,18 @@ def one_each(under: Under, count: int) -> list[Intervention | None]:
 
 @contextmanager
 def row_slots(subject: Subject, each: Sequence[Intervention | None]) -> Iterator[tuple[Steering | None, list[int]]]:
-    """One slot per different intervention, and the slot of each prompt; no steering and slot 0 where there is none."""
+    """One slot per different intervention, and each prompt's slot; without interventions no steering, and slot 0."""
     if all(intervention is None for intervention in each):
         yield None, [0] * len(each)
         return
     plain = Together(())
-    found: list[Intervention] = []
+    distinct: list[Intervention] = []
     slots = []
     for intervention in each:
-        wanted = plain if intervention is None else intervention
-        place = next((n for n, known in enumerate(found) if known is wanted or known == wanted), len(found))
-        if place == len(found):
-            found.append(wanted)
+        applied = plain if intervention is None else intervention
+        place = next((n for n, known in enumerate(distinct) if known is applied or known == applied), len(distinct))
+        if place == len(distinct):
+            distinct.append(applied)
         slots.append(place)
-    with steer_each(subject, found) as steering:
+    with steer_each(subject, distinct) as steering:
         yield steering, slots

@@ -1,4 +1,4 @@
-"""Drawing a token: nucleus sampling (Holtzman et al. 2020, arXiv 1904.09751) by one uniform number."""
+"""Sampling a token: nucleus sampling (Holtzman et al. 2020, arXiv 1904.09751) by one uniform number."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def nucleus(
     """The smallest set of tokens that has the probability `top_p`: probabilities and tokens, most probable first.
 
     The token that crosses `top_p` belongs to the set; the probabilities are those of the whole distribution, or of the
-    `top_k` likeliest tokens where those alone are kept (0: all). Of the set, tokens of less than the share `min_p` of
+    `top_k` likeliest tokens where only those are used (0: all). Of the set, tokens of less than the share `min_p` of
     the likeliest one's probability are left out.
 
     Example:

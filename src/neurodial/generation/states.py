@@ -1,7 +1,7 @@
-"""The decoder's outputs for a batch, each row under its own intervention; what all rows begin with is run once.
+"""The decoder's outputs for a batch, each row under its own intervention; the common beginning of all rows is run once.
 
 Rendered prompts share their beginning, often half of a short prompt: the template's system message. It is run once for
-each intervention in the batch, and the rows go on from its cache.
+each intervention in the batch, and the rows continue from its cache.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from neurodial.model.hooks import watchers
 from neurodial.model.subject import Subject
 
 SHORTEST_SHARED = 8
-"""Tokens from which on sharing a beginning is worth a pass of its own."""
+"""The shortest beginning, in tokens, that is worth a separate pass."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What the rows of a batch are.
+    """The rows of a batch.
 
     Attributes:
         tokens: token ids, padded on the right.
@@ -58,26 +58,26 @@ def row_states(subject: Subject, steering: Steering | None, rows: Rows) -> Float
     shared = min(common_prefix(rows.tokens.tolist()), rows.tokens.shape[1] - 1, *rows.prompts)
     pays = shared >= SHORTEST_SHARED and len(rows.tokens) > len(distinct)
     if not pays or is_steered_elsewhere(subject, steering):
-        say(steering, rows.slots, rows.prompts)
+        assign_rows(steering, rows.slots, rows.prompts)
         return hidden_states(subject, rows.tokens)
     tokens = rows.tokens.to(subject.device)
-    say(steering, distinct, [shared] * len(distinct))
+    assign_rows(steering, distinct, [shared] * len(distinct))
     begun: Any = subject.decoder(input_ids=tokens[:1, :shared].expand(len(distinct), -1), use_cache=True)
     origin = torch.tensor([distinct.index(slot) for slot in rows.slots], device=subject.device)
     begun.past_key_values.batch_select_indices(origin)
-    say(steering, rows.slots, rows.prompts)
+    assign_rows(steering, rows.slots, rows.prompts)
     ended: Any = subject.decoder(input_ids=tokens[:, shared:], past_key_values=begun.past_key_values, use_cache=True)
     return torch.cat([begun.last_hidden_state[origin], ended.last_hidden_state], dim=1)
 
 
-def say(steering: Steering | None, slots: Sequence[int], prompts: Sequence[int]) -> None:
-    """Tell the steering, where there is any, each row's slot and its prompt's length."""
+def assign_rows(steering: Steering | None, slots: Sequence[int], prompts: Sequence[int]) -> None:
+    """Set each row's slot and prompt length in the steering, where there is any."""
     if steering is not None:
         steering.assign(slots)
         steering.mark_prompts(prompts)
 
 
 def is_steered_elsewhere(subject: Subject, steering: Steering | None) -> bool:
-    """Whether a `with steer(...)` block of the caller's acts too: it can't be told where prompts end."""
+    """Whether a `with steer(...)` block of the caller acts too: the ends of prompts can't be set in it."""
     own = steering is not None and bool(steering.plan.edits)
     return watchers(subject) > own

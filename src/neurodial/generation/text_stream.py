@@ -1,10 +1,10 @@
-"""Tokens to text as they come, and the texts that end an answer.
+"""Tokens to text, one by one, and the texts that end an answer.
 
-1. Decode the tokens since a place where the text was complete; what ends in an incomplete character waits.
-2. Look for a stop text in what has not been given out; it ends the answer and is not part of it.
+1. Decode the tokens since a place where the text was complete; an incomplete character at the end waits.
+2. Look for a stop text in the text that was not given out yet; it ends the answer and is not part of it.
 3. Hold back what may be the beginning of a stop text.
 The pieces put together are the text of all tokens decoded at once, without special tokens but those of `kept`: the
-markers of thinking and of tool calls, which a client could not tell apart from the answer without them.
+markers of thinking and of tool calls, which a client needs to separate those from the answer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from neurodial.text.thinking import spoken
 
 REPLACEMENT = "\ufffd"
 WINDOW = 12
-"""Tokens after which the place that decoding starts from moves on; decoding costs no more for a long answer."""
+"""Tokens after which decoding starts further on, so that a long answer costs no more per token."""
 
 
 class TextStream:
@@ -33,7 +33,7 @@ class TextStream:
         self.is_stopped = False
 
     def add(self, token: int) -> str:
-        """The text that one more token makes readable; empty while it waits."""
+        """The text that one more token completes; empty while it waits."""
         self._tokens.append(token)
         window = self._decode(self._start)
         complete = window.rstrip(REPLACEMENT)  # 1
@@ -44,7 +44,7 @@ class TextStream:
         return self._release()
 
     def end(self) -> str:
-        """What was still waiting when the answer ended."""
+        """The text that was still waiting at the end of the answer."""
         if self.is_stopped:
             return ""
         self._held += self._decode(self._start)[self._known :]

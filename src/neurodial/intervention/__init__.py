@@ -1,3 +1,3 @@
 """Takes a `Subject` and interventions: circuits at a dial, vectors, pins.
-Gives a `with` block in which the model is steered, and the model back as it was.
+Gives a `with` block in which the model is steered; after it the model is unchanged.
 """

@@ -1,12 +1,12 @@
 """Pinning a neuron to a value that follows the context (arXiv 2605.08513).
 
 1. `v`: the activation of largest size over the tokens that the chat template puts after the instruction, before any
-   change; read for each row when its prompt passes, and kept for the tokens generated after it.
+   change; read for each row in the pass of its prompt, and kept for the tokens generated after it.
 2. Target: `k * m* * v / D - D`, never beyond `m*`; `D = a_H - a_h` is the gap between the sides' means.
 3. Where `m*` is negative the neuron becomes the smaller of activation and target, where it is positive the larger.
 
-`v = 0` means that the context does not drive the neuron: there is nothing to anchor to, and the row is left alone. The
-paper does not say what it does then. For the other sign of D the target is mirrored.
+`v = 0` means that the context does not drive the neuron: there is nothing to anchor to, and the row is not changed. The
+paper does not treat this case. For the other sign of D the target is mirrored.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def anchored(subject: Subject, anchor: Anchor) -> Iterator[None]:
 
     Raises:
         SteeringError: the model has no such neuron or is compiled; a prompt is shorter than the width; or generation
-            goes on with another number of rows than the prompts had.
+            continues with another number of rows than the prompts had.
 
     Example:
         >>> from neurodial.generation.generate import Decoding, generate
@@ -112,7 +112,7 @@ def anchored(subject: Subject, anchor: Anchor) -> Iterator[None]:
 
 
 class _Memory:
-    """The extremes of the rows whose prompts have passed."""
+    """The extreme activations of the rows, from their prompts."""
 
     def __init__(self, anchor: Anchor) -> None:
         self._anchor = anchor
@@ -120,7 +120,7 @@ class _Memory:
         self._extreme: Tensor | None = None
 
     def look(self, rows: int, tokens: int, cached: int) -> None:
-        """Be told the shape of the pass that begins."""
+        """Note the shape of the pass that begins."""
         self._is_prompt = cached == 0
         if self._is_prompt and tokens < self._anchor.width:
             raise SteeringError(
@@ -128,18 +128,18 @@ class _Memory:
             )
         if not self._is_prompt and (self._extreme is None or len(self._extreme) != rows):
             raise SteeringError(
-                f"{rows} rows go on from a cache that the anchor has not seen filled.",
-                wanted="the prompts passed inside the block, in the same rows",
+                f"{rows} rows continue from a cache whose prompts the anchor has not seen.",
+                wanted="prompts run inside the block, in the same rows",
             )
 
     def edit(self, neurons: Tensor) -> Tensor:
-        """The neuron pinned; the others as they are."""
+        """The neurons with the one pinned."""
         index = self._anchor.neuron.index
         activations = neurons[..., index]
         if self._is_prompt:
             last = activations[:, -self._anchor.width :]
             self._extreme = last.gather(1, last.abs().argmax(dim=1, keepdim=True))[:, 0]
-        assert self._extreme is not None  # noqa: S101  # look() has refused what would leave it unset
+        assert self._extreme is not None  # noqa: S101  # look() refuses passes that would leave it unset
         changed = neurons.clone()
         changed[..., index] = self._anchor.pinned(activations, self._extreme)
         return changed

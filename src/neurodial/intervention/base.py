@@ -1,4 +1,4 @@
-"""The one interface that every intervention has, and how several become one."""
+"""The interface of every intervention, and the composition of several."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Intervention(ABC):
 
     Attributes:
         dial: one number, or one for each row of a batch.
-        when: `all` tokens, those of the `prompt`, the `generated` ones; or of those only what is `thinking`, the
-            `answer` after it, or calls of `tools`.
+        when: `all` tokens, those of the `prompt`, the `generated` ones; or of the generated ones only
+            `thinking`, the `answer` after it, or calls of `tools`.
     """
 
     dial: Dial
@@ -47,7 +47,7 @@ class Intervention(ABC):
 
 @dataclass(frozen=True)
 class Together(Intervention):
-    """Several interventions at once: doses on one neuron add, other changes follow one another.
+    """Several interventions at once: doses on one neuron add, other changes act one after the other.
 
     Example:
         >>> Together(()).parts
@@ -64,7 +64,7 @@ class Together(Intervention):
         Raises:
             SteeringError: the parts are made for batches of different sizes.
         """
-        plans = [part.compile(subject) for part in self.parts]
+        plans = [intervention.compile(subject) for intervention in self.parts]
         rows = {plan.rows for plan in plans if plan.rows is not None}
         if len(rows) > 1:
             raise SteeringError(
@@ -77,13 +77,13 @@ class Together(Intervention):
 def at_dial(intervention: Intervention, dial: float) -> Intervention:
     """The same intervention at another dial; each part of a composed one is set to it."""
     if isinstance(intervention, Together):
-        return Together(tuple(at_dial(part, dial) for part in intervention.parts))
+        return Together(tuple(at_dial(inner, dial) for inner in intervention.parts))
     fields: dict[str, Any] = {"dial": dial}
     return replace(intervention, **fields)  # type: ignore[type-var]
 
 
 def check_options(dial: Dial, when: When) -> None:
-    """Refuse dials that are not finite or absurd, and phases that do not exist.
+    """Refuse dials that are not finite or are too large, and phases that do not exist.
 
     Raises:
         OptionError: names the dial and the range.
@@ -99,10 +99,10 @@ def check_options(dial: Dial, when: When) -> None:
 
 
 def check_parts(when: When, subject: Subject) -> None:
-    """Refuse to keep steering to a part of answers that nothing marks in this model.
+    """Refuse to limit steering to a part of answers that has no markers in this model.
 
     Raises:
-        SteeringError: says what was looked for and where.
+        SteeringError: names the part, and where its markers were searched for.
     """
     known = {"thinking": THINKING, "tools": TOOLS}.get(when)
     if known is None or subject.markers(known):
@@ -122,7 +122,7 @@ def dial_column(dial: Dial) -> Tensor:
 
 
 def rows_of(dial: Dial) -> int | None:
-    """How many rows the dials are for; None where one dial serves all."""
+    """How many rows the dials are for; None where one dial is for all."""
     return len(dial) if isinstance(dial, Sequence) else None
 
 

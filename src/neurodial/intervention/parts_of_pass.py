@@ -1,9 +1,9 @@
-"""Which phase each cell of a pass is in, where steering is kept to thinking, to the answer or to tool calls.
+"""The phase of each cell of a pass, where steering is limited to thinking, to the answer or to tool calls.
 
 1. A pass that fills an empty cache is a prompt; with a boundary, row r's tokens from place `boundary[r]` on are not.
-2. Every generated token is fed to its row's tracker, in order; the part that it gives is the token's phase.
-3. Rows keep their place from pass to pass; a loop whose rows come and go says whose they are (`Steering.follow`). Beam
-   search exchanges what stands in the rows, so it can't be followed.
+2. Every generated token is fed to its row's tracker, in order; the part that the tracker returns is the token's phase.
+3. Rows keep their place from pass to pass; a loop that adds and removes rows sets their trackers (`Steering.follow`).
+   Beam search exchanges the contents of rows, so it can't be followed.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ class PartsOfPass:
         boundary: Sequence[int] | None,
         followed: Sequence[PartTracker] | None,
     ) -> None:
-        """Be told of a pass.
+        """Note a pass.
 
         Raises:
             SteeringError: the model gets embeddings instead of tokens, or rows that were not there before.
         """
         if ids is None:
             raise SteeringError(
-                "Embeddings came instead of tokens.", wanted="tokens, where steering is kept to a part of answers"
+                "Embeddings came instead of tokens.", wanted="tokens, where steering is limited to a part of answers"
             )
         rows = ids.tolist()
         is_prompt = cached == 0
@@ -70,15 +70,15 @@ class PartsOfPass:
                 wanted="the rows that the prompts had",
             )
         if is_prompt:
-            for one in trackers:
-                one.restart()
+            for tracker in trackers:
+                tracker.restart()
         width = len(rows[0])
         starts = [width if is_prompt else 0] * len(rows)
         if boundary is not None:
             starts = [min(max(end - cached, 0), width) for _, end in _ends(rows, boundary)]
         phases = [
-            [0] * start + [PHASE_OF[one.feed(token)] for token in row[start:]]
-            for row, start, one in zip(rows, starts, trackers, strict=True)
+            [0] * start + [PHASE_OF[tracker.feed(token)] for token in row[start:]]
+            for row, start, tracker in zip(rows, starts, trackers, strict=True)
         ]
         self._phases = torch.tensor(phases)
 
@@ -91,7 +91,7 @@ class PartsOfPass:
 
 
 def _ends(rows: Sequence[Sequence[int]], boundary: Sequence[int] | None) -> list[tuple[Sequence[int], int]]:
-    """Each row with the place where its prompt ends; several answers per prompt repeat each prompt's."""
+    """Each row with the place where its prompt ends; for several answers per prompt each end is repeated."""
     if boundary is None:
         return [(row, len(row)) for row in rows]
     times = len(rows) // len(boundary)

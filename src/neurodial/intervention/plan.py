@@ -1,9 +1,10 @@
 """What an intervention compiles to: edits at the hook points of a model, each with settings for every slot.
 
-Settings have the axes (phase, slot, …). Phase 0 is the prompt; what is generated is 1 the answer, 2 thinking before
-it, or 3 the call of a tool; where no edit tells those apart, all of it is 1. Slot `s` holds the settings of
-the s-th intervention of a batch; which row uses which slot is decided when a batch runs (`Steering.assign`), so
-one batch may carry a different dial in each row, and changing a dial changes buffers, never hooks.
+Settings have the axes (phase, slot, …). Phase 0 is the prompt. Generated tokens are of phase 1 (the answer), 2
+(thinking before it) or 3 (a tool call); where every edit treats those alike, all are of phase 1. Slot `s` holds the
+settings of the s-th intervention of a batch. Which row uses which slot is decided when a batch runs
+(`Steering.assign`), so one batch may have a different dial in each row, and changing a dial changes buffers, never
+hooks.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ class SlotIndex(NamedTuple):
     """Which setting each cell of a batch uses.
 
     Attributes:
-        phase: one for all cells alike, or one per cell.
-        slot: 0 for all rows alike, or one per row.
+        phase: one for all cells, or one per cell.
+        slot: 0 for all rows, or one per row.
     """
 
     phase: int | Int[Tensor, "row token"]
@@ -89,7 +90,7 @@ class SlottedEdit(ABC):
         return self.with_tensors([torch.zeros_like(tensor[:, :1]) for tensor in self.tensors()])
 
     def to(self, device: torch.device, dtype: torch.dtype) -> SlottedEdit:
-        """The settings where, and in the precision that, they are used."""
+        """The settings on the device and in the precision in which they are used."""
         return self.with_tensors([tensor.to(device, dtype) for tensor in self.tensors()])
 
     @property
@@ -99,7 +100,7 @@ class SlottedEdit(ABC):
 
     @property
     def ignores_parts(self) -> bool:
-        """Whether all that is generated is treated alike."""
+        """Whether all generated tokens are treated alike."""
         return all(bool((tensor[2:] == tensor[1]).all()) for tensor in self.tensors())
 
 
@@ -148,7 +149,7 @@ class Add(SlottedEdit):
 
 @dataclass(frozen=True)
 class Project(SlottedEdit):
-    """The component along a unit vector is taken out, times the strength: `h - s (h·u) u`."""
+    """The component along a unit vector is removed, times the strength: `h - s (h·u) u`."""
 
     directions: Float[Tensor, "phase slot feature"]
     strengths: Float[Tensor, "phase slot one"]
@@ -197,12 +198,12 @@ class Replace(SlottedEdit):
 
 @dataclass(frozen=True)
 class Plan:
-    """Edits in the order in which they are made.
+    """Edits in the order in which they act.
 
     Attributes:
         edits: hook point and edit of each.
         slots: number of slots of every edit.
-        rows: the number of rows that the dials were given for, one slot each; None where one slot serves all.
+        rows: the number of rows that the dials were given for, one slot each; None where one slot is for all.
     """
 
     edits: tuple[tuple[HookPoint, SlottedEdit], ...]
@@ -216,7 +217,7 @@ class Plan:
 
     @property
     def ignores_parts(self) -> bool:
-        """Whether all that is generated is treated alike: thinking, the answer and tool calls."""
+        """Whether all generated tokens are treated alike: thinking, the answer and tool calls."""
         return all(edit.ignores_parts for _, edit in self.edits)
 
 
@@ -249,14 +250,14 @@ def stack(plans: Sequence[Plan]) -> Plan:
 
 def _side_by_side(edits: Sequence[SlottedEdit | None]) -> SlottedEdit:
     """Edits of one kind as one edit, a slot each; None changes nothing."""
-    model = next(edit for edit in edits if edit is not None)
-    filled = [model.neutral() if edit is None else edit for edit in edits]
-    parts = zip(*(edit.tensors() for edit in filled), strict=True)
-    return model.with_tensors([torch.cat(part, dim=1) for part in parts])
+    template = next(edit for edit in edits if edit is not None)
+    filled = [template.neutral() if edit is None else edit for edit in edits]
+    settings = zip(*(edit.tensors() for edit in filled), strict=True)
+    return template.with_tensors([torch.cat(tensors, dim=1) for tensors in settings])
 
 
 def compose(plans: Sequence[Plan]) -> Plan:
-    """One plan that does all of the given ones: doses at one site add, other edits follow one another."""
+    """One plan that makes the edits of all given ones: doses at one site add, other edits act one after the other."""
     rows = {plan.rows for plan in plans if plan.rows is not None}
     slots = max((plan.slots for plan in plans), default=1)
     doses: dict[HookPoint, Tensor] = {}

@@ -26,9 +26,9 @@ class Scale(Intervention):
 
     Attributes:
         circuit: which neurons, and their doses.
-        dial: 0 unsteered, 1 the full circuit, negative the other way; one number, or one per row.
+        dial: 0 unsteered, 1 the full circuit, negative for more of the behaviour; one number, or one per row.
         when: which tokens.
-        force: put it on a model it was not made on, if the shape allows.
+        force: steer a model that the circuit was not made on, if the shape allows.
 
     Example:
         >>> from neurodial.circuit.circuit import Circuit, Row
@@ -66,7 +66,7 @@ class Scale(Intervention):
 
 @dataclass(frozen=True)
 class Pin(Intervention):
-    """Hold neurons at constant values; at dial `d` a neuron moves the share `d` of the way there.
+    """Hold neurons at constant values; at dial `d` a neuron moves by the share `d` towards its constant.
 
     Attributes:
         values: the constant for each neuron.
@@ -135,12 +135,12 @@ def check_fits(circuit: Circuit, subject: Subject, *, force: bool = False) -> No
             f"The circuit {circuit.name!r} was made on {made_on.label}, not on {subject.label}: "
             f"{'; '.join(differences)} differ.",
             wanted="the model that it was made on",
-            fix="Discover it again on this model, or say --force (force=True) if you mean it.",
+            fix="Discover it again on this model, or use --force (force=True).",
         )
 
 
 def template_notes(circuits: Iterable[Circuit], subject: Subject) -> list[str]:
-    """What to say of circuits that were made under other options of the chat template than the model now has."""
+    """Notes on circuits that were made with other options of the chat template than the model now has."""
     notes = []
     for circuit in circuits:
         made_on = circuit.origin.model

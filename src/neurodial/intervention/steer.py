@@ -28,7 +28,7 @@ from neurodial.text.answer_parts import PartTracker
 
 
 class Steering:
-    """A steered model: says which row of the next batch uses which slot, and where prompts end."""
+    """A steered model: sets which row of the next batch uses which slot, and where prompts end."""
 
     def __init__(self, plan: Plan, subject: Subject) -> None:
         self._label = subject.label
@@ -62,13 +62,13 @@ class Steering:
 
     @property
     def follows_parts(self) -> bool:
-        """Whether some steering is kept to a part of answers."""
+        """Whether some steering is limited to a part of answers."""
         return not self._ignores_parts
 
     def follow(self, trackers: Sequence[PartTracker] | None) -> None:
-        """Row r of the next passes is the answer that `trackers[r]` follows; None: the rows of a prompt begin anew.
+        """Row r of the next passes is the answer that `trackers[r]` follows; None: each prompt begins new answers.
 
-        Only steering that is kept to a part of answers (`when` thinking, answer or tools) looks at it.
+        Only steering that is limited to a part of answers (`when` thinking, answer or tools) uses it.
         """
         self._followed = None if trackers is None else tuple(trackers)
 
@@ -76,7 +76,7 @@ class Steering:
         """Exchange the settings for those of a plan with the same hook points in the same order; no hook changes.
 
         Raises:
-            SteeringError: the hook points differ, or a slot that `assign` has given to a row is gone.
+            SteeringError: the hook points differ, or a slot that `assign` has given to a row does not exist in it.
         """
         if [point for point, _ in plan.edits] != [point for point, _ in self.plan.edits]:
             raise SteeringError("The new plan edits other places.", wanted="the same hook points in the same order")
@@ -84,7 +84,7 @@ class Steering:
         self._set(plan)
 
     def look(self, fed: tuple[int, int], cached: int, ids: Tensor | None) -> None:
-        """Be told of the pass that begins: rows and tokens, what is cached, and the tokens themselves."""
+        """Note the pass that begins: rows and tokens, tokens already cached, and the ids."""
         self._shape = (*fed, cached)
         if not self._ignores_phase:
             self._chosen.clear()
@@ -97,7 +97,9 @@ class Steering:
         def apply(hidden: Tensor) -> Tensor:
             key = (number, hidden.shape[0], hidden.device, hidden.dtype)
             settings = self._chosen.get(key)
-            if settings is None:  # chosen outside the compiler, once: it knows neither inference mode nor shape checks
+            if (
+                settings is None
+            ):  # chosen once, outside the compiler, which handles neither inference mode nor shape checks
                 settings = self._chosen[key] = torch.compiler.disable(self._choose)(number, hidden)
             return self.plan.edits[number][1].apply(hidden, *settings)
 
@@ -118,8 +120,8 @@ class Steering:
         return edit
 
     def _choose(self, number: int, hidden: Tensor) -> tuple[Tensor, ...]:
-        """The settings of an edit for the cells of a batch; kept until rows, phases or dials change."""
-        with torch.inference_mode(mode=False):  # a later pass may want gradients
+        """The settings of an edit for the cells of a batch; cached until rows, phases or dials change."""
+        with torch.inference_mode(mode=False):  # a later pass may need gradients
             index = self._slot_index(hidden)
             return tuple(index.of(tensor) for tensor in self._placed_edit(number, hidden).tensors())
 
@@ -144,10 +146,10 @@ class Steering:
 
 @contextmanager
 def steer(subject: Subject, *interventions: Intervention) -> Iterator[Steering]:
-    """Steer a model inside a `with` block; afterwards, also after an error, it is as it was.
+    """Steer a model inside a `with` block; afterwards, also after an error, the model is unsteered again.
 
     Several interventions compose: doses on one neuron add, as stacked adapters do. Blocks may be nested; an inner
-    block acts on what the outer one left, so the multipliers of two blocks on one neuron multiply. A dial given as
+    block acts on the result of the outer one, so the multipliers of two blocks on one neuron multiply. A dial given as
     a list steers row r of each batch by its r-th number.
 
     Raises:
@@ -170,9 +172,7 @@ def steer_each(subject: Subject, interventions: Sequence[Intervention]) -> Itera
     """Steer with a different intervention in each slot; `assign` says which row of a batch uses which."""
     plans = [intervention.compile(subject) for intervention in interventions]
     if any(plan.slots != 1 for plan in plans):
-        raise SteeringError(
-            "An intervention with a list of dials stands among several.", wanted="one dial in each of them"
-        )
+        raise SteeringError("One of several interventions has a list of dials.", wanted="one dial in each of them")
     with steered(subject, stack(plans)) as steering:
         yield steering
 
@@ -188,13 +188,13 @@ def steered(subject: Subject, plan: Plan) -> Iterator[Steering]:
         if plan.edits:
             handles.append(on_tokens(subject, steering.look))
         for number, (point, _) in enumerate(plan.edits):
-            handles.append(_open(subject, point, steering.edit(number)))
+            handles.append(_install_edit(subject, point, steering.edit(number)))
 
     with installed(install):
         yield steering
 
 
-def _open(subject: Subject, point: HookPoint, edit: Edit) -> Handle:
+def _install_edit(subject: Subject, point: HookPoint, edit: Edit) -> Handle:
     if point.kind == "neurons":
         return on_neurons(subject, point.site, edit)
     if point.kind == "block":

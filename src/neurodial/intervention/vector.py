@@ -1,4 +1,4 @@
-"""Interventions on the residual stream: adding a vector, taking a direction out (METHOD.md section 4)."""
+"""Interventions on the residual stream: adding a vector, projecting a direction out (METHOD.md section 4)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class AddVector(Intervention):
     Attributes:
         vector: (hidden,), for example the difference of means of the two sides of a contrast.
         layer: the block after which it is added.
-        alpha: the strength that dial 1 stands for; negative takes the behaviour away.
+        alpha: the strength at dial 1; a negative one removes the behaviour.
         dial: 0 unsteered, 1 the full addition.
         when: which tokens.
 
@@ -62,14 +62,14 @@ class AddVector(Intervention):
 
 @dataclass(frozen=True, eq=False)
 class ProjectOut(Intervention):
-    """Take the component along a direction out of the residual stream (arXiv 2406.11717).
+    """Remove the component along a direction from the residual stream (arXiv 2406.11717).
 
     Attributes:
         direction: (hidden,); its length does not matter.
         where: `writes`, the embedding and everything that attention and the MLPs write, as the paper does;
             `blocks`, only the blocks' outputs, the weaker form that some tools use.
-        alpha: the share of the component that dial 1 takes out; 1 is all of it.
-        dial: 0 unsteered, 1 the share `alpha` out.
+        alpha: the share of the component that dial 1 removes; 1 is all of it.
+        dial: 0 unsteered, 1 the share `alpha` removed.
         when: which tokens.
 
     Example:
@@ -110,8 +110,11 @@ class ProjectOut(Intervention):
         if self.where == "blocks":
             points = [HookPoint("block", layer) for layer in layers]
         else:
-            parts: tuple[Literal["attention", "mlp"], ...] = ("attention", "mlp")
-            points = [HookPoint("embedding", 0), *(HookPoint(part, layer) for layer in layers for part in parts)]
+            sublayers: tuple[Literal["attention", "mlp"], ...] = ("attention", "mlp")
+            points = [
+                HookPoint("embedding", 0),
+                *(HookPoint(sublayer, layer) for layer in layers for sublayer in sublayers),
+            ]
         return Plan(tuple((point, edit) for point in points), len(column), rows_of(self.dial))
 
 

@@ -1,3 +1,3 @@
 """Takes a subject and the two sides of a behaviour.
-Gives how strongly the behaviour is about to show in an answer, in nats and differentiable.
+Gives how strongly an answer will show the behaviour: in nats, and differentiable.
 """

@@ -1,10 +1,10 @@
-"""THE margin of a behaviour in a direction: what discovery pushes, strengths are searched by, and reports repeat.
+"""The one margin of a behaviour in a direction: discovery, the search for a strength and reports all use it.
 
-1. As asked for, or as the behaviour says (`answer` where only whole answers tell).
+1. As the user names it, or as the behaviour asks (`answer` where only whole answers tell).
 2. Otherwise by openings. To remove: towards how answers without the behaviour begin (`alternatives`), else away from
-   how the behaviour's answers begin (`openers`). To induce: towards those.
-3. Where no opening tells the sides apart: by the answers that the prompts, or the behaviour, bring with them.
-A choice that falls through to a later step says why (`text`); what was asked for by name never does.
+   how the behaviour's answers begin (`openers`). To induce: towards the openers.
+3. Where no opening tells the sides apart: by the answers written in the prompt file, or in the behaviour's.
+A choice that falls through to a later step says why (`text`); a margin that the user names never does.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from neurodial.progress import Progress, silent
 from neurodial.prompts.answered import MarginKind, refuse_missing
 from neurodial.prompts.pairs import Behaviour, Contrast, Direction, PairSet, Split
 
-Found = Literal["alternatives", "openers", "answer", "own-answers", "given"]
+ChosenKind = Literal["alternatives", "openers", "answer", "own-answers", "given"]
 
 
 @dataclass(frozen=True)
@@ -30,20 +30,20 @@ class BehaviourMargin:
     """A behaviour's margin.
 
     Attributes:
-        kind: which one; `given` where a caller brought his own.
-        pushed: what strengths are searched by.
+        kind: which one; `given` where the caller passed a margin.
+        pushed: the margin that the search for a strength uses.
         reported: what is measured for every condition of a report: the behaviour's own openers where it has some.
-        text: both in words.
+        text: both, described in words.
     """
 
-    kind: Found
+    kind: ChosenKind
     pushed: Margin
     reported: Margin | None
     text: str
 
     @classmethod
-    def of(cls, margin: Margin, *, kind: Found = "given", reason: str = "") -> BehaviourMargin:
-        """A margin with what of it is reported; from `Alternatives` the behaviour's openers are."""
+    def of(cls, margin: Margin, *, kind: ChosenKind = "given", reason: str = "") -> BehaviourMargin:
+        """A margin with the margin to report: that itself, or of `Alternatives` the behaviour's openers."""
         because = f"; {reason}" if reason else ""
         if not isinstance(margin, Alternatives):
             return cls(kind, margin, margin, _in_words(margin) + because)
@@ -56,7 +56,7 @@ class BehaviourMargin:
 
     @property
     def openings(self) -> Alternatives | Openers:
-        """The margin, where it is one of openings.
+        """The pushed margin, if it is one of openings.
 
         Raises:
             MarginError: it is another.
@@ -75,8 +75,11 @@ class BehaviourMargin:
     def record(self) -> dict[str, Any]:
         """What a circuit keeps of it: `recorded_margin` makes it again."""
         openings = self.pushed.openings if isinstance(self.pushed, Alternatives) else None
-        parts = {"openers": self.openers, "alternatives": openings}
-        return {"kind": self.kind, **{name: _openers_record(part) for name, part in parts.items() if part is not None}}
+        openings_by_name = {"openers": self.openers, "alternatives": openings}
+        return {
+            "kind": self.kind,
+            **{name: _openers_record(openers) for name, openers in openings_by_name.items() if openers is not None},
+        }
 
     def for_prompts(
         self, subject: Subject, contrasts: Sequence[Contrast], *, system: str | None = None, progress: Progress = silent
@@ -105,15 +108,15 @@ def choose_margin(
     Args:
         subject: the model.
         prompts: the behaviour's prompts, or discovery prompts alone; openings are found on the discovery split.
-        direction: whether the behaviour is to go or to come.
-        kind: which margin; by default as the behaviour says and the model allows.
+        direction: whether the behaviour is to be removed or induced.
+        kind: which margin; by default as the behaviour asks and the model allows.
         splits: whose prompts it must be able to measure.
         openers: what counts as an opener; alternatives are no longer than that allows.
         system: a system message before every prompt.
         progress: shown while it runs.
 
     Raises:
-        MarginError: no margin tells the sides apart, or prompts lack what the one asked for reads.
+        MarginError: no margin tells the sides apart, or prompts lack what the named margin reads.
 
     Example:
         >>> from neurodial.model.tiny import tiny_subject
@@ -144,18 +147,18 @@ def recorded_margin(
     system: str | None = None,
     progress: Progress = silent,
 ) -> BehaviourMargin | None:
-    """The margin that a circuit's file records; None for one that its caller had brought.
+    """The margin that a circuit's file records; None for a margin that the caller had passed.
 
     Args:
         record: what `BehaviourMargin.record` gave.
         subject: the model.
-        behaviour: whose own answers stand in for prompts that bring none.
+        behaviour: whose answers are used for prompts without any.
         contrasts: whose prompts it must be able to measure.
         system: a system message before every prompt.
         progress: shown while it runs.
 
     Raises:
-        MarginError: prompts lack what it reads, or the record makes no sense.
+        MarginError: prompts lack what it reads, or the record is damaged.
     """
     kind = record.get("kind")
     if kind == "given":
@@ -175,13 +178,13 @@ def recorded_margin(
     raise MarginError(
         f"The circuit's file records a margin of kind {kind!r} that can't be read.",
         wanted="openers, alternatives, answer or own-answers, with its openings",
-        fix="Say which margin to take, or discover the circuit again.",
+        fix="Name the margin to take, or discover the circuit again.",
     )
 
 
 @dataclass(frozen=True)
 class _Search:
-    """How openings are looked for."""
+    """How to search for openings."""
 
     openers: OpenerSearch | None
     system: str | None
@@ -200,16 +203,16 @@ def _by_openings(
     contrasts: Sequence[Contrast],
     search: _Search,
 ) -> BehaviourMargin:
-    """By openings of either side, else by the answers that the prompts or the behaviour bring."""
+    """By openings of either side, else by the written answers of the prompts or the behaviour."""
     problems: list[MarginError] = []
     kinds: tuple[OpeningMargin, ...] = ("alternatives", "openers") if direction == "remove" else ("openers",)
     for kind in kinds:
         try:
-            found = search.find(subject, pairs, kind)
+            margin = search.find(subject, pairs, kind)
         except MarginError as error:
             problems.append(error)
         else:
-            return BehaviourMargin.of(found, kind=kind, reason=problems[0].problem if problems else "")
+            return BehaviourMargin.of(margin, kind=kind, reason=problems[0].problem if problems else "")
     try:
         refuse_missing("answer", pairs.behaviour, contrasts)
     except MarginError:

@@ -1,12 +1,12 @@
 """Behaviour margins: one number per prompt that says how strongly the answer will show a behaviour, with a slope.
 
-1. A margin names the rows of tokens to run for a prompt, and reads its value off their final hidden states.
+1. A margin names the rows of tokens to run for a prompt, and computes its value from their final hidden states.
 2. `Openers`: the log odds that the answer begins as the behaviour's answers begin. Openers are prefix-free token
    sequences; `log p` is the logsumexp of their log-probabilities, `B = log p - log(1 - p)` with
    `log(1 - p) = log(-expm1(log p))`, all in float64. `openers.py` finds them in the model's own answers.
-3. `Alternatives`: the log odds that the answer does not begin as answers without the behaviour begin. To take a
-   behaviour away, this is the margin to lower: `Openers` falls too when an answer begins with nonsense, or with a
-   paraphrase that is no opener, but only the answers that are wanted bring this one down.
+3. `Alternatives`: the log odds that the answer does not begin as answers without the behaviour begin. This is
+   the margin to lower in order to remove a behaviour: `Openers` also falls when an answer begins with nonsense, or with
+   a paraphrase that is no opener; this one falls only when answers begin as those without the behaviour do.
 4. `AnswerMargin`: the log-likelihood of an answer that shows the behaviour against one that does not.
 5. `ClassifierLogit`: any differentiable function of a prompt's hidden states.
 
@@ -59,9 +59,9 @@ class Margin(ABC):
         """
 
     def reference(self, direction: Direction) -> Margin | None:
-        """How likely the answers are that the behaviour's removal (or coming) is to lead to, or None.
+        """The likelihood of the answers that removing (or inducing) the behaviour should lead to, or None.
 
-        What is found by pushing the margin must not let it fall below the unsteered model's.
+        An intervention found by pushing the margin must not lower it below the unsteered model's.
         """
         del direction
         return None
@@ -112,7 +112,7 @@ class Openers(Margin):
         return any(begins(opener, answer) for opener in self.tokens)
 
     def rows(self, subject: Subject, prompt: Tokens, example: Example) -> tuple[Tokens, ...]:
-        """The prompt with each opener but its last token; a row that begins another one is left to it."""
+        """The prompt with each opener but its last token; a row that begins another row is not run separately."""
         del subject, example
         return rows_of(prompt, self.tokens)
 
@@ -159,7 +159,7 @@ class AnswerMargin(Margin):
 
     Attributes:
         per_token: divide each by the number of its tokens, so that a long answer does not outweigh a short one.
-        fallback: the two answers for examples that bring none.
+        fallback: the two answers for examples without any.
 
     Example:
         >>> AnswerMargin(per_token=True).per_token
@@ -172,23 +172,23 @@ class AnswerMargin(Margin):
     def rows(self, subject: Subject, prompt: Tokens, example: Example) -> tuple[Tokens, ...]:
         """The prompt with each of the two answers."""
         answers = written_answers(example, self.fallback)
-        found = tuple(subject.encode(text, special=False) for text in answers)
-        if found[0] == found[1] or not all(found):
+        tokens = tuple(subject.encode(text, special=False) for text in answers)
+        if tokens[0] == tokens[1] or not all(tokens):
             raise MarginError(f"The answers {answers} are the same or empty.", wanted="two different answers")
-        return tuple((*prompt, *answer) for answer in found)
+        return tuple((*prompt, *answer) for answer in tokens)
 
     def value(
         self, subject: Subject, rows: Sequence[Tokens], hidden: Sequence[Float[Tensor, "_ hidden"]], start: int
     ) -> Float[Tensor, ""]:
         """The difference of the two log-likelihoods."""
         answers = [row[start:] for row in rows]
-        found = [
+        log_probs = [
             log_probs_of(subject, [row], [states], start, [answer])[0]
             for row, states, answer in zip(rows, hidden, answers, strict=True)
         ]
         if self.per_token:
-            found = [value / len(answer) for value, answer in zip(found, answers, strict=True)]
-        return found[0] - found[1]
+            log_probs = [value / len(answer) for value, answer in zip(log_probs, answers, strict=True)]
+        return log_probs[0] - log_probs[1]
 
 
 @dataclass(frozen=True)
@@ -219,10 +219,10 @@ class ClassifierLogit(Margin):
             MarginError: it is not one number.
         """
         del subject, rows, start
-        found = self.logit(hidden[0])
-        if found.numel() != 1:
-            raise MarginError(f"The classifier gave {tuple(found.shape)} numbers for a prompt.", wanted="one")
-        return to_float64(found.reshape(()))
+        logit = self.logit(hidden[0])
+        if logit.numel() != 1:
+            raise MarginError(f"The classifier gave {tuple(logit.shape)} numbers for a prompt.", wanted="one")
+        return to_float64(logit.reshape(()))
 
 
 def rows_of(prompt: Tokens, continuations: Sequence[Tokens]) -> tuple[Tokens, ...]:
@@ -232,9 +232,9 @@ def rows_of(prompt: Tokens, continuations: Sequence[Tokens]) -> tuple[Tokens, ..
         >>> rows_of((1,), ((2, 3), (2, 4, 5), (6,)))
         ((1, 2, 4),)
     """
-    wanted = sorted({continuation[:-1] for continuation in continuations})
-    kept = [row for row in wanted if not any(row != other and begins(row, other) for other in wanted)]
-    return tuple((*prompt, *row) for row in kept)
+    beginnings = sorted({continuation[:-1] for continuation in continuations})
+    longest = [row for row in beginnings if not any(row != other and begins(row, other) for other in beginnings)]
+    return tuple((*prompt, *row) for row in longest)
 
 
 def log_probs_of(
@@ -244,16 +244,16 @@ def log_probs_of(
     start: int,
     continuations: Sequence[Tokens],
 ) -> list[Float[Tensor, ""]]:
-    """Log-probability of each continuation of the prompt, each read off the first row that it can be read off."""
+    """Log-probability of each continuation of the prompt, each read from the first row that contains its beginning."""
     cells: dict[tuple[int, int], int] = {}
-    wanted = []
+    cells_of = []
     for continuation in continuations:
         row = next(number for number, tokens in enumerate(rows) if begins(continuation[:-1], tokens[start:]))
         places = [(row, start - 1 + step) for step in range(len(continuation))]
-        wanted.append([(cells.setdefault(place, len(cells)), token) for place, token in _pairs(places, continuation)])
+        cells_of.append([(cells.setdefault(place, len(cells)), token) for place, token in _pairs(places, continuation)])
     states = torch.stack([hidden[row][token] for row, token in cells])
     table = to_float64(logits(subject, states)).log_softmax(dim=-1)
-    return [torch.stack([table[cell, token] for cell, token in pairs]).sum() for pairs in wanted]
+    return [torch.stack([table[cell, token] for cell, token in pairs]).sum() for pairs in cells_of]
 
 
 def _pairs(places: Sequence[tuple[int, int]], tokens: Tokens) -> Iterator[tuple[tuple[int, int], int]]:

@@ -57,8 +57,8 @@ def measure_margins(
         >>> value < 0
         True
     """
-    found = measure_together(subject, [margin], examples, under=under, system=system, budget=budget, progress=progress)
-    return [value for (value,) in found]
+    rows = measure_together(subject, [margin], examples, under=under, system=system, budget=budget, progress=progress)
+    return [value for (value,) in rows]
 
 
 @torch.no_grad()
@@ -85,10 +85,12 @@ def measure_together(
         >>> first < second
         True
     """
-    found: list[tuple[float, ...]] = [()] * len(examples)
+    values: list[tuple[float, ...]] = [()] * len(examples)
     for number, read in _states(subject, margins, examples, under, system, budget, progress):
-        found[number] = tuple(float(margin.value(subject, *one)) for margin, one in zip(margins, read, strict=True))
-    return found
+        values[number] = tuple(
+            float(margin.value(subject, *states)) for margin, states in zip(margins, read, strict=True)
+        )
+    return values
 
 
 def probabilities_by_side(
@@ -118,8 +120,8 @@ def probabilities_by_side(
     margins = measure_margins(subject, margin, both * len(under), under=steered, budget=budget, progress=progress)
     rates = [probability(margin) for margin in margins]
     count = len(contrast.positive)
-    parts = [rates[start : start + len(both)] for start in range(0, len(rates), len(both))]
-    return [(fmean(part[:count]), fmean(part[count:])) for part in parts]
+    conditions = [rates[start : start + len(both)] for start in range(0, len(rates), len(both))]
+    return [(fmean(rates_of_both[:count]), fmean(rates_of_both[count:])) for rates_of_both in conditions]
 
 
 def probability(margin: float) -> float:
@@ -151,10 +153,10 @@ def opening_probabilities(
         >>> opening_probabilities(tiny_subject(), Openers.of([(40,), (41, 42)]), [Example("Hello")]).shape
         torch.Size([1, 2])
     """
-    found = torch.zeros(len(examples), len(openers.tokens), dtype=torch.float64)
+    probabilities = torch.zeros(len(examples), len(openers.tokens), dtype=torch.float64)
     for number, [read] in _states(subject, [openers], examples, None, system, budget, silent):
-        found[number] = torch.stack(log_probs_of(subject, *read, openers.tokens)).exp().cpu()
-    return found
+        probabilities[number] = torch.stack(log_probs_of(subject, *read, openers.tokens)).exp().cpu()
+    return probabilities
 
 
 _Read = tuple[tuple[Tokens, ...], list[Tensor], int]
@@ -172,8 +174,10 @@ def _states(
 ) -> Iterator[tuple[int, list[_Read]]]:
     """For each prompt, in the order of the batches: what each margin is computed from."""
     prompts = subject.render([example.prompt for example in examples], system=system)
-    wanted = [[margin.rows(subject, *pair) for margin in margins] for pair in zip(prompts, examples, strict=True)]
-    groups = [tuple(dict.fromkeys(row for rows in each for row in rows)) for each in wanted]
+    rows_of_margins = [
+        [margin.rows(subject, *pair) for margin in margins] for pair in zip(prompts, examples, strict=True)
+    ]
+    groups = [tuple(dict.fromkeys(row for rows in each for row in rows)) for each in rows_of_margins]
     if not groups:
         return
     each = one_each(under, len(groups))
@@ -187,5 +191,11 @@ def _states(
                 of_group = zip(groups[number], batch.rows_of(place), strict=True)
                 states = {tokens: hidden[row, : batch.lengths[row]] for tokens, row in of_group}
                 start = len(prompts[number])
-                yield number, [(found, [states[row] for row in found], start) for found in wanted[number]]
+                yield (
+                    number,
+                    [
+                        (margin_rows, [states[row] for row in margin_rows], start)
+                        for margin_rows in rows_of_margins[number]
+                    ],
+                )
             advance(len(batch.groups))

@@ -1,16 +1,16 @@
-"""Finding how a behaviour's answers begin, from the model's own greedy answers.
+"""Finds how a behaviour's answers begin, from the model's own greedy answers.
 
 1. Answer P+ and P- greedily, a few tokens each.
-2. In the tree of answer beginnings choose, from the leaves up, the beginnings that tell the sides apart best: a
-   beginning is worth its share of P+ less its share of P- less a price for each opener, and is taken where that is
-   more than its continuations are worth together. So no opener begins another, and none is longer than it must be.
-   Beginnings that few answers to P+ have, or that are too common among those to P-, are no openers.
+2. In the tree of answer beginnings choose, from the leaves up, the beginnings that separate the sides best: the value
+   of a beginning is its share of P+ less its share of P- less a price for each opener. It is chosen where that is at
+   least the value of its continuations together. So no opener begins another, and none is longer than needed.
+   Beginnings that few answers to P+ have, or that are too common among those to P-, are left out.
 3. Keep the most frequent ones and report the share of answers on either side that begin with one.
 
 The same with the sides exchanged gives the openings of answers without the behaviour (`find_alternatives`). They are
-many and short: answers to different requests begin differently. Some of the answers to P- may show the behaviour all
-the same, and a few answers are a poor sample of how those to P+ can begin: openings that the model finds too likely on
-P+, by their probability, are left out.
+many and short: answers to different requests begin differently. Some answers to P- may show the behaviour anyway,
+and a few answers are a poor sample of how answers to P+ can begin. So openings whose probability on P+ is too high are
+left out too.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class OpenerSearch:
         count: how many openers are kept.
         share: the least share of the answers to P+ that begin with an opener.
         rarity: at most this many times as frequent among the answers to P- as among those to P+.
-        price: how much better an opener must tell the sides apart to be worth having.
+        price: how much better an additional opener must separate the sides.
         coverage: the least share of the answers to P+ that all openers together must reach.
 
     Example:
@@ -81,7 +81,7 @@ def find_margin(
     system: str | None = None,
     progress: Progress = silent,
 ) -> Alternatives | Openers:
-    """The margin that openings of answers make.
+    """The margin that is defined by openings of answers.
 
     Args:
         subject: the model.
@@ -100,12 +100,12 @@ def find_margin(
     if kind == "openers":
         return find_openers(subject, contrast, search=search, system=system, progress=progress)
     length = ALTERNATIVES.length if search is None else min(search.length, ALTERNATIVES.length)
-    wanted = replace(ALTERNATIVES, length=length)
-    return find_alternatives(subject, contrast, search=wanted, system=system, progress=progress)
+    alternatives = replace(ALTERNATIVES, length=length)
+    return find_alternatives(subject, contrast, search=alternatives, system=system, progress=progress)
 
 
 def refuse_unknown(kind: str) -> None:
-    """Refuse a margin of openings that there is not.
+    """Refuse an unknown margin of openings.
 
     Raises:
         UnknownNameError: offers near names.
@@ -158,7 +158,7 @@ def find_alternatives(
     """The openings of answers to P- that are rare among those to P+, and the openers of P+ where there are any.
 
     Raises:
-        MarginError: too few answers to P- begin in a way of their own.
+        MarginError: too few answers to P- begin in ways that answers to P+ do not.
     """
     answers = opening_answers(subject, contrast, system=system, progress=progress)
     return likely_apart(subject, alternatives_of(subject, *answers, search=search), contrast, search, system=system)
@@ -167,7 +167,7 @@ def find_alternatives(
 def alternatives_of(
     subject: Subject, positive: Sequence[Answer], negative: Sequence[Answer], *, search: OpenerSearch = ALTERNATIVES
 ) -> Alternatives:
-    """The openings of the one side's answers that are rare on the other, and the other's openers where there are any.
+    """The openings of answers to P- that are rare on P+, and the openers of P+ where there are any.
 
     Counted in the answers alone; see `likely_apart`.
 
@@ -192,7 +192,7 @@ def alternatives_of(
 
 def likely_apart(
     subject: Subject,
-    found: Alternatives,
+    alternatives: Alternatives,
     contrast: Contrast,
     search: OpenerSearch = ALTERNATIVES,
     *,
@@ -203,13 +203,13 @@ def likely_apart(
     Raises:
         MarginError: too few are left.
     """
-    openings = found.openings
+    openings = alternatives.openings
     shown, lacking = (
         opening_probabilities(subject, openings, side, system=system).mean(dim=0)
         for side in (contrast.positive, contrast.negative)
     )
-    kept = [n for n in range(len(openings.tokens)) if float(shown[n]) <= search.rarity * float(lacking[n])]
-    covered = float(lacking[kept].sum())
+    rare = [n for n in range(len(openings.tokens)) if float(shown[n]) <= search.rarity * float(lacking[n])]
+    covered = float(lacking[rare].sum())
     if covered < search.coverage:
         raise MarginError(
             f"The model begins {covered:.0%} of its answers to the negative prompts in ways that are not likely on the "
@@ -217,8 +217,8 @@ def likely_apart(
             wanted=f"at least {search.coverage:.0%}",
             fix="Take margin openers or answer; or check that the two sides of the prompts differ in the behaviour.",
         )
-    tokens, texts = tuple(openings.tokens[n] for n in kept), tuple(openings.texts[n] for n in kept)
-    return replace(found, openings=Openers(tokens, texts, covered, float(shown[kept].sum())))
+    tokens, texts = tuple(openings.tokens[n] for n in rare), tuple(openings.texts[n] for n in rare)
+    return replace(alternatives, openings=Openers(tokens, texts, covered, float(shown[rare].sum())))
 
 
 def openers_of(
@@ -233,8 +233,8 @@ def openers_of(
     shows = [answer.tokens for answer in positive]
     lacks = [answer.tokens for answer in negative]
     counts = _counts(shows, search.length)
-    _, found = _best((), counts, _counts(lacks, search.length), (len(shows), len(lacks)), search)
-    chosen = tuple(sorted(found, key=lambda opener: (-counts[opener], opener))[: search.count])
+    _, openers = _best((), counts, _counts(lacks, search.length), (len(shows), len(lacks)), search)
+    chosen = tuple(sorted(openers, key=lambda opener: (-counts[opener], opener))[: search.count])
     reached = _covered(shows, chosen)
     if not chosen or reached < search.coverage:
         raise MarginError(
@@ -257,11 +257,12 @@ def _best(
     sizes: tuple[int, int],
     search: OpenerSearch,
 ) -> tuple[float, list[Tokens]]:
-    """What the best openers below a beginning are worth, and which they are."""
+    """The value of the best openers below a beginning, and these openers."""
     longer = [b for b in positive if len(b) == len(beginning) + 1 and b[:-1] == beginning]
     least = max(2 if sizes[0] > 2 else 1, search.share * sizes[0])
-    parts = [_best(b, positive, negative, sizes, search) for b in sorted(longer) if positive[b] >= least]
-    worth, openers = sum((part for part, _ in parts), 0.0), [opener for _, found in parts for opener in found]
+    branches = [_best(b, positive, negative, sizes, search) for b in sorted(longer) if positive[b] >= least]
+    worth = sum((value for value, _ in branches), 0.0)
+    openers = [opener for _, openers_below in branches for opener in openers_below]
     if not beginning:
         return worth, openers
     shown, lacking = positive[beginning] / sizes[0], negative[beginning] / max(1, sizes[1])
@@ -282,6 +283,6 @@ def _covered(answers: Sequence[Tokens], openers: Sequence[Tokens]) -> float:
 
 
 def _top(answers: Sequence[Answer]) -> str:
-    """The most frequent first words, for people."""
+    """The most frequent first words, for messages."""
     common = Counter(" ".join(answer.text.split()[:3]) for answer in answers).most_common(3)
     return ", ".join(f"{text!r} ({count} of {len(answers)})" for text, count in common)

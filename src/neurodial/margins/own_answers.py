@@ -5,8 +5,8 @@
    answer without.
 3. The reference answer (to remove, the one without) must become no less likely than in the unsteered model.
 
-Whole answers written by hand can be favoured by writing badly: the model finds them unlikely either way. So could these
-be, but for the third step: text that breaks down makes the model's own answers unlikely, both of them.
+A margin between two answers can grow while both become unlikely: a model that writes badly prefers neither. The third
+step prevents that here: when text breaks down, both of the model's own answers become unlikely.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from neurodial.prompts.prompt import Example, Prompt, prompt_key, prompt_text
 from neurodial.prompts.render import Tokens
 
 ANSWER_TOKENS = 24
-"""Tokens of an answer: a manner shows from its first words on."""
+"""Tokens of an answer: its manner shows from the first words on."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class OwnAnswerMargin(Margin):
         answers = self.answers.get(prompt_key(example.prompt))
         if answers is None:
             raise MarginError(
-                f"The prompt {prompt_text(example.prompt)!r} has no answers of the model's own to go by.",
+                f"The prompt {prompt_text(example.prompt)!r} has no answers of the model's own.",
                 wanted="prompts of the contrasts that the margin was found with",
-                fix="Extend it with their contrast (margin.extended), or find it anew.",
+                fix="Extend it with their contrast (margin.extended), or search for it again.",
             )
         return tuple((*prompt, *answer) for answer in answers)
 
@@ -82,15 +82,18 @@ class OwnAnswerMargin(Margin):
         pairs: dict[str, tuple[Prompt, Prompt]] = {}
         for contrast in contrasts:
             pairs |= both_ways(contrast)
-        asked = list({prompt_key(prompt): prompt for pair in pairs.values() for prompt in pair}.values())
+        prompts = list({prompt_key(prompt): prompt for pair in pairs.values() for prompt in pair}.values())
         decoding = Decoding(max_new_tokens=ANSWER_TOKENS, batch_size=32, system=system)
-        ends = tuple(sorted(stop_tokens(subject))[:1])  # what an empty answer consists of; without any, none is empty
-        said = {
+        ends = tuple(sorted(stop_tokens(subject))[:1])  # for an empty answer; without stop tokens none is empty
+        tokens_of = {
             prompt_key(answer.prompt): answer.tokens or ends
-            for answer in generate(subject, asked, decoding=decoding, progress=progress)
+            for answer in generate(subject, prompts, decoding=decoding, progress=progress)
         }
-        found = {key: (said[prompt_key(shown)], said[prompt_key(lacking)]) for key, (shown, lacking) in pairs.items()}
-        return replace(self, answers={**self.answers, **found})
+        answers = {
+            key: (tokens_of[prompt_key(shown)], tokens_of[prompt_key(lacking)])
+            for key, (shown, lacking) in pairs.items()
+        }
+        return replace(self, answers={**self.answers, **answers})
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ def find_own_answers(
         progress: shown while it runs.
 
     Raises:
-        MarginError: a prompt has no counterpart, or one that stands in another split; found before any work.
+        MarginError: a prompt has no counterpart, or its counterpart is in another split; checked before any work.
 
     Example:
         >>> import neurodial as nd

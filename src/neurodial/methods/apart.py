@@ -1,4 +1,4 @@
-"""What every contrastive method needs before it may name a neuron: sides that differ, and scores that say so."""
+"""Checks for every contrastive method: the two sides must differ, and the scores must not all be 0."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def check_apart(
     double_bos: bool = False,
     position: Position | None = None,
 ) -> None:
-    """Refuse, before any work, prompts that come out of the chat template just as prompts of the other side do.
+    """Refuse, before any work, prompts that are rendered exactly as prompts of the other side.
 
     Args:
         subject: the model.
         contrast: the two sides.
         system: a system message before every prompt.
         double_bos: as in `render`.
-        position: what is read; what comes after it can't be seen there, so the sides must differ up to it.
+        position: the position that is read; the sides must differ before it or at it.
 
     Raises:
         PromptError: counts the prompts that are alike and names the first, or says that no prompt differs so early.
@@ -54,7 +54,7 @@ def check_apart(
 
 
 def check_scores(scores: Scores) -> Scores:
-    """The scores, refused where every one is 0: no neuron would be chosen for anything.
+    """The scores, refused where every one is 0: there is nothing to choose neurons by.
 
     Raises:
         ActivationError: all are 0.

@@ -30,7 +30,7 @@ def check_method(method: Method, pairs: PairSet) -> None:
     Raises:
         PromptError: a split is missing, or there are too few neutral prompts.
         MarginError: prompts lack answers or counterparts that the margin reads.
-        OverlapError: a neutral prompt is a test prompt of the behaviour, or stands in two splits.
+        OverlapError: a neutral prompt is a test prompt of the behaviour, or is in two splits.
         UnknownNameError: there is no such list of prompts.
     """
     pairs.split("discovery")
@@ -51,7 +51,7 @@ def check_search_prompts(method: SearchOptions, pairs: PairSet, *, has_margin: b
     Raises:
         PromptError: a split is missing, or there are too few neutral prompts.
         MarginError: prompts lack answers or counterparts that the margin reads.
-        OverlapError: a neutral prompt is a test prompt of the behaviour, or stands in two splits.
+        OverlapError: a neutral prompt is a test prompt of the behaviour, or is in two splits.
         UnknownNameError: there is no such list of prompts.
     """
     contrasts = (pairs.discovery, pairs.development)

@@ -19,10 +19,10 @@ from neurodial.methods.scores import Scores
 
 @dataclass(frozen=True)
 class Rule:
-    """Which neurons may be chosen, and which of them are.
+    """Which neurons may be chosen, and the rule of selection.
 
     Attributes:
-        select: which, by their strength.
+        select: the rule of selection, by strength.
         sign: of the scores.
         skip_layers: layers that are left out.
         excluded: neurons that are left out.
@@ -74,7 +74,7 @@ def check_skipped(skip_layers: Collection[int], layers: Collection[int]) -> None
     """Refuse, before any work, to skip layers that do not exist, or all of them.
 
     Raises:
-        OptionError: names the layers that there are.
+        OptionError: names the layers that exist.
     """
     unknown = sorted(set(skip_layers) - set(layers))
     there_are = f"layers from {min(layers)} to {max(layers)}"

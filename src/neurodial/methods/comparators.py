@@ -1,8 +1,8 @@
-"""Every method as paths, by name: what a circuit is compared with.
+"""Every method that a circuit is compared with, by name, as paths.
 
-Which path to take, and how far to go along it, the one search says (`strength/`).
+The search in `strength/` chooses the path and the strength on it.
 
-A method is a record in `COMPARATORS`; to add one, write its record (and, where nothing here gives them, its paths).
+A method is a record in `COMPARATORS`; to add one, write its record (and its paths, where they do not exist yet).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Need = Literal["circuit", "margin", "nothing"]
 
 @dataclass(frozen=True)
 class MethodInputs:
-    """What any method may be made from.
+    """The inputs of all methods.
 
     Attributes:
         subject: the model.
@@ -39,8 +39,8 @@ class MethodInputs:
         behaviour: what is removed or induced.
         margin: makes its margin, for methods that need gradients.
         costing: makes the model's answers to neutral prompts, for the cost.
-        direction: whether the behaviour is to go or to come.
-        circuit: what random controls match, and how many neurons other methods take; None where there is none.
+        direction: whether the behaviour is to be removed or induced.
+        circuit: the one that random controls match; other methods use as many neurons; None where there is none.
         count: how many neurons, where there is no circuit.
         seeds: of the random controls.
         layers: which may be chosen by methods of the residual stream; None for all.
@@ -63,19 +63,19 @@ class MethodInputs:
 
     @property
     def neurons(self) -> int:
-        """How many neurons: the circuit's, else as asked for, else the paper's share."""
+        """The number of neurons: the circuit's, else the given count, else the paper's share."""
         if self.circuit is not None:
             return len(self.circuit)
         return self.count or max(1, round(0.001 * self.subject.neurons))
 
     @property
     def vectors(self) -> VectorInputs:
-        """What methods of the residual stream are made from."""
+        """The inputs of methods of the residual stream."""
         return VectorInputs(self.subject, self.discovery, self.behaviour, self.direction, self.layers, self.when)
 
     @property
     def selections(self) -> Selections:
-        """What methods of single neurons are made from."""
+        """The inputs of methods that choose neurons."""
         return Selections(self.subject, self.discovery, self.margin, self.costing, self.direction, system=self.system)
 
 
@@ -92,8 +92,8 @@ class Comparator:
         name: what users type.
         description: one sentence for reports.
         paths: its paths; empty for a system prompt, which has no strength.
-        needs: what must be there: a `circuit` to match, or a `margin` with a development split to search on.
-        label: the words for what was chosen, of a path's details and the strength.
+        needs: what it requires: a `circuit` to match, or a `margin` with a development split to search on.
+        label: describes what was chosen, from a path's details and the strength.
     """
 
     name: str

@@ -37,6 +37,6 @@ def stability_over_folds(
     again = [set(chosen) & set(choose_without(fold)) for fold in range(folds)]
     ordered = sorted(chosen, key=lambda neuron: (*neuron.site.order, neuron.index))
     return Stability(
-        overlaps=tuple(len(part) / len(chosen) for part in again),
-        kept=tuple(sum(neuron in part for part in again) / folds for neuron in ordered),
+        overlaps=tuple(len(common) / len(chosen) for common in again),
+        kept=tuple(sum(neuron in common for common in again) / folds for neuron in ordered),
     )

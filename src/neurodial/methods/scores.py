@@ -95,9 +95,9 @@ class Scores(Mapping[Site, Tensor]):
         """
         sites = list(self)
         ends = list(accumulate(self[site].numel() for site in sites))
-        found = []
+        neurons = []
         for position in positions:
             place = bisect_right(ends, position)
             site, start = sites[place], ends[place - 1] if place else 0
-            found.append(Neuron(site.layer, site.expert, position - start))
-        return found
+            neurons.append(Neuron(site.layer, site.expert, position - start))
+        return neurons

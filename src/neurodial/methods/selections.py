@@ -49,14 +49,14 @@ DOSINGS = ("closed", "uniform", "zero")
 
 @dataclass(frozen=True, eq=False)
 class Selections:
-    """What neurons are chosen and dosed from; what is costly is made when it is first needed.
+    """The inputs for choosing and dosing neurons; costly ones are computed when they are first needed.
 
     Attributes:
         subject: the model.
         discovery: discovery prompts.
         margin: makes the behaviour's margin.
         costing: makes the neutral answers for the cost.
-        direction: whether the behaviour is to go or to come.
+        direction: whether the behaviour is to be removed or induced.
         x_max: the largest dose.
         sampling: of the labels that the cost is made with.
         seed: of random neurons.
@@ -78,17 +78,17 @@ class Selections:
 
     @cached_property
     def costs(self) -> Cost:
-        """Of every neuron; they know nothing of the behaviour."""
+        """The cost of every neuron; it does not depend on the behaviour."""
         return self.known_costs or cost(self.subject, self.costing(), sampling=self.sampling)
 
     @cached_property
     def effects(self) -> Effects:
-        """Of every neuron, on the discovery prompts that the change is about."""
+        """The effect of every neuron, on the discovery prompts that the change is about."""
         about = self.discovery.about(self.direction)
         return effects_by_fold(self.subject, self.margin(), about, self.direction, system=self.system)([0])
 
     def effect_cost(self, selection: str, mixture: Mixture = "margin") -> EffectCost:
-        """Effect against cost: all selections but `dose-both` dose only what holds the behaviour up."""
+        """Effect against cost: all selections but `dose-both` dose only neurons that hold the behaviour up."""
         return self._effect_costs["both" if selection == "dose-both" else "positive", mixture]
 
     @cached_property
@@ -107,8 +107,8 @@ class Selections:
         return self._contrastive[score]
 
     def rows(self, selection: str, count: int, mixture: Mixture = "margin") -> list[Row]:
-        """The neurons that a selection takes, best first, each with dose 1."""
-        if selection == "cna-reference":  # all its options are the public code's, the number of neurons too
+        """The neurons of a selection, best first, each with dose 1."""
+        if selection == "cna-reference":  # all its options are the public code's, also the number of neurons
             return list(attribute(self.subject, self.discovery, CNA.reference()).rows)
         if selection == "random":
             everything = [
@@ -127,11 +127,11 @@ class Selections:
     def paths(self, selection: str, dosing: str, count: int) -> list[StrengthPath]:
         """A selection with a dosing: by effect, one path for each mixture of effects; else one.
 
-        Neurons that are not chosen by their effect may have to go the other way with one dose for all, so they have
-        two paths.
+        With one dose for all, neurons that are not chosen by their effect may need the opposite dose, so they have two
+        paths.
 
         Raises:
-            OptionError: there is no neuron to go with, or no such dosing.
+            OptionError: no neuron can be used, or there is no such dosing.
         """
         by_effect = selection in {*BY_RATIO, "effect"}
         mixtures = self.effects.mixtures if by_effect and dosing != "zero" else ("margin",)

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 
 from neurodial.errors import ModelError
-from neurodial.model.damage import DAMAGE, said
+from neurodial.model.damage import DAMAGE, error_text
 from neurodial.model.identity import adapter_digest, weights_digest
 from neurodial.model.subject import Adapter
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _NAME = "default"
-"""What peft calls the one adapter that is applied."""
+"""Peft's name of the adapter that is applied."""
 
 
 def check_adapter(folder: Path) -> None:
@@ -40,8 +40,8 @@ def apply_adapter(model: Any, folder: Path, *, label: str) -> tuple[Any, Adapter
         The model, what was applied, and the digest of the weights before it.
 
     Raises:
-        ModelError: the folder holds no adapter, or one that does not fit, in whole or in part; the model is then as
-            it was.
+        ModelError: the folder holds no adapter, or one that does not fit, in whole or in part; the model is then
+            restored.
     """
     check_adapter(folder)
     trained = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
@@ -61,7 +61,7 @@ def apply_adapter(model: Any, folder: Path, *, label: str) -> tuple[Any, Adapter
         if isinstance(error, ModelError):
             raise
         raise ModelError(
-            f"The adapter {folder} can't be applied to {label}: {said(error)}",
+            f"The adapter {folder} can't be applied to {label}: {error_text(error)}",
             wanted="a LoRA or another adapter that can be merged, made on this model",
         ) from error
     return model, Adapter(str(folder), digest, merged), base
@@ -74,7 +74,7 @@ def _applied(model: Any, folder: Path, label: str) -> tuple[Any, bool]:
     quantised = bool(getattr(model, "is_quantized", False) or getattr(model, "quantization_method", None))
     tensors = load_peft_weights(str(folder), device="cpu")
     _refuse_broken(folder, tensors)
-    with warnings.catch_warnings():  # peft only warns of what is missing; what it says of both sides is read below
+    with warnings.catch_warnings():  # peft only warns of missing tensors; they are checked below
         warnings.simplefilter("ignore")
         wrapped = PeftModel.from_pretrained(model, str(folder))
         placed = set_peft_model_state_dict(wrapped, tensors)
@@ -88,7 +88,7 @@ def _applied(model: Any, folder: Path, label: str) -> tuple[Any, bool]:
 
 
 def _refuse_broken(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
-    """Found before any layer is merged: a merge that stops halfway leaves the layers before it merged."""
+    """Checked before any layer is merged: a merge that stops halfway leaves the earlier layers merged."""
     broken = sorted(name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor.float()).all()))
     if broken:
         raise ModelError(
@@ -98,21 +98,21 @@ def _refuse_broken(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
 
 
 def _as_saved(keys: Sequence[str]) -> list[str]:
-    """Names as they stand in an adapter's file, without the name that peft gives the adapter in memory."""
+    """Names as in an adapter's file, without the name that peft gives the adapter in memory."""
     return sorted(key.replace(f".{_NAME}", "") for key in keys)
 
 
 def _refuse_partial(folder: Path, label: str, missing: list[str], unplaced: list[str], count: int) -> None:
-    """Peft fills missing tensors with a start that does nothing, and leaves out those that have no place."""
+    """Peft initialises missing tensors so that they do nothing, and ignores those that have no place."""
     if not missing and not unplaced:
         return
-    told = []
+    problems = []
     if unplaced:
-        told.append(f"{len(unplaced)} of its {count} tensors have no place in the model, such as {unplaced[0]}")
+        problems.append(f"{len(unplaced)} of its {count} tensors have no place in the model, such as {unplaced[0]}")
     if missing:
-        told.append(f"{len(missing)} tensors that its settings ask for are missing, such as {missing[0]}")
+        problems.append(f"{len(missing)} tensors that its settings ask for are missing, such as {missing[0]}")
     raise ModelError(
-        f"The adapter {folder} does not fit {label}: {'; '.join(told)}.",
+        f"The adapter {folder} does not fit {label}: {'; '.join(problems)}.",
         wanted="a tensor for every module that adapter_config.json names, under the names of this model's modules",
         fix="Was it made on another model or wrapper (a prefix such as language_model.)? Rename its tensors, or narrow "
         "target_modules or layers_to_transform to what it holds.",

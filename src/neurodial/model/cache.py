@@ -1,7 +1,7 @@
-"""Key-value caches whose rows come and go: what a batch needs whose requests begin and end at different times.
+"""Key-value caches whose rows can be added and removed, for batches whose requests begin and end at different times.
 
-Rows are aligned at their right ends; shorter ones are padded on the left. Every layer keeps the whole row, also
-where attention looks back only so far: the mask, not the cache, holds the window.
+Rows are aligned at their right ends; shorter ones are padded on the left. Every layer keeps the whole row, even
+where attention has a sliding window: the mask, not the cache, limits the window.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def empty_cache() -> DynamicCache:
 def joined(first: DynamicCache, second: DynamicCache) -> DynamicCache:
     """The rows of both, those of the first one first, padded on the left to the longer of the two.
 
-    The layers of the first are reused; give up both.
+    The layers of the first are reused; use neither cache afterwards.
     """
     width = max(first.get_seq_length(), second.get_seq_length())
     for layer, other in zip(_layers(first), _layers(second), strict=True):
@@ -39,7 +39,7 @@ def joined(first: DynamicCache, second: DynamicCache) -> DynamicCache:
 
 
 def kept(cache: DynamicCache, rows: Sequence[int], width: int) -> DynamicCache:
-    """Only the given rows, and of those the last `width` places; the cache is changed and given back."""
+    """Only the given rows, and of those the last `width` places; the cache is changed in place and returned."""
     for layer in _layers(cache):
         index = torch.tensor(list(rows), device=layer.keys.device)
         cut = layer.keys.shape[-2] - width
@@ -49,9 +49,9 @@ def kept(cache: DynamicCache, rows: Sequence[int], width: int) -> DynamicCache:
 
 
 def branched(cache: Any, rows: Sequence[int]) -> Any:
-    """A cache of the given rows, each as often as it is named; the first one stays as it is and may go on elsewhere.
+    """A cache of the given rows, each as often as it is named; the original is unchanged and can still be used.
 
-    Layers give new tensors when they grow, so what is not selected anew is shared.
+    Layers make new tensors when they grow, so sharing the rest is safe.
     """
     branch = copy(cache)
     branch.layers = [copy(layer) for layer in cache.layers]
@@ -60,13 +60,13 @@ def branched(cache: Any, rows: Sequence[int]) -> Any:
 
 
 def row_counts(cache: DynamicCache) -> set[int]:
-    """The numbers of rows that the layers hold: one number, unless a change was cut short."""
+    """The numbers of rows that the layers hold: one number, unless a change was interrupted."""
     return {int(layer.keys.shape[0]) for layer in _layers(cache)}
 
 
 def _layers(cache: DynamicCache) -> list[Any]:
     layers: list[Any] = cache.layers
-    assert all(type(layer) is DynamicLayer for layer in layers)  # noqa: S101  # no other kind is made without a configuration
+    assert all(type(layer) is DynamicLayer for layer in layers)  # noqa: S101  # without a configuration transformers makes no other kind
     return layers
 
 

@@ -1,4 +1,4 @@
-"""What other libraries raise at files that are missing, damaged or do not fit each other, and what they say."""
+"""The errors of other libraries for files that are missing, damaged or do not fit each other, and their texts."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ DAMAGE = (
     struct.error,
     SafetensorError,
 )
-"""Raised by transformers, gguf, safetensors and peft; none of them has an error of its own for these."""
+"""Raised by transformers, gguf, safetensors and peft; none of them has a specific error for these."""
 
 
-def said(error: Exception) -> str:
-    r"""What a library said, as one sentence on one line.
+def error_text(error: Exception) -> str:
+    r"""A library's error message, as one sentence on one line.
 
     Example:
-        >>> said(ValueError("first line\nsecond line\nthird line"))
+        >>> error_text(ValueError("first line\nsecond line\nthird line"))
         'first line second line.'
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

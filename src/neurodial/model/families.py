@@ -30,7 +30,7 @@ class Family:
         norms: the block's norms on the residual stream, in the order of their use.
         final_norm: the norm after the last block, in the decoder.
         fused: `up` holds gate rows first and up rows second.
-        transposed: weights are (in, out), as Conv1D has them.
+        transposed: weights are (in, out), as in Conv1D.
         up_rows_scale: scaling row j of `up` scales neuron j exactly: `act(gate) * up` and nothing between.
         flattens: the MLP sees (batch * token, hidden) instead of (batch, token, hidden).
         norm: `rms`, weight times the normalised input; `rms_plus_one`, one plus the weight; `layer`, LayerNorm.
@@ -38,10 +38,10 @@ class Family:
         values: where the values come from: `apart`, a map of their own; `last`, the last features of the map in
             `query_key`; `by_head`, the last third of each head's features of it.
         query_key_norms: norms of queries and keys, where there are any.
-        gguf: what llama.cpp calls the architecture, None where it does not run it.
+        gguf: llama.cpp's name of the architecture, None where llama.cpp does not run it.
         gguf_interleaved: weights of a GGUF file in which each head's rows are interleaved, first half with second half.
         gguf_rearranged: weights that llama.cpp's converter rearranges in ways that an adapter can't follow.
-        vllm_module: what vLLM calls the down projection, None where it runs no LoRA on the family.
+        vllm_module: vLLM's name of the down projection, None where vLLM runs no LoRA on the family.
     """
 
     name: str
@@ -86,7 +86,7 @@ def _llama_like(
     norm: NormKind = "rms",
     query_key_norms: tuple[str, ...] = (),
 ) -> Family:
-    """The layout that Llama set: gate, up and down projections under `mlp`, norms before attention and MLP."""
+    """Llama's layout: gate, up and down projections under `mlp`, norms before attention and MLP."""
     return Family(
         name=name,
         model_types=model_types,

@@ -1,4 +1,4 @@
-"""What a checkpoint's generation settings may do: say where an answer ends, and nothing else.
+"""Of a checkpoint's generation settings only those that end an answer are used.
 
 Greedy means the likeliest token. A repetition penalty, suppressed or forced tokens, guidance and the like, which
 transformers takes from the checkpoint in silence, are switched off inside `plain_generation`, and named in the record.
@@ -14,22 +14,22 @@ _SAMPLING = frozenset({
     "do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "max_length",
     "max_new_tokens",
 })  # fmt: skip
-"""Set anew by every run: its own options say them."""
+"""Set by the options of every run."""
 _HARMLESS = frozenset({
     "eos_token_id", "stop_strings", "bos_token_id", "pad_token_id", "decoder_start_token_id", "transformers_version",
     "_from_model_config", "use_cache", "output_attentions", "output_hidden_states", "return_dict_in_generate",
     "output_scores", "output_logits", "cache_implementation", "cache_config", "return_legacy_cache",
     "remove_invalid_values", "generation_kwargs", "is_assistant",
 })  # fmt: skip
-"""They change no token of a greedy answer, or say only where it ends."""
+"""They change no token of a greedy answer, or only end it."""
 
 
 _KEPT = ("bos_token_id", "eos_token_id", "pad_token_id", "use_cache", "cache_implementation", "cache_config")
-"""What stays as the checkpoint has it: its end tokens, and how it keeps what it has read."""
+"""Kept from the checkpoint: its end tokens, and the kind of cache."""
 
 
 def settings_in_force(model: Any) -> dict[str, Any]:
-    """The checkpoint's settings that act on a greedy answer, and those that are switched off; empty where none is."""
+    """The checkpoint's settings that act on a greedy answer, and those that are switched off; may be empty."""
     own = getattr(model, "generation_config", None)
     if own is None:
         return {}
@@ -40,20 +40,20 @@ def settings_in_force(model: Any) -> dict[str, Any]:
         for name, value in given.items()
         if name not in _SAMPLING | _HARMLESS and value != neutral.get(name) and value not in (None, False, [])
     }
-    kept = {"stop_strings": list(stop_strings(model))} if stop_strings(model) else {}
-    found = {"in_force": kept, "switched_off": off}
-    return {name: value for name, value in found.items() if value}
+    in_force = {"stop_strings": list(stop_strings(model))} if stop_strings(model) else {}
+    settings = {"in_force": in_force, "switched_off": off}
+    return {name: value for name, value in settings.items() if value}
 
 
 def stop_strings(model: Any) -> tuple[str, ...]:
     """Texts that end an answer, from the checkpoint's generation settings."""
-    found = getattr(getattr(model, "generation_config", None), "stop_strings", None) or ()
-    return (found,) if isinstance(found, str) else tuple(found)
+    configured = getattr(getattr(model, "generation_config", None), "stop_strings", None) or ()
+    return (configured,) if isinstance(configured, str) else tuple(configured)
 
 
 @contextmanager
 def plain_generation(model: Any) -> Iterator[None]:
-    """Exchange a model's generation settings for neutral ones, but for those that end an answer, inside the block."""
+    """Inside the block, replace a model's generation settings by neutral ones, except those that end an answer."""
     from transformers import GenerationConfig
 
     own = model.generation_config

@@ -2,7 +2,7 @@
 
 Transformers reads a GGUF file four times to load it (twice for the configuration, for the weights, for the tokenizer),
 and asks for the table of tensor names once for every module. The header holds the whole vocabulary, so this is most of
-the time that a small model takes to load. Here both are kept while one model is loaded, and forgotten after it.
+the time that a small model takes to load. Here both are cached while one model is loaded, and dropped afterwards.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ _LOCK = RLock()
 
 @contextmanager
 def read_once() -> Iterator[None]:
-    """Inside, what reads the same GGUF file again gets the reader that was made first.
+    """Inside the block, every read of the same GGUF file uses the reader that was made first.
 
-    Loads in other threads wait. Without the package `gguf` nothing happens: transformers says that it is missing.
+    Loads in other threads wait. Without the package `gguf` nothing happens: transformers reports that it is missing.
 
     Example:
         >>> import gguf
@@ -36,11 +36,11 @@ def read_once() -> Iterator[None]:
         yield
         return
     with _LOCK:
-        kept = {name: getattr(gguf, name) for name in ("GGUFReader", "get_tensor_name_map")}
-        for name, function in kept.items():
+        originals = {name: getattr(gguf, name) for name in ("GGUFReader", "get_tensor_name_map")}
+        for name, function in originals.items():
             setattr(gguf, name, cache(function))
         try:
             yield
         finally:
-            for name, function in kept.items():
+            for name, function in originals.items():
                 setattr(gguf, name, function)

@@ -4,7 +4,7 @@
    stores nothing on the model.
 2. At each site the activation is read before any steering, and its gradient after it. Their product, summed over the
    tokens, is therefore the slope in the neuron's multiplier, under steering too (where the multiplier may be 0).
-3. Memory is that of one micro-batch: each site's product is handed on as soon as the backward pass reaches it.
+3. Memory is that of one micro-batch: each site's product is passed on as soon as the backward pass reaches it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from neurodial.model.micro_batch import micro_batch_tokens
 from neurodial.model.subject import Subject
 
 GRADIENT_BUDGET = 1024
-"""Tokens of one micro-batch of a backward pass on a processor; it keeps every layer's activations."""
+"""Tokens of one micro-batch of a backward pass on a CPU; it keeps every layer's activations."""
 
 Take = Callable[[Site, Float[Tensor, "row neuron"]], None]
 """Called once per site in each backward pass with the slope of each row's value in each neuron's multiplier."""
@@ -32,10 +32,10 @@ Take = Callable[[Site, Float[Tensor, "row neuron"]], None]
 
 @contextmanager
 def multiplier_slopes(subject: Subject, take: Take) -> Iterator[None]:
-    """Hand `take` the slopes in every neuron's multiplier, whenever a backward pass is made inside the block.
+    """Give `take` the slopes in every neuron's multiplier at each backward pass inside the block.
 
-    The slope of a row's value in the multiplier of neuron j is `sum over tokens of a_j * d value / d a_j`, with a_j as
-    it was before steering; it is summed in float32 or better.
+    The slope of a row's value in the multiplier of neuron j is `sum over tokens of a_j * d value / d a_j`, with the a_j
+    of before steering; it is summed in float32 or better.
     """
 
     def install(handles: list[Handle]) -> None:
@@ -49,13 +49,13 @@ def multiplier_slopes(subject: Subject, take: Take) -> Iterator[None]:
 
 
 def gradient_tokens(subject: Subject) -> int:
-    """Tokens of one micro-batch of a backward pass, padding included: as many as the device has room for."""
+    """Tokens of one micro-batch of a backward pass, padding included: as many as fit the device's memory."""
     return micro_batch_tokens(subject, GRADIENT_BUDGET)
 
 
 @contextmanager
 def frozen(subject: Subject) -> Iterator[None]:
-    """No parameter needs a gradient inside the block, activations may; afterwards all is as it was."""
+    """Inside the block no parameter needs a gradient, activations may; afterwards everything is restored."""
     trained = [parameter for parameter in subject.model.parameters() if parameter.requires_grad]
     try:
         for parameter in trained:
@@ -78,7 +78,7 @@ def backward(
 
     Args:
         subject: the model, for the error.
-        outputs: what the pass begins at.
+        outputs: where the pass begins.
         gradients: of the outputs; ones where they are single numbers.
         keep: keep the graph for another pass.
 
@@ -94,7 +94,7 @@ def backward(
 
 
 def without_gradients(subject: Subject, reason: str) -> GradientError:
-    """The error for a model whose gradients can't be had."""
+    """The error for a model that gives no gradients."""
     return GradientError(
         f"{subject.label} gives no gradients: {reason.rstrip('.')}.",
         wanted="a model whose parts all have a backward pass, as unquantised ones do",
@@ -103,7 +103,7 @@ def without_gradients(subject: Subject, reason: str) -> GradientError:
 
 
 class Tape:
-    """Keeps the tensors that a pass goes through, so that gradients can be asked for; for one pass at a time."""
+    """Keeps the tensors that a pass goes through, for their gradients; for one pass at a time."""
 
     def __init__(self) -> None:
         self.hidden: list[Tensor] = []
@@ -122,7 +122,7 @@ class Tape:
         return self.hidden[0]
 
 
-def gradients(subject: Subject, value: Tensor, parts: Sequence[Tensor], *, retain: bool = False) -> list[Tensor]:
+def gradients(subject: Subject, value: Tensor, tensors: Sequence[Tensor], *, retain: bool = False) -> list[Tensor]:
     """Gradients of a number by tensors; with `retain` the graph can be used again.
 
     Raises:
@@ -130,10 +130,10 @@ def gradients(subject: Subject, value: Tensor, parts: Sequence[Tensor], *, retai
     """
     if not value.requires_grad:
         raise without_gradients(subject, "none leaves its output")
-    parts_gradients = torch.autograd.grad(value, list(parts), allow_unused=True, retain_graph=retain)
-    if any(gradient is None for gradient in parts_gradients):
+    slopes = torch.autograd.grad(value, list(tensors), allow_unused=True, retain_graph=retain)
+    if any(gradient is None for gradient in slopes):
         raise without_gradients(subject, "none reaches some of its layers")
-    return list(parts_gradients)
+    return list(slopes)
 
 
 def _remember(raw: list[Tensor]) -> Callable[[Tensor], None]:

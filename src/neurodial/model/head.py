@@ -1,4 +1,4 @@
-"""From the decoder's output to logits: the part of a model that passes which need few logits run by themselves."""
+"""From the decoder's output to logits; run separately by passes that need few logits."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _label_gradients_by_autograd(
 
 
 def _unembedding(subject: Subject) -> Float[Tensor, "vocab hidden"] | None:
-    """The last layer's weight where that is all there is to the layer and it is at hand, or None."""
+    """The last layer's weight, if the layer is nothing more than it and the weight is readable; else None."""
     layer = subject.model.get_output_embeddings()
     changed = hasattr(layer, "_hf_hook") or bool(layer._forward_hooks)
     if type(layer) is not torch.nn.Linear or changed or not layer.weight.is_floating_point():

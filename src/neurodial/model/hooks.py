@@ -21,10 +21,10 @@ Edit = Callable[[torch.Tensor], torch.Tensor | None]
 
 @runtime_checkable
 class Handle(Protocol):
-    """Something installed that can be taken out again."""
+    """Something installed that can be removed again."""
 
     def remove(self) -> None:
-        """Take it out."""
+        """Remove it."""
         ...
 
 
@@ -35,7 +35,7 @@ class Handles:
         self._handles = list(handles)
 
     def remove(self) -> None:
-        """Take all of them out."""
+        """Remove all of them."""
         for handle in self._handles:
             handle.remove()
 
@@ -69,7 +69,7 @@ def _is_compiled(module: nn.Module) -> bool:
 def on_neurons(subject: Subject, site: Site, edit: Edit, *, first: bool = False) -> Handle:
     """Read or replace a site's neurons: the input of its down projection, (row, token, neuron).
 
-    Several edits act in the order in which they were installed; one that is `first` acts before those.
+    Several edits act in the order in which they were installed; an edit with `first` acts before those.
     """
     if subject.family.flattens:
         return _on_flat_neurons(subject, site, edit, first=first)
@@ -82,11 +82,11 @@ def on_neurons(subject: Subject, site: Site, edit: Edit, *, first: bool = False)
     return subject.down(site).register_forward_pre_hook(hook, prepend=first)
 
 
-def on_write(subject: Subject, layer: int, part: Literal["attention", "mlp"], edit: Edit) -> Handle:
+def on_write(subject: Subject, layer: int, sublayer: Literal["attention", "mlp"], edit: Edit) -> Handle:
     """Read or replace what attention or the MLP of a layer adds to the residual stream, (row, token, hidden)."""
-    path = subject.family.attention_write if part == "attention" else subject.family.mlp_write
+    path = subject.family.attention_write if sublayer == "attention" else subject.family.mlp_write
     module = subject.blocks[layer].get_submodule(path)
-    if not (subject.family.flattens and part == "mlp"):
+    if not (subject.family.flattens and sublayer == "mlp"):
         return module.register_forward_hook(_output_hook(edit))
     shape, remember = _remember_shape(subject.blocks[layer])
 
@@ -105,7 +105,7 @@ def on_block_output(subject: Subject, layer: int, edit: Edit) -> Handle:
 
 @contextmanager
 def contiguous_head(subject: Subject) -> Iterator[None]:
-    """Give the output head contiguous rows, wherever logits of the last position alone are asked for.
+    """Give the output head contiguous rows, also where only the logits of the last position are needed.
 
     Generation asks for the last position's logits only: a slice. For a slice, torch's linear layer repeats the head's
     whole weight once for every row, which in bfloat16 on a CPU can take longer than everything else.
@@ -136,12 +136,12 @@ def on_embedding(subject: Subject, edit: Edit) -> Handle:
 
 
 def on_forward(subject: Subject, look: Callable[[int, int, int], None]) -> Handle:
-    """Be told before each pass of the decoder: number of rows, number of tokens, tokens already cached."""
+    """Call `look` before each pass of the decoder with the number of rows, of tokens, and of tokens already cached."""
     return on_tokens(subject, lambda fed, cached, _: look(*fed, cached))
 
 
 def on_tokens(subject: Subject, look: Callable[[tuple[int, int], int, torch.Tensor | None], None]) -> Handle:
-    """Be told before each pass: rows and tokens, tokens already cached, and the ids (None where embeddings came)."""
+    """Call `look` before each pass with (rows, tokens), tokens already cached, and the ids (None for embeddings)."""
 
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         del module
@@ -219,7 +219,7 @@ def on_gradient(module: nn.Module, adjoint: Adjoint | None) -> Handle:
 
 @contextmanager
 def installed(handles: Callable[[list[Handle]], None]) -> Iterator[None]:
-    """Install what `handles` appends to its list; take all of it out at the end, after errors too."""
+    """Install what `handles` appends to its list; remove all of it at the end, after errors too."""
     placed: list[Handle] = []
     try:
         handles(placed)

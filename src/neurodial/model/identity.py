@@ -1,4 +1,4 @@
-"""What makes two models the same one: a digest of a fixed sample of all weights, of any adapter, of the vocabulary."""
+"""What identifies a model: a digest of a fixed sample of all weights, of any adapter, of the vocabulary."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def identify(
     adapter_digest: str | None,
     setup: dict[str, Any] | None = None,
 ) -> ModelIdentity:
-    """The identity of a loaded model; `base_digest` stands in for the weights where an adapter was merged."""
+    """The identity of a loaded model; `base_digest` replaces the digest of the weights where an adapter was merged."""
     template = getattr(tokenizer, "chat_template", None)
     vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
     return ModelIdentity(
@@ -51,8 +51,8 @@ def identify(
 def weights_digest(model: torch.nn.Module) -> str:
     """SHA-256 over names, shapes and 64 evenly spaced elements of every weight, rounded to bfloat16.
 
-    The rounding makes one model the same in float32 and in bfloat16. Offloaded weights are read from where
-    they are kept.
+    The rounding gives a model the same digest in float32 and in bfloat16. Offloaded weights are read from where
+    they are stored.
     """
     return tensors_digest(dict(_weights(model)))
 
@@ -74,14 +74,14 @@ def tensors_digest(tensors: dict[str, torch.Tensor]) -> str:
 
 
 def adapter_digest(folder: Path) -> str:
-    """SHA-256 over an adapter's tensors and the settings that change what it does."""
+    """SHA-256 over an adapter's tensors and the settings that change its effect."""
     import json
 
     from safetensors.torch import load_file
 
     settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     effective = {key: settings.get(key) for key in ("peft_type", "r", "lora_alpha", "use_rslora", "target_modules")}
-    # Rarer settings count where they are set, so that the digest of a plain adapter does not depend on this list.
+    # Rarer settings are included where they are set, so that a plain adapter's digest does not depend on this list.
     effective |= {key: settings[key] for key in _RARE_SETTINGS if settings.get(key)}
     for key, value in effective.items():
         if isinstance(value, list):

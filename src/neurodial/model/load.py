@@ -10,7 +10,7 @@ import torch
 
 from neurodial.errors import MissingPackageError, ModelError
 from neurodial.model.adapter import apply_adapter, check_adapter
-from neurodial.model.damage import DAMAGE, said
+from neurodial.model.damage import DAMAGE, error_text
 from neurodial.model.families import family_of
 from neurodial.model.gguf_header import read_once
 from neurodial.model.subject import Subject
@@ -42,7 +42,7 @@ def load(
         device: where to put the model.
         device_map: passed to transformers, to spread or offload a large model.
         revision: the Hub revision.
-        trust_remote_code: run code that the repository brings. Off unless asked.
+        trust_remote_code: run code from the repository; off by default.
         template: variables of the chat template, and the markers of thinking where they can't be found.
         model_options: passed to `from_pretrained`, for example `quantization_config`.
 
@@ -101,7 +101,7 @@ def _check_device(device: str | torch.device) -> None:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ModelError(
-            f"The device {str(device)!r} can't be used: {said(error)}", wanted="such as cpu or cuda"
+            f"The device {str(device)!r} can't be used: {error_text(error)}", wanted="such as cpu or cuda"
         ) from error
 
 
@@ -153,14 +153,14 @@ def _tokenizer(name: str, path: Path, options: dict[str, Any]) -> Any:
         return AutoTokenizer.from_pretrained(name, **options)
     except DAMAGE as error:
         raise ModelError(
-            f"{path} has no tokenizer that can be loaded: {said(error)}",
+            f"{path} has no tokenizer that can be loaded: {error_text(error)}",
             wanted="the tokenizer's files beside the weights",
             fix="Copy them from where the model came from, or pass tokenizer=…",
         ) from error
 
 
 def _forget_gguf(model: Any) -> None:
-    """The weights are dequantised: an ordinary model, so drop what would keep save_pretrained from working."""
+    """Remove what would keep save_pretrained from working: the dequantised weights are those of an ordinary model."""
     model.hf_quantizer = None
     if getattr(model.config, "quantization_config", None) is not None:
         del model.config.quantization_config
@@ -173,7 +173,7 @@ def _not_loaded(path: Path, error: Exception) -> ModelError:
         return MissingModelPackageError.of(path, error)
     local = path.exists()
     return ModelError(
-        f"{path} can't be loaded: {said(error)}",
+        f"{path} can't be loaded: {error_text(error)}",
         wanted="a Hub id, a folder with config.json and weights, a GGUF file, demo, or demo-base",
         fix=(
             "Is it complete?"
@@ -185,10 +185,10 @@ def _not_loaded(path: Path, error: Exception) -> ModelError:
 
 
 def _of_other_shape(path: Path, mismatched: list[tuple[str, Any, Any]]) -> ModelError:
-    name, stored, asked = mismatched[0]
+    name, stored, expected = mismatched[0]
     return ModelError(
         f"{len(mismatched)} weights of {path} have another shape than its configuration asks for, such as {name}: "
-        f"{tuple(stored)} against {tuple(asked)}.",
+        f"{tuple(stored)} against {tuple(expected)}.",
         wanted="weights of the architecture that the configuration names",
     )
 
@@ -207,7 +207,7 @@ class MissingModelPackageError(ModelError, MissingPackageError):
 
     @classmethod
     def of(cls, path: Path, error: ImportError) -> MissingModelPackageError:
-        """The error for what an import said."""
+        """The error for an import that failed."""
         return cls(f"{path} needs a package that is not installed: {error}", fix="Install it with pip and try again.")
 
 

@@ -1,10 +1,10 @@
 """How many tokens go through a model at once when a backward pass follows, which needs every layer's activations.
 
-On a processor a fixed number: it fits into the processor's caches. On an accelerator small batches leave it waiting
-for the next kernel, and large ones fill its memory: as many as fit into half of what is free, by an estimate of what a
-token takes.
-Passes without a backward pass take a fixed number everywhere: a few thousand tokens keep a card busy, and larger
-batches only hold more padding.
+On a CPU the number is fixed: such a batch fits into the CPU's caches. On an accelerator, small batches leave it idle
+between kernels, and large ones fill its memory: the number is what fits into half of the free memory, by an estimate of
+the memory for a token.
+Without a backward pass the number is fixed on every device: a few thousand tokens keep an accelerator busy, and larger
+batches only add padding.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from neurodial.model.subject import Subject
 
 MOST = 16
-"""How many times the usual number at most."""
+"""The largest multiple of the usual number."""
 
 
 def micro_batch_tokens(subject: Subject, usual: int) -> int:
@@ -22,7 +22,7 @@ def micro_batch_tokens(subject: Subject, usual: int) -> int:
 
     Args:
         subject: the model.
-        usual: the number on a processor, and where free memory can't be asked for.
+        usual: the number on a CPU, and where the free memory is not known.
 
     Example:
         >>> from neurodial.model.tiny import tiny_subject
@@ -35,7 +35,7 @@ def micro_batch_tokens(subject: Subject, usual: int) -> int:
 
 
 def bytes_per_token(subject: Subject) -> int:
-    """About what a token takes: every block's activations, and a byte for each of its logits, as few are made.
+    """Estimated memory for a token: every block's activations, and one byte for each logit, since few are computed.
 
     A block holds about four tensors of its MLP's width and twelve of the residual stream's.
 
@@ -49,6 +49,6 @@ def bytes_per_token(subject: Subject) -> int:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory of a CUDA device that is free, or that torch holds and has not given out."""
+    """Memory of a CUDA device that is free, or that torch has reserved and not yet used."""
     free, _ = torch.cuda.mem_get_info(device)
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

@@ -1,6 +1,6 @@
-"""The parts of a model that linearisation rules speak of, found through the family record.
+"""The parts of a model that linearisation rules apply to, found through the family record.
 
-What is done with their gradients is the attribution's business (`tracing/linearize.py`).
+`tracing/linearize.py` changes their gradients.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def activations(subject: Subject) -> list[nn.Module]:
 
 
 def ups(subject: Subject) -> list[tuple[nn.Module, Float[Tensor, "feature"] | None]]:
-    """The map whose output a gate multiplies, of each gated MLP, and which of its features do (None: all do)."""
+    """The map whose output a gate multiplies, for each gated MLP, and which of its features (None: all)."""
     modules = []
     for layer, width in enumerate(subject.widths):
         mask = torch.cat([torch.zeros(width), torch.ones(width)]) if subject.family.fused else None
@@ -73,7 +73,7 @@ def ups(subject: Subject) -> list[tuple[nn.Module, Float[Tensor, "feature"] | No
 
 
 def query_keys(subject: Subject) -> list[tuple[nn.Module, Float[Tensor, "feature"] | None]]:
-    """The maps that give queries and keys, and which of their features are values (None: none are)."""
+    """The maps that give queries and keys, and which of their features are values (None: no feature)."""
     mask = None if subject.family.values == "apart" else _value_mask(subject)
     paths = subject.family.query_key
     return [(_module(subject, layer, path), mask) for layer in range(subject.layers) for path in paths]

@@ -1,4 +1,4 @@
-"""A model made ready to be read and steered."""
+"""A model, ready to be read and steered."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Adapter:
     Attributes:
         path: the folder it came from.
         digest: SHA-256 over its tensors and settings.
-        merged: whether it was merged into the weights (a quantised base keeps it apart).
+        merged: whether it was merged into the weights (on a quantised base it stays separate).
     """
 
     path: str
@@ -42,7 +42,7 @@ class Adapter:
 class Subject:
     """Model, tokenizer, family record and identity: what every later stage takes.
 
-    The model is borrowed: nothing here changes it but inside a `with` block.
+    The model belongs to the caller: it is changed only inside a `with` block.
 
     Attributes:
         model: the transformers model.
@@ -53,7 +53,7 @@ class Subject:
         base_digest: digest of the weights before the adapter was merged, or None.
         source: folder, GGUF file or Hub id that it was loaded from; None for a live model.
         template: variables of the chat template, and the markers of thinking where they can't be found.
-        unused: tensors of the checkpoint that have no place in the model.
+        unused: tensors of the checkpoint that the model does not use.
 
     Example:
         >>> from neurodial.model.tiny import tiny_subject
@@ -149,7 +149,7 @@ class Subject:
 
     @property
     def device(self) -> torch.device:
-        """The device that inputs go to: that of the input embedding, also where its weights are kept elsewhere."""
+        """The device that inputs go to: that of the input embedding, even where its weights are stored elsewhere."""
         embedding = self.model.get_input_embeddings()
         device = cast(torch.device, embedding.weight.device)
         if device.type != "meta":
@@ -163,7 +163,7 @@ class Subject:
 
     @cached_property
     def identity(self) -> ModelIdentity:
-        """What the model is, apart from where it was found; made once, from a fixed sample of the weights."""
+        """What identifies the model, wherever it was loaded from; computed once, from a fixed sample of the weights."""
         return identify(
             self.model,
             self.tokenizer,
@@ -177,11 +177,11 @@ class Subject:
 
     @property
     def setup(self) -> dict[str, Any]:
-        """What is particular about how this model was loaded, is prompted and answers; empty where nothing is."""
+        """Settings of loading, prompting and answering that differ from the defaults; empty where none do."""
         options = self.template.options
         has_template = template_text(self.tokenizer, options) is not None
         markers = self.template.thinking_markers
-        found = {
+        settings = {
             "template_options": dict(options),
             "content_as_parts": has_template and wants_parts(self.tokenizer, options),
             "thinking_markers": None if markers is None else list(markers),
@@ -189,7 +189,7 @@ class Subject:
             "unused_weights": list(self.unused),
             "generation": settings_in_force(self.model),
         }
-        return {name: value for name, value in found.items() if value}
+        return {name: value for name, value in settings.items() if value}
 
     @property
     def vocabulary(self) -> int:
@@ -207,7 +207,7 @@ class Subject:
         return self.markers(THINKING)
 
     def markers(self, known: Sequence[Markers]) -> tuple[Markers, ...]:
-        """Those of the known markers that template or tokenizer name; of thinking, the ones given instead."""
+        """The known markers that template or tokenizer name; for thinking, the given markers instead."""
         given = self.template.thinking_markers
         if given is not None and known is THINKING:
             return (Markers(*given),)
@@ -220,13 +220,13 @@ class Subject:
             PromptError: a chat template that refuses or loses a message, or a token that the model has no row for.
             OptionError: the template has no variable of a name in `template`.
         """
-        found = render(self.tokenizer, prompts, system=system, double_bos=double_bos, template=self.template)
-        for number, tokens in enumerate(found, start=1):
+        rendered = render(self.tokenizer, prompts, system=system, double_bos=double_bos, template=self.template)
+        for number, tokens in enumerate(rendered, start=1):
             self.check_tokens(tokens, f"Prompt {number}")
-        return found
+        return rendered
 
     def encode(self, text: str, *, special: bool = True) -> Tokens:
-        """Token ids of a plain text; with the special tokens before it, or none for a text that goes on from another.
+        """Token ids of a plain text; with the special tokens before it, or none for a text that continues another.
 
         Raises:
             PromptError: a token that the model has no row for.
@@ -275,8 +275,8 @@ class Subject:
     def down_columns(self, site: Site, indices: Sequence[int]) -> Float[torch.Tensor, "hidden column"]:
         """Columns of a site's down projection in float32, as the model computes with them.
 
-        Columns of a quantised, offloaded or adapted projection are read by sending unit vectors through it, less
-        what it answers to zero.
+        Columns of a quantised, offloaded or adapted projection are read by sending unit vectors through it, minus
+        its output for zero.
 
         Raises:
             ModelError: the projection gives no finite columns.

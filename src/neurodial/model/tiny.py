@@ -1,4 +1,4 @@
-"""Tiny random models of every family, with a byte tokenizer: what tests, docs and examples run on."""
+"""Tiny random models of every family, with a byte tokenizer, for tests, docs and examples."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def tiny_model(model_type: str = "llama", *, seed: int = 0, **config: Any) -> An
 
 
 def tiny_tokenizer(*, chat: bool = True) -> Any:
-    """A byte tokenizer: any text goes in and comes out again; ids 256 to 258 begin, end and pad."""
+    """A byte tokenizer: encoding and decoding any text gives it back; ids 256 to 258 begin, end and pad."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 

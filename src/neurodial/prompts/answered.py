@@ -1,6 +1,6 @@
-"""What margins need prompts to come with: answers written beside them, or the same request asked the other way.
+"""What margins need beside a prompt: written answers, or the same request asked the other way.
 
-Torch-free, so that what is missing is said before a model is loaded.
+Torch-free, so that what is missing is reported before a model is loaded.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from neurodial.prompts.pairs import Behaviour, Contrast
 from neurodial.prompts.prompt import Example, Prompt, prompt_key, prompt_text
 
 MarginKind = Literal["behaviour", "alternatives", "openers", "answer", "own-answers"]
-"""What a behaviour may be measured by; `behaviour`: as the prompt set says and the model allows."""
+"""What a behaviour may be measured by; `behaviour`: as the prompt set asks and the model allows."""
 
 
 def written_answers(example: Example, fallback: tuple[str, str] | None = None) -> tuple[str, str]:
@@ -41,7 +41,7 @@ def both_ways(contrast: Contrast) -> dict[str, tuple[Prompt, Prompt]]:
     """For each prompt, by its key, the prompt with the behaviour and that without of its pair.
 
     Raises:
-        MarginError: a prompt has no counterpart, or one that stands in another split.
+        MarginError: a prompt has no counterpart, or its counterpart is in another split.
 
     Example:
         >>> formal, casual = "Hi, formally", "Hi, casually"
@@ -49,14 +49,14 @@ def both_ways(contrast: Contrast) -> dict[str, tuple[Prompt, Prompt]]:
         >>> both_ways(Contrast((pair[0],), (pair[1],)))["hi, casually"]
         ('Hi, formally', 'Hi, casually')
     """
-    found = {}
+    pairs = {}
     for examples, others in ((contrast.positive, contrast.negative), (contrast.negative, contrast.positive)):
         there = {prompt_key(example.prompt) for example in others}
         for example in examples:
             counterpart = _counterpart(example, there)
             pair = (example.prompt, counterpart) if examples is contrast.positive else (counterpart, example.prompt)
-            found[prompt_key(example.prompt)] = pair
-    return found
+            pairs[prompt_key(example.prompt)] = pair
+    return pairs
 
 
 def refuse_missing(kind: MarginKind, behaviour: Behaviour, contrasts: Iterable[Contrast | None]) -> None:
@@ -80,7 +80,7 @@ def refuse_missing(kind: MarginKind, behaviour: Behaviour, contrasts: Iterable[C
 
 
 def _counterpart(example: Example, there: Container[str]) -> Prompt:
-    """The other prompt of an example's pair, which stands on the other side of the same split."""
+    """The other prompt of an example's pair, which is on the other side of the same split."""
     if example.counterpart is None:
         raise MarginError(
             f"The prompt {prompt_text(example.prompt)!r} has no counterpart.",
@@ -89,7 +89,7 @@ def _counterpart(example: Example, there: Container[str]) -> Prompt:
         )
     if prompt_key(example.counterpart) not in there:
         raise MarginError(
-            f"The counterpart of the prompt {prompt_text(example.prompt)!r} stands in another split.",
+            f"The counterpart of the prompt {prompt_text(example.prompt)!r} is in another split.",
             wanted="both prompts of a pair in one split",
             fix='Give each line of the file a "split".',
         )

@@ -47,23 +47,23 @@ def read_pairs(source: str) -> PairSet:
         return read_pair_file(path)
     if source in behaviour_names():
         return read_pair_file(library() / f"{source}.toml")
-    wanted = f"a shipped behaviour, or the path of a {ENDINGS_SHOWN} file"
+    accepted = f"a shipped behaviour, or the path of a {ENDINGS_SHOWN} file"
     if path.exists():
-        raise UnknownNameError(f"The file {source} is no behaviour.", wanted=wanted, fix=what_it_is(path))
+        raise UnknownNameError(f"The file {source} is no behaviour.", wanted=accepted, fix=what_it_is(path))
     raise UnknownNameError(
-        f"There is no behaviour {source!r}.", wanted=wanted, fix=near_names(source, behaviour_names())
+        f"There is no behaviour {source!r}.", wanted=accepted, fix=near_names(source, behaviour_names())
     )
 
 
 def read_two_lists(positive: Path, negative: Path) -> PairSet:
     r"""A behaviour from two files, each a list of prompts: those that show it, and those that show its opposite.
 
-    Prompts are dealt to the splits on each side by itself, unless every line of both files names one.
+    The prompts of each side are dealt to the splits separately, unless every line of both files names a split.
 
     Raises:
         FileError: a file can't be read.
-        PromptError: a line holds no prompt, a prompt stands twice, or a side is empty.
-        OverlapError: a prompt stands on both sides or in two splits.
+        PromptError: a line holds no prompt, a prompt is listed twice, or a side is empty.
+        OverlapError: a prompt is on both sides or in two splits.
 
     Example:
         >>> import tempfile
@@ -80,9 +80,9 @@ def read_two_lists(positive: Path, negative: Path) -> PairSet:
             raise PromptError(f"{path} holds no prompts.", wanted=f"at least one {side} prompt")
     is_same = positive.name == negative.name
     placed = [
-        Placed(Example(one.prompt), side, one.split, f"{side}: {one.place}" if is_same else one.place)  # type: ignore[arg-type]
+        Placed(Example(row.prompt), side, row.split, f"{side}: {row.place}" if is_same else row.place)  # type: ignore[arg-type]
         for side, listed in sides.items()
-        for one in listed
+        for row in listed
     ]
     return assemble(Behaviour(f"{positive.stem}-against-{negative.stem}"), placed)
 

@@ -20,10 +20,10 @@ def with_test_set(pairs: PairSet, name: str, limit: int | None = None, *, load: 
         pairs: a prompt set.
         name: a known data set, or the path of a file: harmful prompts, or harmful and safe ones with labels.
         limit: at most this many prompts of each side.
-        load: how rows are got; the Hub by default.
+        load: how rows are loaded; the Hub by default.
 
     Raises:
-        OverlapError: a prompt of the data set stands in discovery or development.
+        OverlapError: a prompt of the data set is also in discovery or development.
         PromptError: the data set has no harmful prompts, or can't be reached.
 
     Example:
@@ -35,8 +35,8 @@ def with_test_set(pairs: PairSet, name: str, limit: int | None = None, *, load: 
     """
     notes = pairs.notes
     if is_file(name):
-        found = file_sides(Path(name))
-        harmful, safe, notes = found.prompts["harmful"], found.prompts["safe"], (*notes, *found.notes)
+        sides = file_sides(Path(name))
+        harmful, safe, notes = sides.prompts["harmful"], sides.prompts["safe"], (*notes, *sides.notes)
     else:
         harmful, safe = read_dataset(name, "harmful", load=load), ()
     if not harmful:

@@ -1,7 +1,7 @@
 """Tables of text as spreadsheets and people write them: which delimiter and quotes, then a header and cells.
 
-Delimiters are commas, semicolons, tabs or bars, told from the header; blanks after one are no part of a cell; a line
-`sep=;` before the header is Excel's. Header names are folded, so that case and blanks do not matter.
+Delimiters are commas, semicolons, tabs or bars, recognised from the header; blanks after one do not belong to the cell;
+a line `sep=;` before the header is Excel's. Header names are folded, so that case and blanks do not matter.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from neurodial.errors import PromptError
 
 _DELIMITERS = ",;\t|"
-_IGNORED = "\ufeff\u200b\u2060"  # marks that show nothing and stand at the beginning of many a file
+_IGNORED = "\ufeff\u200b\u2060"  # invisible marks at the beginning of many files
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ def read_cells(text: str, name: str, known: Collection[str]) -> tuple[Line, ...]
 
     Args:
         text: the whole table.
-        name: what messages call it.
-        known: column names, folded, that tell the delimiter.
+        name: the name used in messages.
+        known: folded column names, by which the delimiter is recognised.
 
     Raises:
-        PromptError: it is no such table, or a name stands twice in its header; names the line.
+        PromptError: it is no such table, or a name is listed twice in its header; names the line.
 
     Example:
         >>> read_cells("Positive; Negative\na, I say;b\n", "mine.csv", ["positive", "negative"])
@@ -58,19 +58,19 @@ def read_cells(text: str, name: str, known: Collection[str]) -> tuple[Line, ...]
         stream = io.StringIO(lines, newline="")
         reader = csv.reader(stream, delimiter=delimiter, quotechar=quote, skipinitialspace=True, strict=True)
         header: list[str] | None = None
-        found = []
+        rows = []
         for fields in reader:
             place, start = start + skipped, reader.line_num + 1
             if header is None:
                 header = _header(fields, f"{name}, line {place}") if fields else None
             elif any(field.strip() for field in fields):
-                found.append(Line(place, _cells(fields, header, f"{name}, line {place}")))
+                rows.append(Line(place, _cells(fields, header, f"{name}, line {place}")))
     except csv.Error as error:
         raise PromptError(
             f"{name}, line {start + skipped} is not CSV: {error}.",
             fix="Is a quote left open, not doubled, or followed by a blank?",
         ) from error
-    return tuple(found)
+    return tuple(rows)
 
 
 def is_header(line: str, known: Collection[str]) -> bool:
@@ -80,7 +80,7 @@ def is_header(line: str, known: Collection[str]) -> bool:
 
 
 def _preamble(text: str) -> tuple[int, str]:
-    """How many lines stand before the header, and the text from it on, told apart by Excel's `sep=;` if it is there."""
+    """The number of lines before the header (1 for Excel's `sep=;`, else 0), and the text from the header on."""
     first, _, rest = text.partition("\n")
     match = re.fullmatch(r'"?sep=(.)"?', first.strip("\r"), flags=re.IGNORECASE)
     return (0, text) if match is None else (1, rest)
@@ -118,7 +118,7 @@ def _header(fields: list[str], place: str) -> list[str]:
     names = [fold(field) for field in fields]
     twice = next((name for name in names if name and names.count(name) > 1), None)
     if twice is not None:
-        raise PromptError(f"{place}: the column {twice!r} stands twice.", fix="Take one of them out.")
+        raise PromptError(f"{place}: the column {twice!r} is listed twice.", fix="Take one of them out.")
     return names
 
 

@@ -1,4 +1,4 @@
-"""What the columns of a prompt file are called, here and elsewhere, and what is said of those that are not read."""
+"""What the columns of a prompt file are called, here and elsewhere, and notes on those that are not read."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ KNOWN = frozenset(
         "id",
     )
 )
-"""Every column name that some reader of prompts knows: a table's delimiter is told by them."""
+"""Every column name that some reader of prompts knows: a table's delimiter is recognised by them."""
 _OURS = (*_OWN, "prompt", "positive", "negative", "positive_answer", "negative_answer", "label")
 _SAFETY = {word for word in _WORDS if len(word) > 3} - {"true", "false"}
 LABEL_WORDS = "positive or negative, unsafe or safe, harmful or harmless (benign), true or false, 1 or 0"
@@ -69,18 +69,18 @@ def present(row: Mapping[str, Any], names: Iterable[str]) -> str | None:
 
 
 def unread_columns(
-    rows: Sequence[tuple[str, Mapping[str, Any]]], used: Collection[str], *, wanted: Collection[str] = _OURS
+    rows: Sequence[tuple[str, Mapping[str, Any]]], used: Collection[str], *, readable: Collection[str] = _OURS
 ) -> list[str]:
     """Notes on the columns that were not read.
 
     Args:
         rows: the rows of a file, each with its place.
         used: the columns that were read.
-        wanted: the columns that this kind of file may have.
+        readable: the columns that this kind of file may have.
 
     Raises:
-        PromptError: one is named almost like a wanted column that the file lacks, or holds what such a one would:
-            its writer meant it to be read.
+        PromptError: one is named almost like a readable column that the file lacks, or holds what such a column
+            would: its writer meant it to be read.
     """
     columns: dict[str, list[Any]] = {}
     first: dict[str, str] = {}
@@ -89,7 +89,7 @@ def unread_columns(
             columns.setdefault(name, []).append(value)
             first.setdefault(name, place)
     unread = [name for name in columns if name not in used and name != "category"]
-    lacking = [name for name in wanted if name not in columns]
+    lacking = [name for name in readable if name not in columns]
     for name in unread:
         meant = near(name, lacking) or _meant(columns[name], lacking)
         if meant is not None:
@@ -103,18 +103,18 @@ def unread_columns(
 
 
 def near(name: str, known: Iterable[str]) -> str | None:
-    """The known name that a name is a slip of; None where it is none.
+    """The known name that a name is a misspelling of; None where there is none.
 
     Example:
         >>> near("postive", ["positive", "split"]), near("prompt_id", ["prompt"]), near("note", ["split"])
         ('positive', None, None)
     """
-    names = [one for one in known if not name.startswith(f"{one}_")]
+    names = [candidate for candidate in known if not name.startswith(f"{candidate}_")]
     return next(iter(difflib.get_close_matches(name, names, n=1, cutoff=0.8)), None)
 
 
 def _meant(values: list[Any], lacking: Collection[str]) -> str | None:
-    """The column that a file lacks and whose values another one has: splits, or labels of safety."""
+    """The column that a file lacks and whose values another column has: splits, or labels of safety."""
     words = {str(value).strip().casefold() for value in values}
     if "split" in lacking and len(words) > 1 and words <= _SPLITS:
         return "split"

@@ -39,14 +39,14 @@ _FIELDS = {
 
 
 class UnclearError(ValueError):
-    """A value whose meaning is not plain; the reader adds the place."""
+    """A value whose meaning is not clear; the reader adds the place."""
 
 
 def as_record(row: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str]]:
     """A row, names folded, in our own fields, and the columns that were read for it.
 
     Raises:
-        UnclearError: a value has no plain meaning.
+        UnclearError: a value has no clear meaning.
 
     Example:
         >>> as_record(
@@ -59,41 +59,41 @@ def as_record(row: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str]]:
         {'prompt': 'Jam? (A) Yes (B) No', 'positive_answer': '(A)', 'negative_answer': '(B)'}
     """
     named = {field: present(row, names) for field, names in _FIELDS.items()}
-    found = {field: row[name] for field, name in named.items() if name is not None}
+    record = {field: row[name] for field, name in named.items() if name is not None}
     used = {name for name in named.values() if name is not None}
     for field in ("positive", "negative", "text", "prompt"):
-        if field in found:
-            found[field] = as_chat(found[field])
+        if field in record:
+            record[field] = as_chat(record[field])
     system = present(row, SYSTEMS)
     for field in ("text", "prompt"):
-        if system is not None and field in found:
-            found[field] = _with_system(row[system], found[field])
+        if system is not None and field in record:
+            record[field] = _with_system(row[system], record[field])
             used.add(system)
     for field in ("positive_answer", "negative_answer"):
         if named[field] is not None and named[field] != field:
-            found = {**{key: value for key, value in found.items() if key != field}, **_answer(field, found)}
-    if isinstance(found.get("split"), str):
-        found["split"] = found["split"].strip().casefold()
-    if isinstance(found.get("category"), int | float):
-        found["category"] = str(found["category"])
-    if "positive" in found or "negative" in found:
-        return found, frozenset(used - {named["text"], named["prompt"], system})
+            record = {**{key: value for key, value in record.items() if key != field}, **_answer(field, record)}
+    if isinstance(record.get("split"), str):
+        record["split"] = record["split"].strip().casefold()
+    if isinstance(record.get("category"), int | float):
+        record["category"] = str(record["category"])
+    if "positive" in record or "negative" in record:
+        return record, frozenset(used - {named["text"], named["prompt"], system})
     label = present(row, LABELS)
-    is_answered_twice = "positive_answer" in found and "negative_answer" in found
-    if label is not None and not is_answered_twice and ("text" in found or "prompt" in found):
+    is_answered_twice = "positive_answer" in record and "negative_answer" in record
+    if label is not None and not is_answered_twice and ("text" in record or "prompt" in record):
         used.add(label)
         answer = present(row, ANSWERS)
-        found["label"] = _label(row[label], turned=LABELS[label], is_answered=answer is not None)
-        if "text" not in found:
+        record["label"] = _label(row[label], turned=LABELS[label], is_answered=answer is not None)
+        if "text" not in record:
             used |= set() if answer is None else {answer}
-            found["text"] = with_answer(found.pop("prompt"), None if answer is None else row[answer])
-    return found, frozenset(used)
+            record["text"] = with_answer(record.pop("prompt"), None if answer is None else row[answer])
+    return record, frozenset(used)
 
 
 def as_prompt(row: Mapping[str, Any]) -> tuple[Any, frozenset[str]]:
     """The one prompt of a row of a list, a text or a chat as messages, and the columns that were read for it.
 
-    A conversation's last answer is left out: it is what was said, and not what is asked.
+    A conversation's last answer is left out: it is an answer, not part of the request.
 
     Raises:
         UnclearError: it has none, or has two sides.
@@ -118,7 +118,7 @@ def as_prompt(row: Mapping[str, Any]) -> tuple[Any, frozenset[str]]:
 def as_chat(value: Any) -> Any:
     """A prompt's value: text stays; messages of OpenAI's and of ShareGPT's form become `role` and `content`.
 
-    What is neither is given back as it is, for the record's own check to name.
+    Any other value is returned unchanged; the validation of the record reports it.
 
     Raises:
         UnclearError: a message holds what a prompt can't: tool calls, a picture, no content.
@@ -130,9 +130,9 @@ def as_chat(value: Any) -> Any:
     if isinstance(value, dict):
         inner = present(value, CHATS)
         value = value[inner] if inner is not None else [value]
-    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+    if not isinstance(value, list) or not all(isinstance(message, dict) for message in value):
         return value
-    return [_message(one, number) for number, one in enumerate(value, start=1)]
+    return [_message(message, number) for number, message in enumerate(value, start=1)]
 
 
 def with_answer(prompt: Any, answer: Any) -> Any:
@@ -152,20 +152,22 @@ def _with_system(system: Any, prompt: Any) -> Any:
 
 
 def _message(given: dict[str, Any], number: int) -> dict[str, Any]:
-    said = {fold(name): value for name, value in given.items()}
-    if said.get("tool_calls") or said.get("function_call"):
+    message = {fold(name): value for name, value in given.items()}
+    if message.get("tool_calls") or message.get("function_call"):
         raise UnclearError(f"message {number} calls a tool, which a prompt of a set can't")
     for theirs, ours in (("from", "role"), ("value", "content")):
-        if theirs in said and ours not in said:
-            said[ours] = said.pop(theirs)
-    role = said.get("role")
+        if theirs in message and ours not in message:
+            message[ours] = message.pop(theirs)
+    role = message.get("role")
     if isinstance(role, str):
-        said["role"] = _ROLES.get(role.strip().casefold(), role)
-    if said.get("role") in {"tool", "function", "function_call", "observation"}:
+        message["role"] = _ROLES.get(role.strip().casefold(), role)
+    if message.get("role") in {"tool", "function", "function_call", "observation"}:
         raise UnclearError(f"message {number} is of the role {role!r}, which a prompt of a set can't have")
-    if "content" in said:
-        said["content"] = _content(said["content"], number)
-    return {name: value for name, value in said.items() if value is not None and (name in {"role", "content"} or value)}
+    if "content" in message:
+        message["content"] = _content(message["content"], number)
+    return {
+        name: value for name, value in message.items() if value is not None and (name in {"role", "content"} or value)
+    }
 
 
 def _content(content: Any, number: int) -> Any:
@@ -173,30 +175,30 @@ def _content(content: Any, number: int) -> Any:
         raise UnclearError(f"message {number} has no content")
     if not isinstance(content, list):
         return content
-    return "\n".join(_part(part, number) for part in content)
+    return "\n".join(_part(piece, number) for piece in content)
 
 
-def _part(part: Any, number: int) -> str:
-    if isinstance(part, str):
-        return part
-    kind = part.get("type") if isinstance(part, dict) else type(part).__name__
-    if not isinstance(part, dict) or not isinstance(part.get("text"), str):
+def _part(piece: Any, number: int) -> str:
+    if isinstance(piece, str):
+        return piece
+    kind = piece.get("type") if isinstance(piece, dict) else type(piece).__name__
+    if not isinstance(piece, dict) or not isinstance(piece.get("text"), str):
         raise UnclearError(f"message {number} has a part of the type {kind!r}, where only text can be read")
-    return str(part["text"])
+    return str(piece["text"])
 
 
-def _answer(field: str, found: dict[str, Any]) -> dict[str, Any]:
+def _answer(field: str, record: dict[str, Any]) -> dict[str, Any]:
     """Another tool's answer: the text, or a chat that ends in it, which may begin with the prompt."""
-    value = as_chat(found[field])
+    value = as_chat(record[field])
     if isinstance(value, str):
         return {field: value.strip()}
-    if not isinstance(value, list) or not value or not all(isinstance(one, dict) for one in value):
+    if not isinstance(value, list) or not value or not all(isinstance(message, dict) for message in value):
         return {}
     *before, last = value
-    if "prompt" not in found and before:
+    if "prompt" not in record and before:
         return {field.removesuffix("_answer"): value}
-    asked = found.get("prompt")
-    messages = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
+    prompt = record.get("prompt")
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
     if before and before[0].get("role") != "system" and isinstance(messages, list):
         messages = [message for message in messages if message.get("role") != "system"]
     if last.get("role") != "assistant" or (before and before != messages):

@@ -1,7 +1,7 @@
 """Known data sets by name, from the Hub or from a file of the same columns.
 
-A name gives prompts: harmful and harmless ones, or one kind alone. Nothing is downloaded unless it is asked for by
-name, and a missing network says what to do.
+A name gives prompts: harmful and harmless ones, or one kind alone. Nothing is downloaded unless its
+name is given; without a network, the error says what to do.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from neurodial.errors import FileError, MissingPackageError, PromptError, Unknow
 from neurodial.prompts.columns import LABELS, NEGATIVES, POSITIVES, present, unread_columns
 from neurodial.prompts.lists import listed_rows
 from neurodial.prompts.prompt import Prompt
-from neurodial.prompts.records import refuse_quotes, row_records, stripped, tell
+from neurodial.prompts.records import log_notes, refuse_quotes, row_records, stripped
 from neurodial.prompts.rows import ENDINGS, Row, kind_of, read_text, text_rows
 
 Kind = Literal["harmful", "safe", "neutral"]
@@ -111,7 +111,7 @@ def read_dataset(name: str, kind: Kind, *, limit: int | None = None, load: Load 
         name: a known name, or the path of a file of prompts, with labels or without.
         kind: harmful, safe or neutral; a file without labels gives all its prompts.
         limit: at most this many.
-        load: how rows are got; the Hub by default.
+        load: how rows are loaded; the Hub by default.
 
     Raises:
         UnknownNameError: neither a known name nor a file; offers near names.
@@ -187,7 +187,7 @@ class Sides:
 def file_sides(path: Path, kind: Kind = "harmful") -> Sides:
     """The prompts of a user's file: harmful and safe ones by its labels; without labels all are of the kind asked for.
 
-    Labels stand in a column `label` (or `is_harmful`, `is_safe`), or as two columns, `positive` and `negative`; a
+    Labels are in a column `label` (or `is_harmful`, `is_safe`), or as two columns, `positive` and `negative`; a
     `type` that begins with `contrast_` is how XSTest marks its unsafe prompts.
 
     Raises:
@@ -201,18 +201,19 @@ def file_sides(path: Path, kind: Kind = "harmful") -> Sides:
     rows, notes = stripped(_with_labels(text_rows(text, path.name, path.suffix)), is_table=is_table)
     if any(present(row, (*LABELS, *POSITIVES, *NEGATIVES)) for _, row in rows):
         records = row_records(path.name, rows, notes)
-        tell(records.notes)
+        log_notes(records.notes)
         harmful, safe = (
-            tuple(one.example.prompt for one in records.placed if one.side == side) for side in ("positive", "negative")
+            tuple(item.example.prompt for item in records.placed if item.side == side)
+            for side in ("positive", "negative")
         )
         return Sides({"harmful": harmful, "safe": safe, "neutral": ()}, records.notes)
     listed, used = listed_rows(rows)
-    notes += unread_columns(rows, used, wanted=("prompt", "split", "label"))
+    notes += unread_columns(rows, used, readable=("prompt", "split", "label"))
     notes.append(f"no column label: all {len(listed)} prompts are taken as {kind} ones")
-    refuse_quotes(path.name, [one.prompt for one in listed])
-    told = tuple(f"{path.name}: {note}" for note in notes)
-    tell(told)
-    return Sides({**dict.fromkeys(_KINDS, ()), kind: tuple(one.prompt for one in listed)}, told)
+    refuse_quotes(path.name, [row.prompt for row in listed])
+    labelled_notes = tuple(f"{path.name}: {note}" for note in notes)
+    log_notes(labelled_notes)
+    return Sides({**dict.fromkeys(_KINDS, ()), kind: tuple(row.prompt for row in listed)}, labelled_notes)
 
 
 def _with_labels(rows: Sequence[Row]) -> Sequence[Row]:
@@ -225,8 +226,8 @@ def _with_labels(rows: Sequence[Row]) -> Sequence[Row]:
 
 
 def _first(prompts: Iterable[Prompt], limit: int | None, name: str) -> tuple[Prompt, ...]:
-    stripped_ones = (prompt.strip() if isinstance(prompt, str) else prompt for prompt in prompts)
-    found = tuple(dict.fromkeys(prompt for prompt in stripped_ones if prompt))[:limit]
-    if not found:
+    stripped_prompts = (prompt.strip() if isinstance(prompt, str) else prompt for prompt in prompts)
+    distinct = tuple(dict.fromkeys(prompt for prompt in stripped_prompts if prompt))[:limit]
+    if not distinct:
         raise PromptError(f"The data set {name!r} gave no prompts.", wanted="at least one")
-    return found
+    return distinct

@@ -16,11 +16,11 @@ from neurodial.prompts.columns import SYSTEMS, unread_columns
 from neurodial.prompts.foreign import UnclearError, as_prompt
 from neurodial.prompts.pairs import SPLITS, Split, refuse_overlap
 from neurodial.prompts.prompt import Prompt, prompt_key
-from neurodial.prompts.records import chat_of, refuse_quotes, stripped, tell
+from neurodial.prompts.records import chat_of, log_notes, refuse_quotes, stripped
 from neurodial.prompts.rows import Row, kind_of, read_text, text_rows
 from neurodial.provenance import canonical_json, sha256
 
-_WANTED = ("prompt", "split")
+_READABLE = ("prompt", "split")
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class PromptList:
 
 @dataclass(frozen=True)
 class Listed:
-    """A prompt of a list, its split where one is named, and where it stands."""
+    """A prompt of a list, its split where one is named, and its place in the file."""
 
     prompt: Prompt
     split: Split | None
@@ -81,7 +81,7 @@ def read_prompt_list(source: str) -> PromptList:
 
     Raises:
         UnknownNameError: neither a shipped list nor a file.
-        PromptError: a line holds no prompt, or a prompt stands twice or in two splits.
+        PromptError: a line holds no prompt, or a prompt is listed twice or in two splits.
 
     Example:
         >>> len(read_prompt_list("diverse").prompts) >= 100
@@ -94,7 +94,7 @@ def read_prompt_list(source: str) -> PromptList:
     listed = read_list(path)
     if not listed:
         raise PromptError(f"{path} holds no prompts.", wanted="at least one")
-    rows = [(one.split, _plain(one)) for one in listed]
+    rows = [(row.split, _plain(row)) for row in listed]
     by_split: dict[str, list[Any]] = {}
     for split, prompt in rows:
         by_split.setdefault(split or "the lines without a split", []).append(prompt)
@@ -106,7 +106,7 @@ def read_prompt_list(source: str) -> PromptList:
 
 def read_texts(path: Path) -> list[Prompt]:
     """Prompts from a file: one a line, or rows of JSON or of a table with `prompt`."""
-    return [one.prompt for one in read_list(path)]
+    return [row.prompt for row in read_list(path)]
 
 
 def read_list(path: Path) -> tuple[Listed, ...]:
@@ -126,21 +126,21 @@ def read_list(path: Path) -> tuple[Listed, ...]:
 
 
 def text_list(text: str, name: str, ending: str = "") -> tuple[Listed, ...]:
-    r"""The prompts of a text; `name` is what messages call it.
+    r"""The prompts of a text; `name` stands for it in messages.
 
     Raises:
         PromptError: a line holds no prompt, or two sides of one.
 
     Example:
-        >>> [one.prompt for one in text_list("id;prompt\n1;Hi, you\n", "ask.csv", ".csv")]
+        >>> [row.prompt for row in text_list("id;prompt\n1;Hi, you\n", "ask.csv", ".csv")]
         ['Hi, you']
     """
     rows, notes = stripped(text_rows(text, name, ending), is_table=kind_of(text, ending) == "table")
-    found, used = listed_rows(rows)
-    notes += unread_columns(rows, used, wanted=_WANTED)
-    refuse_quotes(name, [one.prompt for one in found])
-    tell(f"{name}: {note}" for note in notes)
-    return found
+    listed, used = listed_rows(rows)
+    notes += unread_columns(rows, used, readable=_READABLE)
+    refuse_quotes(name, [row.prompt for row in listed])
+    log_notes(f"{name}: {note}" for note in notes)
+    return listed
 
 
 def listed_rows(rows: Collection[Row]) -> tuple[tuple[Listed, ...], frozenset[str]]:
@@ -149,7 +149,7 @@ def listed_rows(rows: Collection[Row]) -> tuple[tuple[Listed, ...], frozenset[st
     Raises:
         PromptError: a row holds no prompt, or two sides of one.
     """
-    found: list[Listed] = []
+    listed: list[Listed] = []
     used: frozenset[str] = frozenset()
     for place, row in rows:
         try:
@@ -160,8 +160,8 @@ def listed_rows(rows: Collection[Row]) -> tuple[tuple[Listed, ...], frozenset[st
             (column,) = used - {"split", *SYSTEMS}
             raise PromptError(f"{place} holds no prompt in the column {column!r}, as the lines before it do.")
         used |= columns
-        found.append(Listed(_simple(chat_of(place, row, value)), _split(place, row), place))
-    return tuple(found), used
+        listed.append(Listed(_simple(chat_of(place, row, value)), _split(place, row), place))
+    return tuple(listed), used
 
 
 def library() -> Path:
@@ -181,12 +181,12 @@ def _simple(prompt: Prompt) -> Prompt:
     return prompt[0].content if is_text else prompt  # type: ignore[union-attr]
 
 
-def _plain(one: Listed) -> str:
-    if not isinstance(one.prompt, str):
+def _plain(row: Listed) -> str:
+    if not isinstance(row.prompt, str):
         raise PromptError(
-            f"{one.place} holds a chat of {len(one.prompt)} messages.", wanted="a list of texts, or of single messages"
+            f"{row.place} holds a chat of {len(row.prompt)} messages.", wanted="a list of texts, or of single messages"
         )
-    return one.prompt
+    return row.prompt
 
 
 def _split(place: str, row: dict[str, Any]) -> Split | None:
@@ -201,5 +201,5 @@ def _refuse_copies(path: Path, prompts: list[str]) -> None:
     text, count = Counter(map(prompt_key, prompts)).most_common(1)[0]
     if count > 1:
         raise PromptError(
-            f"{text!r} stands {count} times in {path}.", wanted="each prompt once", fix="Take the copies out."
+            f"{text!r} is listed {count} times in {path}.", wanted="each prompt once", fix="Take the copies out."
         )

@@ -12,7 +12,7 @@ from neurodial.prompts.prompt import Example, Prompt, as_messages, prompt_digest
 from neurodial.provenance import canonical_json, sha256
 
 Direction = Literal["remove", "induce"]
-"""Whether a behaviour is to go, or to come."""
+"""Whether a behaviour is to be removed or induced."""
 
 Split = Literal["discovery", "development", "test"]
 SPLITS: tuple[Split, ...] = ("discovery", "development", "test")
@@ -30,8 +30,8 @@ class Contrast:
         (1, 1)
 
     Raises:
-        PromptError: a side is empty, a prompt is blank or stands twice.
-        OverlapError: a prompt stands on both sides.
+        PromptError: a side is empty, a prompt is blank or is listed twice.
+        OverlapError: a prompt is on both sides.
     """
 
     positive: tuple[Example, ...]
@@ -54,7 +54,7 @@ class Contrast:
         return cls(tuple(map(_example, positive)), tuple(map(_example, negative)))
 
     def about(self, direction: Direction) -> tuple[Example, ...]:
-        """The prompts that a change is about: to remove a behaviour those that show it, to induce it those that don't.
+        """The prompts that a change is about: those that show the behaviour to remove it, the others to induce it.
 
         Example:
             >>> Contrast.of(["a"], ["b"]).about("induce")[0].prompt
@@ -67,7 +67,7 @@ class Contrast:
         return Contrast(self.negative, self.positive)
 
     def first(self, count: int) -> Contrast:
-        """At most so many prompts of each side.
+        """At most `count` prompts of each side.
 
         Example:
             >>> len(Contrast.of(["a", "b", "c"], ["x", "y"]).first(2))
@@ -85,7 +85,7 @@ class Contrast:
             "hash": self.hash,
             "positive": len(self.positive),
             "negative": len(self.negative),
-            "roles": True,  # the digests are of who says what; before, they were of the words alone
+            "roles": True,  # the digests cover roles and texts; in older files, the words alone
             "digests": list(self.digests),
         }
 
@@ -115,7 +115,7 @@ class Behaviour:
         rate_on: the side whose prompts the behaviour's rate is measured on.
         licence: the prompts' licence.
         is_harmful: whether answers that lack the behaviour may be harmful: reports leave them out unless asked for.
-        answers: an answer that shows the behaviour to any prompt, and one that does not, for prompts that bring none.
+        answers: an answer that shows the behaviour to any prompt, and one that does not, for prompts without any.
         system_prompts: system prompts that ask for the opposite of the behaviour, and for the behaviour.
 
     Example:
@@ -149,7 +149,7 @@ class PairSet:
     Attributes:
         behaviour: what the set is about.
         splits: discovery, development and test.
-        notes: what was read otherwise than it stood in the file, or not read; circuits and reports repeat them.
+        notes: what was read differently from how the file has it, or not read; circuits and reports repeat them.
 
     Example:
         >>> pairs = PairSet.of([f"Harm {n}?" for n in range(10)], [f"Help {n}?" for n in range(10)])
@@ -157,7 +157,7 @@ class PairSet:
         (4, 2, 4)
 
     Raises:
-        OverlapError: a prompt stands in two splits.
+        OverlapError: a prompt is in two splits.
     """
 
     behaviour: Behaviour
@@ -179,9 +179,9 @@ class PairSet:
     ) -> PairSet:
         """Split two lists into 40 % discovery, 20 % development and 40 % test.
 
-        Who goes where depends on each prompt's own hash alone, so it does not change with the order.
+        The split of a prompt depends on its own hash alone, so it does not change with the order.
         """
-        whole = Contrast.of(positive, negative)  # refuses, before prompts are spread, what is wrong with them together
+        whole = Contrast.of(positive, negative)  # refuses prompts that clash, before they are split
         sides = [deal(side, lambda example: prompt_words(example.prompt)) for side in (whole.positive, whole.negative)]
         contrasts = [_contrast_or_none(tuple(first), tuple(second)) for first, second in zip(*sides, strict=True)]
         return cls(Behaviour(name), (contrasts[0], contrasts[1], contrasts[2]))
@@ -238,13 +238,13 @@ class PairSet:
 
 
 def refuse_overlap(lists: dict[str, list[Prompt]]) -> None:
-    """Refuse prompts that stand in two of the named lists.
+    """Refuse prompts that are in two of the named lists.
 
     Letter case and white space are folded first, so a copy with another capital is found too; so is the same
     request with another answer after it.
 
     Raises:
-        OverlapError: names the lists and a prompt that stands in both.
+        OverlapError: names the lists and a prompt that is in both.
     """
     keys = {name: {prompt_key(request(prompt)) for prompt in prompts} for name, prompts in lists.items()}
     names = list(keys)
@@ -284,7 +284,7 @@ def deal(items: Iterable[Item], key: Callable[[Item], str]) -> tuple[list[Item],
     """Items in three parts, 40 / 20 / 40 %, by the hash of each item's key: their order does not matter.
 
     Example:
-        >>> [len(part) for part in deal("abcdefghij", str)]
+        >>> [len(split) for split in deal("abcdefghij", str)]
         [4, 2, 4]
     """
     ordered = sorted(items, key=lambda item: sha256(key(item)))
@@ -302,7 +302,7 @@ def _quote(text: str) -> str:
 
 
 def _prompts(count: int) -> str:
-    return "1 prompt stands" if count == 1 else f"{count} prompts stand"
+    return "1 prompt is" if count == 1 else f"{count} prompts are"
 
 
 def _plain(example: Example) -> list[object]:
@@ -323,7 +323,7 @@ def _check_side(side: str, examples: tuple[Example, ...]) -> None:
     text, count = Counter(keys).most_common(1)[0]
     if count > 1:
         raise PromptError(
-            f"{_quote(text)} stands {count} times on the {side} side.",
+            f"{_quote(text)} is listed {count} times on the {side} side.",
             wanted="each prompt once: a copy would count twice",
             fix="Take the copies out.",
         )

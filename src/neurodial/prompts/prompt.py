@@ -1,4 +1,4 @@
-"""A prompt, alone or on one side of a contrast, and what it is known again by."""
+"""A prompt, alone or on one side of a contrast, and the keys that identify it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Message:
 
     role: str
     content: str
-    more: str = field(default="", repr=False)  # not in the repr: chats without it are dealt to folds as ever
+    more: str = field(default="", repr=False)  # not in the repr: so the folds of chats without it never change
 
 
 Prompt = str | tuple[Message, ...]
@@ -71,12 +71,12 @@ def prompt_text(prompt: Prompt) -> str:
 
 
 def prompt_words(prompt: Prompt) -> str:
-    """All the text of a prompt, whoever says it, case and white space folded: prompts are dealt to splits by it."""
+    """All the text of a prompt, of every role, case and white space folded: prompts are dealt to splits by it."""
     return " ".join(" ".join(m["content"] for m in as_messages(prompt)).casefold().split())
 
 
 def prompt_key(prompt: Prompt) -> str:
-    r"""What two prompts are compared by: who says what, case and white space folded.
+    r"""The key by which two prompts are compared: roles and texts, case and white space folded.
 
     A chat of one user message is the same prompt as its text.
 
@@ -93,13 +93,13 @@ def prompt_key(prompt: Prompt) -> str:
 
 
 def request(prompt: Prompt) -> Prompt:
-    """A prompt without the answer that it may end in."""
+    """A prompt without the answer at its end, if it has one."""
     is_answered = not isinstance(prompt, str) and len(prompt) > 1 and prompt[-1].role == "assistant"
     return prompt[:-1] if is_answered else prompt
 
 
 def prompt_digest(prompt: Prompt) -> str:
-    """A short hash of a prompt, letter case and white space folded: the same prompt is known again by it.
+    """A short hash of a prompt, letter case and white space folded: it recognises the same prompt elsewhere.
 
     Example:
         >>> prompt_digest("Hello  there") == prompt_digest("hello there")
@@ -109,5 +109,5 @@ def prompt_digest(prompt: Prompt) -> str:
 
 
 def words_digest(prompt: Prompt) -> str:
-    """The digest of a prompt's words alone: what circuits kept of chats before roles were part of it."""
+    """The digest of a prompt's words alone: older circuits keep it of chats, from before it covered roles."""
     return sha256(prompt_words(request(prompt)))[:16]

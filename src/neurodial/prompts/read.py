@@ -15,7 +15,7 @@ from neurodial.errors import FileError, PromptError
 from neurodial.prompts.columns import Side
 from neurodial.prompts.pairs import SPLITS, Behaviour, Contrast, PairSet, Split, deal
 from neurodial.prompts.prompt import prompt_key, prompt_words
-from neurodial.prompts.records import Placed, Records, place_rows, read_records, tell, text_records
+from neurodial.prompts.records import Placed, Records, log_notes, place_rows, read_records, text_records
 from neurodial.prompts.rows import JSON_ENDINGS, TABLE_ENDINGS, clip, pasted_ending, read_rows
 from neurodial.prompts.table import read_table
 
@@ -29,29 +29,29 @@ ENDINGS_SHOWN = ".json, .tsv, .jsonl, .csv or .toml"
 def read_pair_file(path: Path) -> PairSet:
     """A `PairSet` from a file of rows (JSON lines, a JSON list, CSV, TSV) or the TOML file of a behaviour.
 
-    What was read otherwise than it stands, or not read, is logged and kept as the set's notes.
+    What was read differently from how it is written, or not read, is logged and kept as the set's notes.
 
     Raises:
         FileError: the file can't be read, or has an ending that is not known.
-        PromptError: a record is malformed, a prompt stands twice, a side is empty.
-        OverlapError: a prompt stands in two splits.
+        PromptError: a record is malformed, a prompt is listed twice, a side is empty.
+        OverlapError: a prompt is in two splits.
     """
     ending = path.suffix.casefold()
     if ending not in PAIR_ENDINGS:
         raise FileError(f"{path} ends in {path.suffix!r}.", wanted=f"a {ENDINGS_SHOWN} file")
     if ending == ".toml":
         return _read_toml(path)
-    return _told(Behaviour(path.stem), read_records(path))
+    return _pair_set(Behaviour(path.stem), read_records(path))
 
 
 def read_pair_text(text: str, name: str) -> PairSet:
-    """A `PairSet` from a text that was pasted: what it holds tells its kind.
+    """A `PairSet` from a pasted text; its content decides its kind.
 
     Raises:
-        PromptError: a record is malformed, a prompt stands twice, a side is empty.
-        OverlapError: a prompt stands in two splits.
+        PromptError: a record is malformed, a prompt is listed twice, a side is empty.
+        OverlapError: a prompt is in two splits.
     """
-    return _told(Behaviour(name), text_records(text, name, pasted_ending(text)))
+    return _pair_set(Behaviour(name), text_records(text, name, pasted_ending(text)))
 
 
 def assemble(behaviour: Behaviour, placed: Sequence[Placed], notes: Iterable[str] = ()) -> PairSet:
@@ -59,7 +59,7 @@ def assemble(behaviour: Behaviour, placed: Sequence[Placed], notes: Iterable[str
     _refuse_copies(placed)
     is_dealt = all(item.split is None for item in placed)
     if is_dealt:
-        _contrast(placed)  # refuses, before prompts are spread, what is wrong with them together
+        _contrast(placed)  # refuses prompts that clash, before they are split
         placed = _dealt(placed)
     without = next((item for item in placed if item.split is None), None)
     if without is not None:
@@ -67,16 +67,16 @@ def assemble(behaviour: Behaviour, placed: Sequence[Placed], notes: Iterable[str
             f"{without.place} names no split, others do.",
             wanted=f'"split" on every line ({", ".join(SPLITS)}) or on none',
         )
-    parts: list[Contrast | None] = []
+    contrasts: list[Contrast | None] = []
     for split in SPLITS:
         chosen = [item for item in placed if item.split == split]
         too_few = not chosen or (is_dealt and len({item.side for item in chosen}) < 2)
-        parts.append(None if too_few else _contrast(chosen, f"In the {split} split: "))
-    return PairSet(behaviour, (parts[0], parts[1], parts[2]), tuple(notes))
+        contrasts.append(None if too_few else _contrast(chosen, f"In the {split} split: "))
+    return PairSet(behaviour, (contrasts[0], contrasts[1], contrasts[2]), tuple(notes))
 
 
-def _told(behaviour: Behaviour, records: Records) -> PairSet:
-    tell(records.notes)
+def _pair_set(behaviour: Behaviour, records: Records) -> PairSet:
+    log_notes(records.notes)
     return assemble(behaviour, records.placed, records.notes)
 
 
@@ -85,13 +85,13 @@ def _dealt(placed: Sequence[Placed]) -> list[Placed]:
     records: dict[str, list[Placed]] = {}
     for item in placed:
         records.setdefault(item.place, []).append(item)
-    found: list[Placed] = []
+    dealt: list[Placed] = []
     for sides in ({"positive", "negative"}, {"positive"}, {"negative"}):
         alike = [record for record in records.values() if {item.side for item in record} == sides]
-        parts = deal(alike, lambda record: "\n".join(prompt_words(item.example.prompt) for item in record))
-        for split, part in zip(SPLITS, parts, strict=True):
-            found += [replace(item, split=split) for record in part for item in record]
-    return found
+        splits = deal(alike, lambda record: "\n".join(prompt_words(item.example.prompt) for item in record))
+        for split, records_of_split in zip(SPLITS, splits, strict=True):
+            dealt += [replace(item, split=split) for record in records_of_split for item in record]
+    return dealt
 
 
 def _contrast(placed: Sequence[Placed], context: str = "") -> Contrast:
@@ -129,4 +129,4 @@ def _read_toml(path: Path) -> PairSet:
             f"{path} holds no prompts, and {data.name} is not beside it.",
             wanted='two lists, positive and negative, or file = "pairs.jsonl"',
         )
-    return _told(behaviour, read_records(data))
+    return _pair_set(behaviour, read_records(data))

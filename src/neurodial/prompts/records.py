@@ -1,4 +1,4 @@
-"""Rows of a prompt file to examples, each on its side and with its place, and notes on what was not read as it stands.
+"""Rows of a prompt file to examples, each on its side and with its place, and notes on what was read differently.
 
 A record is one of
 
@@ -8,7 +8,7 @@ A record is one of
   then read as part of the chat.
 
 Every record may also hold `split`, `category`, and the two answers. What other tools write is turned into these
-(`foreign.py`); names of columns are folded (`cells.py`), and none is passed over in silence (`columns.py`).
+(`foreign.py`); names of columns are folded (`cells.py`), and a column that is not read is noted (`columns.py`).
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class _Prompt(BaseModel):
 
 @dataclass(frozen=True)
 class Placed:
-    """An example with its side, its split (None: to be dealt) and where it stands in the file."""
+    """An example with its side, its split (None: to be dealt) and its place in the file."""
 
     example: Example
     side: Side
@@ -72,7 +72,7 @@ class Placed:
 
 @dataclass(frozen=True)
 class Records:
-    """The examples of a file, and notes on what was read otherwise than it stands, or not read."""
+    """The examples of a file, and notes on what was read differently from how it is written, or not read."""
 
     placed: tuple[Placed, ...]
     notes: tuple[str, ...] = ()
@@ -89,7 +89,7 @@ def read_records(path: Path) -> Records:
 
 
 def text_records(text: str, name: str, ending: str = "") -> Records:
-    r"""The examples of a text of contrasted prompts; `name` is what messages call it.
+    r"""The examples of a text of contrasted prompts; `name` stands for it in messages.
 
     Raises:
         PromptError: a record is malformed, a column is named almost like a known one, or there are none.
@@ -136,7 +136,7 @@ def stripped(rows: Sequence[Row], *, is_table: bool) -> tuple[Sequence[Row], lis
 
 
 def refuse_quotes(name: str, prompts: Sequence[Prompt]) -> None:
-    """Refuse prompts that all stand between quotes: those are the file's, and not the prompts'.
+    """Refuse prompts that are all quoted: the quotes belong to the file, not to the prompts.
 
     Raises:
         PromptError: they do.
@@ -145,7 +145,7 @@ def refuse_quotes(name: str, prompts: Sequence[Prompt]) -> None:
     for opening, closing in _QUOTES:
         if len(texts) > 1 and all(len(t) > 1 and t[0] == opening and t[-1] == closing for t in texts):
             raise PromptError(
-                f"Every prompt of {name} stands between {opening} and {closing}, such as {clip(texts[0])}",
+                f"Every prompt of {name} is between {opening} and {closing}, such as {clip(texts[0])}",
                 wanted='prompts without the quotes, or CSV, where "straight double quotes" are no part of a cell',
             )
 
@@ -159,18 +159,18 @@ def chat_of(place: str, row: dict[str, Any], value: Any) -> Prompt:
     if isinstance(value, list) and value and not all(isinstance(message, dict) for message in value):
         value = None
     try:
-        found = _prompt(_Prompt.model_validate({"prompt": value}).prompt)
+        prompt = _prompt(_Prompt.model_validate({"prompt": value}).prompt)
     except ValidationError as error:
         raise PromptError(
             f"{place} holds no prompt: {_shown(row)}", wanted='{"prompt": "…"}, a text or a list of messages'
         ) from error
-    if not prompt_words(found):
+    if not prompt_words(prompt):
         raise PromptError(f"{place} holds no prompt: {_shown(row)}", wanted='{"prompt": "…"}, not blank')
-    return found
+    return prompt
 
 
-def tell(notes: Iterable[str]) -> None:
-    """Say notes to whoever runs this: they are logged as warnings."""
+def log_notes(notes: Iterable[str]) -> None:
+    """Log notes as warnings."""
     for note in notes:
         _log.warning("%s", note)
 
@@ -186,9 +186,11 @@ def _placed(place: str, row: dict[str, Any], fields: dict[str, Any]) -> list[Pla
     try:
         record = _Record.model_validate(fields)
     except ValidationError as error:
-        deepest = max(error.errors(), key=lambda found: len(found["loc"]))  # of a text or a chat, what it looks like
+        deepest = max(
+            error.errors(), key=lambda problem: len(problem["loc"])
+        )  # of a text or a chat, what it looks like
         names = {*_Record.model_fields, *_Message.model_fields}
-        where = ".".join(str(part) for part in deepest["loc"] if isinstance(part, int) or part in names)
+        where = ".".join(str(key) for key in deepest["loc"] if isinstance(key, int) or key in names)
         raise PromptError(f"{place}: {where}: {deepest['msg']}. The line: {_shown(row)}") from error
     sides = list(_sides(record))
     if not sides:

@@ -29,7 +29,7 @@ def render(
     """Token ids of each prompt, as the model sees it before it answers.
 
     With a chat template: the template, with the generation prompt; a chat that ends in an assistant message is
-    left open after it. Without one: the raw text with the tokenizer's special tokens, less any that it appends.
+    left open after it. Without one: the raw text with the tokenizer's special tokens, without any that it appends.
 
     Args:
         tokenizer: a transformers tokenizer.
@@ -51,7 +51,7 @@ def render(
 
 
 def encode(tokenizer: Any, text: str) -> Tokens:
-    """A plain text with the special tokens that the tokenizer puts before it, but none after it: a model goes on there.
+    """A plain text with the special tokens that the tokenizer puts before it, but none after it.
 
     Example:
         >>> from neurodial.model.tiny import tiny_tokenizer
@@ -72,7 +72,7 @@ def appended(tokenizer: Any) -> Tokens:
 
 
 def generation_prompt(tokenizer: Any, prompt: Prompt, template: Template = PLAIN) -> str:
-    """What the rendered prompt puts after the last message: the text that the answer goes on from.
+    """What the rendered prompt puts after the last message: the text that the answer continues.
 
     For a chat that is left open after an answer, that answer; empty without a chat template.
     """
@@ -157,8 +157,8 @@ def _templated(tokenizer: Any, prompt: Prompt, template: Template, *, double_bos
 def _left_open(tokenizer: Any, messages: list[dict[str, Any]], template: Template, *, double_bos: bool) -> Tokens:
     """A chat left open after its answer, for templates that take an answer apart, such as at `</think>`.
 
-    transformers wants to find the whole answer in what was rendered; here the end of it is marked, and what the
-    template made of what stands before the mark is taken as it is.
+    transformers looks for the whole answer in the rendered text. Here the end of the answer is marked, and the
+    rendered text before the mark is taken.
 
     Raises:
         PromptError: the template drops the answer's end.

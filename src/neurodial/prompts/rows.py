@@ -1,6 +1,6 @@
 """Files of prompts, of any kind, to rows: JSON lines, a JSON list, a table (CSV, TSV), or one prompt on each line.
 
-Every command that takes a file of prompts, and every place that a text is pasted into, reads it here. A row is its
+Every command that takes a file of prompts, and every field for pasted text, reads it here. A row is its
 place in the file, and its values by the folded names of their columns.
 """
 
@@ -54,13 +54,13 @@ def read_text(path: Path) -> str:
         raise FileError(
             f"{path} can't be read: it is not {encoding} (byte {error.start}).", fix="Save it as UTF-8."
         ) from error
-    return text if "\n" in text else text.replace("\r", "\n")  # as Macs once ended their lines
+    return text if "\n" in text else text.replace("\r", "\n")  # line ends of old Macs
 
 
 def read_rows(path: Path) -> tuple[Row, ...]:
-    """The rows of a file, each with the place it stands at.
+    """The rows of a file, each with its place in the file.
 
-    The ending says how it is read, in any case; one that is not known is read by what it holds.
+    The ending decides how the file is read, in upper or lower case; with an unknown ending, the content decides.
 
     Raises:
         FileError: the file can't be read.
@@ -70,7 +70,7 @@ def read_rows(path: Path) -> tuple[Row, ...]:
 
 
 def text_rows(text: str, name: str, ending: str = "") -> tuple[Row, ...]:
-    r"""The rows of a text; `name` is what messages call it. Without a known ending, what it holds tells its kind.
+    r"""The rows of a text; `name` stands for it in messages. Without a known ending, the content decides its kind.
 
     Raises:
         FileError: the ending is that of another kind of file.
@@ -93,12 +93,12 @@ def text_rows(text: str, name: str, ending: str = "") -> tuple[Row, ...]:
 
 
 def pasted_ending(text: str) -> str:
-    """The ending of a file that a pasted text could be: JSON lines where it begins so, else what it holds tells."""
+    """The ending of a file that a pasted text could be: JSON lines where it begins like JSON, else by its content."""
     return ".jsonl" if text.lstrip()[:1] in {"{", "["} else ""
 
 
 def kind_of(text: str, ending: str = "") -> Literal["json", "table", "lines"]:
-    """How a text is read: by its file's ending where that is known, else by what it holds.
+    """How a text is read: by its file's ending where that is known, else by its content.
 
     Example:
         >>> kind_of("positive;negative", ".CSV"), kind_of("positive;negative"), kind_of("Hello, you")
@@ -159,31 +159,31 @@ def _lines(text: str, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _entries(text: str, name: str) -> list[tuple[str, Any]] | None:
-    """The entries of a JSON list, each with its place; None where the text goes on after it, as JSON lines do.
+    """The entries of a JSON list, each with its place; None where more text follows it, as in JSON lines.
 
     Raises:
         PromptError: an entry is not JSON; names it and its line.
     """
     decoder = json.JSONDecoder(object_pairs_hook=refuse_repeats)
-    found: list[tuple[str, Any]] = []
+    entries: list[tuple[str, Any]] = []
     space = re.compile(r"\s*")
     at = text.index("[") + 1
     while True:
         at = space.match(text, at).end()  # type: ignore[union-attr]  # matches everywhere
         if text[at : at + 1] == "]":
-            return found if not text[at + 1 :].strip() else None
-        if found:
+            return entries if not text[at + 1 :].strip() else None
+        if entries:
             if text[at : at + 1] != ",":
                 raise _broken(text, name, at, "a comma or the list's end is missing")
             at = space.match(text, at + 1).end()  # type: ignore[union-attr]
-        place = f"{name}, entry {len(found) + 1} (line {text.count(chr(10), 0, at) + 1})"
+        place = f"{name}, entry {len(entries) + 1} (line {text.count(chr(10), 0, at) + 1})"
         try:
             value, at = decoder.raw_decode(text, at)
             json.dumps(value, ensure_ascii=False).encode()
         except (ValueError, RecursionError) as error:
             reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
             raise _broken(text, name, at, reason) from error
-        found.append((place, value))
+        entries.append((place, value))
 
 
 def _broken(text: str, name: str, at: int, reason: str) -> PromptError:
@@ -240,7 +240,9 @@ def _lists(whole: dict[str, Any]) -> dict[str, list[Any]]:
 
 
 def _is_chat(values: list[Any]) -> bool:
-    return all(isinstance(one, dict) and {fold(key) for key in one} & {"role", "from", "type"} for one in values)
+    return all(
+        isinstance(message, dict) and {fold(key) for key in message} & {"role", "from", "type"} for message in values
+    )
 
 
 def _object(value: Any, place: str, shown: str) -> dict[str, Any]:
@@ -250,9 +252,9 @@ def _object(value: Any, place: str, shown: str) -> dict[str, Any]:
 
 
 def _folded(place: str, row: dict[str, Any]) -> dict[str, Any]:
-    found = {fold(name): value for name, value in row.items()}
-    if len(found) < len(row):
+    folded = {fold(name): value for name, value in row.items()}
+    if len(folded) < len(row):
         names = [fold(name) for name in row]
         twice = next(name for name in names if names.count(name) > 1)
-        raise PromptError(f"{place}: the field {twice!r} stands twice.", fix="Take one of them out.")
-    return found
+        raise PromptError(f"{place}: the field {twice!r} is listed twice.", fix="Take one of them out.")
+    return folded

@@ -44,7 +44,7 @@ def read_table(path: Path) -> BehaviourFile:
 
     Raises:
         FileError: the file can't be read, or is not TOML.
-        PromptError: a field has a value that makes no sense.
+        PromptError: a field has a value that is not valid.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
@@ -52,7 +52,7 @@ def read_table(path: Path) -> BehaviourFile:
         raise FileError(f"{path} can't be read as TOML: {error}.") from error
     named = {fold(name): value for name, value in values.items()}
     if len(named) < len(values):
-        raise PromptError(f"{path.name}: a field stands twice, in other letters: {', '.join(values)}.")
+        raise PromptError(f"{path.name}: a field is listed twice, in other letters: {', '.join(values)}.")
     for name in named.keys() - BehaviourFile.model_fields.keys():
         meant = near(name, BehaviourFile.model_fields.keys() - named.keys())
         if meant is not None:
@@ -65,5 +65,5 @@ def read_table(path: Path) -> BehaviourFile:
         return BehaviourFile.model_validate(named)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = ".".join(str(key) for key in first["loc"])
         raise PromptError(f"{path.name}: {where} is {first['input']!r}: {first['msg']}.") from error

@@ -1,8 +1,8 @@
-"""What is said to a chat template beside the messages, and in which form it wants their content. Torch-free.
+"""The options of a chat template, and the form in which it takes the content of messages. Torch-free.
 
 1. A template may take variables of its own, such as `enable_thinking`; one that it does not name is refused.
 2. Templates want content as a text or as a list of parts. A probe with the roles of the chat is rendered as texts;
-   roles whose text does not come through are tried as parts, and where that fails too, the chat is refused.
+   roles whose text does not come through are tried as parts, and if that fails too, the chat is refused.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _OURS = frozenset({
 
 @dataclass(frozen=True)
 class Template:
-    """How a model's prompts are rendered, beside what its tokenizer says.
+    """How a model's prompts are rendered, where that differs from the tokenizer's defaults.
 
     Attributes:
         options: variables of the chat template, as JSON values.
@@ -65,22 +65,22 @@ class Template:
 
 
 PLAIN = Template()
-"""Nothing but what the tokenizer says."""
+"""The tokenizer's defaults."""
 
 
 def template_text(tokenizer: Any, options: Mapping[str, Any] | None = None) -> str | None:
     """The chat template that the tokenizer uses, or None; of several, the one that it would choose."""
-    found = getattr(tokenizer, "chat_template", None)
-    if not isinstance(found, Mapping):
-        return found
-    if (options or {}).get("tools") and "tool_use" in found:
-        return str(found["tool_use"])
-    if "default" not in found:
+    template = getattr(tokenizer, "chat_template", None)
+    if not isinstance(template, Mapping):
+        return template
+    if (options or {}).get("tools") and "tool_use" in template:
+        return str(template["tool_use"])
+    if "default" not in template:
         raise PromptError(
-            f"The tokenizer has {len(found)} chat templates, none of them the default: {', '.join(found)}.",
+            f"The tokenizer has {len(template)} chat templates, none of them the default: {', '.join(template)}.",
             fix="Set tokenizer.chat_template to the text of one.",
         )
-    return str(found["default"])
+    return str(template["default"])
 
 
 def names_variable(text: str, name: str) -> bool:
@@ -116,7 +116,7 @@ def apply(tokenizer: Any, messages: Messages, *, tokenize: bool, **options: Any)
     """The tokenizer's own rendering.
 
     Raises:
-        PromptError: the template refuses the chat, or stumbles over it.
+        PromptError: the template refuses the chat, or fails on it.
     """
     try:
         more = {"return_dict": False} if tokenize else {}
@@ -170,8 +170,8 @@ def _probed(tokenizer: Any, messages: Messages, options: Mapping[str, Any]) -> f
         text = str(apply(tokenizer, _in_form(probing, as_parts), tokenize=False, **options))
         if "{'type':" in text:  # the list itself was printed
             return roles
-        heard = {m["role"] for m, probe in zip(messages, probes, strict=True) if probe and probe in text}
-        return roles - heard
+        rendered = {m["role"] for m, probe in zip(messages, probes, strict=True) if probe and probe in text}
+        return roles - rendered
 
     refusal: PromptError | None = None
     lost_as_text = roles
@@ -214,7 +214,7 @@ def _check_calls(tokenizer: Any, messages: Messages, options: Mapping[str, Any])
 
 
 def _probe(place: int) -> str:
-    """A word that no template has of itself, one for each message."""
+    """A word that no template contains by itself, different for each message."""
     letters = "".join(chr(ord("a") + int(digit)) for digit in str(place))
     return f"zq{letters}{'x' * _PROBE_LENGTH}z"
 
@@ -230,5 +230,5 @@ def _in_form(messages: Sequence[dict[str, Any]], as_parts: frozenset[str]) -> Me
 
 def _refused(messages: Messages, error: Exception) -> PromptError:
     roles = ", ".join(message["role"] for message in messages)
-    said = next(iter(str(error).splitlines()), type(error).__name__)
-    return PromptError(f"The model's chat template refuses a chat of {roles}: {said.rstrip('.')}.")
+    reason = next(iter(str(error).splitlines()), type(error).__name__)
+    return PromptError(f"The model's chat template refuses a chat of {roles}: {reason.rstrip('.')}.")

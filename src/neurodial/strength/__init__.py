@@ -1,3 +1,3 @@
 """Takes a path of strengths, a margin, and the limits to keep.
-Gives the strength that goes furthest within the limits, by measuring on the development split.
+Gives the best strength within the limits, measured on the development split.
 """

@@ -1,10 +1,10 @@
-"""Which of several paths to take, and how far: layers, tokens, signs, mixtures of effects.
+"""Chooses one of several paths, and a strength on it: layers, tokens, signs, mixtures of effects.
 
 1. Where there are many, a first look: the mean margin of a few development prompts at strength 1 (or the end of the
-   path), of every path. The few that move it furthest go on.
+   path), of every path. The few that move it furthest are searched.
 2. The one search along each of those, within the limits.
 3. The best: of those that reach a target the least damage, else the best margin.
-Only development prompts are read: a test prompt can't get in, because none is passed.
+Only development prompts are read: no test prompt is passed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TOGETHER = 8  # paths that share a batch
 
 @dataclass(frozen=True)
 class FirstLook:
-    """How many paths are searched, and on what they are picked.
+    """How many paths are searched, and on which prompts they are picked.
 
     Attributes:
         prompts: development prompts of the first look.
@@ -40,14 +40,14 @@ class FirstLook:
 
 @dataclass(frozen=True)
 class PathChoice:
-    """What was chosen.
+    """The chosen path and strength.
 
     Attributes:
         path: the path with its search.
-        best: the trial on it that was kept.
+        best: the chosen trial on it.
         trials: all trials of that path, in the order of their strength.
-        others: the best trial of every other path that kept to the limits.
-        within_limits: whether the limits are kept. Where no path keeps to them, the least damage was taken.
+        others: the best trial of every other path within the limits.
+        within_limits: whether the limits are kept; if no path keeps them, the trial of least damage was chosen.
     """
 
     path: PathSearch
@@ -60,7 +60,7 @@ class PathChoice:
 def finalists(
     development: Development, searches: Sequence[PathSearch], look: FirstLook | None = None
 ) -> list[PathSearch]:
-    """The paths that move the margin of a few prompts furthest at strength 1, best first; all, where they are few.
+    """The paths that move the margin of a few prompts furthest at strength 1, best first; all if they are few.
 
     Raises:
         OptionError: there is no path.
@@ -74,45 +74,45 @@ def finalists(
     margins: list[float] = []
     with development.progress("a first look at layers and tokens", len(searches)) as advance:
         for start in range(0, len(searches), _TOGETHER):
-            part = [search.path for search in searches[start : start + _TOGETHER]]
-            steered = [path.at(min(max(1.0, path.low), path.high)) for path in part]
+            paths = [search.path for search in searches[start : start + _TOGETHER]]
+            steered = [path.at(min(max(1.0, path.low), path.high)) for path in paths]
             margins += [margin for margin, _ in development.means(few, steered)]
-            advance(len(part))
+            advance(len(paths))
     direction = Limits(None, None, development.direction)
     ranked = sorted(range(len(searches)), key=lambda place: direction.distance_at(margins[place]))
     return [searches[place] for place in ranked[: look.finalists]]
 
 
 def choose_path(searches: Sequence[PathSearch], limits: Limits, *, rounds: int = 3, strict: bool = True) -> PathChoice:
-    """The best path, and how far along it.
+    """The best path, and the best strength on it.
 
     Args:
         searches: the paths.
         limits: to keep.
         rounds: of each search, at most.
-        strict: whether it is an error that no path keeps to the limits. Otherwise the trial of least damage is taken.
+        strict: whether it is an error if no path keeps the limits; otherwise the trial of least damage is chosen.
 
     Raises:
-        BudgetError: no path keeps to the limits, and `strict`.
+        BudgetError: no path keeps the limits, and `strict`.
         OptionError: there is no path.
     """
     if not searches:
         raise OptionError("There is nothing to choose from.", wanted="at least one path")
-    kept: list[tuple[PathSearch, Trial, tuple[Trial, ...]]] = []
+    successes: list[tuple[PathSearch, Trial, tuple[Trial, ...]]] = []
     problems = []
     for path in searches:
         try:
-            kept.append((path, *path.best(limits, rounds=rounds)))
+            successes.append((path, *path.best(limits, rounds=rounds)))
         except BudgetError as error:
             problems.append(error)
-    if not kept:
+    if not successes:
         if strict:
             raise problems[-1]
         least = [(path, path.measure([path.path.low])[0]) for path in searches]
         path, trial = min(least, key=lambda pair: pair[1].divergence)
         return PathChoice(path, trial, (trial,), within_limits=False)
-    best = kept[0]
-    for candidate in kept[1:]:
+    best = successes[0]
+    for candidate in successes[1:]:
         best = best if better(best[1], candidate[1], limits) is best[1] else candidate
-    others = tuple((path, trial) for path, trial, _ in kept if path is not best[0])
+    others = tuple((path, trial) for path, trial, _ in successes if path is not best[0])
     return PathChoice(*best, others)

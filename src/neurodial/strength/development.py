@@ -1,6 +1,6 @@
-"""What steering does to the development split, and the search for a strength on it.
+"""Measures interventions on the development split, and searches for a strength on it.
 
-Measured: damage on neutral answers, the margin, how likely reference answers are, broken answers.
+Measured: damage on neutral answers, the margin, the likelihood of reference answers, degenerate answers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from neurodial.strength.path import StrengthPath
 from neurodial.strength.search import search
 from neurodial.text.degeneration import Degeneration
 
-_BROKEN = Degeneration(wrong_language=False)  # another language may be what is asked for
+_BROKEN = Degeneration(wrong_language=False)  # another language may be the behaviour
 _AT_ONCE = 64  # answers
 
 Value = TypeVar("Value")
@@ -41,8 +41,8 @@ class Development:
         margin: of the behaviour.
         examples: the development prompts that the direction is about.
         passages: the model's own answers to neutral prompts, for the damage.
-        direction: whether the margin is to fall or to rise.
-        max_degenerate: how many more of the answers than without steering may break down, as a share; None: any.
+        direction: whether the margin should fall (remove) or rise (induce).
+        max_degenerate: the greatest rise of the share of degenerate answers over the unsteered model's; None: any.
         answer_tokens: longest answer to a development prompt.
         system: a system message before every prompt.
         progress: shown while it runs.
@@ -66,7 +66,7 @@ class Development:
         return Trial(0.0, None, 0.0, 0.0, margin, reference, self.degenerate([None])[0] if limited else None)
 
     def limits(self, budget: float | None, target: float | None, *, target_required: bool = True) -> Limits:
-        """How far to go, within every limit that is known here."""
+        """The limits for a search, with those that come from the unsteered model."""
         before, more = self.unsteered, self.max_degenerate
         return Limits(
             budget,
@@ -90,13 +90,13 @@ class Development:
         ]
 
     def degenerate(self, steered: Sequence[Intervention | None]) -> list[float]:
-        """The share of the model's answers that have broken down under each intervention, whatever their language."""
+        """The share of degenerate answers under each intervention; any language is allowed."""
         prompts = [example.prompt for example in self.examples]
         decoding = Decoding(max_new_tokens=self.answer_tokens, batch_size=_AT_ONCE, system=self.system)
         under = [intervention for intervention in steered for _ in prompts]
         answers = generate(self.subject, prompts * len(steered), under=under, decoding=decoding, progress=self.progress)
         broken = [float(_BROKEN.find(prompt_text(answer.prompt), answer.text) is not None) for answer in answers]
-        return [mean_of(part) for part in _parts(broken, len(steered))]
+        return [mean_of(values) for values in _by_intervention(broken, len(steered))]
 
     def means(self, examples: Sequence[Example], steered: Sequence[Intervention | None]) -> list[tuple[float, float]]:
         """Under each intervention, the mean margin of some prompts and of the reference answers (0 without any)."""
@@ -108,10 +108,10 @@ class Development:
             system=self.system,
             progress=self.progress,
         )
-        parts = _parts(measured, len(steered))
+        by_intervention = _by_intervention(measured, len(steered))
         return [
-            (mean_of([values[0] for values in part]), mean_of([sum(values[1:], 0.0) for values in part]))
-            for part in parts
+            (mean_of([values[0] for values in rows]), mean_of([sum(values[1:], 0.0) for values in rows]))
+            for rows in by_intervention
         ]
 
     @cached_property
@@ -122,7 +122,7 @@ class Development:
 
 @dataclass(frozen=True, eq=False)
 class PathSearch:
-    """The search along one path. What was measured for one set of limits is not measured again for another.
+    """The search along one path. Measurements for one set of limits are reused for another.
 
     Attributes:
         development: where it is measured.
@@ -134,7 +134,7 @@ class PathSearch:
     _known: dict[float, Trial] = field(default_factory=dict, repr=False)
 
     def best(self, limits: Limits, *, rounds: int = 4) -> tuple[Trial, tuple[Trial, ...]]:
-        """The trial that goes furthest within the limits, and all trials in the order of their strength.
+        """The best trial within the limits, and all trials in the order of their strength.
 
         Raises:
             BudgetError: a limit is exceeded even by the smallest strength, or a target is out of reach.
@@ -154,7 +154,7 @@ class PathSearch:
         return self.development.degenerate([self.path.at(strength) for strength in strengths])
 
 
-def _parts(values: Sequence[Value], count: int) -> list[Sequence[Value]]:
+def _by_intervention(values: Sequence[Value], count: int) -> list[Sequence[Value]]:
     """The values of each of `count` interventions, which follow one another."""
     size = len(values) // count
     return [values[n * size : (n + 1) * size] for n in range(count)]

@@ -1,7 +1,7 @@
-"""How far a method may go: its limits, what it is to reach, and what a trial of it came to.
+"""The limits of a method's strength, its target, and what was measured at one strength.
 
 Three limits, each against the unsteered model on the development split: damage on neutral answers; reference answers,
-where the margin knows any, must become no less likely; generated answers must not break down more often.
+where the margin knows any, must become no less likely; generated answers must not be degenerate more often.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from neurodial.prompts.pairs import Direction
 
 LimitName = Literal["budget", "reference", "degenerate"]
 
-_ROUNDING = 1e-9  # a limit on a share is the sum of two shares
+_ROUNDING = 1e-9  # the limit on a share is a sum of two shares
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class Trial:
     """What was measured at one strength.
 
     Attributes:
-        strength: along the path.
+        strength: the strength on the path.
         intervention: at that strength; None for the unsteered model.
         divergence: mean KL in nats per token on neutral answers.
         error: standard error of that.
         margin: mean margin on the development prompts that the direction is about.
         reference: mean log-likelihood per token of the reference answers, where the margin knows any.
-        degenerate: share of the generated answers to those prompts that have broken down; None: none were generated.
+        degenerate: share of degenerate answers to those prompts; None: no answers were generated.
     """
 
     strength: float
@@ -45,15 +45,15 @@ class Trial:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a strength is to reach, and what it may cost.
+    """What a strength should reach, and what it may cost.
 
     Attributes:
         budget: the greatest divergence allowed, or None.
         target: the margin to reach, or None.
-        direction: whether the margin is to fall or to rise.
+        direction: whether the margin should fall (remove) or rise (induce).
         target_required: an unmet target is an error; otherwise the best margin is taken.
         least_reference: reference answers must be at least this likely; None for no limit.
-        max_degenerate: the greatest share of answers that may have broken down; None for no limit.
+        max_degenerate: the greatest share of degenerate answers; None for no limit.
     """
 
     budget: float | None
@@ -64,11 +64,11 @@ class Limits:
     max_degenerate: float | None = None
 
     def meets_target(self, trial: Trial) -> bool:
-        """Whether the margin has come to the target."""
+        """Whether the margin has reached the target."""
         return self.target is not None and self.distance(trial) <= 0
 
     def allows(self, trial: Trial) -> bool:
-        """Whether every limit is kept, as far as is known."""
+        """Whether every limit is kept, as far as was measured."""
         return self.exceeded(trial) is None
 
     def exceeded(self, trial: Trial) -> LimitName | None:
@@ -91,11 +91,11 @@ class Limits:
         return sign * (margin - (self.target or 0.0))
 
     def best(self, trials: Sequence[Trial]) -> Trial:
-        """The best margin within the limits; or of what reaches the target within them, the least damage.
+        """The trial with the best margin within the limits; if some of these reach the target, the one of least damage.
 
         Raises:
-            BudgetError: a limit is exceeded even by the smallest strength, or by what reaches the target; or nothing
-                reaches it.
+            BudgetError: a limit is exceeded even by the smallest strength, or by every trial that reaches the target;
+                or no trial reaches it.
         """
         allowed = [trial for trial in trials if self.allows(trial)]
         reaching = [trial for trial in trials if self.meets_target(trial)]
@@ -104,15 +104,15 @@ class Limits:
             return min(met, key=lambda trial: trial.divergence)
         if self.target is not None and self.target_required:
             if reaching:
-                raise self._beyond(
+                raise self._limit_error(
                     min(reaching, key=lambda trial: trial.divergence), f"A margin of {self.target:g}", "s"
                 )
             raise self._out_of_reach(min(trials, key=self.distance))
         if not allowed:
-            raise self._beyond(min(trials, key=lambda trial: trial.divergence), "Even the smallest strength", "s")
+            raise self._limit_error(min(trials, key=lambda trial: trial.divergence), "Even the smallest strength", "s")
         return min(allowed, key=lambda trial: (self.distance(trial), trial.divergence))
 
-    def _beyond(self, trial: Trial, subject: str, ending: str) -> BudgetError:
+    def _limit_error(self, trial: Trial, subject: str, ending: str) -> BudgetError:
         """The error that says which limit is exceeded; `ending` is the verb's."""
         match self.exceeded(trial):
             case "reference":

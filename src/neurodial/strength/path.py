@@ -1,4 +1,4 @@
-"""What every method gives: a way to go, and how far one may go along it."""
+"""What every method gives: an intervention of adjustable strength, and the range of the strength."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class StrengthPath:
         low: the least strength worth measuring; more than 0.
         high: the greatest strength. A method without a strength of its own has `low` equal to `high`.
         at: the intervention at a strength; a greater strength changes the model more.
-        details: what was chosen to make it (layer, token, neurons …), as plain values: they tell paths apart.
-        guess: a strength to begin the search at, where one can be predicted.
+        details: what was chosen to make it (layer, token, neurons …), as plain values; they differ between paths.
+        guess: a strength to begin the search at, where it can be predicted.
 
     Example:
         >>> import torch

@@ -1,16 +1,16 @@
-"""Finding how far to go along a path, by measuring damage and margin: the one search, whatever the method.
+"""The search for a strength on a path, by measuring damage and margin: one search for every method.
 
 1. Measure at strengths up to a guess, or spread evenly in the logarithm where there is none.
-2. Where all of them lie on one side of what is looked for, go on to that end of the path.
+2. Where the point looked for lies beyond all of them, measure towards that end of the path.
 3. Narrow in, between the last strength that is allowed and the first that is not (a budget: interpolated in the
    logarithms of strength and divergence), or between the last that falls short and the first that reaches the target
    (interpolated in the margin). A second point halfway to the safe side goes with each: interpolation alone may land
-   on the wrong side again and again. Where the margin turned back on the way, on either side of its best instead.
+   on the wrong side repeatedly. Where the margin got worse on the way, measure on either side of its best instead.
 4. Of everything measured, take the best margin within the limits; or the least damage that reaches the target.
-5. Where broken answers are limited, let the model answer at that strength. If too many break, at every other strength
-   that the remaining limits allow too, and narrow in again.
+5. Where degenerate answers are limited, let the model answer at that strength. If too many are, let it answer
+   at every other strength that the remaining limits allow, and narrow in again.
 
-Margins may turn back when a model is pushed far, so no result is taken from between measurements.
+Margins may get worse again when a model is pushed far, so only measured strengths are results, no interpolated ones.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from dataclasses import replace
 
 from neurodial.strength.limits import Limits, Trial
 
-_CLOSE = 0.9  # of a budget, that counts as spent
-_ASIDE = 0.05  # of the way to the safe side, that interpolated points keep
-_NEAR = 1.1  # times a strength, that is not worth going on to
+_CLOSE = 0.9  # share of a budget that counts as spent
+_ASIDE = 0.05  # share of the way by which interpolated points move to the safe side
+_NEAR = 1.1  # factor between strengths below which no point between is measured
 _STEP = 2.5  # ratio of the strengths up to a guess
 
 Measure = Callable[[Sequence[float]], list[Trial]]
 """Measures several strengths at once."""
 
 Answer = Callable[[Sequence[float]], list[float]]
-"""Lets the model answer at several strengths: the share of answers that have broken down at each."""
+"""Lets the model answer at several strengths; gives the share of degenerate answers at each."""
 
 
 def search(
@@ -50,11 +50,11 @@ def search(
         low: the least strength.
         high: the greatest strength.
         measure: measures several strengths at once.
-        limits: what is looked for.
-        answer: looks for broken answers; needed where the limits limits them.
-        guess: where it may lie; it and three strengths below it are measured first.
+        limits: the limits and the target.
+        answer: the share of degenerate answers; needed where the limits include it.
+        guess: a likely strength; it and three strengths below it are measured first.
         width: how many strengths are measured first without a guess.
-        rounds: of measuring, at most; as many again where answers break.
+        rounds: of measuring, at most; as many again where answers are degenerate.
 
     Raises:
         BudgetError: a limit is exceeded even by the smallest strength, or a target is out of reach.
@@ -69,16 +69,16 @@ def search(
 
     def narrowed(trials: list[Trial], measure: Measure) -> list[Trial]:
         for _ in range(rounds - 1):
-            wanted = _next(trials, limits, low, high)
-            if not wanted:
+            strengths = _next(trials, limits, low, high)
+            if not strengths:
                 break
-            trials = sorted([*trials, *measure(wanted)], key=lambda trial: trial.strength)
+            trials = sorted([*trials, *measure(strengths)], key=lambda trial: trial.strength)
         return trials
 
     def answered(trials: Sequence[Trial], answer: Answer) -> list[Trial]:
-        asked = [trial for trial in trials if limits.allows(trial)]
-        shares = answer([trial.strength for trial in asked]) if asked else []
-        broken = dict(zip((trial.strength for trial in asked), shares, strict=True))
+        allowed = [trial for trial in trials if limits.allows(trial)]
+        shares = answer([trial.strength for trial in allowed]) if allowed else []
+        broken = dict(zip((trial.strength for trial in allowed), shares, strict=True))
         return [replace(trial, degenerate=broken.get(trial.strength, trial.degenerate)) for trial in trials]
 
     trials = narrowed(measure(_spread(low, high, width) if guess is None else _up_to(guess, low, high)), measure)
@@ -93,7 +93,7 @@ def search(
 
 
 def crossing(falls_short: Callable[[float], bool], low: float, high: float, *, steps: int = 24) -> float:
-    """The strength from which on a prediction no longer falls short, by bisection in the logarithm.
+    """The least strength at which a prediction does not fall short, by bisection in the logarithm.
 
     Example:
         >>> round(crossing(lambda strength: strength**2 < 0.25, 0.001, 3.0), 3)
@@ -112,7 +112,7 @@ def _up_to(guess: float, low: float, high: float) -> list[float]:
 
 
 def _next(trials: Sequence[Trial], limits: Limits, low: float, high: float) -> list[float]:
-    """Where to measure next; nothing where the point looked for lies at an end or is met closely enough."""
+    """Where to measure next; nothing where the point looked for is an end, or is found closely enough."""
     turned = _around_the_turn(trials, limits, low)
     if turned:
         return turned
@@ -131,33 +131,33 @@ def _next(trials: Sequence[Trial], limits: Limits, low: float, high: float) -> l
         shares = (share + _ASIDE * (1 - share), (share + 1) / 2)
     elif _is_close(before, after, limits):
         return []
-    elif limits.budget is None or after.divergence <= limits.budget:  # another limit, of which nothing is known between
+    elif limits.budget is None or after.divergence <= limits.budget:  # another limit, which can't be interpolated
         shares = (1 / 3, 2 / 3)
     else:
         lowest = max(before.divergence, 1e-12)
         share = math.log(limits.budget / lowest) / math.log(after.divergence / lowest)
         shares = (share / 2, (1 - _ASIDE) * share)
     ends = math.log(before.strength), math.log(after.strength)
-    points = [math.exp(ends[0] + (ends[1] - ends[0]) * part) for part in shares]
+    points = [math.exp(ends[0] + (ends[1] - ends[0]) * share) for share in shares]
     return [point for point in points if before.strength < point < after.strength]
 
 
 def _is_beyond(trials: Sequence[Trial], limits: Limits) -> bool:
-    """Whether a target that need not be met is reached beyond the limits alone: then those are what to go up to."""
+    """Whether an optional target is reached only beyond the limits: then search up to the limits."""
     reaching = [trial for trial in trials if limits.meets_target(trial)]
     return not limits.target_required and bool(reaching) and not any(limits.allows(trial) for trial in reaching)
 
 
 def _is_close(before: Trial, after: Trial, limits: Limits) -> bool:
-    """Whether what is allowed is nearly used up."""
+    """Whether the limits are nearly reached."""
     spent = limits.budget is not None and before.divergence > _CLOSE * limits.budget
     return spent or (limits.exceeded(after) != "budget" and after.strength < _NEAR * before.strength)
 
 
 def _around_the_turn(trials: Sequence[Trial], limits: Limits, low: float) -> list[float]:
-    """Halfway (in the logarithm) to either side of the best trial, where going further is allowed and made it worse.
+    """Halfway (in the logarithm) to either side of the best trial, where a greater strength is allowed but worse.
 
-    Nothing where a target is reached: what is looked for then lies before it.
+    Nothing where a target is reached: the strength looked for is then a smaller one.
     """
     allowed = [trial for trial in trials if limits.allows(trial)]
     if len(allowed) < 2 or any(limits.meets_target(trial) for trial in trials):
@@ -172,7 +172,7 @@ def _around_the_turn(trials: Sequence[Trial], limits: Limits, low: float) -> lis
 
 
 def _towards(measured: float, end: float) -> list[float]:
-    """Halfway (in the logarithm) to an end of the path and the end itself; nothing where it was measured."""
+    """Halfway (in the logarithm) to an end of the path and the end itself; nothing where the end was measured."""
     return [] if math.isclose(measured, end) else sorted((math.sqrt(measured * end), end))
 
 

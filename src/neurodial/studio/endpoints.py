@@ -6,11 +6,12 @@ import dataclasses
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, Response
 
 from neurodial import __version__
 from neurodial.errors import OptionError, UnknownNameError
 from neurodial.evaluation.options import Evaluation
+from neurodial.evaluation.report.html_page import without_script
 from neurodial.export import formats
 from neurodial.methods.comparators import COMPARATORS
 from neurodial.methods.registry import METHOD_WORDS, METHODS
@@ -144,7 +145,8 @@ def _report_routes(app: FastAPI, studio: StudioState) -> None:
     def page(name: str, part: str) -> Response:
         folder = tasks_measure.part_folder(collection.report(name), part)
         headers = {"content-security-policy": REPORT_POLICY}
-        return FileResponse(folder / "report.html", media_type="text/html", headers=headers)
+        html = (folder / "report.html").read_text(encoding="utf-8")
+        return HTMLResponse(without_script(html), headers=headers)
 
 
 def _export_routes(app: FastAPI, studio: StudioState) -> None:

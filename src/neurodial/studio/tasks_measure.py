@@ -13,7 +13,7 @@ from neurodial.evaluation.metrics import metric
 from neurodial.evaluation.options import Evaluation, check_dials
 from neurodial.evaluation.report.evaluation import write_report
 from neurodial.evaluation.results import Report
-from neurodial.evaluation.store import read_rows
+from neurodial.evaluation.store import Answers
 from neurodial.evaluation.studies import Grid, frontier, frontier_figures
 from neurodial.export.export_circuit import export_circuit
 from neurodial.export.manifest import MANIFEST, VERIFICATION, read_manifest
@@ -91,7 +91,7 @@ def measurement_place(studio: StudioState, asked: requests.MeasurementRequest) -
 
 
 def _write(report: Report, folder: Path) -> None:
-    write_report(report, folder, read_rows(folder / "generations.jsonl"))
+    write_report(report, folder, Answers.read(folder))
 
 
 def _write_figures(report: Report, folder: Path) -> None:
@@ -120,7 +120,7 @@ def part_folder(folder: Path, part: str) -> Path:
 
 
 def report_view(name: str, folder: Path, part: str) -> dict[str, Any]:
-    """A report as the page compares it: arms, numbers with intervals, and what each number means.
+    """A report as the page compares it: conditions, numbers with intervals, and what each number means.
 
     Raises:
         FileError: the file can't be read.
@@ -130,7 +130,7 @@ def report_view(name: str, folder: Path, part: str) -> dict[str, Any]:
         report = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise FileError(f"The report {name} can't be read: {error}.") from error
-    names = list(dict.fromkeys(key for arm in report["arms"] for key in arm["metrics"]))
+    names = list(dict.fromkeys(key for condition in report["arms"] for key in condition["metrics"]))
     figures = folder / "frontier.json"
     return {
         "id": name,
@@ -140,7 +140,9 @@ def report_view(name: str, folder: Path, part: str) -> dict[str, Any]:
         "created": report["provenance"].get("created", ""),
         "model": report["provenance"].get("model", {}).get("label", ""),
         "metrics": {key: dataclasses.asdict(metric(key, report["detectors"])) for key in names},
-        "arms": [{key: arm[key] for key in ("label", "dial", "metrics", "differences")} for arm in report["arms"]],
+        "arms": [
+            {key: condition[key] for key in ("label", "dial", "metrics", "differences")} for condition in report["arms"]
+        ],
         "notes": report["notes"],
         "figures": json.loads(figures.read_text(encoding="utf-8")) if figures.is_file() else None,
     }

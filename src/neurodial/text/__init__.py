@@ -1,3 +1,3 @@
 """Takes a text.
-Gives what can be told of it without a model: its words, its language, whether it has broken down.
+Gives what can be computed without a model: its words, its language, whether it has degenerated.
 """

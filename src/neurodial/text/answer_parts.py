@@ -1,7 +1,7 @@
-"""Which part of an answer is being generated: what is thought, what is said, or a call of a tool. Torch-free.
+"""Which part of an answer is being generated: thinking, the answer itself, or a tool call. Torch-free.
 
-The part of a token is the one that the text is in once the token stands there: a marker that opens a block belongs to
-it, as the model goes on inside, and the one that closes it belongs to what comes after.
+The part of a token is the part that the text is in after that token: a marker that opens a block belongs to the block,
+since the model continues inside it, and the marker that closes it belongs to what follows.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from neurodial.text.thinking import THINKING, Markers, special_markers, spoken
 
 Part = Literal["answer", "thinking", "tools"]
 _WINDOW = 64
-"""Tokens that are decoded at once; no marker has so many."""
+"""Tokens that are decoded together; no marker is longer."""
 
 
 class PartTracker:
@@ -45,7 +45,7 @@ class PartTracker:
         self.restart()
 
     def restart(self) -> None:
-        """Be at the answer's beginning again."""
+        """Go back to the beginning of the answer."""
         inside = self._starts_inside and bool(self._known["thinking"])
         self.part: Part = "thinking" if inside else "answer"
         self._ends = tuple(pair.end for pair in self._known["thinking"]) if inside else ()
@@ -54,15 +54,15 @@ class PartTracker:
         self._tokens: list[int] = []
 
     def feed(self, token: int) -> Part:
-        """Take the next token; the part that it belongs to."""
+        """Take the next token and return the part that it belongs to."""
         self._tokens = [*self._tokens[1 - _WINDOW :], token]
         text = spoken(self._tokenizer, self._tokens, self._kept)
         if any(end and end in text for end in self._ends):
             back, self._before = self._before, ("answer", ())
-            self._turn(*back)
+            self._enter(*back)
         elif (opened := self._opened(text)) is not None:
             self._before = (self.part, self._ends) if opened[0] == "tools" else ("answer", ())
-            self._turn(*opened)
+            self._enter(*opened)
         elif text.strip() and not any(pair.begin.startswith(text.lstrip()) for pair in THINKING):
             self._is_start = False
         return self.part
@@ -71,18 +71,18 @@ class PartTracker:
         """The block that a marker in the text opens, and what will close it."""
         if self.part == "tools":
             return None
-        parts: tuple[Part, ...] = ("tools", "thinking") if self.part == "answer" else ("tools",)
-        for part in parts:
-            pair = next((pair for pair in self._known[part] if pair.begin in text), None)
+        openable: tuple[Part, ...] = ("tools", "thinking") if self.part == "answer" else ("tools",)
+        for kind in openable:
+            pair = next((pair for pair in self._known[kind] if pair.begin in text), None)
             if pair is not None:
-                return part, (pair.end,)
+                return kind, (pair.end,)
         if self._is_start and self.part == "answer" and not self._known["thinking"]:
             start = text.lstrip()
             pair = next((p for p in THINKING if start.startswith(p.begin) and not p.begin[0].isalpha()), None)
             return None if pair is None else ("thinking", (pair.end,))
         return None
 
-    def _turn(self, part: Part, ends: tuple[str, ...]) -> None:
-        self.part, self._ends = part, ends
+    def _enter(self, kind: Part, ends: tuple[str, ...]) -> None:
+        self.part, self._ends = kind, ends
         self._is_start = False
         self._tokens = []

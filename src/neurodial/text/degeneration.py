@@ -55,8 +55,8 @@ class Brokenness:
         value: 0 where nothing is amiss, 0.5 where a sign reaches its limit, towards 1 beyond.
         sign: the first sign that reaches its limit, else the one that goes furthest; empty where there is none.
         repetition: share of runs of four words that are copies of an earlier one.
-        loop: words of the longest stretch that is one phrase again and again.
-        language: the answer's, None where too little speaks for one.
+        loop: words of the longest stretch that is one repeated phrase.
+        language: the answer's, None where there is too little evidence.
         words: its length.
     """
 
@@ -100,8 +100,8 @@ class Degeneration:
 
     def find(self, prompt: str, answer: str) -> str | None:
         """Why an answer is degenerate; None where it is not."""
-        found = self.measure(prompt, answer)
-        return found.sign if found.is_degenerate else None
+        signs = self.measure(prompt, answer)
+        return signs.sign if signs.is_degenerate else None
 
     def measure(self, prompt: str, answer: str) -> Brokenness:
         """How far an answer has broken down, as a number and by its parts."""
@@ -115,8 +115,8 @@ class Degeneration:
         if _WANTS_REPEATS.search(prompt) is None:
             signs += [(ratio, "looping") for ratio in self._loops(answer, words, loop, copies)]
             signs += self._not_the_language(prompt, answer, words, language)
-        ratio, sign = next((one for one in signs if one[0] >= 1), max(signs, default=(0.0, "")))
-        worst = max((one[0] for one in signs), default=0.0)
+        ratio, sign = next((item for item in signs if item[0] >= 1), max(signs, default=(0.0, "")))
+        worst = max((item[0] for item in signs), default=0.0)
         return Brokenness(worst / (1 + worst), sign if ratio else "", copies, loop, language, len(words))
 
     def _loops(self, answer: str, words: list[str], loop: int, copies: float) -> Iterator[float]:
@@ -138,8 +138,8 @@ class Degeneration:
             yield 2.0, "several scripts"
         is_free = asks_for_a_language(prompt) or "```" in answer
         if self.wrong_language and not is_free and given and len(words) >= 6:
-            asked = language_of(prompt, guess=False)
-            if asked and asked != given:
+            expected = language_of(prompt, guess=False)
+            if expected and expected != given:
                 yield 2.0, f"wrong language ({given})"
             elif (second := _changes_to(answer, words, given)) is not None:
                 yield 2.0, f"changes language ({second})"
@@ -157,7 +157,7 @@ class Degeneration:
 
 
 def is_empty(answer: str, words: list[str]) -> bool:
-    """Whether nothing is said: no words, bare list numbers, or broken pieces of tokens."""
+    """Whether an answer says nothing: no words, bare list numbers, or broken pieces of tokens."""
     return not words or _BARE_LIST.fullmatch(answer.strip() + "\n") is not None or len(_BROKEN.findall(answer)) >= 3
 
 

@@ -1,6 +1,6 @@
 """Which language a text is in.
 
-1. Scripts that one language has by itself decide (Hangul, kana, Thai, …).
+1. Scripts that only one language uses decide (Hangul, kana, Thai, …).
 2. Else a statistical identifier, py3langid (naive Bayes over byte n-grams after Lui & Baldwin 2012), of which we ask
    the languages in `LANGUAGES`; beside them it knows a class for text in no language.
 3. Function words of seven languages speak with it where a text is too short for statistics.
@@ -64,7 +64,7 @@ _SCRIPTS = {
     "MYANMAR": "my",
 }
 _SHARED = {"CYRILLIC": "ru", "ARABIC": "ar", "DEVANAGARI": "hi"}
-"""Scripts of several languages, with the one to take where a text is too short to tell."""
+"""Scripts of several languages, with the language to take for a text that is too short."""
 _NAMES = {
     "en": "english",
     "fr": "french",
@@ -150,7 +150,7 @@ _ASKS_FOR_A_LANGUAGE = re.compile(
 
 
 def language_of(text: str, *, guess: bool = True) -> str | None:
-    """The ISO 639-1 code of the language that a text begins in, or None where too little speaks for one.
+    """The ISO 639-1 code of the language that a text begins in, or None where there is too little evidence.
 
     Args:
         text: any text.
@@ -178,11 +178,11 @@ def _language(text: str, guess: bool) -> str | None:  # noqa: FBT001  # cached b
         return "ja" if scripts["HIRAGANA"] + scripts["KATAKANA"] > 0 and script == "CJK" else _SCRIPTS[script]
     if script == "LATIN" and (plain := _by_function_words(words_of(text))) is not None:
         return plain
-    found, share = _identified(text)
+    identified, share = _identified(text)
     sure = _SURE if guess else _VERY_SURE
     if script in _SHARED:
-        return found if share >= sure and found is not None else _SHARED[script] if guess else None
-    return _latin(words_of(text), found, share, sure)
+        return identified if share >= sure and identified is not None else _SHARED[script] if guess else None
+    return _latin(words_of(text), identified, share, sure)
 
 
 def scripts_of(text: str) -> Counter[str]:
@@ -192,15 +192,15 @@ def scripts_of(text: str) -> Counter[str]:
         >>> scripts_of("aé я")["LATIN"]
         2
     """
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for letter, count in Counter(text).items():
         if letter.isalpha():
-            found[_script(letter)] += count
-    return found
+            counts[_script(letter)] += count
+    return counts
 
 
 def asks_for_a_language(prompt: str) -> bool:
-    """Whether a prompt names a language, so that an answer in another one than its own is no accident.
+    """Whether a prompt names a language, so that an answer in another language is no mistake.
 
     Example:
         >>> asks_for_a_language("Say it in German."), asks_for_a_language("Say it.")
@@ -224,21 +224,21 @@ def _by_function_words(words: list[str]) -> str | None:
     return best if most >= 5 and most >= 0.25 * len(words) and most >= 3 * next_most else None
 
 
-def _latin(words: list[str], found: str | None, share: float, sure: float) -> str | None:
+def _latin(words: list[str], identified: str | None, share: float, sure: float) -> str | None:
     """Both ways agree, or one of them is sure: at least two function words, more than of any other language."""
     hits = Counter({language: sum(word in known for word in words) for language, known in _WORDS.items()})
     ranked = hits.most_common(2)
     (best, most), (_, next_most) = ranked[0], ranked[1]
     is_clear = most >= 2 and most > next_most and most >= 0.1 * len(words)
-    if is_clear and (found == best or share < _VERY_SURE):
+    if is_clear and (identified == best or share < _VERY_SURE):
         return best
-    return found if found is not None and share >= sure else None
+    return identified if identified is not None and share >= sure else None
 
 
 def _identified(text: str) -> tuple[str | None, float]:
     """The likeliest language with its probability; None where it is likelier to be none."""
-    found, share = _identifier().classify(text)
-    return (None if found == _NO_LANGUAGE else str(found)), float(share)
+    language, share = _identifier().classify(text)
+    return (None if language == _NO_LANGUAGE else str(language)), float(share)
 
 
 @cache

@@ -2,9 +2,9 @@
 
 1. The markers are those that the user gives; else those that the model's own chat template or vocabulary names; else,
    of all that are known, those that an answer itself begins with.
-2. Markers may be special tokens, so answers are decoded with those kept and other special tokens dropped.
+2. Markers may be special tokens, so these are kept when an answer is decoded, and other special tokens dropped.
 3. A template may open the block itself, at the end of its prompt: then the answer begins inside it.
-4. What stands before a closing marker is thinking, the rest is the answer; a block that is never closed has no answer.
+4. The text before a closing marker is thinking, the rest is the answer; a block that is never closed has no answer.
 """
 
 from __future__ import annotations
@@ -56,15 +56,15 @@ TOOLS = (
 """Of published models that call tools."""
 
 _CHANNEL_END = re.compile(r"(?:<\|end\|>)?(?:<\|start\|>)?assistant\s*$")
-"""What stands between two channels of one answer."""
+"""The text between two channels of one answer."""
 
 
 class Parts(NamedTuple):
     """A generated text in its parts.
 
     Attributes:
-        thinking: what was thought, without its markers; None where nothing was.
-        answer: what is said to the user.
+        thinking: the thinking, without its markers; None where there is none.
+        answer: the text for the user.
         is_endless: a block was never closed.
     """
 
@@ -94,7 +94,7 @@ def markers_of(
 
 
 def split_thinking(text: str, markers: Sequence[Markers] = (), *, starts_inside: bool = False) -> Parts:
-    """A text in what was thought and what is answered.
+    """A text split into thinking and answer.
 
     Without named markers, a text that begins with an opening marker of a published model is split by it.
 
@@ -112,18 +112,18 @@ def split_thinking(text: str, markers: Sequence[Markers] = (), *, starts_inside:
     is_opened = is_inside
     while pair.end in rest:
         before, _, rest = rest.partition(pair.end)
-        said, begun, thought = before.partition(pair.begin)
+        visible, begun, thought = before.partition(pair.begin)
         if begun and not is_inside:
-            answer, thinking = answer + said, thinking + "\n" + thought
+            answer, thinking = answer + visible, thinking + "\n" + thought
         else:  # a closing marker alone: all before it was thought
-            thinking, answer = thinking + "\n" + answer + said + thought, ""
+            thinking, answer = thinking + "\n" + answer + visible + thought, ""
         is_opened, is_inside = True, False
     if is_inside:
         return Parts(_tidy(rest.replace(pair.begin, "", 1), pair), "", is_endless=True)
     if not is_opened:
         return Parts(None, text, is_endless=False)
-    said, begun, thought = rest.partition(pair.begin)
-    thinking, answer = thinking + "\n" + thought, (answer + said).strip()
+    visible, begun, thought = rest.partition(pair.begin)
+    thinking, answer = thinking + "\n" + thought, (answer + visible).strip()
     return Parts(_tidy(thinking, pair), answer, is_endless=bool(begun))
 
 
@@ -145,11 +145,11 @@ def special_tokens(tokenizer: Any) -> frozenset[int]:
     return frozenset(added | set(tokenizer.all_special_ids))
 
 
-def spoken(tokenizer: Any, tokens: Sequence[int], kept: frozenset[int]) -> str:
-    """The text of tokens without special ones, but with those of `kept` (2)."""
-    if kept.isdisjoint(tokens):
+def spoken(tokenizer: Any, tokens: Sequence[int], kept_tokens: frozenset[int]) -> str:
+    """The text of tokens without special ones, but with those of `kept_tokens` (2)."""
+    if kept_tokens.isdisjoint(tokens):
         return str(tokenizer.decode(list(tokens), skip_special_tokens=True))
-    dropped = special_tokens(tokenizer) - kept
+    dropped = special_tokens(tokenizer) - kept_tokens
     return str(tokenizer.decode([token for token in tokens if token not in dropped], skip_special_tokens=False))
 
 

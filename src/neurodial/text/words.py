@@ -80,8 +80,8 @@ def repetition(text: str, *, n: int = 4) -> float:
         >>> repetition("one two three four five")
         0.0
     """
-    found = ngrams(words_of(text), n)
-    return 1 - len(set(found)) / len(found) if found else 0.0
+    grams = ngrams(words_of(text), n)
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
 def distinct(texts: Sequence[str], *, n: int = 2) -> float:
@@ -91,8 +91,8 @@ def distinct(texts: Sequence[str], *, n: int = 2) -> float:
         >>> distinct(["a b", "a b", "a c", "c d"])
         0.75
     """
-    found = [gram for text in texts for gram in ngrams(words_of(text), n)]
-    return len(set(found)) / len(found) if found else float("nan")
+    grams = [gram for text in texts for gram in ngrams(words_of(text), n)]
+    return len(set(grams)) / len(grams) if grams else float("nan")
 
 
 def measure_text(text: str) -> TextMeasures:

@@ -1,3 +1,3 @@
-"""Takes a prediction: a prompt and the token that came.
-Gives the neurons, tokens and edges that it came from.
+"""Takes a prediction: a prompt and the token that the model gave.
+Gives the neurons, tokens and edges behind it.
 """

@@ -81,13 +81,13 @@ class _Cuts:
 
 
 def neuron_graph(
-    subject: Subject, found: Relevance, nodes: Sequence[NodeScore], *, rules: Rules | None = None
+    subject: Subject, relevance: Relevance, nodes: Sequence[NodeScore], *, rules: Rules | None = None
 ) -> TraceGraph:
     """The graph of a prediction's circuit: input tokens, circuit neurons, target, and the direct paths between.
 
     Args:
         subject: the model.
-        found: the prediction's relevance.
+        relevance: the prediction's relevance.
         nodes: the circuit, of `select_nodes`.
         rules: the same as for the relevance.
 
@@ -100,8 +100,8 @@ def neuron_graph(
         >>> from neurodial.circuit.selection import Count
         >>> from neurodial.model.tiny import tiny_subject
         >>> subject = tiny_subject()
-        >>> [found] = relevance(subject, [Question((256, 72, 105), 10, 11)])
-        >>> graph = neuron_graph(subject, found, select_nodes(found, Count(4)))
+        >>> [result] = relevance(subject, [Question((256, 72, 105), 10, 11)])
+        >>> graph = neuron_graph(subject, result, select_nodes(result, Count(4)))
         >>> [node.kind for node in graph.nodes]
         ['input', 'input', 'input', 'neuron', 'neuron', 'neuron', 'neuron', 'target']
     """
@@ -114,26 +114,26 @@ def neuron_graph(
         handles.extend(on_neurons(subject, site, cuts.edit()) for site in subject.sites)
 
     with linearized(subject, chosen), installed(install), torch.enable_grad():
-        tokens = torch.tensor([found.question.tokens], device=subject.device)
+        tokens = torch.tensor([relevance.question.tokens], device=subject.device)
         output = subject.decoder(input_ids=tokens, use_cache=False).last_hidden_state  # 1
-        value = target_values(subject, output, [found.question], chosen).sum()
+        value = target_values(subject, output, [relevance.question], chosen).sum()
         into_target = gradients(subject, value, cuts.leaves, retain=True)
         edges = _edges(dict(enumerate(into_target)), cuts, ordered, "target")
         for layer in sorted({node.layer for node in ordered}):  # 2
             targets = [node for node in ordered if node.layer == layer]
             for start in range(0, len(targets), SEEDS):
-                edges += _into(targets[start : start + SEEDS], found, cuts, ordered)
-    return _neuron_graph(subject, found, nodes, ordered, edges)
+                edges += _into(targets[start : start + SEEDS], relevance, cuts, ordered)
+    return _neuron_graph(subject, relevance, nodes, ordered, edges)
 
 
-def _into(targets: Sequence[Node], found: Relevance, cuts: _Cuts, nodes: Sequence[Node]) -> list[Edge]:
+def _into(targets: Sequence[Node], relevance: Relevance, cuts: _Cuts, nodes: Sequence[Node]) -> list[Edge]:
     """Edges into several neurons of one layer."""
     layer = targets[0].layer
     neurons = cuts.before[1 + layer]
     seeds = torch.zeros(len(targets), *neurons.shape, dtype=neurons.dtype, device=neurons.device)
     for number, node in enumerate(targets):
         activation = float(neurons[0, node.token, node.neuron].detach())
-        slope = float(found.neurons[layer][node.token, node.neuron]) / activation if activation else 0.0
+        slope = float(relevance.neurons[layer][node.token, node.neuron]) / activation if activation else 0.0
         seeds[number, 0, node.token, node.neuron] = slope
     sources = [node for node in nodes if node.layer < layer]
     places = [0, *sorted({1 + node.layer for node in sources})]  # no gradients where nothing is kept
@@ -159,16 +159,16 @@ def _edges(slopes: Mapping[int, Tensor], cuts: _Cuts, sources: Sequence[Node], t
 
 
 def _neuron_graph(
-    subject: Subject, found: Relevance, scores: Sequence[NodeScore], ordered: Sequence[Node], edges: list[Edge]
+    subject: Subject, relevance: Relevance, scores: Sequence[NodeScore], ordered: Sequence[Node], edges: list[Edge]
 ) -> TraceGraph:
-    texts = labels(subject.tokenizer, found.question.tokens)
+    texts = labels(subject.tokenizer, relevance.question.tokens)
     relevances = {score.node: score.relevance for score in scores}
-    nodes = _input_nodes(found.inputs, texts)
+    nodes = _input_nodes(relevance.inputs, texts)
     nodes += [
         GraphNode(_neuron_id(n), "neuron", n.layer, n.token, n.neuron, relevances[n], _neuron_label(n, texts))
         for n in ordered
     ]
-    return _graph(subject, found.question, found.value, nodes, edges)
+    return _graph(subject, relevance.question, relevance.value, nodes, edges)
 
 
 def hidden_graphs(
@@ -186,7 +186,7 @@ def hidden_graphs(
         >>> graph.nodes[-1].kind
         'target'
     """
-    chosen, kept = rules or Rules(), pruning or Pruning()
+    chosen, thresholds = rules or Rules(), pruning or Pruning()
     check_context([len(question.tokens) for question in questions], subject.context_length)
     cuts = _Cuts([], [])
 
@@ -199,9 +199,9 @@ def hidden_graphs(
         output = subject.decoder(input_ids=tokens, use_cache=False).last_hidden_state  # 1
         values = target_values(subject, output, questions, chosen)
         [slope] = gradients(subject, values.sum(), cuts.leaves[-1:])
-        flows = _block_flows(cuts, slope, values.detach().abs() * kept.node_threshold)  # 2
+        flows = _block_flows(cuts, slope, values.detach().abs() * thresholds.node_threshold)  # 2
     return [
-        _hidden_graph(subject, question, float(values[row].detach()), [flow[row] for flow in flows], kept)
+        _hidden_graph(subject, question, float(values[row].detach()), [flow[row] for flow in flows], thresholds)
         for row, question in enumerate(questions)
     ]
 
@@ -253,12 +253,12 @@ def _through_block(
                 seed[row, tokens[number]] = slope[row, tokens[number]]
         seeds.append(seed)
     leaf = cuts.leaves[depth - 1]
-    found: list[Tensor] = []
+    gradient_rows: list[Tensor] = []
     for start in range(0, len(seeds), SEEDS):
         batch = torch.stack(seeds[start : start + SEEDS])
         (slopes,) = torch.autograd.grad(cuts.before[depth], leaf, batch, is_grads_batched=True, retain_graph=True)
-        found.extend(slopes)
-    return [(leaf.detach() * one).sum(dim=-1).cpu() for one in found[1:]], found[0]
+        gradient_rows.extend(slopes)
+    return [(leaf.detach() * gradient).sum(dim=-1).cpu() for gradient in gradient_rows[1:]], gradient_rows[0]
 
 
 def _hidden_graph(

@@ -103,8 +103,8 @@ def faithfulness_curve(
         >>> from neurodial.circuit.selection import Fraction
         >>> from neurodial.model.tiny import tiny_subject
         >>> subject, question = tiny_subject(), Question((256, 72, 105), 10, 11)
-        >>> [found] = relevance(subject, [question])
-        >>> ranked = select_nodes(found, Fraction(1.0))
+        >>> [result] = relevance(subject, [question])
+        >>> ranked = select_nodes(result, Fraction(1.0))
         >>> faithfulness_curve(subject, question, ranked, [len(ranked)], ZeroAblation()).points[0].faithfulness
         1.0
     """
@@ -114,8 +114,8 @@ def faithfulness_curve(
     baseline = _baseline(subject, question, ablation)
     circuits = [_masks(subject, question, ranked[:count]) for count in counts]
     nothing = _masks(subject, question, [])
-    kept = [[~mask for mask in nothing], nothing, *circuits, *([~mask for mask in masks] for masks in circuits)]
-    values = _values(subject, question, kept, baseline)
+    kept_masks = [[~mask for mask in nothing], nothing, *circuits, *([~mask for mask in masks] for masks in circuits)]
+    values = _values(subject, question, kept_masks, baseline)
     whole, empty = values[:2]
     if whole == empty:
         raise OptionError(
@@ -136,12 +136,12 @@ def _masks(subject: Subject, question: Question, nodes: Sequence[NodeScore]) -> 
 
 
 def _values(
-    subject: Subject, question: Question, kept: Sequence[Sequence[Tensor]], baseline: Sequence[Tensor]
+    subject: Subject, question: Question, kept_masks: Sequence[Sequence[Tensor]], baseline: Sequence[Tensor]
 ) -> list[float]:
     """F for each set of kept nodes."""
     values: list[float] = []
-    for start in range(0, len(kept), _ROWS):
-        rows = kept[start : start + _ROWS]
+    for start in range(0, len(kept_masks), _ROWS):
+        rows = kept_masks[start : start + _ROWS]
 
         def edit(layer: int, rows: Sequence[Sequence[Tensor]] = rows) -> Edit:
             mask = torch.stack([row[layer] for row in rows])
@@ -177,9 +177,9 @@ def _baseline(subject: Subject, question: Question, ablation: Ablation) -> list[
             wanted="a reference text that is at least as long",
             fix="Take longer reference prompts, or mean ablation.",
         )
-    found: list[Tensor] = []
-    _read(subject, [text], lambda _, neurons, __: found.append(neurons[0, -length:]))
-    return found
+    values: list[Tensor] = []
+    _read(subject, [text], lambda _, neurons, __: values.append(neurons[0, -length:]))
+    return values
 
 
 def _means(subject: Subject, reference: Sequence[Tokens]) -> list[Float[Tensor, "neuron"]]:

@@ -1,7 +1,7 @@
 """A trace graph: what a prediction rests on, and what feeds what. Torch-free values.
 
 A weight of an edge is the part of the target's value that flows from its source straight into its target; so the
-weights that leave a node sum to its relevance, and where nothing is pruned those that enter do too, up to biases.
+weights that leave a node sum to its relevance; where nothing is pruned, so do those that enter, up to biases.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class TraceGraph:
         edges: sources before targets.
         tokens: the text, token by token.
         target: the token that is explained, as text.
-        foil: the token that it is held against, or empty.
+        foil: the token that it is compared with, or empty.
         value: logit or logit difference.
         origin: model, rules, selection, versions: everything needed to make it again.
 
@@ -67,7 +67,7 @@ class TraceGraph:
         'a'
 
     Raises:
-        OptionError: an id stands twice, or an edge leads nowhere or back.
+        OptionError: an id is listed twice, or an edge leads to no node or back.
     """
 
     nodes: tuple[GraphNode, ...]
@@ -81,11 +81,11 @@ class TraceGraph:
     def __post_init__(self) -> None:
         places = {node.id: place for place, node in enumerate(self.nodes)}
         if len(places) != len(self.nodes):
-            raise OptionError("A node stands twice in the graph.", wanted="different ids")
+            raise OptionError("A node is listed twice in the graph.", wanted="different ids")
         for edge in self.edges:
             if places.get(edge.source, len(places)) >= places.get(edge.target, -1):
                 raise OptionError(
-                    f"The edge {edge.source} → {edge.target} leads nowhere or back.",
+                    f"The edge {edge.source} → {edge.target} leads to no node or back.",
                     wanted="an edge from an earlier node to a later one",
                 )
 
@@ -113,8 +113,8 @@ class TraceGraph:
         into: dict[str, list[Edge]] = {}
         for edge in self.edges:
             into.setdefault(edge.target, []).append(edge)
-        kept = {edge for edges in into.values() for edge in strongest(edges, share)}
-        return replace(self, edges=tuple(edge for edge in self.edges if edge in kept))
+        strong = {edge for edges in into.values() for edge in strongest(edges, share)}
+        return replace(self, edges=tuple(edge for edge in self.edges if edge in strong))
 
     def connected(self) -> TraceGraph:
         """The part from which the target can be reached, and the inputs."""
@@ -152,11 +152,11 @@ def strongest(edges: Iterable[Edge], share: float) -> list[Edge]:
         [Edge(source='a', target='c', weight=0.9)]
     """
     ranked = sorted(edges, key=lambda edge: (-abs(edge.weight), edge.source, edge.target))
-    wanted = share * sum(abs(edge.weight) for edge in ranked) * (1 - 1e-12)
-    kept, held = [], 0.0
+    least_weight = share * sum(abs(edge.weight) for edge in ranked) * (1 - 1e-12)
+    chosen, held = [], 0.0
     for edge in ranked:
-        if held >= wanted:
+        if held >= least_weight:
             break
-        kept.append(edge)
+        chosen.append(edge)
         held += abs(edge.weight)
-    return kept
+    return chosen

@@ -101,7 +101,7 @@ def read_trace(path: str | Path) -> TraceGraph:
         return TraceGraph(nodes, edges, tokens, file.target, file.foil, file.value, file.origin)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = ".".join(str(key) for key in first["loc"])
         raise TraceFileError(f"{source} is damaged: {where}: {first['msg']}.") from error
     except (ValueError, OptionError) as error:
         raise TraceFileError(f"{source} is damaged: {error}") from error

@@ -86,10 +86,10 @@ def _constant_coefficient(norm: Norm) -> Callable[[Tensor, Tensor], Adjoint]:
             coefficient = coefficient * norm.scale.to(coefficient.device)
 
         def adjoint(gradient: Tensor) -> Tensor:
-            found = gradient * coefficient
+            scaled = gradient * coefficient
             if norm.is_centred:
-                found = found - found.mean(dim=-1, keepdim=True)
-            return found.to(gradient.dtype)
+                scaled = scaled - scaled.mean(dim=-1, keepdim=True)
+            return scaled.to(gradient.dtype)
 
         return adjoint
 

@@ -78,7 +78,7 @@ def firing(
         (3,)
     """
     check_context([len(sequence) for sequence in sequences], subject.context_length)
-    found: dict[int, Tensor] = {}
+    values_of_row: dict[int, Tensor] = {}
     seen: list[Tensor] = []
 
     def read(neurons: Tensor) -> None:
@@ -94,9 +94,9 @@ def firing(
         for batch in batches(sequences, pad=pad_id(subject), budget=TOKEN_BUDGET):
             subject.decoder(input_ids=batch.tokens.to(subject.device), use_cache=False)
             for place, row in enumerate(batch.rows):
-                found[row] = seen[0][place, : batch.lengths[place]]
+                values_of_row[row] = seen[0][place, : batch.lengths[place]]
             advance(len(batch.rows))
-    return [found[row] for row in range(len(sequences))]
+    return [values_of_row[row] for row in range(len(sequences))]
 
 
 def _gain(subject: Subject) -> Float[Tensor, "hidden"] | Tensor:

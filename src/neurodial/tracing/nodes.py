@@ -26,7 +26,7 @@ class NodeScore(NamedTuple):
     activation: float
 
 
-def select_nodes(found: Relevance, select: Select) -> tuple[NodeScore, ...]:
+def select_nodes(relevance: Relevance, select: Select) -> tuple[NodeScore, ...]:
     """The nodes of largest absolute relevance, best first; ties by (layer, token, neuron).
 
     Example:
@@ -34,20 +34,20 @@ def select_nodes(found: Relevance, select: Select) -> tuple[NodeScore, ...]:
         >>> from neurodial.model.tiny import tiny_subject
         >>> from neurodial.tracing.question import Question
         >>> from neurodial.tracing.relevance import relevance
-        >>> [found] = relevance(tiny_subject(), [Question((256, 72, 105), 10, 11)])
-        >>> len(select_nodes(found, Count(5)))
+        >>> [result] = relevance(tiny_subject(), [Question((256, 72, 105), 10, 11)])
+        >>> len(select_nodes(result, Count(5)))
         5
     """
     import torch
 
-    sizes = [part.numel() for part in found.neurons]
-    flat = torch.cat([part.reshape(-1).double() for part in found.neurons])
+    sizes = [values.numel() for values in relevance.neurons]
+    flat = torch.cat([values.reshape(-1).double() for values in relevance.neurons])
     layer_of = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)).to(flat.device)
-    order = select.choose(flat.abs(), layer_of, whole=found.value)
+    order = select.choose(flat.abs(), layer_of, whole=relevance.value)
     layers, order = layer_of[order].cpu(), order.cpu()
     starts = torch.tensor([0, *sizes]).cumsum(0)
-    inside, widths = order - starts[layers], torch.tensor([part.shape[1] for part in found.neurons])[layers]
-    activations = torch.cat([part.reshape(-1).double() for part in found.activations])[order]
+    inside, widths = order - starts[layers], torch.tensor([values.shape[1] for values in relevance.neurons])[layers]
+    activations = torch.cat([values.reshape(-1).double() for values in relevance.activations])[order]
     columns = (layers, inside // widths, inside % widths, flat[order], activations)
     rows = zip(*(column.tolist() for column in columns), strict=True)
     return tuple(

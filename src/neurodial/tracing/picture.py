@@ -45,7 +45,7 @@ text-anchor="middle">{{ label.text }}</text>
 
 @dataclass(frozen=True)
 class _Scale:
-    """Where things of one graph stand."""
+    """Where the nodes of a graph are drawn."""
 
     depth: int
     largest: float
@@ -130,10 +130,10 @@ def _heat(tokens: Sequence[str], relevance: dict[int | None, float]) -> list[dic
 def _lines(graph: TraceGraph, scale: _Scale) -> list[dict[str, object]]:
     places = {node.id: scale.place(node, len(graph.tokens)) for node in graph.nodes}
     largest = max((abs(edge.weight) for edge in graph.edges), default=1.0) or 1.0
-    found: list[dict[str, object]] = []
+    lines: list[dict[str, object]] = []
     for edge in graph.edges:
         (x1, y1), (x2, y2) = places[edge.source], places[edge.target]
-        found.append(
+        lines.append(
             {
                 "x1": x1,
                 "y1": y1,
@@ -144,7 +144,7 @@ def _lines(graph: TraceGraph, scale: _Scale) -> list[dict[str, object]]:
                 "title": f"{edge.source} → {edge.target} {edge.weight:+.4f}",
             }
         )
-    return found
+    return lines
 
 
 def _dot(node: GraphNode, graph: TraceGraph, scale: _Scale) -> dict[str, object]:

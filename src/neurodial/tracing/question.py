@@ -1,4 +1,4 @@
-"""What a trace asks of a model: tokens, the token whose logit is explained, and the one that it is held against."""
+"""What a trace explains: the text so far, the token whose logit is explained, and the token it is compared with."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def ask(
         subject: the model.
         prompt: a text or a chat, rendered with the model's chat template where it has one.
         target: the token to explain, as text with its leading space, or as an id.
-        foil: the token to hold it against.
-        answer: what the answer has begun with.
+        foil: the token to compare it with.
+        answer: the beginning of the answer.
         raw: take the prompt as plain text, whatever the template.
 
     Raises:
@@ -92,14 +92,14 @@ def one_token(tokenizer: Any, text: str | int) -> int:
         if not 0 <= text < len(tokenizer):
             raise TargetError(f"There is no token {text}.", wanted=f"an id from 0 to {len(tokenizer) - 1}")
         return text
-    found = pieces(tokenizer, text)
-    if len(found) == 1:
-        if found[0] == tokenizer.unk_token_id:
+    tokens = pieces(tokenizer, text)
+    if len(tokens) == 1:
+        if tokens[0] == tokenizer.unk_token_id:
             raise TargetError(f"The target {text!r} is not in the vocabulary.", wanted="a token that the model knows")
-        return found[0]
-    shown = " + ".join(repr(tokenizer.decode([token])) for token in found) or "nothing"
+        return tokens[0]
+    shown = " + ".join(repr(tokenizer.decode([token])) for token in tokens) or "nothing"
     raise TargetError(
-        f"The target {text!r} is {len(found)} tokens: {shown}.",
+        f"The target {text!r} is {len(tokens)} tokens: {shown}.",
         wanted="a single token",
         fix="Name its first piece, or put the first pieces into what the answer begins with and name the one after. "
         "A leading space often makes a word one token.",

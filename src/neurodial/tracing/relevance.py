@@ -81,20 +81,20 @@ def relevance(
 
     Example:
         >>> from neurodial.model.tiny import tiny_subject
-        >>> [found] = relevance(tiny_subject(), [Question((256, 72, 105), target=10, foil=11)])
-        >>> len(found.neurons), found.neurons[0].shape, len(found.hidden)
+        >>> [result] = relevance(tiny_subject(), [Question((256, 72, 105), target=10, foil=11)])
+        >>> len(result.neurons), result.neurons[0].shape, len(result.hidden)
         (2, torch.Size([3, 24]), 3)
     """
     chosen = rules or Rules()
     check_context([len(question.tokens) for question in questions], subject.context_length)
-    found: dict[int, Relevance] = {}
+    of_row: dict[int, Relevance] = {}
     sequences = [question.tokens for question in questions]
     with linearized(subject, chosen), progress("tracing", len(questions)) as advance:
         for batch in batches(sequences, pad=pad_id(subject), budget=budget or gradient_tokens(subject)):
             rows = [questions[row] for row in batch.rows]
-            found.update(zip(batch.rows, _batch(subject, batch, rows, chosen, torch.device(device)), strict=True))
+            of_row.update(zip(batch.rows, _batch(subject, batch, rows, chosen, torch.device(device)), strict=True))
             advance(len(rows))
-    return [found[row] for row in range(len(questions))]
+    return [of_row[row] for row in range(len(questions))]
 
 
 def target_values(
@@ -120,11 +120,11 @@ def target_logits(subject: Subject, hidden: Float[Tensor, "row hidden"], rules: 
     return raw * ratio(raw.detach(), capped.detach(), 1.0) if rules.soft_cap else capped
 
 
-def neuron_scores(found: Sequence[Relevance]) -> Scores:
+def neuron_scores(relevances: Sequence[Relevance]) -> Scores:
     """Relevance of each neuron summed over tokens, mean over prompts: scores that a circuit can be chosen from."""
-    layers = range(len(found[0].neurons))
+    layers = range(len(relevances[0].neurons))
     totals = {
-        Site(layer): torch.stack([one.neurons[layer].double().sum(dim=0) for one in found]).mean(dim=0)
+        Site(layer): torch.stack([item.neurons[layer].double().sum(dim=0) for item in relevances]).mean(dim=0)
         for layer in layers
     }
     return Scores(totals)
@@ -137,9 +137,9 @@ def _batch(
     with installed(lambda handles: tape.install(subject, handles)), torch.enable_grad():
         output = subject.decoder(input_ids=batch.tokens.to(subject.device), use_cache=False).last_hidden_state  # 1
         values = target_values(subject, output, questions, rules)  # 2
-        parts = [*tape.neurons, *tape.hidden]
-        slopes = gradients(subject, values.sum(), parts)  # 3
-    products = [_product(part, slope).to(device) for part, slope in zip(parts, slopes, strict=True)]  # 4
+        leaves = [*tape.neurons, *tape.hidden]
+        slopes = gradients(subject, values.sum(), leaves)  # 3
+    products = [_product(leaf, slope).to(device) for leaf, slope in zip(leaves, slopes, strict=True)]  # 4
     layers = len(tape.neurons)
     if not bool(torch.stack([torch.isfinite(product).all() for product in products]).all()):
         raise ActivationError(
@@ -161,6 +161,6 @@ def _batch(
     ]
 
 
-def _product(part: Tensor, slope: Tensor) -> Tensor:
-    wide = torch.promote_types(part.dtype, torch.float32)
-    return part.detach().to(wide) * slope.to(wide)
+def _product(tensor: Tensor, slope: Tensor) -> Tensor:
+    wide = torch.promote_types(tensor.dtype, torch.float32)
+    return tensor.detach().to(wide) * slope.to(wide)

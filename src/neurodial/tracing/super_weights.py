@@ -1,7 +1,7 @@
 """Super weights of a prediction: single numbers of a down projection that carry a node's relevance.
 
 1. A neuron's relevance is the sum over hidden coordinates i of `a_j * W[i, j] * g_i`, g the gradient of the target's
-   value by what the down projection gives.
+   value by the output of the down projection.
 2. Where one coordinate holds most of the absolute sum, that one weight does the neuron's work here.
 """
 
@@ -57,8 +57,8 @@ def super_weights(
         >>> from neurodial.circuit.selection import Count
         >>> from neurodial.model.tiny import tiny_subject
         >>> subject, question = tiny_subject(), Question((256, 72, 105), 10, 11)
-        >>> [found] = relevance(subject, [question])
-        >>> 0 < super_weights(subject, question, select_nodes(found, Count(1)))[0].share <= 1
+        >>> [result] = relevance(subject, [question])
+        >>> 0 < super_weights(subject, question, select_nodes(result, Count(1)))[0].share <= 1
         True
     """
     chosen, tape = rules or Rules(), Tape()
@@ -72,8 +72,8 @@ def super_weights(
         tokens = torch.tensor([question.tokens], device=subject.device)
         output = subject.decoder(input_ids=tokens, use_cache=False).last_hidden_state
         gradients(subject, target_values(subject, output, [question], chosen).sum(), tape.hidden[:1])
-    found = [_strongest(subject, score, arrived[score.node.layer]) for score in nodes]
-    return sorted(found, key=lambda one: (-one.share, one.node))
+    strongest = [_strongest(subject, score, arrived[score.node.layer]) for score in nodes]
+    return sorted(strongest, key=lambda weight: (-weight.share, weight.node))
 
 
 def _remember(arrived: dict[int, Tensor], site: Site) -> Adjoint:

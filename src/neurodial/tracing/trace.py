@@ -26,7 +26,7 @@ from neurodial.tracing.relevance import Relevance, relevance, target_logits
 from neurodial.tracing.rules import Rules
 
 NODES = 30
-"""Nodes of a traced circuit where nobody says otherwise."""
+"""Nodes of a traced circuit unless a selection is given."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,16 +62,16 @@ def trace(subject: Subject, question: Question, *, select: Select | None = None,
         >>> import neurodial as nd
         >>> from neurodial.model.tiny import tiny_subject
         >>> subject = tiny_subject()
-        >>> found = nd.trace(subject, nd.ask(subject, "Hi", "a", "b"), select=nd.Count(3))
-        >>> len(found.nodes)
+        >>> traced = nd.trace(subject, nd.ask(subject, "Hi", "a", "b"), select=nd.Count(3))
+        >>> len(traced.nodes)
         3
     """
-    chosen, kept = rules or Rules(), select or Count(NODES)
-    [found] = relevance(subject, [question], rules=chosen, device=subject.device)
-    nodes = select_nodes(found, kept)
-    graph = neuron_graph(subject, found, nodes, rules=chosen)
-    origin = _origin(subject, question, chosen) | {"select": describe(kept)}
-    return Trace(found, nodes, replace(graph, origin=origin))
+    chosen, selection = rules or Rules(), select or Count(NODES)
+    [result] = relevance(subject, [question], rules=chosen, device=subject.device)
+    nodes = select_nodes(result, selection)
+    graph = neuron_graph(subject, result, nodes, rules=chosen)
+    origin = _origin(subject, question, chosen) | {"select": describe(selection)}
+    return Trace(result, nodes, replace(graph, origin=origin))
 
 
 def why(
@@ -94,17 +94,17 @@ def why(
         >>> graph.target, graph.foil
         ('a', 'b')
     """
-    chosen, kept = rules or Rules(), pruning or Pruning()
-    graphs = hidden_graphs(subject, questions, pruning=kept, rules=chosen)
+    chosen, thresholds = rules or Rules(), pruning or Pruning()
+    graphs = hidden_graphs(subject, questions, pruning=thresholds, rules=chosen)
     return [
-        replace(graph, origin=_origin(subject, question, chosen) | {"pruning": describe(kept)})
+        replace(graph, origin=_origin(subject, question, chosen) | {"pruning": describe(thresholds)})
         for question, graph in zip(questions, graphs, strict=True)
     ]
 
 
 @torch.no_grad()
 def mistakes(subject: Subject, prompt: Tokens, reference: str, *, count: int = 1) -> list[Question]:
-    """Where the model, made to follow a reference answer, would have said something else; found in one pass.
+    """Where the model, made to follow a reference answer, would have given another token; all in one pass.
 
     Args:
         subject: the model.
@@ -132,18 +132,18 @@ def mistakes(subject: Subject, prompt: Tokens, reference: str, *, count: int = 1
     tokens = torch.tensor([(*prompt, *right[:-1])], device=subject.device)
     output = subject.decoder(input_ids=tokens, use_cache=False).last_hidden_state[0, len(prompt) - 1 :]
     produced = target_logits(subject, output, Rules()).argmax(dim=-1).tolist()
-    found = [
-        Question((*prompt, *right[:place]), target=said, foil=wanted)
-        for place, (said, wanted) in enumerate(zip(produced, right, strict=True))
-        if said != wanted
+    questions = [
+        Question((*prompt, *right[:place]), target=given, foil=expected)
+        for place, (given, expected) in enumerate(zip(produced, right, strict=True))
+        if given != expected
     ]
-    if not found:
+    if not questions:
         raise TargetError(
             "The model gives every token of the reference answer: nothing in it is a mistake.",
             wanted="a reference that the model departs from",
             fix="Name the two tokens yourself with --produced and --right.",
         )
-    return found[:count]
+    return questions[:count]
 
 
 @torch.no_grad()

@@ -4,136 +4,149 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from neurodial.evaluation.intervals import Estimate
 from neurodial.evaluation.metrics import Metric, metric
-from neurodial.evaluation.report.page import (
-    Cell,
-    Column,
-    Figure,
-    Page,
-    Section,
-    Shown,
-    SideBySide,
-    Table,
-    write_page,
-)
-from neurodial.evaluation.report.plots import Series, lines, scatter
+from neurodial.evaluation.report.first_screen import first_screen, side_by_side
+from neurodial.evaluation.report.html_page import write_page
+from neurodial.evaluation.report.methods_text import methods_text
+from neurodial.evaluation.report.page import Cell, Column, Copyable, Page, Section, SideBySide, Table
 from neurodial.evaluation.results import ConditionResult, Report, report_json
-from neurodial.evaluation.store import ResultRow
+from neurodial.evaluation.run_rows import GenerationRow
+from neurodial.evaluation.store import Answers
 from neurodial.files import write_atomic
 
 _EXAMPLES = 4
+_METHODS_SHOWN = 5
 _QUALITY = ("perplexity", "repetition", "distinct", "words", "unfinished")
-_COST = ("kl", "opposite", "over_refusal", "degenerate", "accuracy", "right_log_likelihood")
+_COST = ("kl", "degenerate", "brokenness", "opposite", "over_refusal", "accuracy", "right_log_likelihood")
+_PARTLY = ("partial", "unknown")
 
 
-def write_report(
-    report: Report, folder: Path, generations: Sequence[ResultRow], *, show_harmful: bool = False
-) -> tuple[Path, ...]:
+def write_report(report: Report, folder: Path, answers: Answers, *, show_harmful: bool = False) -> tuple[Path, ...]:
     """Write report.json, report.html and the plots; earlier ones of the same folder are replaced.
 
     Raises:
         FileError: a file can't be written.
     """
-    page = evaluation_page(report, generations)
-    figures = [figure for section in page.sections for figure in section.figures]
+    page = evaluation_page(report, answers)
     written = [write_atomic(folder / "report.json", report_json(report), overwrite=True)]
     written.append(write_page(page, folder / "report.html", show_harmful=show_harmful, overwrite=True))
-    for figure in figures:
+    for figure in page.figures:
         drawn = figure.svg.replace("<svg ", '<svg color="#1c2430" ', 1)
         written.append(write_atomic(folder / f"{figure.name}.svg", drawn + "\n", overwrite=True))
     return tuple(written)
 
 
-def evaluation_page(report: Report, generations: Sequence[ResultRow] = ()) -> Page:
-    """The page of a report.
+def evaluation_page(report: Report, answers: Answers | None = None) -> Page:
+    """The page of a report; without its answers none are shown.
 
     Example:
         >>> unsteered = ConditionResult("unsteered", "unsteered", 0.0, {}, {}, {})
         >>> evaluation_page(Report("refusal", {"refusal": "Our rule."}, (unsteered,))).title
         'Steering refusal: what it did and what it cost'
     """
+    answers = answers or Answers()
     sections = [
-        Section("What steering did", tables=(_rates(report),), figures=tuple(_dial_plot(report))),
+        Section("What a reader should know", text=tuple(_remarks(report))),
+        Section("What steering did", tables=(_rates(report),)),
         Section("Against the unsteered model", tables=(_differences(report),)),
-        Section("What it cost", tables=(_table(report, _COST),), figures=tuple(_frontier_plot(report))),
+        Section("Method against method", tables=(_between(report),)),
+        Section("What it cost", tables=(_table(report, _COST),)),
         Section("The text itself", tables=(_table(report, _QUALITY),)),
-        Section("Every other number", tables=(_others(report),)),
-        Section("Agreement of the detectors", tables=(_agreement(report),), folded=True) if report.agreement else None,
-        Section("What was chosen for each method", tables=(_chosen(report),)) if _chosen(report).rows else None,
-        Section("Answers side by side", answers=tuple(_examples(report, generations))) if generations else None,
+        Section("Every other number", tables=(_others(report),), folded=True),
+        Section("Answers side by side", answers=tuple(_examples(report, answers))),
+        Section("Methods", copyable=tuple(_methods(report))),
+        Section("Agreement of the detectors", tables=(_agreement(report),), folded=True),
+        Section("What was chosen for each method", tables=(_chosen(report),), folded=True),
     ]
     return Page(
         f"Steering {report.behaviour}: what it did and what it cost",
-        tuple(_lead(report)),
-        tuple(section for section in sections if section is not None),
+        first_screen(report, answers),
+        tuple(section for section in sections if not section.is_empty),
+        _about(report),
         tuple(_provenance(report)),
     )
 
 
-def _lead(report: Report) -> Iterable[str]:
-    """Words that follow from the numbers alone."""
-    before = report.unsteered.metrics.get(report.headline)
-    if before is not None:
-        yield f"Unsteered, the model shows {report.behaviour} on {_share(before)} of the test prompts."
-    for label, arms in report.methods().items():
-        arm = next((arm for arm in arms if arm.dial == 1), arms[-1])
-        after, change = arm.metrics.get(report.headline), arm.differences.get(report.headline)
-        if after is None or change is None:
-            continue
-        kl = arm.metrics.get("kl")
-        cost = "" if kl is None else f", at {kl.value:.3f} nats per token of divergence on neutral text"
-        is_clear = change.p_value is not None and change.p_value < 0.05
-        verdict = "a change beyond chance" if is_clear else "no change beyond chance"
-        yield f"{label} at dial {arm.dial:g}: {_share(after)}{cost} – {verdict} (McNemar p = {change.p_value:.2g})."
+def _about(report: Report) -> str:
+    model = report.provenance.get("model", {})
+    count = report.provenance.get("counts", {}).get("behaviour")
+    parts = [str(model["label"]) if "label" in model else "", f"{count} test prompts a side" if count else ""]
+    parts.append(str(report.provenance.get("created", ""))[:10])
+    return " · ".join(part for part in parts if part)
+
+
+def _remarks(report: Report) -> Iterable[str]:
     yield from report.notes
     for name, count in report.failed.items():
         if count:
             yield f"{name} gave no verdict on {count} answers; they are left out of its rates. Run again to ask again."
 
 
-def _share(estimate: Estimate) -> str:
-    return f"{estimate.value:.0%} [{estimate.low:.0%} to {estimate.high:.0%}, n = {estimate.n}]"
-
-
 def _columns(report: Report, names: Iterable[str]) -> dict[str, Metric]:
-    present = {name for arm in report.arms for name in arm.metrics}
+    present = {name for condition in report.conditions for name in condition.metrics}
     return {name: metric(name, report.detectors) for name in names if name in present}
 
 
 def _table(report: Report, names: Iterable[str]) -> Table:
     columns = _columns(report, names)
+    if not columns:
+        return Table((), ())
     heads = (Column("method"), Column("dial"), *(Column(m.title, m.explanation, m.is_share) for m in columns.values()))
-    return Table(heads, tuple((*_who(arm), *(arm.metrics.get(n) for n in columns)) for arm in report.arms))
+    return Table(heads, tuple((*_who(c), *(c.metrics.get(name) for name in columns)) for c in report.conditions))
 
 
-def _who(arm: ConditionResult) -> tuple[Cell, Cell]:
-    return arm.label, f"{arm.dial:g}"
+def _who(condition: ConditionResult) -> tuple[Cell, Cell]:
+    return condition.label, f"{condition.dial:g}"
 
 
 def _rates(report: Report) -> Table:
-    return _table(report, [f"rate:{name}" for name in report.detectors])
+    first, *others = [f"rate:{name}" for name in report.detectors]
+    return _table(report, [first, *_PARTLY, *others])
 
 
 def _others(report: Report) -> Table:
-    shown = {f"rate:{name}" for name in report.detectors} | set(_COST) | set(_QUALITY)
-    names = sorted({name for arm in report.arms for name in arm.metrics} - shown)
-    return _table(report, names)
+    shown = {f"rate:{name}" for name in report.detectors} | {*_COST, *_QUALITY, *_PARTLY}
+    return _table(report, sorted({name for c in report.conditions for name in c.metrics} - shown))
 
 
 def _differences(report: Report) -> Table:
-    names = [report.headline, "opposite", "over_refusal", "repetition", "accuracy", "right_log_likelihood"]
+    names = [
+        report.headline,
+        "opposite",
+        "degenerate",
+        "over_refusal",
+        "repetition",
+        "accuracy",
+        "right_log_likelihood",
+    ]
     columns = _columns(report, names)
+    if not columns:
+        return Table((), ())
     note = (
-        "Second minus first on the same prompts: steered less unsteered. For shares Newcombe's interval and McNemar's "
-        "exact test, for means a bootstrap over the pairs."
+        "Steered less unsteered on the same prompts, shares in points (percentage points). For shares Newcombe's "
+        "interval and McNemar's exact test, for means a bootstrap over the pairs."
     )
-    heads = (Column("method", note), Column("dial"), *(Column(m.title, "", m.is_share) for m in columns.values()))
-    rows = tuple((*_who(arm), *(arm.differences.get(name) for name in columns)) for arm in report.arms[1:])
-    return Table(heads, rows)
+    heads = (
+        Column("method", note),
+        Column("dial"),
+        *(Column(m.title, m.explanation, m.is_share) for m in columns.values()),
+    )
+    return Table(
+        heads, tuple((*_who(c), *(c.differences.get(name) for name in columns)) for c in report.conditions[1:])
+    )
+
+
+def _between(report: Report) -> Table:
+    note = (
+        "The second less the first in the number of the verdict, paired on the same prompts. Each pair is a test of "
+        "its own: among many, one in twenty looks clear by chance."
+    )
+    is_share = any(pair.difference.p_value is not None for pair in report.comparisons)
+    heads = (Column("first"), Column("second"), Column("second less first", note, is_share))
+    return Table(heads, tuple((pair.first, pair.second, pair.difference) for pair in report.comparisons))
 
 
 def _agreement(report: Report) -> Table:
@@ -143,14 +156,15 @@ def _agreement(report: Report) -> Table:
         Column("kappa", "Cohen's kappa over all answers: 1 agreement, 0 no more than chance."),
         Column("answers"),
     )
-    rows = tuple((a.first, a.second, None if math.isnan(a.kappa) else a.kappa, a.n) for a in report.agreement)
-    return Table(heads, rows)
+    return Table(
+        heads, tuple((a.first, a.second, None if math.isnan(a.kappa) else a.kappa, a.n) for a in report.agreement)
+    )
 
 
 def _chosen(report: Report) -> Table:
-    seen = {arm.label: arm for arm in report.arms if arm.details}
+    detailed = {condition.label: condition.details for condition in report.conditions if condition.details}
     heads = (Column("method"), Column("setting", "Raw values; dial 1 stands for them."), Column("value"))
-    rows = [(arm.label, key, _plain(value)) for arm in seen.values() for key, value in arm.details.items()]
+    rows = [(label, key, _plain(value)) for label, details in detailed.items() for key, value in details.items()]
     return Table(heads, tuple(rows))
 
 
@@ -158,64 +172,25 @@ def _plain(value: object) -> Cell:
     return value if isinstance(value, str | float) and not isinstance(value, bool) else str(value)
 
 
-def _dial_plot(report: Report) -> Iterable[Figure]:
-    series = []
-    for label, arms in report.methods().items():
-        points = sorted([*arms, report.unsteered], key=lambda arm: arm.dial)
-        found = [(arm.dial, arm.metrics[report.headline]) for arm in points if report.headline in arm.metrics]
-        series.append(
-            Series(
-                label,
-                tuple(dial for dial, _ in found),
-                tuple(e.value for _, e in found),
-                tuple(e.low for _, e in found),
-                tuple(e.high for _, e in found),
-            )
-        )
-    if any(len(one.x) > 1 for one in series):
-        svg = lines(series, x_label="dial", y_label=f"{report.behaviour} shown", is_share=True)
-        yield Figure(svg, "Behaviour shown at each dial, with 95 % intervals; 0 is the unsteered model.", "dials")
+def _methods(report: Report) -> Iterable[Copyable]:
+    yield Copyable("paragraph", methods_text(report))
+    command = report.provenance.get("command")
+    if command:
+        yield Copyable("command that makes this run again", str(command), is_code=True)
 
 
-def _frontier_plot(report: Report) -> Iterable[Figure]:
-    series = []
-    for label, arms in report.methods().items():
-        found = sorted(
-            (arm.metrics["kl"].value, arm.metrics[report.headline])
-            for arm in arms
-            if "kl" in arm.metrics and report.headline in arm.metrics and arm.dial > 0
-        )
-        if found:
-            values = [e for _, e in found]
-            xs = tuple(kl for kl, _ in found)
-            low, high = tuple(e.low for e in values), tuple(e.high for e in values)
-            series.append(Series(label, xs, tuple(e.value for e in values), low, high))
-    if series:
-        svg = scatter(
-            series,
-            x_label="KL on neutral answers (nats per token)",
-            y_label=f"{report.behaviour} left",
-            is_share=True,
-            logarithmic=True,
-        )
-        text = "Behaviour left against damage done, dials above 0: down and to the left is better."
-        yield Figure(svg, text, "frontier")
-
-
-def _examples(report: Report, generations: Sequence[ResultRow]) -> Iterable[SideBySide]:
-    """The first few prompts of each set, under the unsteered model and each method at its highest dial."""
-    chosen = [("unsteered", "unsteered")]
-    chosen += [(f"{label} @ {arms[-1].dial:g}",) * 2 for label, arms in report.methods().items()][:5]
-    by_key: dict[tuple[str, int], dict[str, ResultRow]] = {}
-    for row in generations:
-        if row["index"] < _EXAMPLES:
-            by_key.setdefault((row["set"], row["index"]), {})[row["arm"]] = row
-    harmful = report.behaviour == "refusal" or next(iter(report.detectors)).startswith("refusal")
-    for (asked, _), rows in sorted(by_key.items()):
-        shown = tuple(Shown(label, rows[key]["answer"]) for key, label in chosen if key in rows)
-        if shown:
-            prompt = next(iter(rows.values()))["prompt"]
-            yield SideBySide(prompt, shown, is_harmful=harmful and asked == "behaviour")
+def _examples(report: Report, answers: Answers) -> Iterable[SideBySide]:
+    """The first few prompts of each set, under the unsteered model and each method at dial 1."""
+    keys = [report.unsteered.key, *(condition.key for condition in report.at_full_dial()[:_METHODS_SHOWN])]
+    labels = answers.labels(report.headline.removeprefix("rate:"))
+    by_prompt: dict[tuple[str, int], list[GenerationRow]] = {}
+    for row in answers.generations:
+        if row.index < _EXAMPLES:
+            by_prompt.setdefault((row.set, row.index), []).append(row)
+    for _, rows in sorted(by_prompt.items()):
+        group = side_by_side(report, rows, labels, keys)
+        if group is not None:
+            yield group
 
 
 def _provenance(report: Report) -> Iterable[tuple[str, str]]:

@@ -1,20 +1,14 @@
-"""A report as a page: plain values in, one HTML file out that needs nothing beside it.
-
-The template escapes everything but the plots, which are made here. Answers to harmful prompts are left out of the
-file, not just hidden, unless they are asked for.
-"""
+"""A report as a page: the plain values that it is made of. `html_page.py` makes one HTML file of them."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
+from typing import Literal
 
 from neurodial.evaluation.intervals import Difference, Estimate
-from neurodial.files import write_atomic
 
 Cell = str | int | float | Estimate | Difference | None
+BadgeKind = Literal["shown", "absent", "broken", "other"]
 
 
 @dataclass(frozen=True)
@@ -23,8 +17,8 @@ class Column:
 
     Attributes:
         name: its heading.
-        explanation: what the number means and how it is measured; shown under the table.
-        is_share: show numbers as per cent.
+        explanation: what the number means and how it is measured; a closed definition under the table.
+        is_share: show numbers as per cent, and differences in points.
     """
 
     name: str
@@ -54,21 +48,31 @@ class Figure:
     Attributes:
         svg: the plot.
         caption: what is seen.
-        name: file name, without its ending, for the copy beside the page.
+        name: file name, without its ending, for the copy beside the page; no two figures of a page share one.
+        data: the plotted numbers as CSV; empty for none.
     """
 
     svg: str
     caption: str
     name: str = "figure"
+    data: str = ""
+
+
+@dataclass(frozen=True)
+class Badge:
+    """What the headline detector says of an answer, in a word."""
+
+    kind: BadgeKind
+    text: str
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One answer of several to the same prompt: under which intervention, the text, what detectors said."""
+    """One answer of several to the same prompt: under which intervention, the text, and its badge."""
 
     label: str
     text: str
-    verdict: str = ""
+    badge: Badge | None = None
 
 
 @dataclass(frozen=True)
@@ -87,12 +91,45 @@ class SideBySide:
 
 
 @dataclass(frozen=True)
+class KeyNumber:
+    """One of the few numbers at the top.
+
+    Attributes:
+        name: what it is.
+        value: the number in words.
+        small: its interval, its n.
+        explanation: what it means and how it is measured; closed.
+    """
+
+    name: str
+    value: str
+    small: str
+    explanation: str = ""
+
+
+@dataclass(frozen=True)
+class Copyable:
+    """Text to take away: a methods paragraph, a command.
+
+    Attributes:
+        name: what it is; the button says `Copy the <name>`.
+        text: what is copied.
+        is_code: whether it is typed into a terminal.
+    """
+
+    name: str
+    text: str
+    is_code: bool = False
+
+
+@dataclass(frozen=True)
 class Section:
     """A part of the page; what is empty is left out.
 
     Attributes:
         heading: its title.
         text: paragraphs before the rest.
+        copyable: text to take away.
         tables: tables.
         figures: plots.
         answers: answers side by side.
@@ -101,10 +138,34 @@ class Section:
 
     heading: str
     text: tuple[str, ...] = ()
+    copyable: tuple[Copyable, ...] = ()
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
     answers: tuple[SideBySide, ...] = ()
     folded: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing but its heading would be seen."""
+        parts = (self.text, self.copyable, self.figures, self.answers)
+        return not any(parts) and not any(table.rows for table in self.tables)
+
+
+@dataclass(frozen=True)
+class FirstScreen:
+    """What is seen before a reader scrolls.
+
+    Attributes:
+        verdict: one sentence.
+        numbers: two or three.
+        figures: two plots side by side.
+        answers: three pairs of answers.
+    """
+
+    verdict: str
+    numbers: tuple[KeyNumber, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    answers: tuple[SideBySide, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,81 +174,19 @@ class Page:
 
     Attributes:
         title: its title.
-        lead: paragraphs at the top: what was found, in words.
+        first: the first screen.
         sections: its parts.
+        about: one line under the title: what was measured on what, and when.
         provenance: what the numbers can be made again from: versions, seeds, hashes.
     """
 
     title: str
-    lead: tuple[str, ...]
+    first: FirstScreen
     sections: tuple[Section, ...]
+    about: str = ""
     provenance: tuple[tuple[str, str], ...] = ()
 
-
-def render_page(page: Page, *, show_harmful: bool = False) -> str:
-    """The page as HTML.
-
-    Args:
-        page: what it holds.
-        show_harmful: put the answers to harmful prompts in too.
-
-    Example:
-        >>> html = render_page(Page("Report", ("A < B",), ()))
-        >>> "A &lt; B" in html, html.count("http")
-        (True, 0)
-    """
-    from jinja2 import Environment, StrictUndefined
-
-    source = (resources.files("neurodial.evaluation.report") / "page.html.jinja").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["cell"] = format_cell
-    return environment.from_string(source).render(page=page, show_harmful=show_harmful)
-
-
-def write_page(page: Page, path: Path | str, *, show_harmful: bool = False, overwrite: bool = False) -> Path:
-    """Write the page, atomically.
-
-    Raises:
-        FileError: the file exists and `overwrite` is false, or it can't be written.
-    """
-    return write_atomic(path, render_page(page, show_harmful=show_harmful), overwrite=overwrite)
-
-
-def format_cell(cell: Cell, column: Column) -> tuple[str, str]:
-    """A cell as its main text and its small print.
-
-    Example:
-        >>> from neurodial.evaluation.intervals import wilson
-        >>> format_cell(wilson(82, 100), Column("refused", is_share=True))
-        ('82.0 %', '73.3 to 88.3 %, n = 100')
-        >>> format_cell(None, Column("x"))
-        ('–', '')
-    """
-    if isinstance(cell, Difference):
-        main, small = _estimate(cell.estimate, column, signed=True)
-        return main, small if cell.p_value is None else f"{small}, p = {_p_value(cell.p_value)}"
-    if isinstance(cell, Estimate):
-        return _estimate(cell, column, signed=False)
-    if cell is None:
-        return "–", ""
-    if isinstance(cell, float):
-        return _number(cell, column), ""
-    return str(cell), ""
-
-
-def _estimate(estimate: Estimate, column: Column, *, signed: bool) -> tuple[str, str]:
-    if estimate.n == 0 or math.isnan(estimate.value):
-        return "–", f"n = {estimate.n}"
-    sign = "+" if signed and estimate.value > 0 else ""
-    ends = f"{_number(estimate.low, column).removesuffix(' %')} to {_number(estimate.high, column)}"
-    return sign + _number(estimate.value, column), f"{ends}, n = {estimate.n}"
-
-
-def _number(value: float, column: Column) -> str:
-    if math.isnan(value):
-        return "–"
-    return f"{100 * value:.1f} %" if column.is_share else f"{value:.4g}"
-
-
-def _p_value(value: float) -> str:
-    return "< 0.0001" if value < 0.0001 else f"{value:.2g}"
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """Every plot."""
+        return (*self.first.figures, *(figure for section in self.sections for figure in section.figures))

@@ -40,14 +40,14 @@ from neurodial.prompts.render import Tokens
 
 @dataclass(frozen=True)
 class Attribution:
-    """What CNA found.
+    """The result of CNA.
 
     Attributes:
         scores: of every neuron.
         rows: the neurons chosen, best first.
         universal: the neurons flagged as universal.
         removed: those of them that would have been chosen.
-        stability: over the prompt folds, or None where it was not asked for.
+        stability: over the prompt folds, or None where there are no folds.
     """
 
     scores: Scores
@@ -65,17 +65,17 @@ def attribute(subject: Subject, contrast: Contrast, method: CNA, *, progress: Pr
     """Find the neurons whose activations differ most between the sides of a contrast.
 
     Raises:
-        ContextLengthError: a prompt is longer than the context; found before any work.
-        OptionError: a layer to skip does not exist, or all are skipped; found before any work.
-        PromptError: prompts of the two sides are rendered alike; found before any work.
-        ActivationError: a prompt is too short for the position (found before any work), an activation is not finite,
+        ContextLengthError: a prompt is longer than the context; checked before any work.
+        OptionError: a layer to skip does not exist, or all are skipped; checked before any work.
+        PromptError: prompts of the two sides are rendered alike; checked before any work.
+        ActivationError: a prompt is too short for the position (checked before any work), an activation is not finite,
             or every score is 0.
     """
     reading = Reading(_position(subject, method))
     check_skipped(method.skip_layers, [site.layer for site in subject.sites])
     prompts = _prompts(contrast)
     diverse = () if method.universal is None else read_prompt_list(method.universal.prompts).prompts
-    for texts in (prompts, diverse):  # all that can be wrong with them, before the first pass
+    for texts in (prompts, diverse):  # all checks of prompts, before the first pass
         places_read(subject, _rendered(subject, texts, method), reading)
     check_apart(subject, contrast, system=method.system, double_bos=method.as_published, position=reading.position)
     folds = min(method.folds, len(contrast.positive), len(contrast.negative))
@@ -119,60 +119,62 @@ def _scorer(
 ) -> Scorer:
     sides = [[example.prompt for example in side] for side in (contrast.positive, contrast.negative)]
     sequences = _rendered(subject, _prompts(contrast), method)
-    parts = max(1, folds)
-    groups = [number * parts + fold for number, side in enumerate(sides) for fold in fold_of_each(side, parts)]
+    fold_count = max(1, folds)
+    groups = [
+        number * fold_count + fold for number, side in enumerate(sides) for fold in fold_of_each(side, fold_count)
+    ]
     if method.score == "auroc" or method.as_published:
-        kept = _Kept()
-        collect(subject, sequences, reading, kept.add, progress=progress)
-        return _from_activations(kept, torch.tensor(groups), parts, method)
-    moments = GroupedMoments(groups, 2 * parts)
+        stored = _Stored()
+        collect(subject, sequences, reading, stored.add, progress=progress)
+        return _from_activations(stored, torch.tensor(groups), fold_count, method)
+    moments = GroupedMoments(groups, 2 * fold_count)
     collect(subject, sequences, reading, moments.add, progress=progress)
 
     def score(without: int | None) -> Scores:
-        chosen = [fold for fold in range(parts) if fold != without]
-        return delta_scores(moments, subject.sites, chosen, [parts + fold for fold in chosen], score=method.score)
+        chosen = [fold for fold in range(fold_count) if fold != without]
+        return delta_scores(moments, subject.sites, chosen, [fold_count + fold for fold in chosen], score=method.score)
 
     return score
 
 
-class _Kept:
-    """Keeps the activations themselves, for scores that no statistic carries. Memory is prompts x neurons."""
+class _Stored:
+    """Stores the activations, for scores that can't be computed from statistics. Memory is prompts x neurons."""
 
     def __init__(self) -> None:
-        self._parts: dict[Site, list[Tensor]] = {}
+        self._batches: dict[Site, list[Tensor]] = {}
         self._rows: dict[Site, list[int]] = {}
 
     def add(self, site: Site, activations: Float[Tensor, "row neuron"], rows: tuple[int, ...]) -> None:
-        """Keep a batch; a sink for `collect`."""
-        self._parts.setdefault(site, []).append(activations)
+        """Store a batch; a sink for `collect`."""
+        self._batches.setdefault(site, []).append(activations)
         self._rows.setdefault(site, []).extend(rows)
 
     def sites(self) -> list[Site]:
         """The sites that were read."""
-        return list(self._parts)
+        return list(self._batches)
 
     def activations(self, site: Site) -> Float[Tensor, "prompt neuron"]:
         """Activations of a site in the order of the prompts."""
         order = torch.tensor(self._rows[site]).argsort()
-        joined = torch.cat(self._parts[site])
+        joined = torch.cat(self._batches[site])
         return joined[order.to(joined.device)]
 
 
-def _from_activations(kept: _Kept, groups: Tensor, parts: int, method: CNA) -> Scorer:
+def _from_activations(stored: _Stored, groups: Tensor, fold_count: int, method: CNA) -> Scorer:
     def score(without: int | None) -> Scores:
-        used = torch.ones_like(groups, dtype=torch.bool) if without is None else groups % parts != without
-        positive, negative = (groups < parts) & used, (groups >= parts) & used
+        used = torch.ones_like(groups, dtype=torch.bool) if without is None else groups % fold_count != without
+        positive, negative = (groups < fold_count) & used, (groups >= fold_count) & used
         compute = _rounded_delta if method.as_published else auroc
-        found = {}
-        for site in kept.sites():
-            values = kept.activations(site)
-            found[site] = compute(values[positive.to(values.device)], values[negative.to(values.device)])
-        return Scores(found)
+        by_site = {}
+        for site in stored.sites():
+            values = stored.activations(site)
+            by_site[site] = compute(values[positive.to(values.device)], values[negative.to(values.device)])
+        return Scores(by_site)
 
     return score
 
 
 def _rounded_delta(positive: Tensor, negative: Tensor) -> Tensor:
-    """The public code's means: of bfloat16 activations, rounded to bfloat16, and so their difference."""
+    """The public code's score: bfloat16 activations, with means and their difference rounded to bfloat16."""
     means = [side.to(torch.bfloat16).mean(dim=0) for side in (positive, negative)]
     return (means[0] - means[1]).double()

@@ -3,7 +3,7 @@
 1. `delta_j = mean over P+ of a_j - mean over P- of a_j`, a_j the activation at the position read.
 2. As options: delta over the pooled standard deviation; the AUROC of a_j minus one half.
 
-We accumulate in float64; the public code rounds to bfloat16, which `rounding` reproduces.
+We accumulate in float64; the public code rounds to bfloat16, which `as_published` reproduces.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ def auroc(
         tensor([0.3750], dtype=torch.float64)
     """
     ordered = negative.T.contiguous().sort(dim=1).values
-    wanted = positive.T.contiguous()
-    below = torch.searchsorted(ordered, wanted)
-    not_above = torch.searchsorted(ordered, wanted, right=True)
+    values = positive.T.contiguous()
+    below = torch.searchsorted(ordered, values)
+    not_above = torch.searchsorted(ordered, values, right=True)
     wins = (below + not_above).to(torch.float64).mean(dim=1) / 2
     return wins / negative.shape[0] - 0.5
 
 
 def _standardised(positive: Moments, negative: Moments) -> Tensor:
-    """Cohen's d with a floor: a neuron that never varies can't win by a division by nearly nothing."""
+    """Cohen's d with a floor, so that a neuron that hardly varies gets no large score from a division by nearly 0."""
     freedom = max(1.0, positive.count + negative.count - 2)
     deviation = ((positive.squares + negative.squares) / freedom).sqrt()
     floor = (_DEVIATION_FLOOR + deviation.median() * 1e-2) if deviation.numel() else _DEVIATION_FLOOR

@@ -1,4 +1,4 @@
-"""Universal neurons (arXiv 2605.12290): among the most active on almost any prompt, so no sign of a behaviour.
+"""Universal neurons (arXiv 2605.12290): among the most active on almost any prompt, so not specific to a behaviour.
 
 1. For each diverse prompt, mark the top 0.1 % of all neurons by |a| at the position read.
 2. Flag the neurons that are marked on at least 80 % of the prompts.
@@ -48,7 +48,7 @@ class _Marks:
         self._batch: dict[Site, Tensor] = {}
 
     def add(self, site: Site, activations: Float[Tensor, "row neuron"], rows: tuple[int, ...]) -> None:
-        """Gather the sites of one batch; mark when the last of them has come."""
+        """Gather the sites of one batch; mark when all of them are there."""
         del rows
         self._batch[site] = activations.abs().cpu()
         if len(self._batch) == len(self._sites):

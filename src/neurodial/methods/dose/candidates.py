@@ -26,11 +26,11 @@ from neurodial.strength.search import crossing
 
 @dataclass(frozen=True)
 class Candidate:
-    """A path of doses, and what it follows.
+    """A path of doses, and the effects that it follows.
 
     Attributes:
-        sign: of the effects that take part.
-        mixture: of effects that is followed.
+        sign: of the effects that are used.
+        mixture: of effects that the doses follow.
         effect_cost: effect against cost.
         doses: the path.
     """
@@ -41,7 +41,7 @@ class Candidate:
     doses: DosePath
 
     def path(self, effects: Effects, costs: Cost, limits: Limits, before: float) -> StrengthPath:
-        """The path of interventions, begun where effect and cost predict that the limits are met.
+        """The path of interventions, with a first guess where effect and cost predict that the limits are met.
 
         Args:
             effects: of every neuron.
@@ -64,7 +64,7 @@ def candidates(effects: Effects, costs: Cost, method: Dose) -> list[Candidate]:
     """Every path that the method's options allow.
 
     Raises:
-        OptionError: there is no neuron to go with.
+        OptionError: no neuron can be used.
     """
     signs: tuple[Sign, ...] = ("positive", "both") if method.sign == "tuned" else (method.sign,)
     built: list[Candidate] = []
@@ -89,7 +89,7 @@ def candidate_of(effects: Effects, costs: Cost, method: Dose, sign: Sign, mixtur
     bounds = Bounds(method.x_max, method.direction)
     if method.dosing == "closed":
         return Candidate(sign, mixture, effect_cost, closed_path(effect_cost, method.select, bounds))
-    chosen = effect_cost.taken(method.select)
+    chosen = effect_cost.selected(method.select)
     rows = effect_cost.rows(chosen, [1.0] * len(chosen))
     return Candidate(sign, mixture, effect_cost, uniform_path(rows, bounds))
 

@@ -1,13 +1,13 @@
-"""Cost: what touching a neuron does to everything else (second step of effect and cost).
+"""Cost: what changing a neuron does to all other answers (second step of effect and cost).
 
 1. For each passage n (a neutral prompt and the model's own answer) and each draw, sample a label y_t from the model at
-   temperature 1 at every scored prediction t; the text itself stays as it is.
+   temperature 1 at every scored prediction t; the text is not changed.
 2. `G_nj = sum over all tokens s of a_j(s) * d/da_j(s) of sum_t log p(y_t)`, one backward pass for each draw.
 3. `f_j = sum_n G_nj^2 / (draws * scored predictions)`: the curvature of KL per token in one neuron's dose (the labels
    are independent, so the cross terms vanish in the mean). Split-half noise comes from alternate passages.
 4. For a set S of neurons, `F_S = G_S^T G_S / (draws * scored predictions)` and `KL ~ 1/2 x_S^T F_S x_S` near 0.
 
-The decoder runs once for all draws; logits are made for the scored predictions alone, a few hundred at a time.
+The decoder runs once for all draws; logits are computed for the scored predictions alone, a few hundred at a time.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Sampling:
 
     Attributes:
         draws: labels drawn for each prediction.
-        seed: of the labels; those of a passage depend on the seed, its number and the draw alone.
-        budget: tokens of one micro-batch; by default what the device has room for.
+        seed: of the labels; those of a passage depend only on the seed, its number and the draw.
+        budget: tokens of one micro-batch; by default as many as fit the device's memory.
 
     Example:
         >>> Sampling(draws=4).draws
@@ -138,11 +138,11 @@ def quadratic_cost(
         places.append(place)
         indices.append(neuron.index)
 
-    def take(site: Site, found: Tensor, rows: Sequence[int], draw: int) -> None:
+    def take(site: Site, gradients: Tensor, rows: Sequence[int], draw: int) -> None:
         if site in columns:
             places, indices = columns[site]
             cells = torch.tensor(rows) + draw * len(passages)
-            slopes[cells[:, None], torch.tensor(places)] = found[:, indices].cpu().double()
+            slopes[cells[:, None], torch.tensor(places)] = gradients[:, indices].cpu().double()
 
     _label_slopes(subject, passages, sampling, take, progress)
     return slopes.T @ slopes / (sampling.draws * sum(passage.scored for passage in passages))
@@ -163,9 +163,9 @@ def _label_slopes(
     current: list[tuple[tuple[int, ...], int]] = []
     reached: set[Site] = set()
 
-    def slopes(site: Site, found: Tensor) -> None:
+    def slopes(site: Site, batch_slopes: Tensor) -> None:
         reached.add(site)
-        take(site, found, *current[0])
+        take(site, batch_slopes, *current[0])
 
     with multiplier_slopes(subject, slopes), progress("measuring costs", len(passages)) as advance:
         for batch in batches(sequences, pad=pad_id(subject), budget=sampling.budget or gradient_tokens(subject)):
@@ -185,19 +185,19 @@ def _label_gradients(
     subject: Subject, cells: Float[Tensor, "cell hidden"], uniform: Sequence[Float[Tensor, "cell"]]
 ) -> list[Float[Tensor, "cell hidden"]]:
     """For each draw, the gradient of the labels' log-likelihood in the decoder's outputs."""
-    parts = []
+    chunks = []
     for start in range(0, cells.shape[0], _CELLS):
         sample = partial(_labels, uniform=[numbers[start : start + _CELLS] for numbers in uniform])
-        parts.append(label_gradients(subject, cells[start : start + _CELLS], sample))
-    return [torch.cat(found) for found in zip(*parts, strict=True)]
+        chunks.append(label_gradients(subject, cells[start : start + _CELLS], sample))
+    return [torch.cat(of_draw) for of_draw in zip(*chunks, strict=True)]
 
 
 def _labels(table: Float[Tensor, "cell vocab"], uniform: Sequence[Float[Tensor, "cell"]]) -> list[Int[Tensor, "cell"]]:
     """The labels at which the cumulative probabilities pass the random numbers."""
     cumulative = table.cumsum(dim=-1)
-    wanted = [numbers[:, None].to(table) * cumulative[:, -1:] for numbers in uniform]
-    labels = [torch.searchsorted(cumulative, numbers, right=True)[:, 0] for numbers in wanted]
-    return [found.clamp(max=table.shape[1] - 1) for found in labels]
+    thresholds = [numbers[:, None].to(table) * cumulative[:, -1:] for numbers in uniform]
+    labels = [torch.searchsorted(cumulative, numbers, right=True)[:, 0] for numbers in thresholds]
+    return [drawn.clamp(max=table.shape[1] - 1) for drawn in labels]
 
 
 def _scored_places(batch: Batch, passages: Sequence[Passage]) -> tuple[Int[Tensor, "cell"], Int[Tensor, "cell"]]:
@@ -207,12 +207,12 @@ def _scored_places(batch: Batch, passages: Sequence[Passage]) -> tuple[Int[Tenso
 
 
 def _uniform(passages: Sequence[Passage], rows: Sequence[int], seed: int, draw: int) -> Float[Tensor, "cell"]:
-    """Random numbers for the labels of some passages; each passage's own, however they are batched."""
-    parts = []
+    """Random numbers for the labels of some passages; independent of how passages are batched."""
+    numbers = []
     for row in rows:
         generator = torch.Generator().manual_seed(int(sha256(f"{seed}/{row}/{draw}")[:15], 16))
-        parts.append(torch.rand(passages[row].scored, generator=generator, dtype=torch.float64))
-    return torch.cat(parts)
+        numbers.append(torch.rand(passages[row].scored, generator=generator, dtype=torch.float64))
+    return torch.cat(numbers)
 
 
 def _half(row: int, draw: int, passages: int) -> int:

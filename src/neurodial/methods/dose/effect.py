@@ -48,7 +48,7 @@ def effect(
         examples: the prompts; their mean is the effect.
         folds: the fold of each prompt, from 0; all in fold 0 by default.
         system: a system message before every prompt.
-        budget: tokens of one micro-batch; by default what the device has room for.
+        budget: tokens of one micro-batch; by default as many as fit the device's memory.
         progress: shown while it runs.
 
     Raises:
@@ -94,10 +94,10 @@ def effect_scores(moments: GroupedMoments, sites: Sequence[Site], folds: Sequenc
 
 
 def check_reached(subject: Subject, reached: set[Site]) -> None:
-    """Refuse a backward pass that did not come to every MLP.
+    """Refuse a backward pass that did not reach every MLP.
 
     Raises:
-        GradientError: names the first layer that no gradient came to.
+        GradientError: names the first layer that no gradient reached.
     """
     missing = [site for site in subject.sites if site not in reached]
     if missing:

@@ -1,9 +1,9 @@
-"""What doses follow: the effects on the margin, and on reference answers.
+"""The effects that doses follow: on the margin, and on reference answers.
 
-A margin may know which answers its fall (or, to induce, its rise) is to lead to: reference answers, which must become
-no less likely. Neurons of large effect on the margin may make them so at once. The best that can be done to first order
-under such a limit follows the effects on the margin plus some multiple of those on the reference answers (the
-multiplier of Lagrange). Three multiples are tried: none, one, and the reference answers alone.
+A margin may have reference answers: those that removing (or inducing) the behaviour should lead to, which must become
+no less likely. Neurons of large effect on the margin may make them less likely. To first order, the best doses under
+such a limit follow the effects on the margin plus a multiple of those on the reference answers (a Lagrange multiplier).
+Three multiples are tried: none, one, and the reference answers alone.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Effects:
     Attributes:
         margin: on the margin.
         reference: on the mean log-likelihood of the reference answers, where the margin knows any.
-        direction: whether the margin is to fall or to rise. Reference answers are always to become likelier.
+        direction: whether the margin should fall (remove) or rise (induce). Reference answers should become likelier.
     """
 
     margin: Scores
@@ -41,7 +41,7 @@ class Effects:
 
     @property
     def mixtures(self) -> tuple[Mixture, ...]:
-        """Which effects can be followed."""
+        """The mixtures of effects that doses can follow."""
         return ("margin",) if self.reference is None else ("margin", "margin and reference", "reference")
 
     def along(self, mixture: Mixture) -> Scores:
@@ -71,15 +71,15 @@ def effects_by_fold(
     system: str | None = None,
     progress: Progress = silent,
 ) -> Callable[[Sequence[int]], Effects]:
-    """The effects on some prompts, under whatever steering is on; what it gives takes them from the folds asked for."""
-    taken = [
+    """The effects on some prompts, under the current steering, as a function of the folds to use."""
+    moments_of_objectives = [
         effect(subject, objective, examples, folds=folds, system=system, progress=progress)
         for objective in (margin, margin.reference(direction))
         if objective is not None
     ]
 
     def of(chosen: Sequence[int]) -> Effects:
-        scores = [check_scores(effect_scores(moments, subject.sites, chosen)) for moments in taken]
+        scores = [check_scores(effect_scores(moments, subject.sites, chosen)) for moments in moments_of_objectives]
         return Effects(scores[0], scores[1] if len(scores) > 1 else None, direction)
 
     return of

@@ -7,7 +7,7 @@
 4. Cost of every neuron.
 5. Paths of doses (`paths.py`): once with the neurons that hold the behaviour up alone, once with those that hold it
    down as well, unless one is asked for; and for each mixture of effects where the margin knows reference answers.
-6. The one search (`strength/`) along each of them; what goes further on the development split is kept.
+6. The one search (`strength/`) along each of them; what goes further on the development split is chosen.
 7. The report: what was predicted, what was measured. Stability: what is chosen again without each fold.
 """
 
@@ -69,11 +69,11 @@ def find_doses(
         for candidate in candidates(effects, costs, method)  # 5
     }
     choice = choose_path(list(paths), limits, rounds=ROUNDS)  # 6
-    kept, rows = paths[choice.path], rows_of(choice.best.intervention)
+    chosen, rows = paths[choice.path], rows_of(choice.best.intervention)
 
     def chosen_without(fold: int) -> Sequence[Row]:
         left = effects_of_folds([other for other in range(count) if other != fold])
-        again = candidate_of(left, costs, method, kept.sign, kept.mixture)
+        again = candidate_of(left, costs, method, chosen.sign, chosen.mixture)
         return again.doses.rows_at(choice.best.strength)
 
     stability = stability_over_folds(
@@ -85,12 +85,12 @@ def find_doses(
         choice,
         cost=CostReport(costs.tokens, costs.noise),
         predicted=_predicted(effects, costs, rows, development.unsteered.margin),
-        sign=kept.sign,
-        follows=kept.mixture,
+        sign=chosen.sign,
+        follows=chosen.mixture,
         signs=reached(choice, limits, {path: candidate.sign for path, candidate in paths.items()}),
         followed=reached(choice, limits, {path: candidate.mixture for path, candidate in paths.items()}),
     )
-    return Searched(rows, kept.effect_cost.scores, stability, report, inputs.margin)
+    return Searched(rows, chosen.effect_cost.scores, stability, report, inputs.margin)
 
 
 def _predicted(effects: Effects, costs: Cost, rows: Sequence[Row], before: float) -> Predicted:

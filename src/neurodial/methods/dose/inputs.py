@@ -109,8 +109,8 @@ def gather_inputs(
             subject, pairs, direction=method.direction, kind=method.margin, system=method.system, progress=progress
         )
     decoding = Decoding(max_new_tokens=method.answer_tokens, batch_size=32, system=method.system)
-    asked = [neutral.costing, neutral.damage] if with_cost else [neutral.damage]
-    answered = [own_answers(subject, prompts, decoding=decoding, progress=progress) for prompts in asked]
+    lists = [neutral.costing, neutral.damage] if with_cost else [neutral.damage]
+    answered = [own_answers(subject, prompts, decoding=decoding, progress=progress) for prompts in lists]
     *costing, damage = [_without(passages, margin.openers, neutral.source) for passages in answered]
     used = sum(map(len, costing)) + len(damage)
     left_out = None if margin.openers is None else sum(map(len, answered)) - used
@@ -122,13 +122,13 @@ def _without(passages: Sequence[Passage], behaviour: Openers | None, neutral: Pr
     """The neutral answers that do not begin as the behaviour's do: the cost would protect the behaviour."""
     if behaviour is None:
         return tuple(passages)
-    kept = tuple(p for p in passages if not behaviour.matches(p.tokens[p.prompt_length :]))
-    if len(kept) < FEWEST:
+    clean = tuple(p for p in passages if not behaviour.matches(p.tokens[p.prompt_length :]))
+    if len(clean) < FEWEST:
         listed = ", ".join(map(repr, behaviour.texts[:5]))
         raise PromptError(
-            f"{len(passages) - len(kept)} of {len(passages)} answers to the neutral prompts {neutral.name!r} begin as "
+            f"{len(passages) - len(clean)} of {len(passages)} answers to the neutral prompts {neutral.name!r} begin as "
             f"the behaviour's do ({listed}).",
             wanted=f"at least {FEWEST} neutral answers without the behaviour, to measure damage on",
             fix="Give other neutral prompts (--neutral FILE, or Dose(neutral=...)), or take another margin.",
         )
-    return kept
+    return clean

@@ -1,15 +1,15 @@
 """Which neurons to dose, and how far: doses as a function of the strength (third step of effect and cost).
 
-1. Damp the cost: `c_j = f_j + median f`, so that a neuron that never varies can't win by a division by nearly nothing.
+1. Damp the cost: `c_j = f_j + median f`, so that a neuron that hardly varies does not win by a division by nearly 0.
 2. At strength s (one over the price of damage) the best dose of a neuron that holds the behaviour up is
    `x_j = clip(s e_j / c_j, 0, x_max)`, the maximum of `e_j x - c_j x^2 / (2 s)`.
 3. Keep the neurons of largest gain `e_j x_j - c_j x_j^2 / (2 s)`. Where nothing is clipped that is the order of
    `e_j^2 / c_j`, whatever the strength.
 4. Another dosing: one dose for all of the neurons of largest `e^2 / c`.
 5. To induce a behaviour the doses are negative: neurons that hold it up are turned up.
-6. Neurons that hold the behaviour down (negative effect) may take part as well: theirs are the opposite doses.
+6. Neurons that hold the behaviour down (negative effect) may be used as well, with the opposite doses.
 
-How far to go along such a path is found by measuring (`strength/`).
+The strength on such a path is found by measuring (`strength/`).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class DosePath:
 
     Attributes:
         low: the strength at which the largest dose is still small.
-        high: the strength from which on no dose grows.
+        high: the strength above which no dose grows.
         rows_at: neurons with their scores and their doses at a strength.
     """
 
@@ -59,10 +59,10 @@ class DosePath:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What doses may be.
+    """The range of doses.
 
     Attributes:
-        x_max: the largest dose; past 1 a neuron's sign is turned.
+        x_max: the largest dose; above 1 a neuron changes its sign.
         direction: `remove`: doses from 0 to x_max; `induce`: from -x_max to 0; for neurons that hold the behaviour
             down the other way round.
     """
@@ -71,20 +71,20 @@ class Bounds:
     direction: Direction = "remove"
 
     def signed(self, dose: float) -> float:
-        """A dose in the direction asked for."""
+        """A dose with the sign of the direction."""
         return dose if self.direction == "remove" else -dose
 
 
 @dataclass(frozen=True)
 class EffectCost:
-    """What each neuron gains and costs, in the order (layer, expert, index).
+    """The effect and the cost of each neuron, in the order (layer, expert, index).
 
     Attributes:
         effect: the magnitude of e_j; 0 where a neuron is left out.
         cost: c_j, damped.
-        damping: what was added to the cost, the median of f.
+        damping: the number that was added to the cost, the median of f.
         layout: to find the neuron of a place.
-        sign: -1 for neurons that hold the behaviour down and take part, 1 for all others.
+        sign: -1 for neurons that are used and hold the behaviour down, 1 for all others.
     """
 
     effect: Float[Tensor, "all"]
@@ -103,7 +103,7 @@ class EffectCost:
             effect: e_j, positive where a neuron holds the behaviour up.
             cost: f_j.
             skip_layers: layers left out.
-            sign: which neurons take part: those that hold the behaviour up, those that hold it down, or both.
+            sign: which neurons are used: those that hold the behaviour up, those that hold it down, or both.
 
         Raises:
             OptionError: no neuron outside the skipped layers has an effect of that sign, or nothing costs anything.
@@ -116,10 +116,10 @@ class EffectCost:
         """
         damping = float(cost.flat().median())
         damped = cost.flat() + damping
-        kept = torch.cat([torch.full((effect[site].numel(),), site.layer not in skip_layers) for site in effect])
-        found = torch.where(kept, effect.flat(), 0.0)
-        taking_part = {"positive": found > 0, "negative": found < 0, "both": found != 0}[sign]
-        held = torch.where(taking_part, found, 0.0)
+        allowed = torch.cat([torch.full((effect[site].numel(),), site.layer not in skip_layers) for site in effect])
+        effects = torch.where(allowed, effect.flat(), 0.0)
+        taking_part = {"positive": effects > 0, "negative": effects < 0, "both": effects != 0}[sign]
+        held = torch.where(taking_part, effects, 0.0)
         if not bool(taking_part.any()):
             raise OptionError(
                 f"No neuron holds the behaviour {_HELD[sign]}: no effect is {_EFFECTS[sign]}.",
@@ -136,26 +136,26 @@ class EffectCost:
 
     @property
     def ratio(self) -> Float[Tensor, "all"]:
-        """`e^2 / c`, what neurons are ranked by; 0 where a neuron is left out."""
+        """`e^2 / c`, by which neurons are ranked; 0 where a neuron is left out."""
         return self.effect.square() / self.cost
 
     @property
     def scores(self) -> Scores:
         """`ratio` by site."""
-        parts = self.ratio.split([self.layout[site].numel() for site in self.layout])
-        return Scores(dict(zip(self.layout, parts, strict=True)))
+        by_site = self.ratio.split([self.layout[site].numel() for site in self.layout])
+        return Scores(dict(zip(self.layout, by_site, strict=True)))
 
     def best(self, count: int) -> list[int]:
         """Places of the neurons of largest `e^2 / c`, best first, none without an effect."""
-        return self.taken(Count(count))
+        return self.selected(Count(count))
 
-    def taken(self, select: Select) -> list[int]:
-        """Places of the neurons that a rule takes by `e^2 / c`, best first, none without an effect."""
-        places: list[int] = _taken(select, self.ratio, self.layout.layers()).tolist()
+    def selected(self, select: Select) -> list[int]:
+        """Places of the neurons that a rule chooses by `e^2 / c`, best first, none without an effect."""
+        places: list[int] = _selected(select, self.ratio, self.layout.layers()).tolist()
         return places
 
     def rows(self, places: Sequence[int], doses: Sequence[float]) -> tuple[Row, ...]:
-        """The rows of some places; a dose is turned where the neuron holds the behaviour down."""
+        """The rows of some places; a dose changes its sign where the neuron holds the behaviour down."""
         chosen = torch.tensor(list(places), dtype=torch.long)
         ratio = self.effect[chosen].square() / self.cost[chosen]
         signed = (torch.tensor(list(doses), dtype=torch.float64) * self.sign[chosen]).tolist()
@@ -165,7 +165,7 @@ class EffectCost:
 def closed_path(
     effect_cost: EffectCost, select: Select, bounds: Bounds, *, among: Sequence[int] | None = None
 ) -> DosePath:
-    """Closed-form doses; the neurons are chosen anew at each strength, by their gain.
+    """Closed-form doses; the neurons are chosen again at each strength, by their gain.
 
     Args:
         effect_cost: effects and costs.
@@ -182,11 +182,11 @@ def closed_path(
     def rows_at(strength: float) -> tuple[Row, ...]:
         doses = (strength * effect / cost).clamp(max=bounds.x_max)
         gain = effect * doses - cost * doses.square() / (2 * strength)
-        chosen = _taken(select, gain, layers)
+        chosen = _selected(select, gain, layers)
         return effect_cost.rows(chosen.tolist(), [bounds.signed(dose) for dose in doses[chosen].tolist()])
 
     steepest = (effect / cost).max()
-    last = _taken(select, effect, layers)  # with every dose at its largest, the gain goes by the effect
+    last = _selected(select, effect, layers)  # with every dose at its largest, the gain goes by the effect
     high = bounds.x_max / float((effect / cost)[last].min())
     low = min(SMALLEST_DOSE, bounds.x_max) / float(steepest)
     return DosePath(low, max(high, low), rows_at)
@@ -208,7 +208,7 @@ def predicted_change(effect: Scores, rows: Sequence[Row]) -> float:
     return -sum(slope * row.dose for slope, row in zip(slopes, rows, strict=True))
 
 
-def _taken(select: Select, strength: Float[Tensor, "all"], layers: Int[Tensor, "all"]) -> Int[Tensor, "taken"]:
+def _selected(select: Select, strength: Float[Tensor, "all"], layers: Int[Tensor, "all"]) -> Int[Tensor, "selected"]:
     """Places by a rule of selection, none without a strength."""
     places: Tensor = select.choose(torch.where(strength > 0, strength, -torch.inf), layers)
     return places

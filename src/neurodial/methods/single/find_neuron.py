@@ -101,7 +101,7 @@ class Pinned:
 
 
 @dataclass(frozen=True)
-class Found:
+class NeuronSweep:
     """What the search for one neuron gave.
 
     Attributes:
@@ -123,7 +123,7 @@ class Found:
 
 def single_neuron(
     subject: Subject, pairs: PairSet, *, method: SingleNeuron | None = None, progress: Progress = silent
-) -> Found:
+) -> NeuronSweep:
     """Find the one neuron whose pinning removes most of a behaviour.
 
     Args:
@@ -168,7 +168,7 @@ def sweep(
     *,
     method: SingleNeuron | None = None,
     progress: Progress = silent,
-) -> Found:
+) -> NeuronSweep:
     """Pin every candidate to every value and measure what is left, best first (2, 3)."""
     chosen = method or SingleNeuron()
     steps = sorted({step for step in chosen.steps if step or chosen.pin == "constant"})
@@ -181,7 +181,7 @@ def sweep(
         [before] = probabilities_by_side(subject, margin, contrast, [None], progress=progress)
         rows = _anchored(subject, margin, values, contrast, chosen.strength)
     ranked = sorted(rows, key=lambda row: (row.positive, abs(row.value), row.candidate.neuron))
-    return Found(margin, before, tuple(ranked))
+    return NeuronSweep(margin, before, tuple(ranked))
 
 
 def _anchored(

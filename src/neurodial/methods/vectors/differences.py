@@ -48,7 +48,8 @@ def direction_vectors(subject: Subject, contrast: Contrast) -> dict[tuple[int, i
     """The candidates of directional ablation: differences of means by block and token, the token from the prompt's end.
 
     The tokens are those that the template puts after the instruction (at most five; the last one without a template).
-    The last fifth of the blocks is left out, as the source does: its directions hold the next words, not the behaviour.
+    The last fifth of the blocks is left out, as in the source: their directions are about the next words, not the
+    behaviour.
 
     Example:
         >>> from neurodial.model.tiny import tiny_subject
@@ -74,7 +75,7 @@ def answer_vectors(
     Args:
         subject: the model; needs a chat template.
         contrast: its positive prompts are asked.
-        answers: the answer that shows the behaviour and the one that does not, for prompts that bring none.
+        answers: the answer that shows the behaviour and the one that does not, for prompts without any.
 
     Raises:
         PromptError: a prompt has no answers and `answers` is None, or there is no chat template.
@@ -106,11 +107,11 @@ def mlp_vectors(subject: Subject, contrast: Contrast) -> Float[Tensor, "layer hi
 class AddEverywhere(Intervention):
     """Add `dial * alpha * v_L` to what every MLP writes: how the public code beside arXiv 2605.12290 does CAA.
 
-    Its sign is plus, so it *adds* the behaviour it is compared as removing; that is reproduced, not repaired.
+    Its sign is plus, so it *adds* the behaviour that it is compared as removing; this is reproduced on purpose.
 
     Attributes:
         vectors: one for each layer.
-        alpha: the strength that dial 1 stands for.
+        alpha: the strength at dial 1.
         dial: 0 unsteered.
         when: which tokens.
 

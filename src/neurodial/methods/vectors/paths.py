@@ -2,8 +2,8 @@
 
 | method | strength | at a strength |
 |---|---|---|
-| activation addition (CAA) | 0.05 to 4 | `strength x v_L` taken away after block L (to induce: added) |
-| directional ablation | 0.02 to 1.5 | that share of the component along `v_L` taken out of every write |
+| activation addition (CAA) | 0.05 to 4 | `strength x v_L` subtracted after block L (to induce: added) |
+| directional ablation | 0.02 to 1.5 | that share of the component along `v_L` removed from every write |
 | the public code's CAA | 1 | `v_L` of every MLP added, with its plus sign |
 """
 
@@ -34,20 +34,20 @@ from neurodial.strength.path import StrengthPath
 ADDED = (0.05, 4.0)
 """Strengths of activation addition: multiples of the difference of means."""
 PROJECTED = (0.02, 1.5)
-"""Strengths of directional ablation: past 1 the component's sign is turned."""
+"""Strengths of directional ablation: above 1 the component changes its sign."""
 
 Reading = Literal["last-token", "answers"]
 
 
 @dataclass(frozen=True)
 class VectorInputs:
-    """What vectors are made from.
+    """The inputs for vectors.
 
     Attributes:
         subject: the model.
         contrast: discovery prompts.
-        behaviour: whose own answers stand in for prompts that bring none.
-        direction: whether the behaviour is to go or to come.
+        behaviour: whose answers are used for prompts without any.
+        direction: whether the behaviour is to be removed or induced.
         layers: which may be chosen; None for all.
         when: which tokens are changed.
     """

@@ -1,4 +1,4 @@
-"""Mean residual streams: what the vectors of the residual-stream methods are differences of."""
+"""Mean residual streams; their differences are the vectors of the residual-stream methods."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def residual_means(
     where: Where = "block",
     budget: int = TOKEN_BUDGET,
 ) -> Float[Tensor, "offset layer hidden"]:
-    """The mean over sequences of what every block gives, at tokens counted from each sequence's end.
+    """The mean over sequences of every block's output, at tokens counted from each sequence's end.
 
     Args:
         subject: the model.
