@@ -16,7 +16,7 @@ from neurodial.margins.margin import Openers
 from neurodial.margins.measure import measure_margins
 from neurodial.methods.registry import METHODS, method, with_select
 from neurodial.methods.single.find_dose import dose_path
-from neurodial.methods.single.scores_of_neurons import CandidateNeuron, candidates
+from neurodial.methods.single.scores_of_neurons import CandidateNeuron
 from neurodial.model.tiny import tiny_subject
 from neurodial.provenance import sha256
 
@@ -102,23 +102,18 @@ def test_every_option_changes_the_result(find, tmp_path):
     assert find(neutral=str(other)).origin.report.neutral.hash != report.neutral.hash
 
 
-def test_a_system_message_reaches_the_candidates_and_the_search(neutral, monkeypatch):
+def test_a_system_message_reaches_the_candidates_and_the_search(neutral):
     subject = tiny_subject()
-    contrast = nd.Contrast.of(["harm one", "harm it"], ["help one", "help it now"])
-    first, second = (
-        candidates(subject, Openers.of([(40,)]), contrast, system=system) for system in (None, "Be brief.")
-    )
-    assert [one.score for one in first] != [one.score for one in second]
     pairs = nd.PairSet.of(
         [nd.Example(f"harm {n}?", positive_answer="no", negative_answer="yes") for n in range(8)],
         [nd.Example(f"help {n}!", positive_answer="no", negative_answer="yes") for n in range(8)],
     )
     options = {"margin": "answer", "neutral": neutral, "answer_tokens": 2, "candidates": 1, "passages": 2}
     plain, told = (
-        nd.discover(subject, pairs, method=nd.Single(**options, system=system)).origin.report
-        for system in (None, "Be brief.")
+        nd.discover(subject, pairs, method=nd.Single(**options, system=system)) for system in (None, "Be brief.")
     )
-    assert plain.measured.margin_before != told.measured.margin_before
+    assert plain.rows[0].score != told.rows[0].score
+    assert plain.origin.report.measured.margin_before != told.origin.report.measured.margin_before
 
 
 def test_a_neuron_that_holds_the_behaviour_down_is_turned_up():

@@ -240,7 +240,7 @@ def test_an_option_of_another_shape_is_refused(client, path, options, words):
 def test_the_forms_say_what_may_stand_and_what_stands(client):
     found = client.get("/api/options").json()
     methods = {one["name"]: {option["name"]: option for option in one["options"]} for one in found["methods"]}
-    assert set(methods) == {"cna", "cna-reference", "dose"}
+    assert set(methods) == {"cna", "cna-reference", "dose", "single"}
     assert methods["cna"]["select"]["default"] == "fraction:0.001"
     assert [form["name"] for form in methods["cna"]["select"]["forms"]][:2] == ["fraction", "count"]
     assert methods["cna-reference"]["select"]["default"] == "count:1600"
