@@ -188,8 +188,8 @@ def test_the_demo_writes_its_files_and_again_over_its_own(folder, capsys, tmp_pa
     monkeypatch.setattr(demonstration, "SHORT", replace(demonstration.SHORT, options=options))
     out = tmp_path / "demo"
     text = run(capsys, "demo", "--model", folder, "--short", "-o", out)
-    assert "What was found" in text
-    assert "cna picked" in " ".join(text.split())
+    assert "On held-out prompts" in text
+    assert "no clear difference from the control" in " ".join(text.split())
     names = {path.name for path in out.iterdir()}
     assert {"cna.circuit.json", "demo.json", "rows", "report.html", "report.json"} <= names
     figures = json.loads((out / "report.json").read_text())

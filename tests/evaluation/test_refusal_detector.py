@@ -1,6 +1,7 @@
 """The refusal detector: in other languages, on near misses, on beginnings of answers, and what it says of itself."""
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -15,9 +16,10 @@ from neurodial.evaluation.detectors.agreement import (
     shipped_for,
 )
 from neurodial.evaluation.detectors.base import Exchange
-from neurodial.evaluation.detectors.refusal_features import SIGNS, features, unquoted
+from neurodial.evaluation.detectors.refusal_features import SENTENCE_END, SIGNS, features, unquoted
 from neurodial.evaluation.detectors.refusal_languages import covered
 from neurodial.evaluation.detectors.refusal_model import Shares, Weights, label_of, shipped_weights
+from neurodial.evaluation.detectors.refusal_signs import BEGINNINGS, IN_ANSWER, counts_of
 from neurodial.evaluation.detectors.registry import detector
 from neurodial.text.language import language_of
 
@@ -141,6 +143,18 @@ def test_signs_are_counted_where_they_stand():
     assert (seen["sorry:1"], seen["sorry:3"], seen["sorry:r"]) == (1, 1, 2)
     assert "can't" not in unquoted("I can't recommend it enough.")
     assert "can't" in unquoted("I can't recommend it.")
+
+
+def test_words_that_a_sign_needs_hide_none_of_its_matches():
+    """Signs are searched only where a text has certain words; a plain search of every sentence counts the same."""
+    for one in shipped_answers():
+        sentences = SENTENCE_END.split(unquoted(one.exchange.answer))
+        patterns = {name: re.compile(pattern) for name, pattern in IN_ANSWER.items()}
+        plain = [
+            sum(len(pattern.findall(text)) for text in (sentences if name in BEGINNINGS else sentences[:1]))
+            for name, pattern in patterns.items()
+        ]
+        assert counts_of(sentences) == plain
 
 
 def test_it_is_quick():

@@ -40,6 +40,12 @@ def test_words_are_whole_where_a_script_writes_signs_onto_letters():
     assert words_of("شكرًا جزيلًا") == ["شكرًا", "جزيلًا"]
 
 
+@given(st.text(st.characters(codec="ascii"), max_size=60))
+def test_plain_english_is_split_as_any_other_text(text):
+    """ASCII has a quicker pattern; an accented word at the end sends the same text through the general one."""
+    assert [*words_of(text), "é"] == words_of(text + " é")
+
+
 def test_punctuation_is_no_word():
     assert measure_text("…!? –").words == 0
     assert measure_text("Ça n’va pas").words == 3

@@ -31,7 +31,7 @@ from neurodial.text.language import (
     language_of,
     scripts_of,
 )
-from neurodial.text.words import BY_SIGN, UNSPACED, repetition, words_of
+from neurodial.text.words import BY_SIGN, UNSPACED, repetition_of, words_of
 
 DEGENERATE_FROM = 0.5
 """The brokenness from which an answer counts as degenerate: where a sign reaches its limit."""
@@ -105,8 +105,10 @@ class Degeneration:
 
     def measure(self, prompt: str, answer: str) -> Brokenness:
         """How far an answer has broken down, as a number and by its parts."""
-        words = words_of(_DEBRIS.sub(" ", answer))
-        copies, loop, language = repetition(answer), longest_loop(words, self.repeats), language_of(answer)
+        clean = _DEBRIS.sub(" ", answer)
+        words = words_of(clean)
+        copies = repetition_of(words if clean == answer else words_of(answer))
+        loop, language = longest_loop(words, self.repeats), language_of(answer)
         if is_empty(answer, words):
             return Brokenness(1.0, "empty", copies, loop, language, len(words))
         if words == words_of(prompt):
@@ -144,10 +146,8 @@ class Degeneration:
             elif (second := _changes_to(answer, words, given)) is not None:
                 yield 2.0, f"changes language ({second})"
         if len(words) >= 10:
-            yield (
-                sum(_ALONE.fullmatch(word) is not None for word in words) / len(words) / _SINGLE_LETTERS,
-                "single letters",
-            )
+            alone = sum(_ALONE.fullmatch(word) is not None for word in words if len(word) == 1)
+            yield alone / len(words) / _SINGLE_LETTERS, "single letters"
         if given is not None and len(words) >= 8:
             yield function_word_share(words, given) / _FUNCTION_WORDS, "function words only"
         latin = [word for word in words if word.isalpha() and word.isascii()]

@@ -42,6 +42,11 @@ _FUNCTION_WORDS = {
     "wel geen kan ik je hij ze we dit die worden wordt heeft hebben was meer deze tot",
 }
 _WORDS = {language: frozenset(words.split()) for language, words in _FUNCTION_WORDS.items()}
+_LANGUAGES_OF_WORD = {
+    word: tuple(language for language, known in _WORDS.items() if word in known)
+    for word in frozenset().union(*_WORDS.values())
+}
+_NO_LETTERS = {code: None for code in range(128) if not chr(code).isalpha()}
 _SCRIPTS = {
     "GREEK": "el",
     "HANGUL": "ko",
@@ -192,6 +197,9 @@ def scripts_of(text: str) -> Counter[str]:
         >>> scripts_of("aé я")["LATIN"]
         2
     """
+    if text.isascii():
+        letters = len(text.translate(_NO_LETTERS))
+        return Counter({"LATIN": letters} if letters else {})
     counts: Counter[str] = Counter()
     for letter, count in Counter(text).items():
         if letter.isalpha():
@@ -217,16 +225,23 @@ def function_word_share(words: list[str], language: str) -> float:
 
 def _by_function_words(words: list[str]) -> str | None:
     """The language whose function words make a quarter of the text, and three times those of any other."""
-    hits = sorted(
-        ((sum(word in known for word in words), language) for language, known in _WORDS.items()), reverse=True
-    )
+    hits = sorted(((count, language) for language, count in _function_words(words).items()), reverse=True)
     (most, best), (next_most, _) = hits[0], hits[1]
     return best if most >= 5 and most >= 0.25 * len(words) and most >= 3 * next_most else None
 
 
+def _function_words(words: list[str]) -> Counter[str]:
+    """How many function words of each language there are."""
+    hits = Counter(dict.fromkeys(_WORDS, 0))
+    for word in words:
+        for language in _LANGUAGES_OF_WORD.get(word, ()):
+            hits[language] += 1
+    return hits
+
+
 def _latin(words: list[str], identified: str | None, share: float, sure: float) -> str | None:
     """Both ways agree, or one of them is sure: at least two function words, more than of any other language."""
-    hits = Counter({language: sum(word in known for word in words) for language, known in _WORDS.items()})
+    hits = _function_words(words)
     ranked = hits.most_common(2)
     (best, most), (_, next_most) = ranked[0], ranked[1]
     is_clear = most >= 2 and most > next_most and most >= 0.1 * len(words)

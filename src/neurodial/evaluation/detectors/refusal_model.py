@@ -115,8 +115,8 @@ def scaled(
     words: Sequence[str], longest: int, table: dict[str, tuple[float, float]]
 ) -> list[tuple[float, tuple[float, float]]]:
     """What each known run counts, with the entry that the table has for it."""
-    counts = Counter([run for run in runs(words, longest) if run in table])
-    values = {run: 1 + math.log(count) for run, count in counts.items()}
+    counts = Counter(filter(table.__contains__, runs(words, longest)))
+    values = {run: 1 + math.log(count) if count > 1 else 1.0 for run, count in counts.items()}
     length = math.sqrt(sum(value * value for value in values.values())) or 1.0
     return [(value / length, table[run]) for run, value in values.items()]
 
