@@ -147,7 +147,7 @@ def test_other_stages_take_the_circuit(subject, find, tmp_path):
         divergence_tokens=2, development=2,
     )  # fmt: skip
     report = nd.evaluate(subject, [nd.Scale(circuit)], PAIRS, options=options)
-    assert [arm.metrics["margin"].value < 0 for arm in report.conditions] == [False, True]
+    assert [condition.metrics["margin"].value < 0 for condition in report.conditions] == [False, True]
     folder = nd.export_circuit(subject, nd.Scale(circuit), route="lora", output=tmp_path / "lora")
     assert (tmp_path / "lora" / "adapter_model.safetensors").is_file()
     assert folder is not None
