@@ -12,6 +12,7 @@ from neurodial.intervention.base import at_dial
 from neurodial.intervention.scale import Pin, Scale
 from neurodial.intervention.vector import AddVector, ProjectOut
 from neurodial.margins.margin import Openers
+from neurodial.methods import selections
 from neurodial.methods.cna.attribute import attribute
 from neurodial.methods.cna.options import CNA
 from neurodial.methods.comparators import COMPARATORS, MethodInputs, check_names, system_prompts
@@ -145,3 +146,13 @@ def test_a_system_prompt_is_the_behaviours_own_or_made_of_its_title():
 def test_an_unknown_method_offers_near_names():
     with pytest.raises(UnknownNameError, match="direction"):
         check_names(["directon"])
+
+
+def test_what_is_costly_is_made_once_for_all_methods(inputs, monkeypatch):
+    given = inputs()
+    COMPARATORS["dose"].paths(given)
+    COMPARATORS["cna"].paths(given)
+    for name in ("cost", "effects_by_fold", "attribute"):
+        monkeypatch.setattr(selections, name, None)
+    for name in ("effect", "dose", "cna-paper", "cna"):
+        assert COMPARATORS[name].paths(given)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from neurodial.circuit.circuit import Circuit
@@ -73,9 +74,9 @@ class MethodInputs:
         """The inputs of methods of the residual stream."""
         return VectorInputs(self.subject, self.discovery, self.behaviour, self.direction, self.layers, self.when)
 
-    @property
+    @cached_property
     def selections(self) -> Selections:
-        """The inputs of methods that choose neurons."""
+        """The inputs of methods that choose neurons; effects, costs and scores are made once for all of them."""
         return Selections(self.subject, self.discovery, self.margin, self.costing, self.direction, system=self.system)
 
 
