@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 
@@ -34,3 +36,31 @@ def silent(description: str, total: int) -> Iterator[Callable[[int], None]]:
 
 def _ignore(steps: int) -> None:
     del steps
+
+
+@dataclass(frozen=True)
+class Stopwatch:
+    """How long the parts of a piece of work took.
+
+    Attributes:
+        seconds: of each part, by its name, in the order in which they began.
+
+    Example:
+        >>> watch = Stopwatch()
+        >>> with watch.part("reading"):
+        ...     pass
+        >>> list(watch.seconds)
+        ['reading']
+    """
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Add the time of the block to a part."""
+        begun = time.monotonic()
+        self.seconds.setdefault(name, 0.0)
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.monotonic() - begun

@@ -24,7 +24,7 @@ from neurodial.generation.decoding import Decoding
 from neurodial.generation.generate import generate
 from neurodial.intervention.base import Together
 from neurodial.intervention.scale import Scale
-from neurodial.margins.choose_margin import BehaviourMargin
+from neurodial.margins.behaviour_margin import BehaviourMargin
 from neurodial.margins.margin import Alternatives, AnswerMargin, Openers
 from neurodial.margins.measure import measure_margins
 from neurodial.methods.cna.options import CNA

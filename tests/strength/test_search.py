@@ -40,6 +40,22 @@ def test_an_ample_budget_takes_the_whole_path():
     assert len(log) == 6  # one round is enough
 
 
+@pytest.mark.parametrize("power", [1.5, 2.0, 3.0])
+@pytest.mark.parametrize("guess", [0.4, 2.0, 6.0])
+def test_a_budget_is_found_from_few_measurements_where_damage_grows_as_a_power(power, guess):
+    log: list[float] = []
+    best, _ = search(1e-4, 50.0, measured(lambda s: s**power / 20, lambda s: -s, log), Limits(0.05, None), guess=guess)
+    assert 0.9 < best.strength <= 1.0
+    assert len(log) <= 6  # four before, and two to four more
+
+
+def test_a_budget_far_below_the_first_strengths_is_found_too():
+    log: list[float] = []
+    best, _ = search(1e-4, 50.0, measured(lambda s: s * s, lambda s: -s, log), Limits(1e-4, None), guess=2.0)
+    assert 0.008 < best.strength <= 0.01
+    assert len(log) <= 6
+
+
 def test_within_the_budget_the_best_margin_counts_where_a_push_turns_back():
     turning = measured(lambda s: s * s / 100, lambda s: (s - 1) ** 2)
     best, _ = search(0.001, 3.0, turning, Limits(budget=1.0, target=None))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from neurodial.cli.console import out
+from neurodial.cli.console import duration, out
 from neurodial.errors import OptionError
 
 if TYPE_CHECKING:
@@ -105,12 +105,27 @@ def report_lines(report: DoseReport) -> list[str]:
     if report.candidates:
         tried = (f"{name} {best.margin:+.2f} at {best.divergence:.3g}" for name, best in report.candidates.items())
         lines.append(f"neurons searched (layer.index, margin at damage): {', '.join(tried)}")
-    if not report.goal.reached:
+    if report.shortfall:
+        lines.append(f"not met: {report.shortfall} This is the best that was found")
+    elif not report.goal.reached:
         lines.append(f"the margin {report.goal.margin:+.2f} was out of reach; this is the nearest")
+    if report.seconds:
+        parts = sorted(report.seconds.items(), key=lambda part: -part[1])
+        whole = duration(sum(report.seconds.values()))
+        lines.append(f"took {whole}: {', '.join(f'{name} {duration(seconds)}' for name, seconds in parts)}")
     return lines
 
 
 def _margin_lines(report: DoseReport) -> Iterator[str]:
+    if report.weighed:
+        told = (
+            f"{kind} {agreement.accuracy:.0%} right, AUROC {agreement.auroc:.2f}"
+            for kind, agreement in report.weighed.items()
+        )
+        count = max(agreement.answers for agreement in report.weighed.values())
+        yield f"margins, on {count} development answers, by {report.judged_by}: {'; '.join(told)}"
+    if report.margin == "SpanMargin":
+        yield f"margin: {report.margin_text}"
     if report.openers:
         shares = ", ".join(
             f"{share:.0%} of the {side} answers" for side, share in report.coverage.items() if share is not None

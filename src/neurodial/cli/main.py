@@ -93,14 +93,15 @@ for _name, _target in COMMANDS.items():
 
 
 class _Notes(logging.Handler):
-    """Prints the library's warnings on stderr."""
+    """Prints the library's warnings on stderr, and what it chose."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print it on the current stderr."""
-        print(f"note: {record.getMessage()}", file=sys.stderr)
+        note = "note: " if record.levelno >= logging.WARNING else ""
+        print(f"{note}{record.getMessage()}", file=sys.stderr)
 
 
-_NOTES = _Notes(logging.WARNING)
+_NOTES = _Notes(logging.INFO)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

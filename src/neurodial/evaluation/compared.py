@@ -16,7 +16,7 @@ from neurodial.evaluation.run_rows import TuningRow
 from neurodial.evaluation.store import Store
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.divergence import own_answers
-from neurodial.margins.choose_margin import BehaviourMargin
+from neurodial.margins.behaviour_margin import BehaviourMargin
 from neurodial.margins.margin import Margin
 from neurodial.methods.comparators import COMPARATORS, MethodInputs
 from neurodial.model.subject import Subject

@@ -21,6 +21,7 @@ from neurodial.circuit.circuit import Circuit
 from neurodial.circuit.controls import random_control
 from neurodial.discovery import discover
 from neurodial.errors import FileError, NeurodialError, OptionError
+from neurodial.evaluation.detectors.registry import shows_of
 from neurodial.evaluation.evaluate import evaluate
 from neurodial.evaluation.intervals import Estimate
 from neurodial.evaluation.options import Evaluation
@@ -208,7 +209,8 @@ def _circuits(
     missing: tuple[str, ...] = ()
     with part():
         try:
-            found.append(discover(subject, pairs, method=profile.dose, name="dose", progress=progress))
+            shows = shows_of(pairs.behaviour)
+            found.append(discover(subject, pairs, method=profile.dose, shows=shows, name="dose", progress=progress))
         except NeurodialError as error:
             missing = (f"Dose found no circuit on this model: {error.problem}",)
     return tuple(found), missing

@@ -12,7 +12,7 @@ from neurodial.generation.decoding import Decoding
 from neurodial.options import noted
 
 Thinking = Literal["leave-out", "apart"]
-ReportedMargin = Literal["recorded", "behaviour", "alternatives", "openers", "answer", "own-answers", "none"]
+ReportedMargin = Literal["recorded", "behaviour", "alternatives", "openers", "spans", "answer", "own-answers", "none"]
 
 
 def _detector_names() -> Sequence[str]:

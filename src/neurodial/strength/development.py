@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
 
+from torch import Tensor
+
 from neurodial.generation.decoding import Decoding
-from neurodial.generation.divergence import measure_divergence
+from neurodial.generation.divergence import measure_divergence, unsteered_states
 from neurodial.generation.generate import generate
 from neurodial.intervention.base import Intervention
 from neurodial.margins.margin import Margin
@@ -79,7 +81,9 @@ class Development:
 
     def trials(self, strengths: Sequence[float], steered: Sequence[Intervention]) -> list[Trial]:
         """Damage on the neutral answers and means over the prompts, of many interventions together."""
-        damage = measure_divergence(self.subject, self.passages, steered, progress=self.progress)
+        damage = measure_divergence(
+            self.subject, self.passages, steered, unsteered=self._unsteered_states, progress=self.progress
+        )
         errors = [0.0 if len(divergence.scored) < 2 else divergence.standard_error for divergence in damage]
         means = self.means(self.examples, steered)
         return [
@@ -113,6 +117,10 @@ class Development:
             (mean_of([values[0] for values in rows]), mean_of([sum(values[1:], 0.0) for values in rows]))
             for rows in by_intervention
         ]
+
+    @cached_property
+    def _unsteered_states(self) -> list[Tensor]:
+        return unsteered_states(self.subject, self.passages)
 
     @cached_property
     def _margins(self) -> list[Margin]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from neurodial.errors import OptionError, UnknownNameError, near_names
 from neurodial.evaluation.detectors import refusal, style
-from neurodial.evaluation.detectors.base import Detector, Exchange, RuleDetector, Verdict
+from neurodial.evaluation.detectors.base import UNCOUNTED, Detector, Exchange, RuleDetector, Verdict
 from neurodial.evaluation.detectors.refusal_model import RefusalDetector
+from neurodial.margins.judged import Shows
+from neurodial.prompts.pairs import Behaviour
 from neurodial.text.degeneration import Degeneration
 from neurodial.text.language import LANGUAGES
 
@@ -57,6 +59,25 @@ def detector(name: str, *, bare: bool = False) -> RuleDetector | RefusalDetector
             fix=near_names(name, detector_names()),
         )
     return replace(found, degeneration=None) if bare else found
+
+
+def shows_of(behaviour: Behaviour) -> Shows | None:
+    """What discovery weighs margins by: whether the behaviour's detector sees it; None where it names none.
+
+    Example:
+        >>> shows = shows_of(Behaviour("lists", detector="regex:^- "))
+        >>> shows([("Tea?", "- a pot"), ("Tea?", "A pot.")])
+        [True, False]
+    """
+    if not behaviour.detector:
+        return None
+    known = detector(behaviour.detector)
+
+    def shows(exchanges: Sequence[tuple[str, str]]) -> list[bool | None]:
+        verdicts = known.judge([Exchange(prompt, answer) for prompt, answer in exchanges])
+        return [None if verdict.label in UNCOUNTED else verdict.label == "shown" for verdict in verdicts]
+
+    return shows
 
 
 def detector_names() -> list[str]:

@@ -26,9 +26,10 @@ class Single:
         direction: `remove` the behaviour, or `induce` it where it is absent.
         x_max: the largest dose; past 1 a neuron's sign is turned.
         margin: what is pushed. `alternatives`: towards how answers without the behaviour begin; `openers`: away from
-            (or to induce, towards) how the behaviour's answers begin; `answer`: whole answers given with the prompts;
-            `own-answers`: from the model's own answers towards those to the other prompts of the pairs.
-            `behaviour`: as the prompt set says, openers being taken to induce and alternatives to remove.
+            (or to induce, towards) how the behaviour's answers begin; `spans`: away from (or towards) what those
+            answers say anywhere; `answer`: whole answers given with the prompts; `own-answers`: from the model's own
+            answers towards those to the other prompts of the pairs. `behaviour`: as the prompt set says, else the
+            first of these that tells development answers apart nearly as well as the best.
         neutral: list of neutral prompts for the damage, a name or a file.
         passages: how many neutral prompts are answered for the damage; none for all.
         answer_tokens: longest answer to a neutral or a development prompt.

@@ -28,7 +28,7 @@ export interface MethodOptions {
   direction?: "remove" | "induce";
   x_max?: number;
   dosing?: "closed" | "uniform";
-  margin?: "behaviour" | "alternatives" | "openers" | "answer" | "own-answers";
+  margin?: "behaviour" | "alternatives" | "openers" | "spans" | "answer" | "own-answers";
   neutral?: string;
   passages?: number | null;
   answer_tokens?: number;
@@ -53,7 +53,7 @@ export interface EvaluationOptions {
   neutral?: number;
   over_refusal?: number;
   divergence_tokens?: number;
-  margin?: "recorded" | "behaviour" | "alternatives" | "openers" | "answer" | "own-answers" | "none";
+  margin?: "recorded" | "behaviour" | "alternatives" | "openers" | "spans" | "answer" | "own-answers" | "none";
   perplexity?: number;
   questions?: number;
   speed?: boolean;
