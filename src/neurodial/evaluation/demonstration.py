@@ -179,15 +179,15 @@ def _mark(folder: Path, values: Mapping[str, Any]) -> None:
 def _marker(folder: Path) -> dict[str, Any] | None:
     """What a demo wrote about itself; None where none did."""
     try:
-        found = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) and found.get("format") == FORMAT else None
+    return marker if isinstance(marker, dict) and marker.get("format") == FORMAT else None
 
 
 def _record(values: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(json.dumps({"format": FORMAT, "version": 2, **values}))
-    return found
+    record: dict[str, Any] = json.loads(json.dumps({"format": FORMAT, "version": 2, **values}))
+    return record
 
 
 def _shortened(pairs: PairSet, count: int) -> PairSet:
@@ -204,14 +204,14 @@ def _circuits(
 ) -> tuple[tuple[Circuit, ...], tuple[str, ...]]:
     """CNA's circuit and Dose's; a behaviour that Dose can't measure on this model leaves CNA's, and says so."""
     with part():
-        found = [discover(subject, pairs, method=profile.cna, name="cna", progress=progress)]
+        circuits = [discover(subject, pairs, method=profile.cna, name="cna", progress=progress)]
     missing: tuple[str, ...] = ()
     with part():
         try:
-            found.append(discover(subject, pairs, method=profile.dose, name="dose", progress=progress))
+            circuits.append(discover(subject, pairs, method=profile.dose, name="dose", progress=progress))
         except NeurodialError as error:
             missing = (f"Dose found no circuit on this model: {error.problem}",)
-    return tuple(found), missing
+    return tuple(circuits), missing
 
 
 def findings(shown: Demonstration) -> list[str]:

@@ -196,9 +196,9 @@ def values_of(condition: str, detectors: Sequence[str], store: Store) -> Values:
     first = detectors[0]
     shares["degenerate"] = _labels(verdicts, first, "behaviour", "degenerate")
     for name in ("partial", "unknown"):
-        found = _labels(verdicts, first, "behaviour", name, uncounted=frozenset({"failed"}))
-        if any(found) or first == "refusal":
-            shares[name] = found
+        labels = _labels(verdicts, first, "behaviour", name, uncounted=frozenset({"failed"}))
+        if any(labels) or first == "refusal":
+            shares[name] = labels
     for name, asked in (("opposite", "opposite"), ("over_refusal", "over_refusal"), ("thinking", f"behaviour:{APART}")):
         shares[name] = _labels(verdicts, first, asked, "shown")
     rows = sorted((row for row in store.rows(GenerationRow) if row.condition == condition), key=lambda row: row.index)
@@ -218,25 +218,25 @@ def values_of(condition: str, detectors: Sequence[str], store: Store) -> Values:
 
 def estimates(values: Values) -> dict[str, Estimate]:
     """Every number with its interval."""
-    found = {name: rate([bool(v) for v in own if v is not None]) for name, own in values.shares.items()}
-    found |= {name: bootstrap(list(own)) for name, own in values.means.items()}
-    return found | dict(values.totals)
+    numbers = {name: rate([bool(v) for v in own if v is not None]) for name, own in values.shares.items()}
+    numbers |= {name: bootstrap(list(own)) for name, own in values.means.items()}
+    return numbers | dict(values.totals)
 
 
 def differences(values: Values, unsteered: Values) -> dict[str, Difference]:
     """Every number against the unsteered model's on the same prompts."""
-    found = {}
+    changes = {}
     for name, own in values.shares.items():
         pairs = [
             (a, b) for a, b in zip(unsteered.shares.get(name, ()), own, strict=False) if a is not None and b is not None
         ]
         if pairs:
-            found[name] = paired_rates([a for a, _ in pairs], [b for _, b in pairs])
+            changes[name] = paired_rates([a for a, _ in pairs], [b for _, b in pairs])
     for name, measured in values.means.items():
         before = unsteered.means.get(name, ())
         if len(before) == len(measured):
-            found[name] = paired_means(list(before), list(measured))
-    return found
+            changes[name] = paired_means(list(before), list(measured))
+    return changes
 
 
 def _labels(
@@ -247,7 +247,7 @@ def _labels(
     uncounted: frozenset[str] = UNCOUNTED,
 ) -> list[bool | None]:
     rows = sorted((key[3], row.label) for key, row in verdicts.items() if key[0] == detector and key[2] == asked)
-    return [None if found in uncounted else found == label for _, found in rows]
+    return [None if given in uncounted else given == label for _, given in rows]
 
 
 def _texts(

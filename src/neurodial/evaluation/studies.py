@@ -188,9 +188,9 @@ def transfer(
         ModelMismatchError: the models have different neurons.
     """
     grid = grid or Grid()
-    found = [discover(subject, pairs, method=method, progress=progress) for subject in subjects]
+    circuits = [discover(subject, pairs, method=method, progress=progress) for subject in subjects]
     reports = {}
-    for source, circuit in enumerate(found):
+    for source, circuit in enumerate(circuits):
         for target, subject in enumerate(subjects):
             named = replace(circuit, name=f"circuit of {subjects[source].label}")
             scales = [Scale(named, dial=dial, force=True) for dial in grid.points or grid.dense]
@@ -198,7 +198,7 @@ def transfer(
             reports[source, target] = evaluate(
                 subject, scales, pairs, options=grid.options, folder=part, progress=progress
             )
-    return Transfer(compare(found[0], found[1]), reports)
+    return Transfer(compare(circuits[0], circuits[1]), reports)
 
 
 @dataclass(frozen=True)
