@@ -19,6 +19,7 @@ from typing import Any, get_args
 from neurodial.errors import OptionError
 from neurodial.evaluation.answering import answer, judge, latest_verdicts
 from neurodial.evaluation.compared import ComparedMethods, needs_margin
+from neurodial.evaluation.condition_values import differences, estimates, values_of
 from neurodial.evaluation.conditions import (
     UNSTEERED,
     Condition,
@@ -34,7 +35,6 @@ from neurodial.evaluation.intervals import kappa
 from neurodial.evaluation.margin_of_run import margin_of_run
 from neurodial.evaluation.measures import MeasurementPlan, measure, rows_by_condition
 from neurodial.evaluation.method_pairs import with_comparisons
-from neurodial.evaluation.metrics import differences, estimates, values_of
 from neurodial.evaluation.mmlu_run import check_benchmarks, harness_tasks, mmlu_notes, run_mmlu
 from neurodial.evaluation.options import Evaluation, HarnessOptions
 from neurodial.evaluation.results import Agreement, ConditionResult, Report

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from itertools import combinations
 
-from neurodial.evaluation.metrics import Values, differences
+from neurodial.evaluation.condition_values import Values, differences
 from neurodial.evaluation.results import PairedComparison, Report
 from neurodial.evaluation.verdict import number_of
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from neurodial.evaluation.condition_values import Values, differences, values_of
 from neurodial.evaluation.intervals import Difference, Estimate, unpaired
-from neurodial.evaluation.metrics import Values, differences, metric, values_of
+from neurodial.evaluation.metrics import metric
 from neurodial.evaluation.report.page import Column, FirstScreen, Page, Section, Table
 from neurodial.evaluation.results import ConditionResult, Report, read_report
 from neurodial.evaluation.store import Store
