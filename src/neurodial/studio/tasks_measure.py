@@ -9,12 +9,13 @@ from typing import Any
 
 from neurodial.errors import FileError, OptionError, UnknownNameError, near_names
 from neurodial.evaluation.evaluate import evaluate
+from neurodial.evaluation.frontier_area import frontier_figures
 from neurodial.evaluation.metrics import metric
 from neurodial.evaluation.options import Evaluation, check_dials
 from neurodial.evaluation.report.evaluation import write_report
 from neurodial.evaluation.results import Report
 from neurodial.evaluation.store import Answers
-from neurodial.evaluation.studies import Grid, frontier, frontier_figures
+from neurodial.evaluation.studies import Grid, frontier
 from neurodial.export.export_circuit import export_circuit
 from neurodial.export.manifest import MANIFEST, VERIFICATION, read_manifest
 from neurodial.files import write_atomic
