@@ -149,7 +149,7 @@ def why(
         if path is not None:
             refuse_existing(path, overwrite=force)
     subject = (loading or ModelOptions()).load(model)
-    from neurodial.tracing.edges import Pruning
+    from neurodial.tracing.hidden_graph import Pruning
     from neurodial.tracing.picture import picture
     from neurodial.tracing.question import ask
     from neurodial.tracing.trace import mistakes as find_mistakes
