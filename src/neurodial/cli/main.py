@@ -28,7 +28,7 @@ COMMANDS = {
     "convert": "neurodial.cli.convert_command:convert",
     "behaviours": "neurodial.cli.behaviours_command:behaviours",
     "trace": "neurodial.cli.trace_command:trace",
-    "why": "neurodial.cli.trace_command:why",
+    "why": "neurodial.cli.why_command:why",
     "audit": "neurodial.cli.audit_command:audit",
     "studio": "neurodial.cli.studio_command:studio",
 }
