@@ -141,7 +141,7 @@ def report_view(name: str, folder: Path, part: str) -> dict[str, Any]:
         "created": report["provenance"].get("created", ""),
         "model": report["provenance"].get("model", {}).get("label", ""),
         "metrics": {key: dataclasses.asdict(metric(key, report["detectors"])) for key in names},
-        "arms": [
+        "conditions": [
             {key: condition[key] for key in ("label", "dial", "metrics", "differences")} for condition in report["arms"]
         ],
         "notes": report["notes"],
