@@ -13,6 +13,7 @@ from neurodial.model.adapter import apply_adapter, check_adapter
 from neurodial.model.damage import DAMAGE, error_text
 from neurodial.model.families import family_of
 from neurodial.model.gguf_header import read_once
+from neurodial.model.quiet import quiet_bars
 from neurodial.model.subject import Subject
 from neurodial.prompts.template import PLAIN, Template
 
@@ -111,7 +112,7 @@ def _from_name(
     is_gguf = path.suffix == ".gguf"
     if is_gguf and not path.is_file():
         raise ModelError(f"There is no GGUF file {path}.", wanted="the path of a GGUF file")
-    with read_once() if is_gguf else nullcontext():
+    with quiet_bars(), read_once() if is_gguf else nullcontext():
         model, tokenizer, unused = _read(path, dtype, options, tokenizer, is_gguf=is_gguf)
     if is_gguf:
         _forget_gguf(model)
