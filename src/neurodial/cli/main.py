@@ -33,8 +33,9 @@ COMMANDS = {
     "convert": "neurodial.cli.convert_command:convert",
     "behaviours": "neurodial.cli.behaviours_command:behaviours",
     "trace": "neurodial.cli.trace_command:trace",
-    "why": "neurodial.cli.trace_command:why",
+    "why": "neurodial.cli.why_command:why",
     "audit": "neurodial.cli.audit_command:audit",
+    "audit-weights": "neurodial.cli.audit_weights_command:audit_weights",
     "studio": "neurodial.cli.studio_command:studio",
 }
 """Every command and the function behind it."""
@@ -56,6 +57,7 @@ SUMMARIES = {
     "behaviours": "List the contrast sets that ship with neurodial, or preview one.",
     "trace": "Find the circuit behind one prediction: which neurons, at which tokens, and what feeds what.",
     "audit": "Measure how few neurons, pushed how far, undo a behaviour.",
+    "audit-weights": "Say what was done to a model's weights: neurons scaled, a direction removed, something else.",
     "studio": "Open a local page: chat with a dial, discover, look, measure, export.",
     "why": "Show what in the prompt led to a wrong token rather than the right one.",
 }

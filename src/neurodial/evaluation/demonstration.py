@@ -174,14 +174,14 @@ def _circuits(
 ) -> tuple[tuple[Circuit, ...], tuple[str, ...]]:
     """CNA's circuit and Dose's; a behaviour that Dose can't measure on this model leaves CNA's, and says so."""
     with part():
-        found = [discover(subject, pairs, method=profile.cna, name="cna", progress=progress)]
+        circuits = [discover(subject, pairs, method=profile.cna, name="cna", progress=progress)]
     missing: tuple[str, ...] = ()
     with part():
         try:
-            found.append(discover(subject, pairs, method=profile.dose, name="dose", progress=progress))
+            circuits.append(discover(subject, pairs, method=profile.dose, name="dose", progress=progress))
         except NeurodialError as error:
             missing = (f"Dose found no circuit on this model: {error.problem}",)
-    return tuple(found), missing
+    return tuple(circuits), missing
 
 
 def findings(shown: Demonstration) -> list[str]:
