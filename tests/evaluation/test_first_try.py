@@ -131,9 +131,20 @@ def test_options_reach_the_methods_and_wrong_ones_are_refused():
 
 def test_without_a_detector_one_is_derived_from_the_first_prompts(pairs, monkeypatch):
     asked, made = [], detector("length:short")
-    monkeypatch.setattr(first_try, "derived_detector", lambda subject, few, **kwargs: asked.append(few) or made)
+
+    def derived(subject, few, **kwargs):
+        asked.append(few)
+        return made
+
+    monkeypatch.setattr(first_try, "derived_detector", derived)
     unnamed = replace(pairs, behaviour=replace(pairs.behaviour, detector=""))
     options = replace(SMALL, detectors=())
     assert first_try.detectors_for(shared(), unnamed, options) == (made,)
     assert len(asked[0].discovery.positive) == 6
     assert first_try.detectors_for(shared(), pairs, options) == ()
+
+
+def test_few_test_prompts_are_told_with_the_width_of_their_interval(tried):
+    result, _ = tried
+    [note] = [note for note in result.report.notes if "prompts of the behaviour were measured" in note]
+    assert note.startswith("3 prompts of the behaviour were measured: the interval of a share is up to 73 points wide")

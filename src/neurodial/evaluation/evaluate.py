@@ -31,7 +31,7 @@ from neurodial.evaluation.conditions import (
 from neurodial.evaluation.detectors.base import UNCOUNTED, Detector
 from neurodial.evaluation.detectors.derived import derived_detector
 from neurodial.evaluation.harness import run_tasks
-from neurodial.evaluation.intervals import kappa
+from neurodial.evaluation.intervals import kappa, wilson
 from neurodial.evaluation.margin_of_run import margin_of_run
 from neurodial.evaluation.measures import MeasurementPlan, measure, rows_by_condition
 from neurodial.evaluation.method_pairs import with_comparisons
@@ -47,7 +47,7 @@ from neurodial.margins.margin import Margin
 from neurodial.methods.comparators import check_names
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
-from neurodial.prompts.pairs import Behaviour, Contrast, PairSet, Split
+from neurodial.prompts.pairs import FEW, Behaviour, Contrast, PairSet, Split
 from neurodial.provenance import describe, now, setup_notes, sha256, versions
 
 
@@ -238,11 +238,23 @@ def _report(
         notes=(
             *(task.pairs.notes if task.pairs is not None else ()),
             *_loading_notes(subject, conditions),
+            *_few_notes(task),
             *_thinking_notes(subject, store),
             *_notes(conditions, store, options),
         ),
     )
     return with_comparisons(report, measured)
+
+
+def _few_notes(task: Task) -> list[str]:
+    """How little so few prompts say, in points."""
+    count = len(task.asked[0].prompts)
+    if count >= FEW:
+        return []
+    half = wilson(count // 2, count)
+    width = f"{100 * (half.high - half.low):.0f}"
+    what = "1 prompt of the behaviour was" if count == 1 else f"{count} prompts of the behaviour were"
+    return [f"{what} measured: the interval of a share is up to {width} points wide. More prompts tell more."]
 
 
 def _split_sizes(pairs: PairSet) -> dict[str, int]:
