@@ -83,6 +83,8 @@ class Measured:
         reference: the same at dial 1.
         degenerate_before: share of degenerate answers, unsteered, where that was limited.
         degenerate: the same at dial 1.
+        broken_before: mean brokenness of those answers, unsteered, where they were made.
+        broken: the same at dial 1.
     """
 
     margin_before: float
@@ -97,6 +99,8 @@ class Measured:
     reference: float | None = None
     degenerate_before: float | None = None
     degenerate: float | None = None
+    broken_before: float | None = None
+    broken: float | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,7 @@ class TrialReport:
     mean_dose: float
     largest_dose: float
     degenerate: float | None = None
+    broken: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

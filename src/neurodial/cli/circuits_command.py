@@ -98,6 +98,8 @@ def report_lines(report: DoseReport) -> list[str]:
             f"degenerate answers on development prompts: {measured.degenerate_before:.0%} → "
             f"{measured.degenerate:.0%} (limited)"
         )
+    if measured.broken_before is not None and measured.broken is not None:
+        lines.append(f"mean brokenness of these answers: {measured.broken_before:.3f} → {measured.broken:.3f}")
     if len(report.signs) > 1 and report.sign is not None:
         words = {"positive": "neurons that hold it up alone", "both": "with those that hold it down"}
         reached = (f"{words[sign]} {best.margin:+.2f} at {best.divergence:.3g}" for sign, best in report.signs.items())
