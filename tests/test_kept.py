@@ -10,11 +10,11 @@ from tests.subjects import shared
 import neurodial as nd
 from neurodial.circuit.file import circuit_json
 from neurodial.generation import generate as generating
-from neurodial.kept import Form, keeping, kept
+from neurodial.kept import KeptForm, keeping, kept
 from neurodial.prompts.pairs import PairSet
 from neurodial.strength.development import Development
 
-PLAIN = Form(lambda value: (value, {}), lambda plain, tensors, arguments: plain)
+PLAIN = KeptForm(lambda value: (value, {}), lambda plain, tensors, arguments: plain)
 METHOD = nd.Dose(budget=0.5, folds=2, draws=1, passages=6, answer_tokens=4, select=nd.Count(2), sign="positive")
 
 

@@ -27,7 +27,7 @@ _IGNORED = {"subject", "progress", "budget"}
 """Arguments that are no part of what was asked: the model stands in the identity, the others change no result."""
 
 
-class Form(NamedTuple):
+class KeptForm(NamedTuple):
     """How a value is written.
 
     Attributes:
@@ -88,7 +88,7 @@ def keeping(folder: Path, model: ModelIdentity | None = None) -> Iterator[None]:
     Example:
         >>> import tempfile
         >>> asked = []
-        >>> @kept("doubled", Form(lambda value: (value, {}), lambda plain, tensors, arguments: plain))
+        >>> @kept("doubled", KeptForm(lambda value: (value, {}), lambda plain, tensors, arguments: plain))
         ... def doubled(number):
         ...     asked.append(number)
         ...     return 2 * number
@@ -108,7 +108,7 @@ def keeping(folder: Path, model: ModelIdentity | None = None) -> Iterator[None]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def kept(name: str, form: Form) -> Callable[[Callable[Arguments, Value]], Callable[Arguments, Value]]:
+def kept(name: str, form: KeptForm) -> Callable[[Callable[Arguments, Value]], Callable[Arguments, Value]]:
     """Mark a function whose value is kept inside `keeping`.
 
     Args:

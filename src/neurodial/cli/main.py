@@ -112,6 +112,7 @@ app = App(
     version=__version__,
     help=_ABOUT,
     help_on_error=False,
+    suppress_keyboard_interrupt=False,  # main says what became of the work
 )
 for _name, _target in COMMANDS.items():
     app.command(_target, name=_name, help=SUMMARIES[_name], help_epilogue=_epilogue(_name))

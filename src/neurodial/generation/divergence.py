@@ -25,7 +25,7 @@ from neurodial.generation.generate import generate, stop_tokens
 from neurodial.generation.per_row import row_slots
 from neurodial.generation.states import Rows, row_states
 from neurodial.intervention.base import Intervention
-from neurodial.kept import Form, kept
+from neurodial.kept import KeptForm, kept
 from neurodial.model.head import log_probs
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
@@ -116,7 +116,7 @@ def _unpacked(rows: list[list[Any]], _: object, __: object) -> list[Divergence]:
     return [Divergence(tuple(by_passage), tuple(scored)) for by_passage, scored in rows]
 
 
-@kept("divergence", Form(_packed, _unpacked))
+@kept("divergence", KeptForm(_packed, _unpacked))
 @torch.no_grad()
 def measure_divergence(
     subject: Subject,

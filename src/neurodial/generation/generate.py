@@ -20,7 +20,7 @@ from neurodial.activations.collect import pad_id
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.per_row import Under, one_each, row_slots
 from neurodial.intervention.parts_of_pass import tracker
-from neurodial.kept import Form, kept
+from neurodial.kept import KeptForm, kept
 from neurodial.model.generation_settings import plain_generation, stop_strings
 from neurodial.model.hooks import contiguous_head
 from neurodial.model.subject import Subject
@@ -70,7 +70,7 @@ def _unpacked(rows: list[list[Any]], _: object, arguments: Mapping[str, Any]) ->
     ]
 
 
-@kept("answers", Form(_packed, _unpacked))
+@kept("answers", KeptForm(_packed, _unpacked))
 def generate(
     subject: Subject,
     prompts: Sequence[Prompt],

@@ -25,7 +25,7 @@ from neurodial.activations.batches import Batch, batches
 from neurodial.activations.collect import pad_id
 from neurodial.circuit.site import Neuron, Site
 from neurodial.errors import OptionError, PromptError
-from neurodial.kept import Form, kept
+from neurodial.kept import KeptForm, kept
 from neurodial.methods.dose.effect import check_reached
 from neurodial.methods.scores import Scores
 from neurodial.model.gradients import backward, gradient_tokens, multiplier_slopes
@@ -101,7 +101,7 @@ def _unpacked(tokens: int, tensors: Mapping[str, Tensor], arguments: Mapping[str
     return Cost(both, (first, second), tokens)
 
 
-@kept("costs", Form(_packed, _unpacked))
+@kept("costs", KeptForm(_packed, _unpacked))
 def cost(
     subject: Subject, passages: Sequence[Passage], *, sampling: Sampling | None = None, progress: Progress = silent
 ) -> Cost:

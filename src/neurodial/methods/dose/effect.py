@@ -21,7 +21,7 @@ from neurodial.activations.groups import GroupBatch, group_batches
 from neurodial.activations.statistics import GroupedMoments
 from neurodial.circuit.site import Site
 from neurodial.errors import PromptError
-from neurodial.kept import Form, kept
+from neurodial.kept import KeptForm, kept
 from neurodial.margins.margin import Margin
 from neurodial.methods.scores import Scores
 from neurodial.model.gradients import backward, gradient_tokens, multiplier_slopes, without_gradients
@@ -43,7 +43,7 @@ def _unpacked(_: None, tensors: Mapping[str, Tensor], arguments: Mapping[str, An
     return moments
 
 
-@kept("effects", Form(_packed, _unpacked))
+@kept("effects", KeptForm(_packed, _unpacked))
 def effect(
     subject: Subject,
     margin: Margin,
