@@ -74,7 +74,7 @@ def read_whole(*folders: str) -> None:
 
 def outcome(audit: WeightAudit) -> dict[str, object]:
     """What a row of the results says of an audit."""
-    return {"verdict": audit.verdict, "neurons": len(audit.neurons), "single lines by chance": audit.by_chance}
+    return {"verdict": audit.verdict, "neurons": len(audit.neurons)}
 
 
 def found(audit: WeightAudit, circuit: Circuit) -> dict[str, object]:

@@ -234,6 +234,7 @@ def test_no_more_than_a_piece_is_in_memory(checkpoint, edited, tmp_path, monkeyp
 
     checkpoint()
     candidate = edited(lambda key, tensor: scale_row(key, tensor, "up_proj", 4, 0.5))
+    monkeypatch.setattr(tensor_pairs, "FIRST", 100)
     monkeypatch.setattr(tensor_pairs, "PIECE", 640)
     monkeypatch.setattr(tensor_pairs, "READ", 1000)
     sizes = []

@@ -84,8 +84,6 @@ def _show(audit: WeightAudit, top: int) -> None:
         for part in audit.changed[:top]:
             table.add_row(Text(part.title), str(part.layers), f"{part.change:.2e}")
         out.print(table)
-    if audit.by_chance:
-        out.print(f"{audit.by_chance} single lines look scaled by chance; the others rule a scaling out")
     for note in audit.notes:
         out.print(f"note: {note}", markup=False)
 

@@ -60,7 +60,6 @@ def _judged(matched: Matched, rows: list[Examined], base: str, candidate: str) -
     is_scaling = bool(neurons)
     direction = None if is_scaling or unknown else removed_direction(changed)
     verdict = _verdict(rows, is_scaling=is_scaling, has_more=bool(others), has_direction=direction is not None)
-    chance = 0 if is_scaling else sum(int(row.bounds.scaled.sum()) for row in lines if row.bounds is not None)
     counts = Counter(str(row.outcome) for row in rows)
     counts["not compared"] = len(matched.left_out)
     return WeightAudit(
@@ -72,7 +71,6 @@ def _judged(matched: Matched, rows: list[Examined], base: str, candidate: str) -
         neurons=neurons,
         direction=direction,
         changed=_changed_parts(changed),
-        by_chance=chance,
         notes=_notes(matched, unknown),
     )
 
@@ -170,6 +168,5 @@ def _of_vectors(matched: Matched, base: str, candidate: str) -> WeightAudit:
         neurons=tuple(sorted(neurons, key=lambda row: (row.layer, row.index))),
         direction=None,
         changed=tuple(ChangedPart(title, count, 0.0) for title, count in titles.items()),
-        by_chance=0,
         notes=(),
     )

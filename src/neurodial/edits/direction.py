@@ -93,7 +93,7 @@ def _direction(row: Examined) -> Float64[Tensor, "hidden"]:
     mixed = torch.randn(columns if across else rows, SKETCH, generator=generator, dtype=torch.float64)
     sketch = torch.zeros(rows if across else columns, SKETCH, dtype=torch.float64)
     for piece in row.pair.pieces():
-        change = piece.candidate - piece.base
+        change = (piece.candidate - piece.base).double()
         stop = piece.start + change.shape[0]
         if across:
             sketch[piece.start : stop] = change @ mixed
@@ -104,25 +104,26 @@ def _direction(row: Examined) -> Float64[Tensor, "hidden"]:
 
 
 def _fit(row: Examined, vector: Float64[Tensor, "hidden"]) -> tuple[float, float]:
-    """The share of the direction that was removed, and the share of the change that this explains."""
+    """The share of the direction that was removed, and the share of the change that this explains.
+
+    Rounding, which moves a number within h by h² / 3 in the mean of the square, is no part of the change.
+    """
     across = _writes_rows(row)
     others = row.pair.shape[1] if across else row.pair.shape[0]
     moved, before = torch.zeros(others, dtype=torch.float64), torch.zeros(others, dtype=torch.float64)
+    noise = 0.0
     for piece in row.pair.pieces():
-        change = piece.candidate - piece.base
+        errors = piece.errors()
+        change = errors.candidate - errors.base
+        noise += float(errors.error.square().sum()) / 3
         stop = piece.start + change.shape[0]
         if across:
             moved += vector[piece.start : stop] @ change
-            before += vector[piece.start : stop] @ piece.base
+            before += vector[piece.start : stop] @ errors.base
         else:
-            moved[piece.start : stop], before[piece.start : stop] = change @ vector, piece.base @ vector
+            moved[piece.start : stop], before[piece.start : stop] = change @ vector, errors.base @ vector
     along = float(moved @ before)
     share = -along / max(float(before @ before), 1e-300)
     removed = along**2 / max(float(before @ before), 1e-300)
-    total = max(row.change**2 - _expected_noise(row), removed, 1e-300)
+    total = max(row.change**2 - noise, removed, 1e-300)
     return share, removed / total
-
-
-def _expected_noise(row: Examined) -> float:
-    """The energy of the rounding: a number rounded within h is off by h² / 3 in the mean of its square."""
-    return row.noise**2 / 3

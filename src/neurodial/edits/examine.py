@@ -8,7 +8,7 @@ import torch
 
 from neurodial.edits.bounds import MultiplierBounds, multipliers
 from neurodial.edits.tensor_names import PartName
-from neurodial.edits.tensor_pairs import Outcome, RowsPair, TensorPair, joined
+from neurodial.edits.tensor_pairs import Outcome, RowErrors, RowsPair, TensorPair, joined
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,10 +20,9 @@ class Examined:
         pair: the tensor before and after.
         outcome: equal; rounded: differs by no more than the candidate's type rounds; changed; unknown: the types'
             rounding has no bound.
-        bounds: for a changed tensor of an MLP, the multipliers that explain each line.
+        bounds: the multipliers that explain each line of a changed tensor of an MLP; None where one line has none.
         change: Frobenius norm of the difference.
         size: of the base; 0 where nothing was measured.
-        noise: the most that rounding can account for.
     """
 
     part: PartName
@@ -32,7 +31,6 @@ class Examined:
     bounds: MultiplierBounds | None = None
     change: float = 0.0
     size: float = 0.0
-    noise: float = 0.0
 
     @property
     def is_changed(self) -> bool:
@@ -47,31 +45,44 @@ class Examined:
 
 @dataclass
 class _Sums:
-    """What is added up over the pieces of a tensor."""
+    """What is added up over the pieces of a tensor.
 
+    Attributes:
+        axis: that of the neurons; None where lines are not asked for, or where one line has ruled a scaling out.
+        is_exact: whether any difference is a change.
+        is_beyond: whether a number moved by more than rounding.
+    """
+
+    axis: int | None
+    is_exact: bool
+    is_beyond: bool = False
     change: float = 0.0
     size: float = 0.0
-    noise: float = 0.0
-    beyond: bool = False
     columns: MultiplierBounds | None = None
     rows: list[MultiplierBounds] = field(default_factory=list)
-    is_over: bool = False
 
-    def add(self, piece: RowsPair, axis: int | None) -> None:
-        """Take in a piece; `axis` is that of the neurons, None where lines are not asked for."""
+    def add(self, piece: RowsPair) -> None:
+        """Take in a piece."""
         change = piece.candidate - piece.base
-        self.change += float(change.square().sum())
-        self.size += float(piece.base.square().sum())
-        self.noise += float(piece.error.square().sum())
-        self.beyond = self.beyond or bool((change.abs() > piece.reach).any())
-        if axis is None or self.is_over:
+        moved = float(torch.linalg.vector_norm(change)) ** 2
+        self.change += moved
+        self.size += float(torch.linalg.vector_norm(piece.base)) ** 2
+        self.is_beyond = self.is_beyond or (self.is_exact and moved > 0)
+        if self.axis is None and self.is_beyond:
             return
-        bounds = multipliers(piece.base, piece.candidate, piece.error, piece.base_error, 1 - axis)
+        errors = piece.errors()
+        self.is_beyond = self.is_beyond or bool(((errors.candidate - errors.base).abs() > errors.reach).any())
+        if self.axis is not None:
+            self._narrow(errors, self.axis)
+
+    def _narrow(self, errors: RowErrors, axis: int) -> None:
+        bounds = multipliers(errors.base, errors.candidate, errors.error, errors.base_error, 1 - axis)
         if axis == 0:
             self.rows.append(bounds)
-            return
-        self.columns = bounds if self.columns is None else self.columns.both(bounds)
-        self.is_over = not bool(self.columns.explained.any())
+        else:
+            bounds = self.columns = bounds if self.columns is None else self.columns.both(bounds)
+        if not bool(bounds.explained.all()):
+            self.axis, self.columns, self.rows = None, None, []
 
 
 def examine(pair: TensorPair) -> Examined:
@@ -81,7 +92,7 @@ def examine(pair: TensorPair) -> Examined:
         pair: the tensor.
 
     Returns:
-        What happened to it; bounds only where it changed and belongs to an MLP.
+        What happened to it.
     """
     part = pair.part
     if pair.is_equal():
@@ -91,20 +102,11 @@ def examine(pair: TensorPair) -> Examined:
         return Examined(part, pair, "changed", scaled)
     if not pair.is_judged:
         return Examined(part, pair, "unknown")
-    sums = _Sums()
+    sums = _Sums(part.neuron_axis if part.is_mlp else None, pair.is_exact)
     for piece in pair.pieces():
-        sums.add(piece, part.neuron_axis if part.is_mlp else None)
-    sizes = (sums.change**0.5, sums.size**0.5, sums.noise**0.5)
-    is_same = sums.change == 0 if pair.is_exact else not sums.beyond
-    if is_same:
-        return Examined(part, pair, "rounded" if sums.change or not pair.is_exact else "equal", None, *sizes)
+        sums.add(piece)
+    sizes = (sums.change**0.5, sums.size**0.5)
+    if not sums.is_beyond:
+        return Examined(part, pair, "equal" if pair.is_exact else "rounded", None, *sizes)
     bounds = sums.columns if sums.columns is not None else joined(sums.rows) if sums.rows else None
-    if bounds is not None and scaled is not None:
-        bounds = _either(scaled, bounds)
     return Examined(part, pair, "changed", bounds, *sizes)
-
-
-def _either(first: MultiplierBounds, second: MultiplierBounds) -> MultiplierBounds:
-    """The first's multipliers where it has any, which are the narrower ones, else the second's."""
-    takes = first.explained
-    return MultiplierBounds(torch.where(takes, first.low, second.low), torch.where(takes, first.high, second.high))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from neurodial.export.gguf_bake import SCALES
@@ -78,14 +78,19 @@ class StoredTensor:
 
     def numbers(self, content: bytes) -> Float64[Tensor, "row column"]:
         """The numbers of some rows, from their bytes."""
+        return self.quick_numbers(content).double()
+
+    def quick_numbers(self, content: bytes) -> Float[Tensor, "row column"]:
+        """The same in float32 where that holds them."""
         if self.is_plain:
-            flat = torch.frombuffer(bytearray(content), dtype=DTYPES[self.kind]).double()
+            flat = torch.frombuffer(bytearray(content), dtype=DTYPES[self.kind])
+            flat = flat if self.kind in {"F32", "F64"} else flat.float()
         else:
             import gguf
 
             blocks = np.frombuffer(content, np.uint8).reshape(-1, self.row_size)
             values = gguf.dequantize(blocks, gguf.GGMLQuantizationType[self.kind])
-            flat = torch.from_numpy(np.asarray(values, np.float64))
+            flat = torch.from_numpy(np.asarray(values, np.float32))
         return flat.reshape(-1, self.shape[1])
 
     def rounding(self, content: bytes, numbers: Float64[Tensor, "row column"]) -> Float64[Tensor, "row column"]:

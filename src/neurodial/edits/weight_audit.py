@@ -77,11 +77,10 @@ class WeightAudit:
         neurons: those that were scaled; only where that explains every change in the MLPs.
         direction: what was removed, where that explains every change.
         changed: what changed, by kind of tensor.
-        by_chance: lines that a scaling would explain although it does not explain the others.
         notes: what was not compared, and why.
 
     Example:
-        >>> audit = WeightAudit("a", "b", "gguf", "identical", {"equal": 2}, (), None, (), 0, ())
+        >>> audit = WeightAudit("a", "b", "gguf", "identical", {"equal": 2}, (), None, (), ())
         >>> audit.as_json()["meaning"]
         "every weight is the base's, bit for bit"
     """
@@ -94,7 +93,6 @@ class WeightAudit:
     neurons: tuple[ScaledNeuron, ...]
     direction: RemovedDirection | None
     changed: tuple[ChangedPart, ...]
-    by_chance: int
     notes: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
