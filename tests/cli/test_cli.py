@@ -185,7 +185,7 @@ def test_stopping_by_hand_is_no_crash(monkeypatch, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([])
     assert stopped.value.code == 130
-    assert capsys.readouterr().err == "stopped\n"
+    assert capsys.readouterr().err == "stopped; nothing was written\n"
 
 
 def test_a_full_device_is_said_in_words(monkeypatch, capsys):

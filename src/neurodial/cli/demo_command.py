@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from rich.text import Text
 
-from neurodial.cli.console import bars, err, out
+from neurodial.cli.console import bars, err, out, written
 from neurodial.cli.options import ModelOptions
 from neurodial.cli.side_by_side import print_side_by_side
 from neurodial.cli.timed_parts import TimedPart, TimedParts
@@ -58,8 +58,7 @@ def demo(
     parts = TimedParts(_SHORT_PARTS if short else _PARTS, err, "on two free cores")
     parts.announce()
     pairs = PairSet.read("refusal")
-    with parts.next():
-        subject = ModelOptions().load(model)
+    subject = ModelOptions().load(model, in_steps=parts)
 
     from neurodial.cli.evaluate_command import show_report, with_command
     from neurodial.evaluation.report.evaluation import write_report
@@ -76,8 +75,9 @@ def demo(
     else:
         _print(shown, answers)
     err.print(Text(parts.summary()), style="dim")
-    circuits = [f"{circuit.name}.circuit.json" for circuit in shown.circuits]
-    err.print(f"\nwritten: {', '.join(str(output / name) for name in (*circuits, 'report.json', 'report.html'))}")
+    files = [output / f"{circuit.name}.circuit.json" for circuit in shown.circuits]
+    further = (("steer", model, files[-1], "PROMPT"), ("try", model, "-b", "FILE"))
+    written(*files, output / "report.json", output / "report.html", then=further)
 
 
 def _print(shown: Demonstration, answers: Answers) -> None:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from neurodial.cli.console import bars, err, out
+from neurodial.cli.console import bars, err, out, written
 from neurodial.cli.declared import OUTPUT
 from neurodial.cli.judge_options import JudgeOptions
 from neurodial.cli.measure_options import MeasureOptions, evaluation_of, parts
 from neurodial.cli.options import ModelOptions, TwoLists, parse_dials, read_circuits
+from neurodial.cli.timed_parts import steps
 from neurodial.cli.typed import typed_command
 from neurodial.errors import OptionError
 
@@ -90,15 +91,19 @@ def evaluate(
     interventions = _interventions(circuits, values, when, force=force)
     judges = (judging or JudgeOptions()).judges()
     check_benchmarks(options.harness)
-    subject = (loading or ModelOptions()).load(model)
+    progress = steps(err, f"loading {model}", "answering, judging and measuring", "writing the report")
+    subject = (loading or ModelOptions()).load(model, in_steps=progress)
 
     from neurodial.evaluation.evaluate import evaluate as run
 
     settings = {"against": methods, "options": options, "detectors": judges, "folder": output, "progress": bars}
-    report = run(subject, interventions, pairs, **settings)  # type: ignore[arg-type]
-    report = write_folder(report, output, show_harmful=show_harmful)
+    with progress.next():
+        report = run(subject, interventions, pairs, **settings)  # type: ignore[arg-type]
+    with progress.next():
+        report = write_folder(report, output, show_harmful=show_harmful)
     show_report(report, as_json=json)
-    err.print(f"\nwritten: {output / 'report.html'}")
+    files = circuits[:1]
+    written(output / "report.html", then=[("export", model, *files)] if files else ())
 
 
 def write_folder(report: Report, folder: Path, *, show_harmful: bool = False) -> Report:

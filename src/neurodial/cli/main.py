@@ -63,6 +63,9 @@ SUMMARIES = {
 }
 """One line on each command for the overview, so that it needs no import."""
 
+GOES_ON = frozenset({"demo", "try", "discover", "evaluate", "study"})
+"""Commands that keep finished work, so that the same command goes on after Ctrl-C."""
+
 EXAMPLES = {
     "try": (
         "try demo -b refusal",
@@ -109,6 +112,7 @@ app = App(
     version=__version__,
     help=_ABOUT,
     help_on_error=False,
+    suppress_keyboard_interrupt=False,  # main says what became of the work
 )
 for _name, _target in COMMANDS.items():
     app.command(_target, name=_name, help=SUMMARIES[_name], help_epilogue=_epilogue(_name))
@@ -144,7 +148,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"error: {out_of_memory(error)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        goes_on = typed[:1] and typed[0] in GOES_ON
+        print(f"stopped; {'the same command goes on' if goes_on else 'nothing was written'}", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from neurodial.circuit.circuit import Circuit
+    from neurodial.cli.timed_parts import TimedParts
     from neurodial.model.subject import Subject
     from neurodial.prompts.pairs import PairSet
     from neurodial.prompts.template import Template
@@ -63,8 +64,8 @@ class ModelOptions:
 
         return Template(parse_template_options(self.template_option or []), self.thinking_markers)
 
-    def load(self, model: str) -> Subject:
-        """The model that the user named."""
+    def load(self, model: str, *, in_steps: TimedParts | None = None) -> Subject:
+        """The model that the user named, as the next of a command's steps where it has some."""
         from neurodial.cli.console import err, quiet_libraries, status
         from neurodial.model.which_model import refuse_no_model
 
@@ -74,7 +75,7 @@ class ModelOptions:
         options: dict[str, object] = {}
         if self.load_in is not None:
             options["quantization_config"] = _quantisation(self.load_in)
-        with status(f"loading {model}"):
+        with status(f"loading {model}") if in_steps is None else in_steps.next():
             from neurodial.model.load import load
 
             subject = load(

@@ -15,6 +15,7 @@ from neurodial.cli.declared import OUTPUT
 from neurodial.cli.evaluate_command import show_report, write_folder
 from neurodial.cli.measure_options import MeasureOptions, evaluation_of, parts
 from neurodial.cli.options import ModelOptions, TwoLists, parse_dials, read_circuits
+from neurodial.cli.timed_parts import steps
 from neurodial.errors import OptionError
 
 if TYPE_CHECKING:
@@ -73,16 +74,19 @@ def study(
     if not circuits:
         raise OptionError(f"A {kind} came without a circuit.", wanted="the path of a circuit's file")
     pairs = (lists or TwoLists()).pairs(behaviour, circuits)
-    subject = (loading or ModelOptions()).load(model)
-    if kind == "sweep":
-        numbers = _counts(counts)
-        _print_token_plan(subject, pairs, len(numbers), grid)
-        result = sweep(subject, circuits[0], pairs, numbers, grid=grid, progress=bars)
-    else:
-        methods = parts(against)
-        _print_token_plan(subject, pairs, len(circuits) + len(methods), grid)
-        result = frontier(subject, circuits, pairs, methods, grid=grid, progress=bars)
-    _finish(result, output, cap)
+    in_steps = steps(err, f"loading {model}", "measuring", "writing")
+    subject = (loading or ModelOptions()).load(model, in_steps=in_steps)
+    with in_steps.next():
+        if kind == "sweep":
+            numbers = _counts(counts)
+            _print_token_plan(subject, pairs, len(numbers), grid)
+            result = sweep(subject, circuits[0], pairs, numbers, grid=grid, progress=bars)
+        else:
+            methods = parts(against)
+            _print_token_plan(subject, pairs, len(circuits) + len(methods), grid)
+            result = frontier(subject, circuits, pairs, methods, grid=grid, progress=bars)
+    with in_steps.next():
+        _finish(result, output, cap)
 
 
 def _finish(result: Study, output: Path, cap: float) -> None:

@@ -20,11 +20,11 @@ class TimedPart:
 
     Attributes:
         name: what is done.
-        seconds: how long it took where it was measured; what a user is told to expect.
+        seconds: how long it took where it was measured; what a user is told to expect. 0: nobody knows.
     """
 
     name: str
-    seconds: float
+    seconds: float = 0.0
 
 
 @dataclass
@@ -39,7 +39,7 @@ class TimedParts:
 
     parts: Sequence[TimedPart]
     console: Console
-    where: str
+    where: str = ""
     took: list[float] = field(default_factory=list)
 
     def announce(self) -> None:
@@ -52,12 +52,18 @@ class TimedParts:
         """Run the next step in the block."""
         number = len(self.took)
         step = self.parts[number]
-        share = step.seconds / self._expected()
-        left = duration(self._expected(number) * self._slowness())
-        self._say(f"step {number + 1} of {len(self.parts)}: {step.name} ({share:.0%} of the whole; about {left} left)")
+        self._say(f"step {number + 1} of {len(self.parts)}: {step.name}{self._share_and_left(number)}")
         start = time.perf_counter()
         yield
         self.took.append(time.perf_counter() - start)
+
+    def _share_and_left(self, number: int) -> str:
+        """In words, where it is known how long the steps take."""
+        whole = self._expected()
+        if not whole:
+            return ""
+        left = duration(self._expected(number) * self._slowness())
+        return f" ({self.parts[number].seconds / whole:.0%} of the whole; about {left} left)"
 
     def _expected(self, first: int = 0) -> float:
         """Seconds of the steps from `first` on, where they were measured."""
@@ -76,6 +82,20 @@ class TimedParts:
 
     def _say(self, text: str) -> None:
         self.console.print(Text(text), style="dim")
+
+
+def steps(console: Console, *names: str) -> TimedParts:
+    r"""Steps of which nobody knows how long they take.
+
+    Example:
+        >>> import io
+        >>> console = Console(file=io.StringIO())
+        >>> with steps(console, "loading demo", "tracing").next():
+        ...     pass
+        >>> console.file.getvalue()
+        'step 1 of 2: loading demo\n'
+    """
+    return TimedParts(tuple(map(TimedPart, names)), console)
 
 
 def duration(seconds: float) -> str:

@@ -79,8 +79,7 @@ def try_(
     try_folder(folder).refuse_foreign()
     parts = TimedParts(_PARTS[:2] if unsteered else _PARTS, err, "for a model like SmolLM2 on two free cores")
     parts.announce()
-    with parts.next():
-        subject = (loading or ModelOptions()).load(model)
+    subject = (loading or ModelOptions()).load(model, in_steps=parts)
     if unsteered:
         claim_try(folder, identity_of(subject, pairs, chosen), anew=force)
         with parts.next():

@@ -28,6 +28,7 @@ from neurodial.evaluation.results import Report
 from neurodial.evaluation.verdict import shown_change, verdict
 from neurodial.generation.decoding import Decoding
 from neurodial.intervention.scale import Scale
+from neurodial.kept import keeping
 from neurodial.methods.cna.options import CNA
 from neurodial.methods.dose.options import Dose
 from neurodial.model.subject import Subject
@@ -36,6 +37,7 @@ from neurodial.prompts.pairs import PairSet
 from neurodial.provenance import describe
 
 ROWS = "rows"
+PARTIAL = "partial"
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,8 @@ def demonstrate(
     identity = {"profile": describe(profile), "model": describe(subject.identity)}
     claim(folder, identity)
     found_on = pairs if profile.found_on is None else pairs.first(profile.found_on)
-    circuits, missing = _circuits(subject, found_on, profile, progress, part)
+    with keeping(folder / PARTIAL, subject.identity):
+        circuits, missing = _circuits(subject, found_on, profile, progress, part)
     control = replace(random_control(circuits[0], seed=profile.control_seed), name=f"{len(circuits[0])} random neurons")
     interventions = [Scale(circuits[0], dial) for dial in profile.dials]
     interventions += [Scale(circuit, 1.0) for circuit in (*circuits[1:], control)]
@@ -156,7 +159,8 @@ def claim(folder: Path, identity: Mapping[str, Any]) -> None:
     marked.refuse_foreign()
     unfinished = {"finished": False, **identity}
     if marked.values != marked.record(unfinished):
-        shutil.rmtree(folder / ROWS, ignore_errors=True)
+        for name in (ROWS, PARTIAL):
+            shutil.rmtree(folder / name, ignore_errors=True)
         marked.mark(unfinished)
 
 

@@ -28,6 +28,7 @@ from neurodial.evaluation.marked_folder import MarkedFolder
 from neurodial.evaluation.results import Report
 from neurodial.evaluation.task import lacks_detector
 from neurodial.intervention.scale import Scale
+from neurodial.kept import keeping
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import PairSet
@@ -35,6 +36,8 @@ from neurodial.provenance import describe
 
 LOOK = "unsteered"
 """The folder of the unsteered model's answers, below the try's own."""
+PARTIAL = "partial"
+"""The folder of finished pieces of a search that is not finished."""
 REPORT = "report"
 """The folder of the report."""
 Part = Callable[[], AbstractContextManager[None]]
@@ -82,7 +85,7 @@ def claim_try(folder: Path, identity: dict[str, Any], *, anew: bool = False) -> 
                 wanted="the same command, to go on with it",
                 fix="Choose another folder (-o), or say --force to begin anew.",
             )
-        for name in (LOOK, REPORT):
+        for name in (LOOK, PARTIAL, REPORT):
             shutil.rmtree(folder / name, ignore_errors=True)
         for path in folder.glob("*.circuit.json"):
             path.unlink()
@@ -212,23 +215,24 @@ def try_behaviour(
         PromptError: a split is missing, or there is nothing to change.
     """
     marked = claim_try(folder, identity_of(subject, pairs, options), anew=anew)
-    with part():
-        detectors = detectors_for(subject, pairs, options, progress)
-        seen = look(subject, pairs, options, folder, detectors=detectors, progress=progress)
-        refuse_nothing_to_change(seen, options)
-    with part():
-        circuit, notes = _found(subject, pairs, options, marked, progress)
-    control = replace(random_control(circuit, seed=0), name=f"{len(circuit)} random neurons")
-    with part():
-        report = evaluate(
-            subject,
-            [Scale(circuit), Scale(control)],
-            measured_side(pairs, options),
-            options=options.evaluation,
-            detectors=detectors,
-            folder=folder / REPORT,
-            progress=progress,
-        )
+    with keeping(folder / PARTIAL, subject.identity):
+        with part():
+            detectors = detectors_for(subject, pairs, options, progress)
+            seen = look(subject, pairs, options, folder, detectors=detectors, progress=progress)
+            refuse_nothing_to_change(seen, options)
+        with part():
+            circuit, notes = _found(subject, pairs, options, marked, progress)
+        control = replace(random_control(circuit, seed=0), name=f"{len(circuit)} random neurons")
+        with part():
+            report = evaluate(
+                subject,
+                [Scale(circuit), Scale(control)],
+                measured_side(pairs, options),
+                options=options.evaluation,
+                detectors=detectors,
+                folder=folder / REPORT,
+                progress=progress,
+            )
     return TriedBehaviour(seen, circuit, replace(report, notes=(*notes, *report.notes)))
 
 
