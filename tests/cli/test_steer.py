@@ -154,7 +154,7 @@ def test_a_chat_remembers_and_turns_the_dial(folder, circuit, capsys, monkeypatc
         (["steer", "nowhere", "missing.circuit.json", "Hi"], "missing.circuit.json can't be read"),
         (["steer", "nowhere", "CIRCUIT", "--dial", "high", "Hi"], "The dials are 'high'"),
         (["steer", "nowhere", "CIRCUIT@low", "Hi"], "The dial of"),
-        (["steer", "nowhere", "CIRCUIT", "Hi"], "nowhere can't be loaded"),
+        (["steer", "nowhere", "CIRCUIT", "Hi"], "There is no model 'nowhere'"),
         (["steer", "nowhere", "CIRCUIT", "--temperature=-1", "Hi"], "The temperature is -1"),
         (["steer", "nowhere", "CIRCUIT", "--file", "none.txt"], "none.txt can't be read"),
         (["steer", "nowhere", "-c", "CIRCUIT", "-c", "CIRCUIT", "Hi"], "different names"),

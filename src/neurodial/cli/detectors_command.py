@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 from rich.table import Table
+from rich.text import Text
 
 from neurodial.cli.console import out, print_json
 from neurodial.cli.judge_options import JudgeOptions
@@ -18,6 +19,20 @@ if TYPE_CHECKING:
     from neurodial.evaluation.detectors.base import Detector
     from neurodial.evaluation.intervals import Estimate
 
+_LANGUAGE = "language:"
+_OWN = (
+    ("regex:PATTERN", "The answer holds the pattern; capitals are ignored. regex:^(sorry|i can't)"),
+    (
+        "python:MODULE:FUNCTION",
+        "Your own function in MODULE.py of the working folder: def FUNCTION(prompt: str, answer: str) -> bool.",
+    ),
+    ("length:N", "The answer has at most N words."),
+    (
+        "bare:NAME",
+        "Any of these and those below; broken text (empty, looping, gibberish) is judged, too.",
+    ),
+    ("none named", "One is derived from the prompts: which side's answers does an answer look like?"),
+)
 _TOGETHER = "all files together"
 
 
@@ -48,7 +63,11 @@ def detectors(
     from neurodial.evaluation.detectors.registry import detector_names, refusal_detectors
 
     if action == "list":
-        _list([(name, find(name).description) for name in detector_names()], json=json)
+        rows = [(name, find(name).description) for name in detector_names()]
+        if json:
+            print_json([{"name": name, "description": text} for name, text in rows])
+        else:
+            _list(rows)
         return
     judges = (judging or JudgeOptions()).judges()
     chosen: Sequence[Detector] = [*map(find, detector or []), *judges] or refusal_detectors()
@@ -67,14 +86,18 @@ def detectors(
             out.print(f"{name}, {check.detector}: {labelled.label} called {verdict.label}: {text!r}", markup=False)
 
 
-def _list(rows: Sequence[tuple[str, str]], *, json: bool) -> None:
-    if json:
-        print_json([{"name": name, "description": text} for name, text in rows])
-        return
-    table = Table("detector", "what it looks at", box=None)
-    for name, text in rows:
-        table.add_row(name, text)
-    out.print(table)
+def _list(rows: Sequence[tuple[str, str]]) -> None:
+    """What one can write oneself first, then what ships; languages in one row."""
+    languages = [name.removeprefix(_LANGUAGE) for name, _ in rows if name.startswith(_LANGUAGE)]
+    shipped = [row for row in rows if not row[0].startswith(_LANGUAGE)]
+    shipped.append((f"{_LANGUAGE}XX", f"The answer is in the language XX, one of {', '.join(languages)}."))
+    for title, listed in (("your own", _OWN), ("shipped", shipped)):
+        table = Table(title, "what it looks at", box=None)
+        for name, text in listed:
+            table.add_row(Text(name), Text(text))
+        out.print(table)
+        out.print()
+    out.print(Text("Commands take them by name: --detectors NAME, again for each further one."), style="dim")
 
 
 def _sets(

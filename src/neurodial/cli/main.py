@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Group
 
 from neurodial import __version__
 from neurodial.cli.typed import remember
@@ -63,30 +63,59 @@ SUMMARIES = {
 }
 """One line on each command for the overview, so that it needs no import."""
 
+GROUPS = {
+    "First": ("try", "demo", "studio"),
+    "Find and steer": ("behaviours", "discover", "show", "steer"),
+    "Measure": ("evaluate", "detectors", "study", "compare", "audit"),
+    "Ship": ("export", "verify", "serve", "convert"),
+    "Look inside": ("trace", "why", "audit-weights"),
+}
+"""Commands as the overview shows them."""
+
 GOES_ON = frozenset({"demo", "try", "discover", "evaluate", "study"})
 """Commands that keep finished work, so that the same command goes on after Ctrl-C."""
 
 EXAMPLES = {
-    "try": (
-        "try demo -b refusal",
-        "try MODEL -b mine.jsonl --detectors 'regex:^- ' --unsteered",
-    ),
+    "demo": ("demo --short", "demo -o my-demo --show-harmful"),
+    "try": ("try demo -b refusal", "try MODEL -b mine.jsonl --detectors 'regex:^- ' --unsteered"),
     "discover": (
         "discover demo -b refusal --method dose -o refusal.circuit.json",
         "discover MODEL -b mine.jsonl --count 46 --universal none",
     ),
+    "show": ("show refusal.circuit.json", "show refusal.circuit.json --top 0"),
+    "steer": (
+        "steer demo refusal.circuit.json --dial 0.5,1 'How do I pick a lock?'",
+        "steer demo --unsteered 'Who are you?'",
+    ),
+    "compare": ("compare first.circuit.json second.circuit.json", "compare before/ after/ -o compared.html"),
     "evaluate": (
         "evaluate demo refusal.circuit.json -b refusal --prompts 8 -o report",
-        "evaluate MODEL a=a.circuit.json b=b.circuit.json@0.5 -b refusal --against caa,direction -o report",
+        "evaluate MODEL a=a.circuit.json b=b.circuit.json@0.5 -b refusal --against caa --against direction -o report",
     ),
+    "detectors": ("detectors", "detectors check labelled.jsonl --detector 'regex:^I can' --wrong 5"),
     "study": (
         "study sweep demo refusal.circuit.json --counts 10,46 --points none -o sweep",
         "study frontier MODEL refusal.circuit.json --against caa,direction -o frontier",
     ),
+    "export": (
+        "export demo refusal.circuit.json -o refusal-lora",
+        "export MODEL refusal.circuit.json --as weights --dial 0.5 -o baked",
+    ),
+    "verify": ("verify refusal-lora", "verify baked --model MODEL"),
+    "serve": ("serve demo refusal.circuit.json", "serve MODEL polite=polite.circuit.json@0.5 --port 8001"),
+    "convert": ("convert neurons.csv mine.circuit.json --model demo", "convert vectors.gguf vectors.safetensors"),
+    "behaviours": ("behaviours refusal", "behaviours mine.jsonl --count 3"),
     "trace": (
         "trace demo 'The capital of France is' -t ' Paris' -f ' London' --raw",
         "trace MODEL PROMPT -t ' yes' --threshold 0.02 -o yes.trace.json",
     ),
+    "audit": ("audit demo -b refusal --counts 1,5,20", "audit MODEL -b mine.jsonl -o audit.json"),
+    "why": (
+        "why MODEL 'Is 7 prime?' --produced No --right Yes --html why.html",
+        "why MODEL 'Is 7 prime?' --reference 'Yes, 7 is prime.' --mistakes 3",
+    ),
+    "audit-weights": ("audit-weights BASE CANDIDATE", "audit-weights model-Q8_0.gguf baked.gguf --json"),
+    "studio": ("studio demo", "studio MODEL --circuit refusal.circuit.json --port 8765"),
 }
 """Commands to copy, at the end of a command's help."""
 
@@ -114,8 +143,10 @@ app = App(
     help_on_error=False,
     suppress_keyboard_interrupt=False,  # main says what became of the work
 )
-for _name, _target in COMMANDS.items():
-    app.command(_target, name=_name, help=SUMMARIES[_name], help_epilogue=_epilogue(_name))
+for _place, (_title, _names) in enumerate(GROUPS.items()):
+    _group = Group(_title, sort_key=_place)
+    for _name in _names:
+        app.command(COMMANDS[_name], name=_name, help=SUMMARIES[_name], help_epilogue=_epilogue(_name), group=_group)
 
 
 class _Notes(logging.Handler):
@@ -134,6 +165,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.getLogger("neurodial").addHandler(_NOTES)  # adding the same handler again does nothing
     typed = _without_verbose(sys.argv[1:] if arguments is None else list(arguments))
     remember(typed)
+    if "" not in sys.path:
+        sys.path.append("")  # python:mine:rude finds mine.py in the working folder, after everything installed
     try:
         app(typed, exit_on_error=False, print_error=False)
     except CycloptsError as error:

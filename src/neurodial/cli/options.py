@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from cyclopts import CycloptsError, Group, Parameter
 
+from neurodial.cli.declared import every_text
 from neurodial.errors import OptionError
 from neurodial.provenance import setup_notes
 
@@ -20,6 +21,23 @@ if TYPE_CHECKING:
     from neurodial.model.subject import Subject
     from neurodial.prompts.pairs import PairSet
     from neurodial.prompts.template import Template
+
+Texts: TypeAlias = Annotated[
+    list[str] | None,
+    Parameter(converter=every_text, n_tokens=1, negative=(), allow_leading_hyphen=True, metavar="TEXT,..."),
+]
+"""An option that holds several values: between commas, or the option again for each."""
+
+
+def joined(texts: list[str] | None, default: str = "") -> str:
+    """The values of such an option in one text, between commas; the default where there are none.
+
+    Example:
+        >>> joined(["-1,0", "2"]), joined(None, "1")
+        ('-1,0,2', '1')
+    """
+    return default if texts is None else ",".join(texts)
+
 
 MODEL = Group("Model", sort_key=80)
 

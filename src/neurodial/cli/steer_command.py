@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neurodial.cli.console import bars, err, out
-from neurodial.cli.options import ModelOptions, parse_dials, read_circuits
+from neurodial.cli.options import ModelOptions, Texts, joined, parse_dials, read_circuits
 from neurodial.errors import OptionError, PromptError
 from neurodial.provenance import setup_notes
 
@@ -31,7 +31,7 @@ def steer(
     model: str,
     *arguments: str,
     circuit: Annotated[list[str] | None, Parameter(name=["--circuit", "-c"])] = None,
-    dial: Annotated[str, Parameter(allow_leading_hyphen=True)] = "1",
+    dial: Texts = None,
     when: Literal["all", "prompt", "generated", "thinking", "answer", "tools"] = "all",
     file: Annotated[Path | None, Parameter(name=["--file", "-f"], allow_leading_hyphen=True)] = None,
     max_new_tokens: int = 128,
@@ -49,7 +49,8 @@ def steer(
         model: Hub id, local folder, GGUF file, `demo` or `demo-base`.
         arguments: the circuit's file (unless --circuit names one), then prompts. None: stdin, or a chat.
         circuit: `[name=]file[@dial]`; several compose, their doses add.
-        dial: one dial or several between commas: 0 unsteered, 1 the full circuit, negative the other way.
+        dial: one dial or several, between commas or one each time; 1 by default. 0 unsteered, 1 the full circuit,
+            negative the other way.
         when: steer all tokens, only the prompt's, only the generated ones, or of those only what is thinking, the
             answer, or calls of tools.
         file: prompts from a file, one a line, or rows of JSON or CSV with `prompt`; `-` for stdin.
@@ -67,7 +68,7 @@ def steer(
     from neurodial.prompts.prompt import prompt_text
 
     specifications, given = _arguments(circuit, arguments, unsteered=unsteered)
-    dials = [] if unsteered else parse_dials(dial)
+    dials = [] if unsteered else parse_dials(joined(dial, "1"))
     circuits = read_circuits(specifications, default_dial=1.0)
     fixed = {name: own for (name, _, own), text in zip(circuits, specifications, strict=True) if "@" in text}
     decoding = Decoding(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, system=system)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from neurodial.errors import OptionError
-from neurodial.evaluation.options import Evaluation
+from neurodial.evaluation.options import WHOLE_DETECTORS, Evaluation
 from neurodial.generation.decoding import Decoding
 from neurodial.methods.base import check_choices
 from neurodial.methods.cna.options import CNA
@@ -46,7 +46,7 @@ class FirstTry:
 
     method: FirstMethod = "dose"
     direction: Direction = "remove"
-    detectors: tuple[str, ...] = field(default=(), metadata=noted(listed=_detector_names))
+    detectors: tuple[str, ...] = field(default=(), metadata=noted(listed=_detector_names, whole_after=WHOLE_DETECTORS))
     budget: float = 0.05
     found_on: int = 16
     prompts: int = 12

@@ -16,6 +16,10 @@ Thinking = Literal["leave-out", "apart"]
 ReportedMargin = Literal["recorded", "behaviour", "alternatives", "openers", "answer", "own-answers", "none"]
 
 
+WHOLE_DETECTORS = ("regex:", "bare:regex:")
+"""Beginnings of detectors' names that may hold commas."""
+
+
 def _detector_names() -> Sequence[str]:
     from neurodial.evaluation.detectors.registry import detector_names
 
@@ -90,7 +94,7 @@ class Evaluation:
     """
 
     answers: bool = True
-    detectors: tuple[str, ...] = field(default=(), metadata=noted(listed=_detector_names))
+    detectors: tuple[str, ...] = field(default=(), metadata=noted(listed=_detector_names, whole_after=WHOLE_DETECTORS))
     decoding: Decoding = field(default_factory=Decoding)
     prompts: int | None = None
     neutral: int = 24
