@@ -127,6 +127,15 @@ for name in COMMANDS:
     assert result.returncode == 0
 
 
+def test_verbose_lets_other_libraries_speak_and_is_no_argument(capsys, monkeypatch):
+    monkeypatch.setenv("NEURODIAL_VERBOSE", "0")
+    for typed, state in ((["behaviours", "--json"], "0"), (["behaviours", "--verbose", "--json"], "1")):
+        with pytest.raises(SystemExit):
+            main(typed)
+        assert json.loads(capsys.readouterr().out), "the command itself is the same"
+        assert os.environ["NEURODIAL_VERBOSE"] == state
+
+
 def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(SOURCE)}
 
@@ -176,7 +185,7 @@ def test_stopping_by_hand_is_no_crash(monkeypatch, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([])
     assert stopped.value.code == 130
-    assert capsys.readouterr().err == "stopped\n"
+    assert capsys.readouterr().err == "stopped; nothing was written\n"
 
 
 def test_a_full_device_is_said_in_words(monkeypatch, capsys):

@@ -96,6 +96,13 @@ def test_broken_answers_can_be_limited(files, capsys):
     assert f"degenerate answers on development prompts: {before} → {after}" in capsys.readouterr().out
     with pytest.raises(OptionError, match=r"max_degenerate is 5\.0"):
         run(files, max_degenerate=5.0)
+    run(files, budget=0.02, max_broken=0.5, folds=0)
+    saved = json.loads((files / "found.circuit.json").read_text())
+    assert saved["method"]["max_broken"] == 0.5
+    before, after = (f"{saved['report']['measured'][name]:.3f}" for name in ("broken_before", "broken"))
+    assert f"mean brokenness of these answers: {before} → {after}" in capsys.readouterr().out
+    with pytest.raises(OptionError, match=r"max_broken is -1\.0"):
+        run(files, max_broken=-1.0)
 
 
 def test_no_limit_is_said_with_none(files, capsys):

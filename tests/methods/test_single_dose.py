@@ -97,6 +97,7 @@ def test_every_option_changes_the_result(find, tmp_path):
     assert report.measured.tokens < find(answer_tokens=2).origin.report.measured.tokens
     assert report.measured.degenerate is None
     assert find(max_degenerate=1.0).origin.report.measured.degenerate is not None
+    assert find(max_broken=1.0).origin.report.measured.broken is not None
     other = tmp_path / "other.txt"
     other.write_text("\n".join(NEUTRAL[:6]))
     assert find(neutral=str(other)).origin.report.neutral.hash != report.neutral.hash

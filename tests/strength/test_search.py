@@ -8,7 +8,7 @@ from neurodial.circuit.circuit import Circuit, Row
 from neurodial.circuit.site import Neuron
 from neurodial.errors import BudgetError
 from neurodial.intervention.scale import Scale
-from neurodial.strength.limits import Limits, Trial, better
+from neurodial.strength.limits import AnswersBroken, Limits, Trial, better
 from neurodial.strength.search import search
 
 
@@ -221,13 +221,13 @@ def test_a_target_beyond_the_aim_is_not_reached():
     assert best.reference >= -1
 
 
-def breaking(share, log=None):
-    """The share of broken answers at a strength."""
+def breaking(share, log=None, mean=lambda s: 0.0):
+    """The share of degenerate answers at a strength, and how broken answers are on average."""
 
     def answer(strengths):
         if log is not None:
             log.append(list(strengths))
-        return [share(strength) for strength in strengths]
+        return [AnswersBroken(share(strength), mean(strength)) for strength in strengths]
 
     return answer
 
@@ -257,6 +257,19 @@ def test_where_answers_break_it_goes_as_far_as_they_hold(guess, breaks_at):
     assert best.degenerate == 0.05
     assert all((trial.degenerate is None) == (trial.divergence > 4) for trial in trials)  # none beyond the budget
     assert len(trials) <= 16
+
+
+@pytest.mark.parametrize("breaks_at", [0.2, 1.0, 3.0])
+def test_the_mean_brokenness_is_a_limit_too_where_no_answer_is_degenerate(breaks_at):
+    limits = Limits(budget=4.0, target=None, max_broken=0.15)
+    worse = lambda s: 0.1 + 0.05 * s / breaks_at  # noqa: E731  # rises slowly, where a share would jump
+    best, trials = search(0.01, 9.0, STEADY, limits, answer=breaking(lambda s: 0.0, mean=worse))
+    assert 0.7 * breaks_at < best.strength <= breaks_at
+    assert best.degenerate == 0.0
+    assert best.broken == pytest.approx(worse(best.strength))
+    assert {limits.exceeded(trial) for trial in trials if trial.strength > breaks_at} <= {"broken", "budget"}
+    with pytest.raises(BudgetError, match=r"smallest strength brings the mean brokenness .* to 0.3; at most 0.15"):
+        search(0.01, 9.0, STEADY, limits, answer=breaking(lambda s: 0.0, mean=lambda s: 0.3))
 
 
 def test_no_strength_is_answered_at_twice():

@@ -108,6 +108,8 @@ class Measured:
         reference: the same at dial 1.
         degenerate_before: share of degenerate answers, unsteered, where that was limited.
         degenerate: the same at dial 1.
+        broken_before: mean brokenness of those answers, unsteered, where they were made.
+        broken: the same at dial 1.
     """
 
     margin_before: float
@@ -122,6 +124,8 @@ class Measured:
     reference: float | None = None
     degenerate_before: float | None = None
     degenerate: float | None = None
+    broken_before: float | None = None
+    broken: float | None = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,7 @@ class TrialReport:
     mean_dose: float
     largest_dose: float
     degenerate: float | None = None
+    broken: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

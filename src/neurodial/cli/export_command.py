@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 from rich.table import Table
 
-from neurodial.cli.console import err, out, print_json, status
+from neurodial.cli.console import err, out, print_json, status, written
 from neurodial.cli.options import ModelOptions, read_circuits
+from neurodial.cli.timed_parts import steps
 from neurodial.errors import OptionError
 from neurodial.export.formats import FORMATS, export_format, format_names
 
@@ -69,13 +70,14 @@ def export(
         from neurodial.export.push import check_repository
 
         check_repository(push)
-    subject = (loading or ModelOptions()).load(model)
+    parts = steps(err, f"loading {model}", f"writing {target} and checking that its files do what the hook does")
+    subject = (loading or ModelOptions()).load(model, in_steps=parts)
 
     from neurodial.export.export_circuit import export_circuit
     from neurodial.intervention.scale import Scale
 
     scales = [Scale(dataclasses.replace(read, name=name), dial=strength, force=force) for name, read, strength in named]
-    with status(f"writing and checking {target}"):
+    with parts.next():
         done = export_circuit(subject, scales, route=as_, output=target, overwrite=force)
     _show(done, as_json=json)
     if push is not None:
@@ -135,7 +137,7 @@ def _show(done: Export, *, as_json: bool) -> None:
         out.print(f"  {'yes' if note['can'] else 'no ':3} {note['engine']}: {note['how']}")
     out.print()
     _show_checks(manifest, done.checks)
-    err.print(f"\nwritten: {done.folder}")
+    written(done.folder, then=[("verify", done.folder)])
 
 
 def _show_checks(manifest: Manifest, checks: Sequence[EquivalenceCheck]) -> None:

@@ -100,6 +100,7 @@ class ComparedMethods:
             self._neutral("development"),
             direction=direction,
             max_degenerate=options.max_degenerate,
+            max_broken=options.max_broken,
             answer_tokens=options.divergence_tokens,
             system=options.decoding.system,
             progress=self.progress,

@@ -118,7 +118,7 @@ def _shared(subject: Subject, names: list[str], base: str) -> dict[str, Any]:
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base,
         "target_modules": names,
-        "fan_in_fan_out": subject.family.transposed,
+        "fan_in_fan_out": any(site.transposed for _, site in subject.layout.sites),
         "inference_mode": True,
         "modules_to_save": None,
     }

@@ -138,7 +138,7 @@ def _change(subject: Subject, recipe: Recipe | None, lora: Lora | None, folder: 
             changes.setdefault(module, []).append(partial(_merge, lora, module))
     if recipe is not None:
         for site in recipe.sites:
-            scale = partial(_scale, recipe, site.layer, subject.family.transposed)
+            scale = partial(_scale, recipe, site.layer, subject.mlp(site).transposed)
             changes.setdefault(subject.down_name(site), []).append(scale)
     dtypes = set()
     for module, steps in changes.items():

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -24,6 +25,7 @@ from neurodial.generation.generate import Answer, generate, stop_tokens
 from neurodial.generation.per_row import row_slots
 from neurodial.generation.states import Rows, row_states
 from neurodial.intervention.base import Intervention
+from neurodial.kept import KeptForm, kept
 from neurodial.model.head import log_probs
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
@@ -121,6 +123,15 @@ def passages_of(subject: Subject, answers: Sequence[Answer], *, system: str | No
     return tuple(passages)
 
 
+def _packed(found: Sequence[Divergence]) -> tuple[list[list[Any]], dict[str, Any]]:
+    return [[divergence.by_passage, divergence.scored] for divergence in found], {}
+
+
+def _unpacked(rows: list[list[Any]], _: object, __: object) -> list[Divergence]:
+    return [Divergence(tuple(by_passage), tuple(scored)) for by_passage, scored in rows]
+
+
+@kept("divergence", KeptForm(_packed, _unpacked))
 @torch.no_grad()
 def measure_divergence(
     subject: Subject,

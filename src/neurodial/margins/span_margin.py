@@ -14,7 +14,8 @@ An opening is the special case of a span at the first place.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -79,7 +80,11 @@ class SpanMargin(Margin):
     spans: Spans
     answers: Mapping[str, ReadAnswer]
     length: int = 48
-    _places_of_row: dict[Tokens, tuple[Place, ...]] = field(default_factory=dict, repr=False, compare=False)
+
+    @cached_property
+    def _places_of_row(self) -> dict[Tokens, tuple[Place, ...]]:
+        """The places of every row that was asked for: a value is computed from the rows alone."""
+        return {}
 
     def rows(self, subject: Subject | None, prompt: Tokens, example: Example) -> tuple[Tokens, ...]:
         """The prompt with its answer up to the last span, the last token of that left out."""

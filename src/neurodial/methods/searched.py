@@ -141,6 +141,8 @@ class DevelopmentSearch:
             reference=best.reference if has_reference else None,
             degenerate_before=before.degenerate,
             degenerate=best.degenerate,
+            broken_before=before.broken,
+            broken=best.broken,
         )
 
 
@@ -167,4 +169,6 @@ def reached(choice: PathChoice, limits: Limits, names: Mapping[PathSearch, str])
 
 def _trial_report(trial: Trial) -> TrialReport:
     doses = [abs(row.dose) for row in rows_of(trial.intervention)]
-    return TrialReport(trial.strength, trial.divergence, trial.margin, mean_of(doses), max(doses), trial.degenerate)
+    return TrialReport(
+        trial.strength, trial.divergence, trial.margin, mean_of(doses), max(doses), *(trial.degenerate, trial.broken)
+    )

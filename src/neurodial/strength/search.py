@@ -8,7 +8,7 @@
    (interpolated in the margin). A second point halfway to the safe side goes with each: interpolation alone may land
    on the wrong side repeatedly. Where the margin got worse on the way, measure on either side of its best instead.
 4. Of everything measured, take the best margin within the limits; or the least damage that reaches the target.
-5. Where degenerate answers are limited, let the model answer at that strength. If too many are, let it answer
+5. Where broken answers are limited, let the model answer at that strength. If they are too broken, let it answer
    at every other strength that the remaining limits allow, and narrow in again.
 
 Margins may get worse again when a model is pushed far, so only measured strengths are results, no interpolated ones.
@@ -20,7 +20,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from neurodial.strength.limits import Limits, Trial
+from neurodial.strength.limits import AnswersBroken, Limits, Trial
 
 _CLOSE = 0.9  # share of a budget that counts as spent
 _ASIDE = 0.05  # share of the way by which interpolated points move to the safe side
@@ -31,8 +31,8 @@ _STEP = 2.5  # ratio of the strengths below a guess
 Measure = Callable[[Sequence[float]], list[Trial]]
 """Measures several strengths at once."""
 
-Answer = Callable[[Sequence[float]], list[float]]
-"""Lets the model answer at several strengths; gives the share of degenerate answers at each."""
+Answer = Callable[[Sequence[float]], list[AnswersBroken]]
+"""Lets the model answer at several strengths, and says how broken its answers are at each."""
 
 
 def search(
@@ -53,11 +53,11 @@ def search(
         high: the greatest strength.
         measure: measures several strengths at once.
         limits: the limits and the target.
-        answer: the share of degenerate answers; needed where the limits include it.
+        answer: how broken the answers are; needed where the limits include it.
         guess: a likely strength; two strengths below it are measured first.
         width: how many strengths are measured first without a guess.
         rounds: of measuring, at most, and two more after a guess, which begins with fewer; as many again where answers
-            are degenerate.
+            are too broken.
 
     Raises:
         BudgetError: a limit is exceeded even by the smallest strength, or a target is out of reach.
@@ -80,12 +80,15 @@ def search(
 
     def answered(trials: Sequence[Trial], answer: Answer) -> list[Trial]:
         allowed = [trial for trial in trials if limits.allows(trial)]
-        shares = answer([trial.strength for trial in allowed]) if allowed else []
-        broken = dict(zip((trial.strength for trial in allowed), shares, strict=True))
-        return [replace(trial, degenerate=broken.get(trial.strength, trial.degenerate)) for trial in trials]
+        answers = answer([trial.strength for trial in allowed]) if allowed else []
+        broken = dict(zip((trial.strength for trial in allowed), answers, strict=True))
+        return [
+            replace(trial, **broken[trial.strength]._asdict()) if trial.strength in broken else trial
+            for trial in trials
+        ]
 
     trials = narrowed(measure(_spread(low, high, width) if guess is None else _below(guess, low, high)), measure)
-    if answer is None or limits.max_degenerate is None:
+    if answer is None or not limits.need_answers:
         return limits.best(trials), tuple(trials)
     best = limits.best(trials)
     [seen] = answered([best], answer)

@@ -109,7 +109,9 @@ def _limits(report: Report) -> Iterator[str]:
         )
     if any("development_kl" in condition.details for condition in report.conditions):
         broken = report.settings.get("max_degenerate")
-        also = "" if broken is None else f" and at most {broken:.0%} more broken answers"
+        also = "" if broken is None else f", at most {broken:.0%} more broken answers"
+        mean = report.settings.get("max_broken")
+        also += "" if mean is None else f", a mean brokenness of those answers at most {mean:g} higher"
         yield (
             "Strengths of other methods were searched on the development split alone, within "
             f"{report.settings.get('kl_limit', 0.1):g} nats per token{also}."

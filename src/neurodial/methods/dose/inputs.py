@@ -81,6 +81,7 @@ class DoseInputs:
             self.damage,
             direction=method.direction,
             max_degenerate=method.max_degenerate,
+            max_broken=method.max_broken,
             answer_tokens=method.answer_tokens,
             system=method.system,
             progress=progress,

@@ -44,7 +44,10 @@ class Dose:
         answer_tokens: longest answer to a neutral or a development prompt.
         draws: labels drawn for each token of the neutral answers.
         max_degenerate: how many more of the answers to the development prompts may have broken down (loops, gibberish,
-            nothing said) than without steering, as a share; none: no answers are generated.
+            nothing said) than without steering, as a share; none: any.
+        max_broken: how far the mean brokenness of those answers may rise over the unsteered model's, where 0.5 is an
+            answer at the limit of a loop or of gibberish: finer than max_degenerate; none: any. Without either limit no
+            answers are generated.
         skip_layers: layers left out, such as 0,1.
         folds: number of prompt folds for the stability measure; 0 for none.
         seed: of the sampled labels.
@@ -69,6 +72,7 @@ class Dose:
     answer_tokens: int = 48
     draws: int = 2
     max_degenerate: float | None = None
+    max_broken: float | None = None
     skip_layers: tuple[int, ...] = ()
     folds: int = 10
     seed: int = 0

@@ -81,8 +81,7 @@ def dose_path(candidate: CandidateNeuron, method: Single) -> StrengthPath:
 
 def _scores(subject: Subject, neurons: list[CandidateNeuron]) -> Scores:
     """The candidates' scores; 0 for every other neuron."""
-    widths = zip(subject.sites, subject.widths, strict=True)
-    by_site = {site: torch.zeros(width, dtype=torch.float64) for site, width in widths}
+    by_site = {site: torch.zeros(subject.widths[site.layer], dtype=torch.float64) for site in subject.sites}
     for candidate in neurons:
         by_site[candidate.neuron.site][candidate.neuron.index] = candidate.score
     return Scores(by_site)

@@ -34,7 +34,10 @@ class Single:
         passages: how many neutral prompts are answered for the damage; none for all.
         answer_tokens: longest answer to a neutral or a development prompt.
         max_degenerate: how many more of the answers to the development prompts may have broken down (loops, gibberish,
-            nothing said) than without steering, as a share; none: no answers are generated.
+            nothing said) than without steering, as a share; none: any.
+        max_broken: how far the mean brokenness of those answers may rise over the unsteered model's, where 0.5 is an
+            answer at the limit of a loop or of gibberish: finer than max_degenerate; none: any. Without either limit no
+            answers are generated.
         system: a system message before every prompt.
 
     Raises:
@@ -58,6 +61,7 @@ class Single:
     passages: int | None = None
     answer_tokens: int = 48
     max_degenerate: float | None = None
+    max_broken: float | None = None
     system: str | None = None
 
     def __post_init__(self) -> None:

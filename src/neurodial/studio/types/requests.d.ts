@@ -34,6 +34,7 @@ export interface MethodOptions {
   answer_tokens?: number;
   draws?: number;
   max_degenerate?: number | null;
+  max_broken?: number | null;
   seed?: number;
   candidates?: number;
   layers?: number;
@@ -61,6 +62,7 @@ export interface EvaluationOptions {
   development?: number;
   kl_limit?: number;
   max_degenerate?: number | null;
+  max_broken?: number | null;
   seeds?: number[];
 }
 
