@@ -5,7 +5,7 @@ import logging
 import pytest
 from tests.subjects import shared
 
-from neurodial.circuit.report import Agreement
+from neurodial.circuit.report import MarginAgreement
 from neurodial.errors import MarginError
 from neurodial.generation.generate import Answer
 from neurodial.margins import choose_margin as choosing
@@ -97,7 +97,7 @@ def test_sides_that_are_answered_alike_have_no_margin(script):
 
 def weighing(monkeypatch, **worth):
     def fake(subject, margin, *_, **__):
-        return Agreement(worth[margin.kind.replace("-", "_")], 1.0, 8)
+        return MarginAgreement(worth[margin.kind.replace("-", "_")], 1.0, 8)
 
     monkeypatch.setattr(choosing, "weigh", fake)
 

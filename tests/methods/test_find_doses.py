@@ -9,7 +9,7 @@ from tests.tolerance import of_margins
 
 import neurodial as nd
 from neurodial.circuit.file import circuit_json
-from neurodial.circuit.report import Agreement, Goal
+from neurodial.circuit.report import Goal, MarginAgreement
 from neurodial.cli.circuits_command import report_lines
 from neurodial.discovery import find as find_all
 from neurodial.errors import BudgetError, MarginError, OptionError, PromptError
@@ -370,7 +370,7 @@ def test_removing_pushes_towards_the_other_sides_openings_and_inducing_towards_t
     monkeypatch.setattr(openers_of_answers, "find_alternatives", lambda *_, **__: Alternatives(openings, openers))
     monkeypatch.setattr(openers_of_answers, "find_openers", lambda *_, **__: openers)
 
-    monkeypatch.setattr(choosing, "weigh", lambda *_, **__: Agreement(1.0, 1.0, 4))
+    monkeypatch.setattr(choosing, "weigh", lambda *_, **__: MarginAgreement(1.0, 1.0, 4))
 
     def kind(**options):
         chosen = Dose(select=nd.Count(5), neutral=neutral, answer_tokens=6, folds=0, budget=0.02, **options)

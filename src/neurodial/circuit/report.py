@@ -20,7 +20,7 @@ class Reached:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class MarginAgreement:
     """How well a margin tells the development answers apart.
 
     Attributes:
@@ -30,7 +30,7 @@ class Agreement:
         answers: how many were told apart.
 
     Example:
-        >>> Agreement(1.0, 0.75, 24).worth
+        >>> MarginAgreement(1.0, 0.75, 24).worth
         0.75
     """
 
@@ -180,7 +180,7 @@ class DoseReport:
     trials: tuple[TrialReport, ...] = ()
     shortfall: str = ""
     margin_text: str = ""
-    weighed: Mapping[str, Agreement] = field(default_factory=dict)
+    weighed: Mapping[str, MarginAgreement] = field(default_factory=dict)
     judged_by: str = ""
     openers: tuple[str, ...] = ()
     coverage: Mapping[str, float | None] = field(default_factory=dict)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from neurodial.circuit.report import Agreement
+from neurodial.circuit.report import MarginAgreement
 from neurodial.errors import MarginError
 from neurodial.margins.find_spans import Spans
 from neurodial.margins.margin import Alternatives, AnswerMargin, Margin, Openers
@@ -36,7 +36,7 @@ class BehaviourMargin:
     pushed: Margin
     reported: Margin | None
     text: str
-    weighed: Mapping[str, Agreement] = field(default_factory=dict)
+    weighed: Mapping[str, MarginAgreement] = field(default_factory=dict)
     judged_by: str = ""
 
     @classmethod

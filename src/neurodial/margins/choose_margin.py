@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from neurodial.circuit.report import Agreement
+from neurodial.circuit.report import MarginAgreement
 from neurodial.errors import MarginError
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.generate import Answer, generate
@@ -158,7 +158,7 @@ class _Ways:
         margins = [margin if margin.weighed else self._weigh(margin) for margin in margins]
         best = max(map(_worth, margins))
         chosen = next(margin for margin in margins if _worth(margin) >= min(best, max(best - _NEAR, GOOD)))
-        figures: dict[str, Agreement] = {}
+        figures: dict[str, MarginAgreement] = {}
         for margin in margins:
             figures.update(margin.weighed)
         because = f"; {problems[0].problem}" if problems and chosen is margins[0] else ""

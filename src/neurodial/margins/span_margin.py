@@ -46,7 +46,7 @@ OTHERS = 8
 _CELLS = 512  # places whose distributions over the vocabulary are held at once
 
 
-class Place(NamedTuple):
+class SpanPlace(NamedTuple):
     """Where a span may begin: after how many tokens of the answer, which span, and the likeliest other next tokens."""
 
     start: int
@@ -58,7 +58,7 @@ class ReadAnswer(NamedTuple):
     """The model's own answer to a prompt, and the places in it at which spans are read."""
 
     tokens: Tokens
-    places: tuple[Place, ...]
+    places: tuple[SpanPlace, ...]
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class SpanMargin(Margin):
         length: the longest answer in tokens.
 
     Example:
-        >>> read = ReadAnswer((72, 105, 33), (Place(2, (33, 40), (46,)),))
+        >>> read = ReadAnswer((72, 105, 33), (SpanPlace(2, (33, 40), (46,)),))
         >>> margin = SpanMargin(Spans(((33, 40),), ("!(",), 1.0, 0.0), {"hello": read})
         >>> margin.rows(None, (1, 2), Example("Hello"))
         ((1, 2, 72, 105, 33),)
@@ -82,7 +82,7 @@ class SpanMargin(Margin):
     length: int = 48
 
     @cached_property
-    def _places_of_row(self) -> dict[Tokens, tuple[Place, ...]]:
+    def _places_of_row(self) -> dict[Tokens, tuple[SpanPlace, ...]]:
         """The places of every row that was asked for: a value is computed from the rows alone."""
         return {}
 
@@ -178,7 +178,7 @@ class _Reading:
             key: ReadAnswer(
                 answer.tokens,
                 tuple(
-                    Place(start, span, other)
+                    SpanPlace(start, span, other)
                     for (start, span), (_, _, other) in zip(held[key], others[key], strict=True)
                 ),
             )

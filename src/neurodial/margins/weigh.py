@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from neurodial.circuit.report import Agreement
+from neurodial.circuit.report import MarginAgreement
 from neurodial.margins.behaviour_margin import BehaviourMargin
 from neurodial.margins.judged import JudgedAnswers
 from neurodial.margins.margin import Alternatives
@@ -25,7 +25,7 @@ def weigh(
     judged: JudgedAnswers,
     *,
     system: str | None = None,
-) -> Agreement:
+) -> MarginAgreement:
     """How well a margin tells the development answers apart.
 
     Args:
@@ -47,7 +47,7 @@ def weigh(
         )
         / 2
     )
-    return Agreement(accuracy, rank_auroc([values[n] for n in known], labels), len(known))
+    return MarginAgreement(accuracy, rank_auroc([values[n] for n in known], labels), len(known))
 
 
 def rank_auroc(values: Sequence[float], labels: Sequence[bool]) -> float:
