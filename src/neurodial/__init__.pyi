@@ -15,6 +15,8 @@ from .circuit.selection import Threshold as Threshold
 from .circuit.site import Neuron as Neuron
 from .circuit.site import Site as Site
 from .discovery import discover as discover
+from .edits.audit_weights import audit_weights as audit_weights
+from .edits.weight_audit import WeightAudit as WeightAudit
 from .errors import NeurodialError as NeurodialError
 from .evaluation.audit import Audit as Audit
 from .evaluation.audit import audit as audit

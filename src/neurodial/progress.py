@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, runtime_checkable
+
+VERBOSE = "NEURODIAL_VERBOSE"
+"""The environment variable that lets other libraries speak."""
 
 
 @runtime_checkable
@@ -34,3 +38,16 @@ def silent(description: str, total: int) -> Iterator[Callable[[int], None]]:
 
 def _ignore(steps: int) -> None:
     del steps
+
+
+def is_verbose() -> bool:
+    """Whether the bars, warnings and advice of other libraries are wanted: NEURODIAL_VERBOSE=1, or `--verbose`.
+
+    Example:
+        >>> import os
+        >>> os.environ["NEURODIAL_VERBOSE"] = "1"
+        >>> is_verbose()
+        True
+        >>> del os.environ["NEURODIAL_VERBOSE"]
+    """
+    return os.environ.get(VERBOSE, "0") not in {"", "0"}

@@ -127,6 +127,15 @@ for name in COMMANDS:
     assert result.returncode == 0
 
 
+def test_verbose_lets_other_libraries_speak_and_is_no_argument(capsys, monkeypatch):
+    monkeypatch.setenv("NEURODIAL_VERBOSE", "0")
+    for typed, state in ((["behaviours", "--json"], "0"), (["behaviours", "--verbose", "--json"], "1")):
+        with pytest.raises(SystemExit):
+            main(typed)
+        assert json.loads(capsys.readouterr().out), "the command itself is the same"
+        assert os.environ["NEURODIAL_VERBOSE"] == state
+
+
 def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(SOURCE)}
 

@@ -56,6 +56,17 @@ def test_json_holds_the_library_s_own_answers(folder, circuit, capsys):
     assert len({lines[0]["unsteered"], *(side["text"] for side in lines[0]["steered"])}) > 1
 
 
+def test_the_model_alone_answers_without_a_circuit(folder, circuit, capsys):
+    out = run(capsys, "steer", folder, "--unsteered", "--max-new-tokens", 4, "--json", "Hello", "You")
+    lines = [json.loads(line) for line in out.splitlines()]
+    expected = [answer.text for answer in generate(load(folder), ["Hello", "You"], decoding=Decoding(max_new_tokens=4))]
+    assert [line["unsteered"] for line in lines] == expected
+    assert [line["steered"] for line in lines] == [[], []]
+    code, error = fail(capsys, "steer", folder, "--unsteered", "-c", circuit, "Hello")
+    assert code == 1
+    assert "--unsteered came with a circuit" in error
+
+
 def test_two_circuits_with_dials_of_their_own_add_up(folder, circuit, capsys):
     options = ["--max-new-tokens", 4, "--json", "Hello"]
     both = run(capsys, "steer", folder, "-c", f"a={circuit}@1.5", "-c", f"b={circuit}@0.5", *options)

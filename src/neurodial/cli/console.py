@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+import shlex
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
+
+from neurodial.progress import is_verbose
 
 # emoji=False: a prompt may contain the text :smile:.
 out = Console(highlight=False, emoji=False)
@@ -45,17 +49,31 @@ def status(text: str) -> Iterator[None]:
         yield
 
 
+def written(*paths: Path | str, then: Sequence[Sequence[object]] = ()) -> None:
+    """Say on stderr what was written, and which commands go on from there.
+
+    Args:
+        paths: of the files or folders.
+        then: the arguments of each command after `neurodial`; what a user has to fill in stands in capitals.
+    """
+    err.print(Text(f"\nwritten: {', '.join(map(str, paths))}"), soft_wrap=True)
+    for arguments in then:
+        err.print(Text(f"next: {shlex.join(['neurodial', *map(str, arguments)])}"), soft_wrap=True)
+
+
 def print_json(value: object) -> None:
     """JSON on stdout, for programs."""
     print(json.dumps(value, ensure_ascii=False, indent=1))
 
 
 def quiet_libraries() -> None:
-    """Turn off the progress bars and advice of transformers; its errors are still shown."""
+    """Turn off the bars, warnings and advice of other libraries, unless `--verbose`; their errors are still shown."""
+    logging.getLogger("neurodial").setLevel(logging.WARNING)
+    if is_verbose():
+        return
     from huggingface_hub.utils.tqdm import disable_progress_bars
     from transformers.utils import logging as transformers_logging
 
     disable_progress_bars()
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
-    logging.getLogger("neurodial").setLevel(logging.WARNING)

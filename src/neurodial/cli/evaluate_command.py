@@ -132,9 +132,9 @@ def _interventions(
 ) -> list[Intervention]:
     from neurodial.intervention.scale import Scale
 
-    found: list[Intervention] = []
+    interventions: list[Intervention] = []
     for (name, circuit, own), text in zip(read_circuits(list(circuits), 1.0), circuits, strict=True):
         named = dataclasses.replace(circuit, name=name)
-        wanted = (own,) if "@" in text and not Path(text).exists() else dials
-        found += [Scale(named, dial=dial, when=when, force=force) for dial in wanted]
-    return found
+        circuit_dials = (own,) if "@" in text and not Path(text).exists() else dials
+        interventions += [Scale(named, dial=dial, when=when, force=force) for dial in circuit_dials]
+    return interventions

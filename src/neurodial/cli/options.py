@@ -66,7 +66,9 @@ class ModelOptions:
     def load(self, model: str) -> Subject:
         """The model that the user named."""
         from neurodial.cli.console import err, quiet_libraries, status
+        from neurodial.model.which_model import refuse_no_model
 
+        refuse_no_model(model)
         quiet_libraries()
         template = self.template()
         options: dict[str, object] = {}

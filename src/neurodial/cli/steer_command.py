@@ -38,6 +38,7 @@ def steer(
     temperature: float = 0.0,
     seed: int = 0,
     system: str | None = None,
+    unsteered: bool = False,
     force: bool = False,
     json: bool = False,
     loading: ModelOptions | None = None,
@@ -56,6 +57,7 @@ def steer(
         temperature: 0 for greedy decoding, else that of sampling.
         seed: of the sampling.
         system: a system message before every prompt.
+        unsteered: the model alone, without a circuit: every argument is a prompt.
         force: steer a model that the circuit was not made on.
         json: print one JSON object per prompt.
         loading: how the model is loaded.
@@ -64,8 +66,8 @@ def steer(
     from neurodial.intervention.scale import template_notes
     from neurodial.prompts.prompt import prompt_text
 
-    specifications, given = _arguments(circuit, arguments)
-    dials = parse_dials(dial)
+    specifications, given = _arguments(circuit, arguments, unsteered=unsteered)
+    dials = [] if unsteered else parse_dials(dial)
     circuits = read_circuits(specifications, default_dial=1.0)
     fixed = {name: own for (name, _, own), text in zip(circuits, specifications, strict=True) if "@" in text}
     decoding = Decoding(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, system=system)
@@ -94,14 +96,19 @@ def steer(
             _show(prompt_text(prompt), dials, row)
 
 
-def _arguments(circuit: list[str] | None, arguments: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    if circuit:
-        return circuit, list(arguments)
+def _arguments(
+    circuit: list[str] | None, arguments: tuple[str, ...], *, unsteered: bool
+) -> tuple[list[str], list[str]]:
+    if unsteered and circuit:
+        raise OptionError("--unsteered came with a circuit.", wanted="one of the two; dial 0 is unsteered, too")
+    if circuit or unsteered:
+        return circuit or [], list(arguments)
     if not arguments:
         raise OptionError(
             "No circuit is given.",
             wanted="the path of a circuit's file",
-            fix='Make one with `neurodial discover`, then: neurodial steer MODEL FILE.circuit.json "prompt".',
+            fix='Make one with `neurodial discover`, then: neurodial steer MODEL FILE.circuit.json "prompt". For the '
+            'model alone: neurodial steer MODEL --unsteered "prompt".',
         )
     return [arguments[0]], list(arguments[1:])
 
@@ -175,7 +182,8 @@ def _chat(subject: Subject, sides: list[tuple[float, Intervention]], decoding: D
     from neurodial.intervention.base import at_dial
     from neurodial.prompts.prompt import Message
 
-    err.print("Ask away. /dial 0.5 turns the dial, /reset forgets the chat, /quit ends.", style="dim")
+    dial_words = "/dial 0.5 turns the dial, " if sides else ""
+    err.print(f"Ask away. {dial_words}/reset forgets the chat, /quit ends.", style="dim")
     histories: list[tuple[Message, ...]] = [() for _ in range(len(sides) + 1)]
     while True:
         try:
@@ -186,6 +194,8 @@ def _chat(subject: Subject, sides: list[tuple[float, Intervention]], decoding: D
             return
         if line == "/reset":
             histories = [() for _ in histories]
+        elif line.startswith("/dial") and not sides:
+            err.print("error: there is no circuit, so there is no dial; /quit, and name one")
         elif line.startswith("/dial"):
             try:
                 value = float(line.removeprefix("/dial"))

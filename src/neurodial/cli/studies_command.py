@@ -86,7 +86,7 @@ def study(
 
 
 def _finish(result: Study, output: Path, cap: float) -> None:
-    from neurodial.evaluation.studies import frontier_figures
+    from neurodial.evaluation.frontier_area import frontier_figures
 
     for name, report in (("dense", result.dense), ("answers", result.answers)):
         if report is not None:

@@ -1,4 +1,7 @@
-"""A command in steps: its times are announced before each step, and reported at the end."""
+"""A command in steps: each is announced with its share of the whole and the time left, and reported at the end.
+
+The time left is that of an unhurried machine, times how much slower the finished steps were here.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from rich.text import Text
 
 @dataclass(frozen=True)
 class TimedPart:
-    """A part of a command.
+    """A step of a command.
 
     Attributes:
         name: what is done.
@@ -26,7 +29,7 @@ class TimedPart:
 
 @dataclass
 class TimedParts:
-    """Announces parts one by one and keeps their times.
+    """Announces steps one by one and keeps their times.
 
     Attributes:
         parts: all of them, in order.
@@ -42,17 +45,29 @@ class TimedParts:
     def announce(self) -> None:
         """Announce how long the whole and each step will take."""
         listed = "; ".join(f"{n} {step.name} {duration(step.seconds)}" for n, step in enumerate(self.parts, 1))
-        whole = duration(sum(step.seconds for step in self.parts))
-        self._say(f"{len(self.parts)} parts, about {whole} {self.where}: {listed}")
+        self._say(f"{len(self.parts)} steps, about {duration(self._expected())} {self.where}: {listed}")
 
     @contextmanager
     def next(self) -> Iterator[None]:
         """Run the next step in the block."""
-        step = self.parts[len(self.took)]
-        self._say(f"{len(self.took) + 1} of {len(self.parts)}: {step.name} (about {duration(step.seconds)})")
+        number = len(self.took)
+        step = self.parts[number]
+        share = step.seconds / self._expected()
+        left = duration(self._expected(number) * self._slowness())
+        self._say(f"step {number + 1} of {len(self.parts)}: {step.name} ({share:.0%} of the whole; about {left} left)")
         start = time.perf_counter()
         yield
         self.took.append(time.perf_counter() - start)
+
+    def _expected(self, first: int = 0) -> float:
+        """Seconds of the steps from `first` on, where they were measured."""
+        return sum(step.seconds for step in self.parts[first:])
+
+    def _slowness(self) -> float:
+        """How much longer finished steps took than expected; 1 before the second is done, as loading tells little."""
+        if len(self.took) < 2:
+            return 1.0
+        return sum(self.took) / (self._expected() - self._expected(len(self.took)))
 
     def summary(self) -> str:
         """The time of each finished step."""

@@ -68,8 +68,8 @@ def measure(plan: MeasurementPlan, store: Store, progress: Progress = silent) ->
 
     def lacking(name: str, *, steered_only: bool = False) -> list[Condition]:
         """Conditions without this measure."""
-        conditions = [one for one in plan.conditions if (one.key, name) not in finished]
-        return [one for one in conditions if one.intervention is not None] if steered_only else conditions
+        conditions = [condition for condition in plan.conditions if (condition.key, name) not in finished]
+        return [steered for steered in conditions if steered.intervention is not None] if steered_only else conditions
 
     if plan.options.neutral:
         _divergences(plan, lacking("kl", steered_only=True), store, progress)
@@ -118,11 +118,11 @@ def _divergences(plan: MeasurementPlan, conditions: Sequence[Condition], store: 
     for start in range(0, len(conditions), 8):
         part = conditions[start : start + 8]
         interventions = [condition.intervention for condition in part if condition.intervention is not None]
-        found = measure_divergence(plan.subject, passages, interventions, progress=progress)
+        divergences = measure_divergence(plan.subject, passages, interventions, progress=progress)
         store.append(
             [
-                PerTextRow(condition.key, "kl", tuple(one.by_passage), tuple(one.scored))
-                for condition, one in zip(part, found, strict=True)
+                PerTextRow(condition.key, "kl", tuple(divergence.by_passage), tuple(divergence.scored))
+                for condition, divergence in zip(part, divergences, strict=True)
             ]
         )
 
@@ -139,8 +139,9 @@ def _margins(plan: MeasurementPlan, condition: Condition) -> MarginRow:
 def _likelihoods(plan: MeasurementPlan, condition: Condition) -> PerTextRow:
     texts = written_texts(plan.task.behaviour.name, plan.options.perplexity)
     passages = [continuation(plan.subject, f"Question: {q}\nAnswer:", f" {a}") for q, a in texts]
-    found = log_likelihoods(plan.subject, passages, under=condition.intervention)
-    totals, tokens = tuple(one.total for one in found), tuple(one.tokens for one in found)
+    likelihoods = log_likelihoods(plan.subject, passages, under=condition.intervention)
+    totals = tuple(likelihood.total for likelihood in likelihoods)
+    tokens = tuple(likelihood.tokens for likelihood in likelihoods)
     return PerTextRow(condition.key, "perplexity", totals, tokens)
 
 
@@ -159,24 +160,25 @@ def _surprise(plan: MeasurementPlan, condition: Condition, store: Store) -> PerT
 
 
 def _questions(plan: MeasurementPlan, condition: Condition) -> QuestionsRow:
-    found = mark(plan.subject, read_questions()[: plan.options.questions], under=condition.intervention)
-    right, values = tuple(one.is_right for one in found), tuple(one.log_likelihood for one in found)
+    marked = mark(plan.subject, read_questions()[: plan.options.questions], under=condition.intervention)
+    right = tuple(question.is_right for question in marked)
+    values = tuple(question.log_likelihood for question in marked)
     return QuestionsRow(condition.key, "questions", right, values)
 
 
 def _control(plan: MeasurementPlan) -> ControlRow:
     questions = read_questions()[: plan.options.questions]
-    found = positive_control(plan.subject, questions, mark(plan.subject, questions))
+    control = positive_control(plan.subject, questions, mark(plan.subject, questions))
     return ControlRow(
         "unsteered",
         "control",
-        accuracy_drop=found.accuracy.estimate.value,
-        accuracy_p=found.accuracy.p_value,
-        likelihood_drop=found.log_likelihood.estimate.value,
-        likelihood_high=found.log_likelihood.estimate.high,
-        chance=found.chance,
-        above_chance=found.is_above_chance,
-        shows_damage=found.shows_damage,
+        accuracy_drop=control.accuracy.estimate.value,
+        accuracy_p=control.accuracy.p_value,
+        likelihood_drop=control.log_likelihood.estimate.value,
+        likelihood_high=control.log_likelihood.estimate.high,
+        chance=control.chance,
+        above_chance=control.is_above_chance,
+        shows_damage=control.shows_damage,
     )
 
 

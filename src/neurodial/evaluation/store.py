@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from neurodial.errors import FileError
-from neurodial.evaluation.run_rows import KINDS, GenerationRow, R, VerdictRow, row_of, row_values
+from neurodial.evaluation.row_reading import KINDS, row_of, row_values
+from neurodial.evaluation.run_rows import GenerationRow, R, VerdictRow
 from neurodial.files import write_atomic
 from neurodial.provenance import canonical_json
 

@@ -83,8 +83,8 @@ class RuleDetector(Detector):
 
 def degenerate(exchange: Exchange, degeneration: Degeneration | None) -> Verdict | None:
     """A verdict where the answer is degenerate; None where it is not."""
-    found = None if degeneration is None else degeneration.find(exchange.prompt, exchange.answer)
-    return None if found is None else Verdict("degenerate", reason=found)
+    reason = None if degeneration is None else degeneration.find(exchange.prompt, exchange.answer)
+    return None if reason is None else Verdict("degenerate", reason=reason)
 
 
 UNCOUNTED: frozenset[str] = frozenset({"failed", "unknown"})

@@ -82,12 +82,12 @@ def features(answer: str) -> dict[str, float]:
         1.0
     """
     words = words_of(answer)
-    found = {f"word {word}" for word in words} | {f"pair {a} {b}" for a, b in pairwise(words)}
-    found |= {f"begins {words[0]}", f"ends {words[-1]}"} if words else {"empty"}
+    present = {f"word {word}" for word in words} | {f"pair {a} {b}" for a, b in pairwise(words)}
+    present |= {f"begins {words[0]}", f"ends {words[-1]}"} if words else {"empty"}
     lines = [line.strip() for line in answer.splitlines() if line.strip()]
-    found |= {f"mark {mark}" for mark in set(re.findall(r"[^\w\s]", answer))}
-    found |= {"listed" for line in lines if re.match(r"([-*•]|\d+[.)])\s", line)}
-    values = dict.fromkeys(found, 1.0)
+    present |= {f"mark {mark}" for mark in set(re.findall(r"[^\w\s]", answer))}
+    present |= {"listed" for line in lines if re.match(r"([-*•]|\d+[.)])\s", line)}
+    values = dict.fromkeys(present, 1.0)
     return {**values, "log words": float(np.log1p(len(words))), "log lines": float(np.log1p(len(lines)))}
 
 
@@ -171,6 +171,6 @@ def _solved(
         value = float(share @ (np.logaddexp(0.0, scores) - sides * scores) + penalty / 2 * weights @ weights)
         return value, np.append((table - centre).T @ gap + penalty * weights, gap.sum())
 
-    found = minimize(loss, np.zeros(len(names) + 1), jac=True, method="L-BFGS-B").x
-    weights = dict(zip(names, found[:-1].tolist(), strict=True))
-    return weights, float(found[-1] - centre @ found[:-1])
+    optimum = minimize(loss, np.zeros(len(names) + 1), jac=True, method="L-BFGS-B").x
+    weights = dict(zip(names, optimum[:-1].tolist(), strict=True))
+    return weights, float(optimum[-1] - centre @ optimum[:-1])

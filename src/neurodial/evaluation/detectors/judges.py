@@ -157,13 +157,13 @@ class Classifier(Detector):
 
     def judge(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
         """Degenerate text first, then the classifier."""
-        found: list[Verdict | None] = [degenerate(exchange, self.degeneration) for exchange in exchanges]
-        asked = [number for number, verdict in enumerate(found) if verdict is None]
+        verdicts: list[Verdict | None] = [degenerate(exchange, self.degeneration) for exchange in exchanges]
+        asked = [number for number, verdict in enumerate(verdicts) if verdict is None]
         for start in range(0, len(asked), self.batch_size):
             part = asked[start : start + self.batch_size]
             for number, share in zip(part, self._shares([exchanges[n] for n in part]), strict=True):
-                found[number] = Verdict("shown" if share >= self.scoring.threshold else "absent", share)
-        return [verdict for verdict in found if verdict is not None]
+                verdicts[number] = Verdict("shown" if share >= self.scoring.threshold else "absent", share)
+        return [verdict for verdict in verdicts if verdict is not None]
 
     def _shares(self, exchanges: Sequence[Exchange]) -> list[float]:
         import torch
@@ -173,8 +173,8 @@ class Classifier(Detector):
         inputs = self.tokenizer(*texts, return_tensors="pt", padding=True, truncation=True).to(self.model.device)
         with torch.no_grad():
             shares = self.model(**inputs).logits.float().softmax(dim=-1)
-        wanted = [place for place, label in self.model.config.id2label.items() if label in self.scoring.shown]
-        return [float(share) for share in shares[:, wanted].sum(dim=-1)]
+        columns = [place for place, label in self.model.config.id2label.items() if label in self.scoring.shown]
+        return [float(share) for share in shares[:, columns].sum(dim=-1)]
 
 
 def load_classifier(source: str, scoring: Scoring, *, name: str = "classifier") -> Classifier:
@@ -216,12 +216,12 @@ def _judge(
     instruction: str,
     parse: Any,
 ) -> list[Verdict]:
-    found: list[Verdict | None] = [degenerate(exchange, degeneration) for exchange in exchanges]
-    asked = [number for number, verdict in enumerate(found) if verdict is None]
+    verdicts: list[Verdict | None] = [degenerate(exchange, degeneration) for exchange in exchanges]
+    asked = [number for number, verdict in enumerate(verdicts) if verdict is None]
     chats = [_chat(instruction, exchanges[number]) for number in asked]
     for number, reply in zip(asked, ask_all(endpoint, chats, parse), strict=True):
-        found[number] = reply if isinstance(reply, Verdict) else Verdict("failed", reason=str(reply))
-    return [verdict for verdict in found if verdict is not None]
+        verdicts[number] = reply if isinstance(reply, Verdict) else Verdict("failed", reason=str(reply))
+    return [verdict for verdict in verdicts if verdict is not None]
 
 
 def _chat(instruction: str, exchange: Exchange) -> list[dict[str, str]]:
@@ -230,9 +230,9 @@ def _chat(instruction: str, exchange: Exchange) -> list[dict[str, str]]:
 
 
 def _last_object(text: str) -> dict[str, Any] | None:
-    for found in reversed(_OBJECT.findall(text)):
+    for candidate in reversed(_OBJECT.findall(text)):
         try:
-            value = json.loads(found)
+            value = json.loads(candidate)
         except json.JSONDecodeError:
             continue
         if isinstance(value, dict):

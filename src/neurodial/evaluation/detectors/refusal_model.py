@@ -99,8 +99,8 @@ class Weights:
         standard = np.clip((np.asarray(seen.signs) - mean) / deviation, -CUT_OFF, CUT_OFF)
         first, second = self.bias[0] + float(standard @ partial), self.bias[1] + float(standard @ full)
         for (_, longest), words, table in zip(VIEWS, seen.views, self.runs, strict=True):
-            for value, (one, other) in scaled(words, longest, table):
-                first, second = first + value * one, second + value * other
+            for value, (to_partial, to_full) in scaled(words, longest, table):
+                first, second = first + value * to_partial, second + value * to_full
         return first / self.temperature, second / self.temperature
 
     def shares(self, seen: Features) -> Shares:
@@ -159,7 +159,8 @@ class RefusalDetector(Detector):
         """What it looks at, and how often it errs."""
         measured = _shipped()["measured"]
         kappa = {
-            way: f"{one['value']:.2f} [{one['low']:.2f}, {one['high']:.2f}]" for way, one in measured["kappa"].items()
+            way: f"{interval['value']:.2f} [{interval['low']:.2f}, {interval['high']:.2f}]"
+            for way, interval in measured["kappa"].items()
         }
         return (
             "Our own classifier of English answers, and phrases of refusal in "
@@ -176,23 +177,23 @@ class RefusalDetector(Detector):
 
     def judge(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
         """Degenerate text first; then the classifier, the phrases, or nothing, by the answer's language."""
-        return [self._one(exchange) for exchange in exchanges]
+        return [self._verdict(exchange) for exchange in exchanges]
 
-    def _one(self, exchange: Exchange) -> Verdict:
+    def _verdict(self, exchange: Exchange) -> Verdict:
         broken = degenerate(exchange, self.degeneration)
         if broken is not None and not broken.reason.startswith("wrong language"):
             return broken
-        found = judge_refusal(exchange)
-        return found if broken is None or found.label in {"shown", "partial"} else broken
+        verdict = judge_refusal(exchange)
+        return verdict if broken is None or verdict.label in {"shown", "partial"} else broken
 
 
 def judge_refusal(exchange: Exchange) -> Verdict:
     """A verdict on an answer that is not degenerate."""
     language = language_to_judge(exchange)
     if language is None:
-        found = language_of(exchange.answer)
+        uncovered = language_of(exchange.answer)
         return Verdict(
-            "unknown", reason=f"refusals are not known in {found or 'this language'}: {', '.join(covered())}"
+            "unknown", reason=f"refusals are not known in {uncovered or 'this language'}: {', '.join(covered())}"
         )
     if language != "en":
         kind, words = phrases()[language].find(exchange.answer)

@@ -41,22 +41,22 @@ def detector(name: str, *, bare: bool = False) -> RuleDetector | RefusalDetector
     if kind == "bare" and rest:
         return replace(detector(rest, bare=True), name=name)
     if kind == "regex" and rest:
-        found: RuleDetector | RefusalDetector = regex(rest)
+        rule: RuleDetector | RefusalDetector = regex(rest)
     elif kind == "python" and rest:
-        found = function(_imported(rest), name=name)
+        rule = function(_imported(rest), name=name)
     elif kind == "length" and rest.isdigit():
-        found = _short(name, int(rest))
+        rule = _short(name, int(rest))
     elif kind == "language" and rest:
-        found = _language(rest)
+        rule = _language(rest)
     elif name in _KNOWN:
-        found = _KNOWN[name]
+        rule = _KNOWN[name]
     else:
         raise UnknownNameError(
             f"There is no detector {name!r}.",
             wanted="a detector's name, language:xx, length:N, regex:PATTERN or python:module:function",
             fix=near_names(name, detector_names()),
         )
-    return replace(found, degeneration=None) if bare else found
+    return replace(rule, degeneration=None) if bare else rule
 
 
 def detector_names() -> list[str]:
@@ -91,8 +91,8 @@ def regex(pattern: str) -> RuleDetector:
         raise OptionError(f"The pattern {pattern!r} is no regular expression: {error}.") from error
 
     def decide(exchange: Exchange) -> Verdict:
-        found = compiled.search(exchange.answer)
-        return Verdict("absent") if found is None else Verdict("shown", reason=found[0])
+        match = compiled.search(exchange.answer)
+        return Verdict("absent") if match is None else Verdict("shown", reason=match[0])
 
     return RuleDetector(f"regex:{pattern}", f"The answer holds the pattern {pattern}.", decide, _ANY_LANGUAGE)
 
@@ -131,12 +131,12 @@ def _imported(target: str) -> Callable[[str, str], object]:
 
     module, _, attribute = target.partition(":")
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        imported = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise OptionError(f"The function {target!r} can't be imported: {error}.", wanted="module:function") from error
-    if not callable(found):
+    if not callable(imported):
         raise OptionError(f"{target!r} is no function.", wanted="a function of (prompt, answer)")
-    checked: Callable[[str, str], object] = found
+    checked: Callable[[str, str], object] = imported
     return checked
 
 

@@ -124,7 +124,7 @@ def candidates(
     for examples in (contrast.positive, contrast.negative):
         prompts = subject.render([example.prompt for example in examples], system=system)
         sides.append(_side(subject, margin, list(zip(prompts, examples, strict=True)), (width, budget), progress))
-    found: list[CandidateNeuron] = []
+    neurons: list[CandidateNeuron] = []
     for layer in range(math.ceil(chosen.layers * subject.layers)):
         (active, slope), (other, other_slope) = (side[layer] for side in sides)
         scores = (slope + other_slope) * (active - other)  # slopes of B, the loss with its sign turned: (3)
@@ -134,13 +134,14 @@ def candidates(
             place = int(token[index])
             if math.isfinite(float(best[index])):
                 means = float(active[place, index]), float(other[place, index])
-                found.append(CandidateNeuron(Neuron(layer, None, index), float(best[index]), place - width, *means))
-    if not found:
+                neurons.append(CandidateNeuron(Neuron(layer, None, index), float(best[index]), place - width, *means))
+    if not neurons:
         raise ActivationError(
             "No neuron is more active on the positive prompts than on the negative ones.",
             wanted="prompts that the model answers differently",
         )
-    return sorted(found, key=lambda one: (-one.score, one.neuron.layer, one.neuron.index))[: chosen.count]
+    neurons.sort(key=lambda candidate: (-candidate.score, candidate.neuron.layer, candidate.neuron.index))
+    return neurons[: chosen.count]
 
 
 Means = tuple[Float[Tensor, "token neuron"], Float[Tensor, "token neuron"]]
