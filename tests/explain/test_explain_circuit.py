@@ -179,7 +179,7 @@ def run(*arguments):
 
 
 def test_the_command_writes_page_and_json(tmp_path, capsys):
-    subject = shared()
+    subject = fresh()
     subject.model.save_pretrained(tmp_path / "model")
     subject.tokenizer.save_pretrained(tmp_path / "model")
     file = circuit_of(subject, 5, known=False).write(tmp_path / "x.circuit.json")
@@ -191,7 +191,7 @@ def test_the_command_writes_page_and_json(tmp_path, capsys):
     assert (out / "explanation.html").is_file()
     value = json.loads((out / "explanation.json").read_text())
     assert (len(value["neurons"]), value["effects"]["prompts"]) == (2, 2)
-    shown = capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
     assert "At dial 1 the margin moves" in shown
     assert run(model, file, "-b", "formality", *few, "-o", out) == 1
     assert "exists" in capsys.readouterr().err
