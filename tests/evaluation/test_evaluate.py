@@ -14,6 +14,7 @@ from neurodial.discovery import discover
 from neurodial.errors import FileError, OptionError, OverlapError, PromptError, UnknownNameError
 from neurodial.evaluation import answering, compared
 from neurodial.evaluation.detectors.base import Detector, Verdict
+from neurodial.evaluation.detectors.known_error import known_error
 from neurodial.evaluation.evaluate import evaluate
 from neurodial.evaluation.options import Evaluation, check_dials
 from neurodial.evaluation.report.evaluation import evaluation_page, write_report
@@ -231,6 +232,22 @@ def test_other_methods_keep_to_the_limit_on_broken_answers(monkeypatch):
     assert held["development_broken"] == 0.25
     with pytest.raises(OptionError, match=r"max_broken is 2"):
         replace(SMALL, max_broken=2.0)
+
+
+def test_the_error_of_every_detector_stands_in_the_report():
+    subject = tiny_subject()
+    options = replace(SMALL, detectors=("formality", "sentiment:positive", "regex:tea"), perplexity=0, questions=0)
+    report = evaluate(subject, [Scale(circuit_of(subject))], pair_set(), options=replace(options, speed=False))
+    known = {name: known_error(name) for name in report.detectors}
+    assert report.provenance["detector_errors"] == {n: error.briefly for n, error in known.items() if error}
+    text = methods_text(report)
+    assert str(known["formality"]).rstrip(".") in text
+    assert (
+        f"Beside it stand sentiment:positive ({known['sentiment:positive'].briefly}), regex:tea (error not known)"
+        in text
+    )
+    page = render_page(evaluation_page(report, Answers()))
+    assert "kappa is 0.95" in page
 
 
 def test_a_folder_of_another_run_is_refused(run, tmp_path):

@@ -31,6 +31,21 @@ class Rows(NamedTuple):
     path: str
     part: Part = "all"
 
+    def features(self, width: int) -> slice:
+        """Which output features feed the neurons 0 to width - 1, in this order.
+
+        Example:
+            >>> list(range(6))[Rows("mlp.gate_up_proj", "second").features(3)]
+            [3, 4, 5]
+        """
+        return {
+            "all": slice(0, width),
+            "first": slice(0, width),
+            "second": slice(width, 2 * width),
+            "even": slice(0, 2 * width, 2),
+            "odd": slice(1, 2 * width, 2),
+        }[self.part]
+
 
 class Write(NamedTuple):
     """A module whose output is added to the residual stream.

@@ -100,6 +100,33 @@ def residual_norms(subject: Subject) -> list[Norm]:
     return norms if final is None else [*norms, _norm(subject, "", final)]
 
 
+def norm_before_mlp(block: BlockLayout) -> NormPart | None:
+    """The norm whose output a block's MLP reads, or None where it reads the stream itself.
+
+    Example:
+        >>> from neurodial.model.tiny import tiny_subject
+        >>> blocks = {name: tiny_subject(name).layout.blocks[0] for name in ("llama", "gemma2", "olmo2")}
+        >>> [before and before.path for before in map(norm_before_mlp, blocks.values())]
+        ['post_attention_layernorm', 'pre_feedforward_layernorm', None]
+    """
+    written = {write.path for write in block.attention}
+    paths = [norm.path for norm in block.norms]
+    write = None if block.site is None else block.site.write.path
+    before = block.norms[: paths.index(write)] if write in paths else block.norms
+    return before[-1] if before and before[-1].path not in written else None
+
+
+def gain_before_mlp(subject: Subject, layer: int) -> Float[Tensor, "hidden"] | None:
+    """What the norm before a block's MLP multiplies the normalised stream by; None for ones.
+
+    Raises:
+        ModelError: the norm's formula is not known.
+    """
+    block = subject.layout.blocks[layer]
+    norm = norm_before_mlp(block)
+    return None if norm is None else _norm(subject, block.path, norm).scale
+
+
 def query_key_norms(subject: Subject) -> list[Norm]:
     """The norms of queries and keys; few models have any."""
     return [_norm(subject, block.path, norm) for block in subject.layout.blocks for norm in block.inner_norms]
@@ -133,8 +160,7 @@ def ups(subject: Subject) -> list[tuple[nn.Module, Float[Tensor, "feature"] | No
             continue
         chosen = None if site.up.part == "all" else torch.zeros(2 * site.width)
         if chosen is not None:
-            places = {"first": slice(0, site.width), "second": slice(site.width, None)}
-            chosen[places.get(site.up.part, slice(int(site.up.part == "odd"), None, 2))] = 1
+            chosen[site.up.features(site.width)] = 1
         modules.append((_module(subject, subject.layout.blocks[layer].path, site.up.path), chosen))
     return modules
 

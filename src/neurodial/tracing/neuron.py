@@ -47,7 +47,21 @@ def written_tokens(subject: Subject, neuron: Neuron, count: int = 10) -> tuple[l
         >>> up[0].weight >= up[1].weight > down[1].weight >= down[0].weight
         True
     """
-    column = subject.down_columns(neuron.site, [neuron.index])[:, 0]
+    return tokens_of_write(subject, subject.down_columns(neuron.site, [neuron.index])[:, 0], count)
+
+
+@torch.no_grad()
+def tokens_of_write(
+    subject: Subject, column: Float[Tensor, "hidden"], count: int = 10
+) -> tuple[list[WrittenToken], list[WrittenToken]]:
+    """The tokens that a vector added to the residual stream promotes most, and holds down most, strongest first.
+
+    Example:
+        >>> from neurodial.model.tiny import tiny_subject
+        >>> up, down = tokens_of_write(tiny_subject(), torch.ones(16), count=2)
+        >>> up[0].weight >= up[1].weight
+        True
+    """
     parameter = next(subject.head.parameters())
     given = (column * _gain(subject)).to(parameter.device, subject.dtype)
     plain = torch.stack([given, torch.zeros_like(given)])

@@ -82,8 +82,11 @@ def _methods(report: Report) -> Iterator[str]:
 def _detectors(report: Report) -> Iterator[str]:
     first, *others = report.detectors.items()
     yield f"Whether an answer shows {report.behaviour} was decided by the detector {first[0]}: {first[1].rstrip('.')}."
+    errors: Mapping[str, str] = report.provenance.get("detector_errors", {})
     if others:
-        yield f"Beside it stand {', '.join(name for name, _ in others)}."
+        unknown = " (error not known)" if errors else ""  # reports of earlier versions say nothing of any
+        named = (f"{name} ({errors[name]})" if name in errors else f"{name}{unknown}" for name, _ in others)
+        yield f"Beside it stand {', '.join(named)}."
 
 
 def _decoding(report: Report) -> Iterator[str]:
