@@ -75,6 +75,7 @@ def test_evaluate_and_export_say_their_steps_and_what_to_type_next(capsys, model
     shown = run(capsys, "evaluate", model, "mine.circuit.json", "-b", "mine.jsonl", *small, "-o", "report")
     assert [line.partition(":")[0] for line in steps_of(shown.err)] == [f"step {n} of 3" for n in (1, 2, 3)]
     assert f"next: neurodial export {model} mine.circuit.json" in shown.err
-    shown = run(capsys, "export", model, "mine.circuit.json", "-o", "out")
+    shown = run(capsys, "export", model, "mine.circuit.json", "-o", "out", "--report", "report")
+    assert "model-index:" in (answered / "out" / "README.md").read_text().split("---\n")[1]
     assert [line.partition(":")[0] for line in steps_of(shown.err)] == ["step 1 of 2", "step 2 of 2"]
     assert "next: neurodial verify out" in shown.err
