@@ -12,7 +12,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from neurodial.model.subject import Subject
 from neurodial.model.tiny import tiny_tokenizer
 
-PARAMETERS = 8_000_000
+PARAMETERS = 30_000_000
 """What a tiny model may have at most."""
 
 _BY_SIZE: dict[Any, str] = {
@@ -98,6 +98,8 @@ _OWN: dict[str, dict[str, Any]] = {
     "ministral": {"rope_parameters": _ROPE, "layer_types": ["full_attention", "sliding_attention"], "head_dim": 8},
     "mpt": {"expansion_ratio": 2},
     "nemotron": {"head_dim": 8, "num_key_value_heads": 2},
+    "qwen2_5_vl_text": {"rope_parameters": {**_ROPE, "mrope_section": [1, 1, 2]}},
+    "qwen2_vl_text": {"rope_parameters": {**_ROPE, "mrope_section": [1, 1, 2]}},
     "roc_bert": {"enable_pronunciation": False, "enable_shape": False},
     "xlm": {"causal": True},
     "xlstm": {"num_heads": 4, "chunk_size": 4, "num_hidden_layers": 2, "num_blocks": 2},

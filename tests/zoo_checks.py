@@ -20,14 +20,13 @@ from neurodial.export.export_circuit import export_circuit
 from neurodial.intervention.scale import Scale
 from neurodial.model.gradients import multiplier_slopes
 from neurodial.model.head import hidden_states, logits
-from neurodial.model.layout import Rows
+from neurodial.model.known_models import CAPABILITIES, YES
+from neurodial.model.layout import MapRows
 from neurodial.model.parts import untraceable
 from neurodial.model.subject import Subject
 from neurodial.tracing.question import Question
 from neurodial.tracing.relevance import relevance
 
-YES = "yes"
-CAPABILITIES = ("steer", "discover", "dose", "trace", "lora", "ia3", "weights", "gguf")
 TOLERANCE = 2e-4
 """Largest difference allowed, relative to the largest number: float32 sums in another order, through every layer.
 
@@ -163,7 +162,7 @@ def plant(subject: Subject) -> Neuron:
     return Neuron(subject.sites[best].layer, None, int(gaps[best].argmax()))
 
 
-def feature(rows: Rows, width: int, index: int) -> int:
+def feature(rows: MapRows, width: int, index: int) -> int:
     """The output feature that feeds a neuron."""
     return {"all": index, "first": index, "second": width + index, "even": 2 * index, "odd": 2 * index + 1}[rows.part]
 

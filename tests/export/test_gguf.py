@@ -45,7 +45,7 @@ def test_a_gguf_adapter_holds_the_hook(family, tmp_path):
 
 def test_a_family_that_llama_cpp_does_not_run_is_refused(tmp_path):
     subject = shared("opt")
-    with pytest.raises(ExportError, match="runs no opt"):
+    with pytest.raises(ExportError, match="calls opt models is not known"):
         export_circuit(subject, Scale(dosed(subject)), route="gguf-lora", output=tmp_path / "out")
 
 

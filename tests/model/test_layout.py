@@ -14,7 +14,7 @@ from neurodial.circuit.circuit import Circuit, Row
 from neurodial.circuit.site import Neuron, Site
 from neurodial.errors import LayoutError, ModelError, UnknownNameError
 from neurodial.model.find_layout import find_layout
-from neurodial.model.layout import Rows, Write
+from neurodial.model.layout import MapRows, Write
 from neurodial.model.subject import Subject
 from neurodial.model.tiny import tiny_subject, tiny_tokenizer
 from neurodial.provenance import setup_notes
@@ -32,10 +32,10 @@ def differences_from(record, model):
     ]
     for block in layout.blocks:
         site = block.site
-        gate = Rows(record.up, "first") if record.fused else None if record.gate is None else Rows(record.gate)
+        gate = MapRows(record.up, "first") if record.fused else None if record.gate is None else MapRows(record.gate)
         found += [
             ("down", site.down, record.down),
-            ("up", site.up, Rows(record.up, "second" if record.fused else "all")),
+            ("up", site.up, MapRows(record.up, "second" if record.fused else "all")),
             ("gate", site.gate, gate),
             ("gated", site.is_gated, record.is_gated),
             ("activation", site.activation, record.activation),

@@ -79,7 +79,11 @@ def write_lora(subject: Subject, recipe: Recipe, folder: Path, *, base: str) -> 
         "alpha_pattern": {},
         "use_rslora": False,
     }
-    _write(folder, tensors, config | _shared(subject, names, base))
+    shared = _shared(subject, names, base)
+    if any(block.routed for block in subject.layout.blocks):
+        # PEFT takes the names of modules in such models for those of their routed experts; names of parameters stay.
+        shared |= {"target_modules": [], "target_parameters": [f"{name}.weight" for name in names]}
+    _write(folder, tensors, config | shared)
 
 
 def read_low_rank(subject: Subject, folder: Path) -> dict[Site, LowRank]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from neurodial.model.layout import NormKind, NormPart, Rows, Values, Write
+from neurodial.model.layout import MapRows, NormKind, NormPart, Values, Write
 from neurodial.model.mlp_sites import Examined, FoundSite, pushed, reach_of
 from neurodial.model.replay import CELLS, by_cell, same
 
@@ -92,7 +92,7 @@ def stream_error(result: Tensor, examined: Examined, writes: Sequence[Write]) ->
     return float(difference / result.abs().max().double().clamp(min=1e-30))
 
 
-def find_activation(examined: Examined, rows: Rows | None) -> str | None:
+def find_activation(examined: Examined, rows: MapRows | None) -> str | None:
     """The module that is given these features, untouched."""
     if rows is None:
         return None

@@ -92,7 +92,8 @@ def find_layout(model: Any) -> Layout:
         logits_error=logits_error if head.path is not None else 0.0,
     )
     hidden_size = int(blocks[0].stream.shape[-1])
-    return Layout(label, decoder, hidden_size, layouts, final_norm, head, shares_prefixes, proof)
+    one_stream = all(tuple(block.stream.shape[:-1]) == (ROWS, TOKENS) for block in blocks)
+    return Layout(label, decoder, hidden_size, layouts, final_norm, head, one_stream, shares_prefixes, proof)
 
 
 def _refuse_unloaded(model: nn.Module, label: str) -> None:
@@ -144,8 +145,20 @@ def _run(model: Any, label: str) -> tuple[list[RecordedBlock], dict[str, Passed]
             f"The {label} model runs its block {shared.path} {shared.visits} times in one pass.",
             wanted="blocks that run once, so that a neuron has one activation for each token",
         )
+    odd = next((block for block in blocks.values() if (ROWS, TOKENS) not in _leading(block.stream)), None)
+    if odd is not None:
+        raise LayoutError(
+            f"The block {odd.path} of the {label} model is given {tuple(odd.stream.shape)} for {ROWS} rows of {TOKENS} "
+            "tokens.",
+            wanted="a residual stream of (row, token, hidden)",
+        )
     logits = getattr(output, "logits", None)
     return list(blocks.values()), passed, logits
+
+
+def _leading(stream: Tensor) -> tuple[tuple[int, ...], ...]:
+    """The axes in which rows and tokens may stand: first, or after an axis of several streams."""
+    return tuple(stream.shape[:2]), tuple(stream.shape[1:3])
 
 
 def _tokens(model: Any) -> Tensor:

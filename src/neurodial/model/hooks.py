@@ -116,8 +116,22 @@ def _on_one_write(subject: Subject, layer: int, write: Write, edit: Edit) -> Han
     return Handles([remember, module.register_forward_hook(_output_hook(whole))])
 
 
+def _refuse_streams(subject: Subject) -> None:
+    if not subject.layout.has_one_stream:
+        raise SteeringError(
+            f"{subject.label} has several residual streams for each token.",
+            wanted="one stream, (row, token, hidden), to read or change",
+            fix="Neurons can be read and steered all the same.",
+        )
+
+
 def on_block_output(subject: Subject, layer: int, edit: Edit) -> Handle:
-    """Read or replace the residual stream after a block, (row, token, hidden)."""
+    """Read or replace the residual stream after a block, (row, token, hidden).
+
+    Raises:
+        SteeringError: there are several streams for each token.
+    """
+    _refuse_streams(subject)
     return subject.blocks[layer].register_forward_hook(_output_hook(edit))
 
 
@@ -143,7 +157,12 @@ def contiguous_head(subject: Subject) -> Iterator[None]:
 
 
 def on_embedding(subject: Subject, edit: Edit) -> Handle:
-    """Read or replace the residual stream before the first block, (row, token, hidden)."""
+    """Read or replace the residual stream before the first block, (row, token, hidden).
+
+    Raises:
+        SteeringError: there are several streams for each token.
+    """
+    _refuse_streams(subject)
 
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         del module

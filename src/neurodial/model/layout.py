@@ -20,7 +20,7 @@ WriteKind = Literal["plain", "factor", "gated", "mixed", "streams"]
 Values = Literal["apart", "last", "by_head", "unknown"]
 
 
-class Rows(NamedTuple):
+class MapRows(NamedTuple):
     """Output features of a linear map that feed the neurons, one for each.
 
     Attributes:
@@ -97,8 +97,8 @@ class MlpSite:
 
     down: str
     width: int
-    up: Rows | None
-    gate: Rows | None
+    up: MapRows | None
+    gate: MapRows | None
     activation: str | None
     up_rows_scale: bool
     is_gated: bool
@@ -149,11 +149,15 @@ class Head:
             gives the model's logits.
         factor: what its output is multiplied by.
         cap: the bound of the logits, or None.
+        before: a module that is given the decoder's output first, where there are two; `path` then gets its output.
+        is_map: whether it is one linear map, with nothing else in it.
     """
 
     path: str | None
     factor: float = 1.0
     cap: float | None = None
+    before: str | None = None
+    is_map: bool = True
 
 
 @dataclass(frozen=True)
@@ -192,6 +196,7 @@ class Layout:
         blocks: in the order in which they run.
         final_norm: the norm after the last block, in the model.
         head: from hidden states to logits.
+        has_one_stream: blocks hand on (row, token, hidden); some models hand on several streams of it.
         shares_prefixes: a cache of the beginning of several rows can be handed to all of them; models whose layers keep
             a state instead of keys and values mostly can't.
         proof: what was measured; None for a layout that was written by hand.
@@ -200,7 +205,7 @@ class Layout:
         >>> from neurodial.model.tiny import tiny_subject
         >>> layout = tiny_subject("phi3").layout
         >>> layout.blocks[0].site.up, layout.blocks[0].site.gate
-        (Rows(path='mlp.gate_up_proj', part='second'), Rows(path='mlp.gate_up_proj', part='first'))
+        (MapRows(path='mlp.gate_up_proj', part='second'), MapRows(path='mlp.gate_up_proj', part='first'))
     """
 
     label: str
@@ -209,6 +214,7 @@ class Layout:
     blocks: tuple[BlockLayout, ...]
     final_norm: NormPart | None
     head: Head
+    has_one_stream: bool = True
     shares_prefixes: bool = field(default=False, compare=False)
     proof: Proof | None = field(default=None, compare=False)
 

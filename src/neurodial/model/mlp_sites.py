@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from neurodial.model.layout import Part, Rows, WriteKind
+from neurodial.model.layout import MapRows, Part, WriteKind
 from neurodial.model.replay import (
     CELLS,
     ROWS,
@@ -117,8 +117,8 @@ class FoundSite:
 
     down: str
     width: int
-    up: Rows | None
-    gate: Rows | None
+    up: MapRows | None
+    gate: MapRows | None
     up_rows_scale: bool
     is_gated: bool
 
@@ -331,5 +331,5 @@ def _site(examined: Examined, down: str, fed: Sequence[Feeder]) -> FoundSite | N
     return None
 
 
-def _rows(feeder: Feeder) -> Rows:
-    return Rows(feeder.path, cast(Part, feeder.part))
+def _rows(feeder: Feeder) -> MapRows:
+    return MapRows(feeder.path, cast(Part, feeder.part))

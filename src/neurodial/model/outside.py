@@ -6,6 +6,7 @@ import copy
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -95,19 +96,27 @@ def find_head(
     if logits is None:
         return Head(None), float("inf")
     inner = f"{decoder}." if decoder else "\0"
-    for path, (_, value) in passed.items():
-        is_around = f"{decoder}.".startswith(f"{path}.")
-        if is_around or path.startswith(inner) or value.shape != logits.shape:
-            continue
-        try:
-            raw = model.get_submodule(path)(hidden)
-        except (RuntimeError, TypeError, ValueError):
-            continue
-        if not isinstance(raw, Tensor) or raw.shape != logits.shape:
-            continue
-        head, error = _fitted(path, raw, logits, _caps(model))
-        if error <= 16 * max(torch.finfo(logits.dtype).eps, torch.finfo(torch.float32).eps):
-            return head, error
+    outer = {
+        path: module
+        for path, module in passed.items()
+        if not f"{decoder}.".startswith(f"{path}.") and not path.startswith(inner)
+    }
+    given: list[tuple[str | None, Tensor]] = [(None, hidden)]
+    given += [(path, value) for path, (first, value) in outer.items() if first is not None and same(first, hidden)]
+    for before, states in given:
+        for path, (_, value) in outer.items():
+            if value.shape != logits.shape or path == before:
+                continue
+            try:
+                raw = model.get_submodule(path)(states)
+            except (RuntimeError, TypeError, ValueError):
+                continue
+            if not isinstance(raw, Tensor) or raw.shape != logits.shape:
+                continue
+            head, error = _fitted(path, raw, logits, _caps(model))
+            if error <= 16 * max(torch.finfo(logits.dtype).eps, torch.finfo(torch.float32).eps):
+                is_map = before is None and not any(model.get_submodule(path).children())
+                return replace(head, before=before, is_map=is_map), error
     return Head(None), float("inf")
 
 

@@ -53,6 +53,8 @@ def untraceable(layout: Layout) -> str | None:
             return f"in layer {layer} {reason}"
     if layout.head.path is None:
         return "how hidden states become logits is not known"
+    if not layout.head.is_map:
+        return "logits come through more than one linear map"
     if layout.final_norm is not None and layout.final_norm.kind == "unknown":
         return f"the formula of the norm {layout.final_norm.path} is not known"
     return None

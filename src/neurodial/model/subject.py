@@ -136,7 +136,9 @@ class Subject:
                 wanted="one module after the decoder, its output times a constant, with or without a cap",
                 fix="Method cna and steering need no logits apart from the model's own.",
             )
-        return cast(nn.Module, self.model.get_submodule(path))
+        last = cast(nn.Module, self.model.get_submodule(path))
+        before = self.layout.head.before
+        return last if before is None else nn.Sequential(self.model.get_submodule(before), last)
 
     @property
     def blocks(self) -> tuple[nn.Module, ...]:
