@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from tests.subjects import differences, same_bits, snapshot
@@ -20,7 +23,7 @@ from neurodial.export.export_circuit import export_circuit
 from neurodial.intervention.scale import Scale
 from neurodial.model.gradients import multiplier_slopes
 from neurodial.model.head import hidden_states, logits
-from neurodial.model.known_models import CAPABILITIES, YES
+from neurodial.model.known_models import CAPABILITIES, YES, BlockNames
 from neurodial.model.layout import MapRows
 from neurodial.model.parts import untraceable
 from neurodial.model.subject import Subject
@@ -265,7 +268,7 @@ def told(check: Callable[[Subject], None], subject: Subject) -> str:
     return YES
 
 
-def row_of(model_type: str, *, images: bool = False) -> dict[str, str]:
+def row_of(model_type: str, *, images: bool = False) -> dict[str, Any]:
     """A model type's row of the table: its sites and each capability."""
     try:
         subject = zoo_subject(model_type, images=images)
@@ -274,7 +277,8 @@ def row_of(model_type: str, *, images: bool = False) -> dict[str, str]:
     except Exception as error:  # noqa: BLE001  # transformers raises anything where a shrunk configuration does not fit
         return {"not built": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:160]}
     found = {name: told(check, subject) for name, check in CHECKS.items()}
-    return {"neurons": neurons_of(subject), **{name: found[name] for name in CAPABILITIES}}
+    blocks = json.loads(json.dumps(dataclasses.asdict(BlockNames.of(subject.layout))))
+    return {"neurons": neurons_of(subject), **{name: found[name] for name in CAPABILITIES}, "blocks": blocks}
 
 
 def neurons_of(subject: Subject) -> str:

@@ -43,6 +43,7 @@ def test_a_type_does_what_the_table_says(kind, name):
     for capability in CAPABILITIES:
         assert (seen.get(capability) == "yes") == (expected.get(capability) == "yes"), (capability, seen)
     assert seen.get("neurons") == expected.get("neurons")
+    assert seen.get("blocks") == expected.get("blocks")
 
 
 @needs_the_same_types

@@ -69,10 +69,10 @@ SUMMARIES = {
 
 GROUPS = {
     "First": ("try", "demo", "studio"),
-    "Find and steer": ("behaviours", "discover", "show", "steer"),
+    "Find and steer": ("models", "behaviours", "discover", "show", "steer"),
     "Measure": ("evaluate", "detectors", "study", "compare", "audit"),
     "Ship": ("export", "verify", "serve", "convert"),
-    "Look inside": ("trace", "why", "audit-weights"),
+    "Look inside": ("explain", "trace", "why", "audit-weights"),
 }
 """Commands as the overview shows them."""
 
@@ -118,6 +118,11 @@ EXAMPLES = {
         "why MODEL 'Is 7 prime?' --produced No --right Yes --html why.html",
         "why MODEL 'Is 7 prime?' --reference 'Yes, 7 is prime.' --mistakes 3",
     ),
+    "explain": (
+        "explain demo refusal.circuit.json -b refusal -o refusal-explained",
+        "explain MODEL mine.circuit.json --texts texts.txt --neurons 8 --json",
+    ),
+    "models": ("models", "models qwen3"),
     "audit-weights": ("audit-weights BASE CANDIDATE", "audit-weights model-Q8_0.gguf baked.gguf --json"),
     "studio": ("studio demo", "studio MODEL --circuit refusal.circuit.json --port 8765"),
 }

@@ -7,14 +7,73 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from neurodial.errors import UnknownNameError, near_names
+
+if TYPE_CHECKING:
+    from neurodial.model.layout import Layout
 
 CAPABILITIES = ("discover", "steer", "dose", "trace", "lora", "ia3", "weights", "gguf")
 """What is tried on each type; `dose` stands for everything that needs gradients at the neurons."""
 YES = "yes"
 TABLE = Path(__file__).with_name("known_models.json")
+
+
+@dataclass(frozen=True)
+class BlockNames:
+    """What the blocks of a model type call their parts, so that tensors in files can be told without the model.
+
+    Attributes:
+        blocks: the list that they stand in, such as `layers`.
+        down: the maps whose inputs are neurons, as paths in the block.
+        up: the maps that feed them.
+        gate: the maps that feed them through the activation, where there is a gate.
+        writes: where attention writes.
+        fused: gate and up are the first and the second half of one map.
+        transposed: weights are stored as (in, out).
+        up_rows_scale: scaling a row of up scales its neuron exactly.
+        adds_one: norms multiply by one plus their weight.
+    """
+
+    blocks: str
+    down: tuple[str, ...]
+    up: tuple[str, ...]
+    gate: tuple[str, ...]
+    writes: tuple[str, ...]
+    fused: bool
+    transposed: bool
+    up_rows_scale: bool
+    adds_one: bool
+
+    @classmethod
+    def of(cls, layout: Layout) -> BlockNames:
+        """Those of a measured layout.
+
+        Example:
+            >>> from neurodial.model.tiny import tiny_subject
+            >>> names = BlockNames.of(tiny_subject("phi3").layout)
+            >>> names.blocks, names.up, names.fused
+            ('layers', ('mlp.gate_up_proj',), True)
+        """
+        sites = [site for _, site in layout.sites]
+        halves = all(not site.fused or (site.gate and site.gate.part) == "first" for site in sites)
+        feeding = {
+            name: tuple(dict.fromkeys(rows.path for rows in every if rows is not None and halves))
+            for name, every in (("up", [site.up for site in sites]), ("gate", [site.gate for site in sites]))
+        }
+        fused = halves and any(site.fused for site in sites)
+        return cls(
+            blocks=layout.blocks[0].path.split(".")[-2],
+            down=tuple(dict.fromkeys(site.down for site in sites)),
+            up=feeding["up"],
+            gate=() if fused else feeding["gate"],
+            writes=tuple(dict.fromkeys(write.path for block in layout.blocks for write in block.attention)),
+            fused=fused,
+            transposed=any(site.transposed for site in sites),
+            up_rows_scale=all(site.up_rows_scale for site in sites),
+            adds_one=any("plus_one" in norm.kind for block in layout.blocks for norm in block.norms),
+        )
 
 
 @dataclass(frozen=True)
@@ -27,6 +86,7 @@ class KnownModel:
         neurons: the maps whose inputs are neurons, and what is not covered; empty where nothing was found.
         told: for each capability `yes`, or why not; empty where nothing could be tried.
         absent: why nothing could be tried, None otherwise.
+        blocks: what its blocks call their parts; None where nothing was found.
     """
 
     name: str
@@ -34,6 +94,7 @@ class KnownModel:
     neurons: str
     told: Mapping[str, str]
     absent: str | None
+    blocks: BlockNames | None = None
 
     @property
     def works(self) -> bool:
@@ -79,9 +140,12 @@ def known_model(name: str) -> KnownModel:
     return found[name]
 
 
-def _model(name: str, kind: Literal["text", "image and text"], row: Mapping[str, str]) -> KnownModel:
+def _model(name: str, kind: Literal["text", "image and text"], row: Mapping[str, Any]) -> KnownModel:
     absent = row.get("refused") or row.get("not built")
     told = {capability: row[capability] for capability in CAPABILITIES if capability in row}
     if "not built" in row:
         absent = f"No small model of it could be built to try: {absent}"
-    return KnownModel(name, kind, row.get("neurons", ""), told, absent)
+    named = row.get("blocks")
+    fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in (named or {}).items()}
+    blocks = BlockNames(**fields) if fields else None
+    return KnownModel(name, kind, row.get("neurons", ""), told, absent, blocks)
