@@ -103,7 +103,7 @@ def test_quantised_maps_are_found_too():
 
 
 def test_offloaded_weights_are_found_too():
-    from accelerate import cpu_offload
+    from accelerate import cpu_offload  # type: ignore[import-untyped]
 
     model = fresh("qwen3").model
     cpu_offload(model, execution_device="cpu")
@@ -367,6 +367,7 @@ def test_a_layout_written_by_hand_is_taken_and_its_modules_are_checked():
     by_hand = dataclasses.replace(subject.layout, proof=None)
     assert Subject.of(subject.model, subject.tokenizer, layout=by_hand).widths == (24, 24)
     [first, second] = by_hand.blocks
+    assert second.site is not None
     wrong = dataclasses.replace(second, site=dataclasses.replace(second.site, down="mlp.lost"))
     with pytest.raises(ModelError, match=r"no module 'model.layers.1.mlp.lost', which the layout names in layer 1"):
         Subject.of(subject.model, None, layout=dataclasses.replace(by_hand, blocks=(first, wrong)))

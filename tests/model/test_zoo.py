@@ -63,6 +63,21 @@ def test_most_types_work_and_the_rest_have_reasons():
         assert all(model.reasons.values())
 
 
+def test_the_command_prints_the_table_and_a_types_reasons(capsys):
+    from neurodial.cli.models_command import models
+
+    models(json=True)
+    listed = json.loads(capsys.readouterr().out)
+    assert len(listed) == len(known_models())
+    assert next(row for row in listed if row["name"] == "llama")["trace"] == "yes"
+    models("mixtral", "granite")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "routed experts (mlp.experts), whose neurons can't be read yet" in shown
+    assert "gguf: llama.cpp's name of it is not known here" in shown
+    models()
+    assert f"{sum(model.works for model in known_models())} of {len(known_models())} types" in capsys.readouterr().out
+
+
 def test_a_type_that_was_not_tried():
     with pytest.raises(UnknownNameError, match="lama"):
         known_model("lama")
