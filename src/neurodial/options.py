@@ -145,7 +145,9 @@ class Option:
         if self.notes.spelling is not None and isinstance(value, str):
             return self.notes.spelling.parse(value)
         if self.is_list:
-            return tuple(self._item(item, value) for item in self._items(value))
+            is_typed = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+            whole = ",".join(value) if is_typed else value  # type: ignore[arg-type]  # texts, as was just seen
+            return tuple(self._item(item, whole) for item in self._items(value))
         return self._item(value, value)
 
     def _items(self, value: object) -> Sequence[object]:

@@ -515,10 +515,10 @@ def test_what_only_the_model_can_tell_is_refused_before_any_work(
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("nowhere", None, "There is no such local path"),
+        ("nowhere", None, "It is no local path"),
         ("some/model", None, "HF_HUB_OFFLINE"),
-        ("model.gguf", None, "There is no GGUF file"),
-        ("empty", "", "Is it complete?"),
+        ("model.gguf", None, "Nothing stands at this path"),
+        ("empty", "", "has no config.json"),
         ("unknown", '{"model_type": "mamba"}', "No family record describes the model type 'mamba'"),
         ("experts", '{"model_type": "mixtral"}', "mixture of experts"),
     ],
@@ -570,7 +570,7 @@ def test_show_tells_all_about_a_circuit(capsys, circuit, found):
     text = flat(run(capsys, "show", circuit))
     assert "mine: 6 neurons of 48 (12.500%); dial 1 means remove" in text
     assert "(llama, float32)" in text
-    assert "CNA — score delta; sign both; position Last; select Count(value 6)" in text
+    assert "method: CNA, with select count:6, universal none; otherwise as by default" in text
     assert "prompts: 6 positive, 6 negative" in text
     assert "stability:" in text
     assert "6 folds" in text
