@@ -13,7 +13,7 @@ from measure import interleaved, ratios, write
 from neurodial.circuit.selection import Count
 from neurodial.model.load import load
 from neurodial.model.subject import Subject
-from neurodial.tracing.edges import hidden_graphs
+from neurodial.tracing.hidden_graph import hidden_graphs
 from neurodial.tracing.nodes import select_nodes
 from neurodial.tracing.question import ask
 from neurodial.tracing.relevance import relevance

@@ -2,13 +2,13 @@
 
 FOLDER holds labelled answers of several models, one JSONL file for each, in the form of XSTest's completions (Röttger
 et al. 2024, arXiv 2308.01263; CC BY 4.0); they are not part of this repository. Beside them the script reads the
-answers that are: `scripts/refusal_answers/english.jsonl`, the tuning half of the shipped labelled answers, and the made
-exchanges of `scripts/refusal_templates.py`.
+answers that are: `scripts/refusal_answers/english.jsonl`, the tuning half of the shipped labelled answers, and made
+exchanges: `scripts/refusal_templates.py`, and `scripts/chatter_templates.py` in the manner of small and steered models.
 
 1. For each model in turn the weights are found without its answers, and judged on them: whole, and cut off after 40
    words. Once more without any of the prompts that are judged, in five folds, as the models were asked the same ones.
 2. The temperature is the one that makes these probabilities likeliest; the threshold is even odds and is not tuned.
-3. The weights that ship are found on all of it.
+3. The weights that ship are found on all of it. `scripts/detector_errors.py` puts figures (`-o`) into the package.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 from scipy.optimize import minimize_scalar
+from scripts.chatter_templates import chatter_exchanges
 from scripts.refusal_templates import made_exchanges
 from sklearn.linear_model import LogisticRegression
 
@@ -38,7 +39,7 @@ HERE = Path(__file__).parent
 DATA = HERE.parent / "src/neurodial/evaluation/data/refusal_weights.json"
 KINDS = {"absent": 0, "partial": 1, "shown": 2}
 PENALTY, SIGN_SCALE, PROMPTS, RUNS, CUT = 2.0, 0.07, 4, 6000, 40
-WRITTEN, MADE, CUT_WEIGHT, FOLDS = 1.5, 0.3, 0.3, 5
+WRITTEN, MADE, CHATTER, CUT_WEIGHT, FOLDS = 1.5, 0.3, 0.2, 0.3, 5
 
 
 @dataclass(frozen=True)
@@ -217,28 +218,22 @@ def main() -> None:
         one for one in shipped_answers("tuning") if one.label in KINDS and language_of(one.exchange.answer) in english
     ]
     written = Seen.of([*read_labelled(HERE / "refusal_answers/english.jsonl"), *tuning], WRITTEN)
-    made = Seen.of(made_exchanges(), MADE)
+    beside = [written, Seen.of(made_exchanges(), MADE), Seen.of(list(chatter_exchanges()), CHATTER)]
     held_out, short, unseen = {}, {}, {}
     for name, part in models.items():
         others = [s[n] for s in (models, shorter) for n in models if n != name]
-        weights = train([*others, written, made])
+        weights = train([*others, *beside])
         held_out[name], short[name] = judged(weights, part), judged(weights, shorter[name])
         if arguments.unseen_prompts:
-            unseen[name] = without_prompts(others, [written, made], part)
+            unseen[name] = without_prompts(others, beside, part)
         print(name, figures(part.answers, held_out[name])["kappa"], flush=True)
     pooled = [one for part in models.values() for one in part.answers]
     shares = [one for part in held_out.values() for one in part]
     temperature = temperature_of(pooled, shares)
-    weights = train([*models.values(), *shorter.values(), written, made], temperature)
+    weights = train([*models.values(), *shorter.values(), *beside], temperature)
     pooled_figures, reliability = figures(pooled, shares), calibration(pooled, shares, temperature)
-    measured = {
-        "n": len(pooled),
-        "models": len(models),
-        "kappa": pooled_figures["kappa"],
-        "calibration_error": reliability["expected_calibration_error"],
-    }
-    written_out = {"measured": measured, **weights.write()}
-    arguments.weights.write_text(json.dumps(written_out, ensure_ascii=False, separators=(",", ":")) + "\n", "utf-8")
+    written_out = json.dumps(weights.write(), ensure_ascii=False, separators=(",", ":"))
+    arguments.weights.write_text(written_out + "\n", "utf-8")
     print("pooled", pooled_figures["kappa"], arguments.weights.stat().st_size, "bytes")
     found = {
         "what": "verdicts on each model's answers by weights found without that model",
@@ -251,8 +246,7 @@ def main() -> None:
         "calibration": reliability,
         "trained_on": {
             **{name: len(part.answers) for name, part in models.items()},
-            "written": len(written.answers),
-            "made": len(made.answers),
+            **{name: len(part.answers) for name, part in zip(("written", "made", "chatter"), beside, strict=True)},
         },
     }
     if arguments.output:

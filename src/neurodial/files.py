@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import shutil
 import tempfile
@@ -52,6 +53,24 @@ def refuse_full(folder: Path, size: int) -> None:
             wanted=f"{size / 1e9:.2f} GB",
             fix="Free some space or choose another folder.",
         )
+
+
+def near_files(path: Path) -> str | None:
+    """A sentence that offers files with names like that of a missing one, beside it; None where there are none.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> _ = (folder / "lists.jsonl").write_text("{}")
+        >>> near_files(folder / "list.jsonl").endswith("lists.jsonl?")
+        True
+    """
+    try:
+        beside = [inside.name for inside in path.parent.iterdir() if not inside.name.startswith(".")]
+    except OSError:
+        return f"There is no folder {path.parent}."
+    close = difflib.get_close_matches(path.name, beside, n=2, cutoff=0.6)
+    return f"Did you mean {' or '.join(str(path.parent / name) for name in close)}?" if close else None
 
 
 @contextmanager

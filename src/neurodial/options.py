@@ -70,6 +70,7 @@ class Notes:
     listed: Callable[[], Sequence[str]] | None = None
     is_hidden: bool = False
     in_studio: bool = True
+    whole_after: tuple[str, ...] = ()
 
 
 def noted(**notes: Any) -> dict[str, Notes]:
@@ -79,7 +80,8 @@ def noted(**notes: Any) -> dict[str, Notes]:
         **notes: `name`: what users type, where it is not the field's own name. `spelling`: how a value of another type
             is typed. `listed`: a function that gives the names that ship; a command also takes a file or more than
             that, the studio these names alone. `is_hidden`: only a preset sets it. `in_studio`: False keeps the field,
-            or all of a nested dataclass, from the studio's forms.
+            or all of a nested dataclass, from the studio's forms. `whole_after`: beginnings of items
+            of a list that are not cut at commas, as a regular expression may hold some.
 
     Example:
         >>> noted(is_hidden=True)["neurodial"].is_hidden
@@ -143,8 +145,27 @@ class Option:
         if self.notes.spelling is not None and isinstance(value, str):
             return self.notes.spelling.parse(value)
         if self.is_list:
-            return tuple(self._item(item, value) for item in _items(value))
+            is_typed = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+            whole = ",".join(value) if is_typed else value  # type: ignore[arg-type]  # texts, as was just seen
+            return tuple(self._item(item, whole) for item in self._items(value))
         return self._item(value, value)
+
+    def _items(self, value: object) -> Sequence[object]:
+        """The items of a list, or of text as it is typed: between commas, in one text or in several."""
+        if not isinstance(value, list | tuple):
+            value = [value]
+        if len(value) == 1 and _is_none(value[0]):
+            return []
+        return [item for given in value for item in self._cut(given)]
+
+    def _cut(self, given: object) -> Sequence[object]:
+        if not isinstance(given, str):
+            return [given]
+        pieces = given.split(",")
+        starts = (n for n, piece in enumerate(pieces) if piece.strip().startswith(self.notes.whole_after))
+        whole = next(starts, len(pieces)) if self.notes.whole_after else len(pieces)
+        items = [piece.strip() for piece in (*pieces[:whole], ",".join(pieces[whole:]))]
+        return [item for item in items if item]
 
     def _item(self, item: object, whole: object) -> object:
         if self.choices and item not in self.choices:
@@ -169,12 +190,6 @@ class Option:
 
 def _is_none(value: object) -> bool:
     return isinstance(value, str) and value.strip().lower() == _NONE
-
-
-def _items(value: object) -> Sequence[object]:
-    if isinstance(value, str):
-        return [] if _is_none(value) else [part.strip() for part in value.split(",") if part.strip()]
-    return value if isinstance(value, list | tuple) else [value]
 
 
 def options_of(options: Any) -> tuple[Option, ...]:

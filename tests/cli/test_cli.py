@@ -127,6 +127,15 @@ for name in COMMANDS:
     assert result.returncode == 0
 
 
+def test_verbose_lets_other_libraries_speak_and_is_no_argument(capsys, monkeypatch):
+    monkeypatch.setenv("NEURODIAL_VERBOSE", "0")
+    for typed, state in ((["behaviours", "--json"], "0"), (["behaviours", "--verbose", "--json"], "1")):
+        with pytest.raises(SystemExit):
+            main(typed)
+        assert json.loads(capsys.readouterr().out), "the command itself is the same"
+        assert os.environ["NEURODIAL_VERBOSE"] == state
+
+
 def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(SOURCE)}
 
@@ -176,7 +185,7 @@ def test_stopping_by_hand_is_no_crash(monkeypatch, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([])
     assert stopped.value.code == 130
-    assert capsys.readouterr().err == "stopped\n"
+    assert capsys.readouterr().err == "stopped; nothing was written\n"
 
 
 def test_a_full_device_is_said_in_words(monkeypatch, capsys):
@@ -506,10 +515,10 @@ def test_what_only_the_model_can_tell_is_refused_before_any_work(
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("nowhere", None, "There is no such local path"),
+        ("nowhere", None, "It is no local path"),
         ("some/model", None, "HF_HUB_OFFLINE"),
-        ("model.gguf", None, "There is no GGUF file"),
-        ("empty", "", "Is it complete?"),
+        ("model.gguf", None, "Nothing stands at this path"),
+        ("empty", "", "has no config.json"),
         ("unknown", '{"model_type": "mamba"}', "No family record describes the model type 'mamba'"),
         ("experts", '{"model_type": "mixtral"}', "mixture of experts"),
     ],
@@ -561,7 +570,7 @@ def test_show_tells_all_about_a_circuit(capsys, circuit, found):
     text = flat(run(capsys, "show", circuit))
     assert "mine: 6 neurons of 48 (12.500%); dial 1 means remove" in text
     assert "(llama, float32)" in text
-    assert "CNA — score delta; sign both; position Last; select Count(value 6)" in text
+    assert "method: CNA, with select count:6, universal none; otherwise as by default" in text
     assert "prompts: 6 positive, 6 negative" in text
     assert "stability:" in text
     assert "6 folds" in text

@@ -56,6 +56,17 @@ def test_json_holds_the_library_s_own_answers(folder, circuit, capsys):
     assert len({lines[0]["unsteered"], *(side["text"] for side in lines[0]["steered"])}) > 1
 
 
+def test_the_model_alone_answers_without_a_circuit(folder, circuit, capsys):
+    out = run(capsys, "steer", folder, "--unsteered", "--max-new-tokens", 4, "--json", "Hello", "You")
+    lines = [json.loads(line) for line in out.splitlines()]
+    expected = [answer.text for answer in generate(load(folder), ["Hello", "You"], decoding=Decoding(max_new_tokens=4))]
+    assert [line["unsteered"] for line in lines] == expected
+    assert [line["steered"] for line in lines] == [[], []]
+    code, error = fail(capsys, "steer", folder, "--unsteered", "-c", circuit, "Hello")
+    assert code == 1
+    assert "--unsteered came with a circuit" in error
+
+
 def test_two_circuits_with_dials_of_their_own_add_up(folder, circuit, capsys):
     options = ["--max-new-tokens", 4, "--json", "Hello"]
     both = run(capsys, "steer", folder, "-c", f"a={circuit}@1.5", "-c", f"b={circuit}@0.5", *options)
@@ -143,7 +154,7 @@ def test_a_chat_remembers_and_turns_the_dial(folder, circuit, capsys, monkeypatc
         (["steer", "nowhere", "missing.circuit.json", "Hi"], "missing.circuit.json can't be read"),
         (["steer", "nowhere", "CIRCUIT", "--dial", "high", "Hi"], "The dials are 'high'"),
         (["steer", "nowhere", "CIRCUIT@low", "Hi"], "The dial of"),
-        (["steer", "nowhere", "CIRCUIT", "Hi"], "nowhere can't be loaded"),
+        (["steer", "nowhere", "CIRCUIT", "Hi"], "There is no model 'nowhere'"),
         (["steer", "nowhere", "CIRCUIT", "--temperature=-1", "Hi"], "The temperature is -1"),
         (["steer", "nowhere", "CIRCUIT", "--file", "none.txt"], "none.txt can't be read"),
         (["steer", "nowhere", "-c", "CIRCUIT", "-c", "CIRCUIT", "Hi"], "different names"),

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from neurodial.cli import trace_command as commands
 from neurodial.cli.main import app
+from neurodial.cli.trace_output import heat_map
 from neurodial.errors import FileError, OptionError, TargetError, UnknownNameError
 from neurodial.model.tiny import tiny_model, tiny_tokenizer
 
@@ -154,6 +154,6 @@ def test_a_heat_map_colours_by_sign():
     from neurodial.tracing.graph import GraphNode, TraceGraph
 
     nodes = [GraphNode(str(n), "input", None, n, None, weight, "x") for n, weight in enumerate((2.0, -1.0, 0.0))]
-    text = commands.heat_map(TraceGraph(tuple(nodes), (), ("a", "b", "c"), "", "", 1.0))
+    text = heat_map(TraceGraph(tuple(nodes), (), ("a", "b", "c"), "", "", 1.0))
     styles = [str(span.style) for span in text.spans]
     assert styles == [f"black on rgb({c})" for c in ("247,140,60", "172,202,248", "255,255,255")]

@@ -33,17 +33,27 @@ def test_paths_of_this_machine_stay_out(tmp_path, monkeypatch):
     assert str(tmp_path) not in said
 
 
-def test_parts_are_announced_and_timed():
+def test_steps_are_announced_with_their_share_and_timed(monkeypatch):
     console = Console(file=io.StringIO(), width=200)
-    parts = TimedParts((TimedPart("loading", 5.0), TimedPart("answering", 90.0)), console, "on two cores")
+    seconds = iter([0.0, 5.0, 5.0, 15.0, 15.0, 100.0, 100.0])
+    monkeypatch.setattr("neurodial.cli.timed_parts.time.perf_counter", lambda: next(seconds))
+    steps = (TimedPart("loading", 5.0), TimedPart("looking", 5.0), TimedPart("answering", 90.0))
+    parts = TimedParts(steps, console, "on two cores")
     parts.announce()
-    with parts.next():
-        pass
+    for _ in range(3):
+        with parts.next():
+            pass
     assert console.file.getvalue().splitlines() == [
-        "2 parts, about 1 min 35 s on two cores: 1 loading 5 s; 2 answering 1 min 30 s",
-        "1 of 2: loading (about 5 s)",
-    ]
-    assert parts.summary() == "took 1 s: loading 1 s"
+        "3 steps, about 1 min 40 s on two cores: 1 loading 5 s; 2 looking 5 s; 3 answering 1 min 30 s",
+        "step 1 of 3: loading (5% of the whole; about 1 min 40 s left)",
+        "step 2 of 3: looking (5% of the whole; about 1 min 35 s left)",
+        "step 3 of 3: answering (90% of the whole; about 2 min 15 s left)",
+    ], "the first two took 15 seconds where 10 were expected"
+    assert parts.summary() == "took 1 min 40 s: loading 5 s, looking 10 s, answering 1 min 25 s"
+
+
+def test_a_step_that_was_broken_off_is_not_done():
+    parts = TimedParts((TimedPart("loading", 5.0),), Console(file=io.StringIO()), "on two cores")
     with pytest.raises(KeyError), parts.next():
         raise KeyError
-    assert len(parts.took) == 1, "what was broken off is not done"
+    assert parts.took == []

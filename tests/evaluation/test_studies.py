@@ -9,6 +9,7 @@ from neurodial.circuit.selection import Count
 from neurodial.circuit.site import Neuron
 from neurodial.errors import OptionError
 from neurodial.evaluation import baselines as methods
+from neurodial.evaluation.frontier_area import frontier_figures
 from neurodial.evaluation.intervals import Estimate
 from neurodial.evaluation.options import Evaluation, HarnessOptions
 from neurodial.evaluation.protocol import paper
@@ -16,7 +17,6 @@ from neurodial.evaluation.results import ConditionResult, Report
 from neurodial.evaluation.studies import (
     Grid,
     frontier,
-    frontier_figures,
     layers,
     sweep,
     token_plan,

@@ -33,7 +33,7 @@ def digit_subject() -> Subject:
     embedding[digits, 0] = 3
     block = subject.blocks[0]
     block.get_submodule("self_attn.o_proj").weight.zero_()
-    for path in (subject.family.up, subject.family.gate):
+    for path in (subject.layout.blocks[0].site.up.path, subject.layout.blocks[0].site.gate.path):
         row = block.get_submodule(str(path)).weight[DIGITS.index]
         row.zero_()
         row[0] = 2

@@ -17,13 +17,14 @@ from neurodial.explain.corpus import corpus_of
 from neurodial.explain.dial_effects import Measuring
 from neurodial.explain.explain_circuit import HIDDEN, explain_circuit
 from neurodial.explain.explain_page import explanation_page
-from neurodial.explain.lens import norm_before_mlp, read_tokens
+from neurodial.explain.lens import read_tokens
 from neurodial.explain.options import Explaining
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.divergence import measure_divergence, own_answers
 from neurodial.intervention.scale import Scale
 from neurodial.margins.choose_margin import choose_margin
 from neurodial.margins.measure import measure_margins
+from neurodial.model.parts import norm_before_mlp
 from neurodial.prompts.pairs import PairSet
 
 NEUTRAL = ["What is a pear?", "Name a river.", "Why?"]
@@ -44,19 +45,20 @@ def explained(subject, found, **fields):
 def test_reading_is_the_row_through_the_norms_gain_and_the_embedding(family):
     subject = fresh(family)
     neuron = Neuron(1, None, 7)
-    path = norm_before_mlp(subject.family)
-    norm = subject.blocks[1].get_submodule(path)
+    block = subject.layout.blocks[1]
+    before = norm_before_mlp(block)
+    norm = subject.blocks[1].get_submodule(before.path)
     with torch.no_grad():
         norm.weight.copy_(torch.linspace(0.5, 2.0, norm.weight.numel()))
-    up = subject.blocks[1].get_submodule(subject.family.up).weight.detach()
-    up = up.T if subject.family.transposed else up
-    row = up[7 + (24 if subject.family.fused else 0)]
-    gain = norm.weight.detach() + (1 if subject.family.norm == "rms_plus_one" else 0)
+    up = subject.blocks[1].get_submodule(block.site.up.path).weight.detach()
+    up = up.T if block.site.transposed else up
+    row = up[7 + (24 if block.site.fused else 0)]
+    gain = norm.weight.detach() + (1 if before.kind == "rms_plus_one" else 0)
     wanted = subject.model.get_input_embeddings().weight.detach() @ (row * gain)
     found = read_tokens(subject, neuron, 4)
     assert [token.token for token in found["up"]] == wanted.argsort(descending=True)[:4].tolist()
-    assert ("gate" in found) == subject.family.is_gated
-    if subject.family.is_gated:
+    assert ("gate" in found) == block.site.is_gated
+    if block.site.is_gated:
         assert [token.token for token in found["gate"]] != [token.token for token in found["up"]]
 
 

@@ -8,6 +8,7 @@ import gguf
 import pytest
 import torch
 from tests import naive
+from tests.records import record_of
 from tests.subjects import (
     circuit_of,
     close,
@@ -122,8 +123,14 @@ def test_a_folder_without_tokenizer_takes_one(damaged):
 
 @pytest.mark.parametrize("name", ["nobody/nothing", "nothing-here"])
 def test_an_unknown_id_says_what_to_do(name):
-    with pytest.raises(ModelError, match=rf"{name} can't be loaded.*no such local path.*spelling.*HF_HUB_OFFLINE"):
+    with pytest.raises(ModelError, match=rf"no model '{name}'.*no local path, and HF_HUB_OFFLINE.*in the cache here"):
         nd.load(name)
+
+
+def test_the_hub_s_own_refusal_says_what_to_do(monkeypatch):
+    monkeypatch.setattr("neurodial.model.load.refuse_no_model", lambda name: None)
+    with pytest.raises(ModelError, match=r"can't be loaded.*no such local path.*spelling.*HF_HUB_OFFLINE"):
+        nd.load("nobody/nothing")
 
 
 def test_a_folder_without_weights(damaged):
@@ -166,12 +173,12 @@ def test_a_damaged_configuration(damaged, change, message):
 
 
 def test_an_empty_folder(tmp_path):
-    with pytest.raises(ModelError, match="can't be loaded"):
+    with pytest.raises(ModelError, match="has no config"):
         nd.load(tmp_path)
 
 
 def test_gguf_files_that_are_none(tmp_path):
-    with pytest.raises(ModelError, match="no GGUF file"):
+    with pytest.raises(ModelError, match=r"no model .*x\.gguf.*Nothing stands at this path"):
         nd.load(tmp_path / "x.gguf")
     (tmp_path / "x.gguf").write_bytes(b"GGUF" + b"\0" * 4)
     with pytest.raises(ModelError, match=r"x.gguf can't be loaded"):
@@ -185,7 +192,7 @@ def test_gguf_files_that_are_none(tmp_path):
         ({"dtype": "int8"}, "'int8'"),
         ({"dtype": "nn"}, "'nn'"),
         ({"device": "cpu", "device_map": "auto"}, "Both device and device_map"),
-        ({"device": "nowhere"}, r"device 'nowhere' can't be used.*such as cpu or cuda"),
+        ({"device": "nowhere"}, r"device 'nowhere' can't be used.*that is here: cpu.*Leave --device out"),
         ({"adapter": "no/such/folder"}, r"not an adapter: adapter_config.json and adapter_model.safetensors missing"),
     ],
 )
@@ -231,7 +238,7 @@ def test_the_demo_model_loads_and_is_steered(monkeypatch):
     monkeypatch.setattr(gguf.GGUFReader, "_build_fields", counted)
     subject = nd.load("demo-base")
     assert len(readings) == 1, "the header, with its whole vocabulary, is read once"
-    assert (subject.family.name, subject.layers, subject.neurons) == ("llama", 30, 46_080)
+    assert (record_of(subject).name, subject.layers, subject.neurons) == ("llama", 30, 46_080)
     assert subject.dtype == torch.float32
     circuit = circuit_of(subject, 1500)
     [plain, steered, again] = nd.generate(

@@ -179,7 +179,11 @@ def test_columns_that_are_not_read_are_told_and_kept(tmp_path, caplog):
 
 def test_an_empty_cell_is_told(tmp_path):
     pairs = read_pair_file(write(tmp_path, "mine.csv", "positive,negative\na,b\nc,\nd,e\n"))
-    assert pairs.notes == ("mine.csv: one side only on 1 line, such as mine.csv, line 3; others have both",)
+    [note] = pairs.notes
+    assert note.startswith("mine.csv: one side only on 1 line, such as mine.csv, line 3; others have both. An empty")
+    labelled = write(tmp_path, "labelled.csv", "prompt;label;category\na;positive;x\n;negative;\nc;negative;\n")
+    with pytest.raises(PromptError, match=r"line 3 .*nothing stands under prompt\..*Fill the empty cell"):
+        read_pair_file(labelled)
 
 
 def test_a_key_that_stands_twice_in_an_object_is_refused(tmp_path):

@@ -317,7 +317,7 @@ def test_an_evaluation_and_its_report(client, studio):
     [report] = client.get("/api/reports").json()
     assert report == {"id": job.value["report"], "parts": ["report"]}
     found = client.get(f"/api/reports/{report['id']}/report").json()
-    assert [(condition["label"], condition["dial"]) for condition in found["arms"]] == [
+    assert [(condition["label"], condition["dial"]) for condition in found["conditions"]] == [
         ("unsteered", 0.0),
         ("polite", 1.0),
     ]

@@ -10,9 +10,10 @@ import torch
 from neurodial.circuit.selection import Count, Fraction, Mass, Threshold
 from neurodial.errors import FileError, OptionError, TraceFileError
 from neurodial.model.tiny import TINY_FAMILIES, tiny_subject
-from neurodial.tracing.edges import Pruning, hidden_graphs, neuron_graph
 from neurodial.tracing.graph import Edge, GraphNode, TraceGraph, strongest
 from neurodial.tracing.graph_file import read_trace, trace_dot, trace_json, write_trace
+from neurodial.tracing.hidden_graph import Pruning, hidden_graphs
+from neurodial.tracing.neuron_graph import neuron_graph
 from neurodial.tracing.nodes import Node, select_nodes
 from neurodial.tracing.question import Question
 from neurodial.tracing.relevance import relevance

@@ -7,7 +7,7 @@ where the textbook sum of squares cancels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from neurodial.circuit.site import Site
+from neurodial.circuit.site import Site, site_name, site_of
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,21 @@ class GroupedMoments:
         middle = self.mean(site, groups)
         spread = (counts > 0).to(squares) @ squares + counts.to(mean) @ (mean - middle).square()
         return Moments(float(counts.sum()), middle, spread)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Counts, means and squares of every site by name, for a file."""
+        parts = ("count", "mean", "squares")
+        return {
+            f"{site_name(site)}/{part}": tensor
+            for site, tensors in self._by_site.items()
+            for part, tensor in zip(parts, tensors, strict=True)
+        }
+
+    def take(self, tensors: Mapping[str, Tensor], device: torch.device) -> None:
+        """Take the statistics that `tensors` gave, in place of its own."""
+        for name in dict.fromkeys(key.partition("/")[0] for key in tensors):
+            count, mean, squares = (tensors[f"{name}/{part}"] for part in ("count", "mean", "squares"))
+            self._by_site[site_of(name)] = (count, mean.to(device), squares.to(device))
 
     def _members(self, rows: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> _Members:
         """The group of each row of a batch; the same for every site of a batch."""

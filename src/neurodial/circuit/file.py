@@ -13,7 +13,7 @@ from neurodial.circuit.circuit import Circuit, Origin, Row, Stability
 from neurodial.circuit.report import DoseReport, report_values, with_today_names
 from neurodial.circuit.site import Neuron
 from neurodial.errors import CircuitError, CircuitFileError, FileError
-from neurodial.files import write_atomic
+from neurodial.files import near_files, write_atomic
 from neurodial.prompts.looks import what_it_is
 from neurodial.prompts.pairs import Direction
 from neurodial.provenance import ModelIdentity
@@ -80,6 +80,8 @@ def circuit_json(circuit: Circuit) -> str:
     }
     if origin.model is not None and not origin.model.setup:
         del value["model"]["setup"]
+    if origin.model is not None and origin.model.layout is None:
+        del value["model"]["layout"]
     value["report"] = None if origin.report is None else report_values(origin.report)
     for name in ("report", "behaviour", "margin"):
         if value[name] is None:
@@ -107,10 +109,13 @@ def read_circuit(path: str | Path) -> Circuit:
     try:
         value = json.loads(source.read_text(encoding="utf-8-sig"), parse_constant=_refuse_constant)
     except OSError as error:
-        raise FileError(f"{source} can't be read: {error.strerror}.", wanted="a .circuit.json file") from error
+        fix = what_it_is(source) if source.exists() else near_files(source)
+        raise FileError(f"{source} can't be read: {error.strerror}.", wanted="a .circuit.json file", fix=fix) from error
     except (ValueError, RecursionError) as error:
-        fix = what_it_is(source) or "Was it cut off? Make it again."
-        raise CircuitFileError(f"{source} is not JSON: {error}.", fix=fix) from error
+        looks = what_it_is(source) if isinstance(error, json.JSONDecodeError) else None
+        if looks is not None:
+            raise CircuitFileError(f"{source} is no circuit.", wanted="a .circuit.json file", fix=looks) from error
+        raise CircuitFileError(f"{source} is not JSON: {error}.", fix="Was it cut off? Make it again.") from error
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise CircuitFileError(
             f"{source} is not a circuit file.", wanted=f'JSON with "format": "{FORMAT}"', fix=what_it_is(source)

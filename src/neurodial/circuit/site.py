@@ -22,6 +22,27 @@ class Site(NamedTuple):
         return (self.layer, -1 if self.expert is None else self.expert)
 
 
+def site_name(site: Site) -> str:
+    """A site as a name in files.
+
+    Example:
+        >>> site_name(Site(3)), site_name(Site(3, 1))
+        ('3', '3.1')
+    """
+    return str(site.layer) if site.expert is None else f"{site.layer}.{site.expert}"
+
+
+def site_of(name: str) -> Site:
+    """The reverse of `site_name`.
+
+    Example:
+        >>> site_of("3.1")
+        Site(layer=3, expert=1)
+    """
+    layer, _, expert = name.partition(".")
+    return Site(int(layer), int(expert) if expert else None)
+
+
 class Neuron(NamedTuple):
     """One neuron: a coordinate of the input of a layer's down projection.
 

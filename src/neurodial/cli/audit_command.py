@@ -11,6 +11,7 @@ from rich.text import Text
 
 from neurodial.cli.console import bars, err, out, print_json
 from neurodial.cli.options import ModelOptions, TwoLists
+from neurodial.cli.timed_parts import steps
 from neurodial.errors import OptionError
 
 if TYPE_CHECKING:
@@ -62,8 +63,10 @@ def audit(
     if output is not None:
         refuse_existing(output, overwrite=force)
     pairs = (lists or TwoLists()).pairs(behaviour)
-    subject = (loading or ModelOptions()).load(model)
-    report = measure(subject, pairs, method=method, progress=bars)
+    parts = steps(err, f"loading {model}", "measuring")
+    subject = (loading or ModelOptions()).load(model, in_steps=parts)
+    with parts.next():
+        report = measure(subject, pairs, method=method, progress=bars)
     if output is not None:
         _write_report(report, output, force=force)
     if json:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
-from neurodial.cli.console import out
+from neurodial.cli.console import duration, out
 from neurodial.errors import OptionError
+from neurodial.methods.registry import presets
+from neurodial.provenance import describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +52,7 @@ def show_circuit(circuit: Circuit, *, top: int) -> None:
     if origin.model:
         adapter = " with an adapter" if origin.model.adapter_digest else ""
         out.print(f"model: {origin.model.label} ({origin.model.family}{adapter}, {origin.model.dtype})", markup=False)
-    out.print(f"method: {describe_method(dict(origin.method))}", markup=False)
+    out.print(f"method: {describe_method(origin.method)}", markup=False)
     if origin.prompts:
         out.print(f"prompts: {origin.prompts.get('positive')} positive, {origin.prompts.get('negative')} negative")
     for note in origin.prompts.get("notes", ()):
@@ -98,6 +101,8 @@ def report_lines(report: DoseReport) -> list[str]:
             f"degenerate answers on development prompts: {measured.degenerate_before:.0%} → "
             f"{measured.degenerate:.0%} (limited)"
         )
+    if measured.broken_before is not None and measured.broken is not None:
+        lines.append(f"mean brokenness of these answers: {measured.broken_before:.3f} → {measured.broken:.3f}")
     if len(report.signs) > 1 and report.sign is not None:
         words = {"positive": "neurons that hold it up alone", "both": "with those that hold it down"}
         reached = (f"{words[sign]} {best.margin:+.2f} at {best.divergence:.3g}" for sign, best in report.signs.items())
@@ -105,20 +110,40 @@ def report_lines(report: DoseReport) -> list[str]:
     if report.candidates:
         tried = (f"{name} {best.margin:+.2f} at {best.divergence:.3g}" for name, best in report.candidates.items())
         lines.append(f"neurons searched (layer.index, margin at damage): {', '.join(tried)}")
-    if not report.goal.reached:
+    if report.shortfall:
+        lines.append(f"not met: {report.shortfall} This is the best that was found")
+    elif not report.goal.reached:
         lines.append(f"the margin {report.goal.margin:+.2f} was out of reach; this is the nearest")
+    if report.seconds:
+        parts = sorted(report.seconds.items(), key=lambda part: -part[1])
+        whole = duration(sum(report.seconds.values()))
+        lines.append(f"took {whole}: {', '.join(f'{name} {duration(seconds)}' for name, seconds in parts)}")
     return lines
 
 
 def _margin_lines(report: DoseReport) -> Iterator[str]:
+    if report.weighed:
+        told = (
+            f"{kind} {agreement.accuracy:.0%} right, AUROC {agreement.auroc:.2f}"
+            for kind, agreement in report.weighed.items()
+        )
+        count = max(agreement.answers for agreement in report.weighed.values())
+        yield f"margins, on {count} development answers, by {report.judged_by}: {'; '.join(told)}"
+    if report.margin == "SpanMargin":
+        yield f"margin: {report.margin_text}"
     if report.openers:
         shares = ", ".join(
             f"{share:.0%} of the {side} answers" for side, share in report.coverage.items() if share is not None
         )
-        yield f"openers: {', '.join(map(repr, report.openers))} ({shares})"
+        yield f"openers: {_quoted(report.openers)} ({shares})"
     if report.alternatives:
         share = report.alternatives_coverage.get("negative") or 0.0
-        yield f"pushed towards: {', '.join(map(repr, report.alternatives))} ({share:.0%} of negative answers)"
+        yield f"pushed towards: {_quoted(report.alternatives)} ({share:.0%} of negative answers)"
+
+
+def _quoted(texts: Sequence[str]) -> str:
+    """Texts between quotes, line breaks as a person reads them."""
+    return ", ".join("“" + text.replace("\n", "⏎") + "”" for text in texts)
 
 
 def layer_bar(circuit: Circuit) -> str:
@@ -131,20 +156,38 @@ def layer_bar(circuit: Circuit) -> str:
     return f"0 ▕{blocks}▏ {layers - 1}   (most in one layer: {max(counts)})"
 
 
-def describe_method(method: dict[str, object]) -> str:
-    """A method's options in one line."""
+def describe_method(method: Mapping[str, object]) -> str:
+    """A method's options in words: those that are not the defaults of today.
+
+    Example:
+        >>> describe_method({"kind": "CNA", "score": "delta", "select": {"kind": "Count", "value": 46}})
+        'CNA, with select count:46; otherwise as by default'
+    """
     if not method:
         return "by hand"
-    options = []
-    for key, value in method.items():
-        if key == "kind":
-            continue
-        shown = value
-        if isinstance(value, dict):
-            inner = ", ".join(f"{name} {item}" for name, item in value.items() if name != "kind")
-            shown = f"{value.get('kind')}({inner})" if inner else value.get("kind")
-        options.append(f"{key} {shown}")
-    return f"{method.get('kind')} — {'; '.join(options)}"
+    kind = str(method["kind"])
+    defaults: Mapping[str, object] = next(
+        (describe(preset) for preset in presets().values() if type(preset).__name__ == kind), {}
+    )
+    options = {name: value for name, value in method.items() if name != "kind" and value != defaults.get(name, ...)}
+    if not options:
+        return f"{kind}, as by default"
+    listed = ", ".join(f"{name.replace('_', ' ')} {_option_words(value)}" for name, value in options.items())
+    return f"{kind}, with {listed}" + ("; otherwise as by default" if defaults else "")
+
+
+def _option_words(value: object) -> str:
+    """A value from a circuit's record, as a user would type it."""
+    if value is None or value in ([], ()):
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        inner = [_option_words(item) for name, item in value.items() if name != "kind"]
+        return ":".join([str(value.get("kind", "")).lower(), *inner])
+    if isinstance(value, list | tuple):
+        return ",".join(map(_option_words, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _neuron_table(circuit: Circuit, top: int) -> None:

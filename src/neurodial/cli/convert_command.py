@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from neurodial.cli.console import err, out
+from neurodial.cli.console import err, out, written
 from neurodial.cli.options import ModelOptions
 from neurodial.errors import OptionError
 
@@ -51,7 +51,7 @@ def convert(
             wanted="neurons (.csv, .tsv, .json, .jsonl) to .circuit.json, .circuit.json to .csv, or vectors between "
             ".gguf and .safetensors",
         )
-    err.print(f"written: {target}")
+    written(target, then=[("show", target)] if target.name.endswith(_CIRCUIT) else ())
 
 
 def _from_table(source: Path, target: Path, model: str | None, loading: ModelOptions | None, *, force: bool) -> None:

@@ -82,9 +82,10 @@ def _annotation(declarations: Sequence[tuple[str, Option]], group: Group) -> Any
     if choices and is_optional:
         kind = Literal[(*choices, "none")]
     elif first.is_list or spelling is not None or is_optional or kind is str:  # text, which the library reads
-        kind = str
+        kind = list[str] if first.is_list else str
         shape = _TYPES[first.kind] + (",..." if first.is_list else "")
-        parameter |= {"metavar": shape if spelling is None else spelling.shape, "converter": _untouched, "n_tokens": 1}
+        parameter |= {"metavar": shape if spelling is None else spelling.shape, "n_tokens": 1, "negative": ()}
+        parameter["converter"] = every_text if first.is_list else _untouched
     if first.kind in {int, float} or spelling is not None:
         parameter["allow_leading_hyphen"] = True  # -2 is a value
     return Annotated[kind | None, Parameter(**parameter)]
@@ -94,12 +95,18 @@ def _help(option: Option) -> str:
     """The help, with the forms of a spelled value."""
     forms = () if option.notes.spelling is None else option.notes.spelling.forms()
     words = [f"{form.name}{'' if form.kind is None else f':{form.example}'} ({form.meaning})" for form in forms]
-    return option.help + (f" One of: {'; '.join(words)}." if words else "")
+    listed = " Several between commas, or the option again for each." if option.is_list else ""
+    return option.help + listed + (f" One of: {'; '.join(words)}." if words else "")
 
 
 def _untouched(_: object, tokens: Sequence[Any]) -> str:
     """The text as typed, also `none`: the library reads it."""
     return str(tokens[0].value)
+
+
+def every_text(_: object, tokens: Sequence[Any]) -> list[str]:
+    """The texts of an option that may be given several times, as typed."""
+    return [str(token.value) for token in tokens]
 
 
 def _joined(declarations: Sequence[tuple[str, Option]], text_of: Callable[[Option], str], between: str) -> str:

@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
-from rich.table import Table
 from rich.text import Text
 
-from neurodial.cli.console import bars, err, out
+from neurodial.cli.console import bars, err, out, written
 from neurodial.cli.options import ModelOptions
+from neurodial.cli.side_by_side import print_side_by_side
 from neurodial.cli.timed_parts import TimedPart, TimedParts
 
 if TYPE_CHECKING:
     from neurodial.evaluation.demonstration import Demonstration
-    from neurodial.evaluation.run_rows import GenerationRow
     from neurodial.evaluation.store import Answers
 
 _HARMFUL, _HARMLESS = 3, 2
@@ -52,15 +51,14 @@ def demo(
         show_harmful: put the answers to harmful prompts into report.html too.
         json: print the report as JSON instead of tables.
     """
-    from neurodial.evaluation.demonstration import ROWS, SHORT, Profile, demonstrate, refuse_foreign
+    from neurodial.evaluation.demonstration import ROWS, SHORT, Profile, demo_folder, demonstrate
     from neurodial.prompts.pairs import PairSet
 
-    refuse_foreign(output)
+    demo_folder(output).refuse_foreign()
     parts = TimedParts(_SHORT_PARTS if short else _PARTS, err, "on two free cores")
     parts.announce()
     pairs = PairSet.read("refusal")
-    with parts.next():
-        subject = ModelOptions().load(model)
+    subject = ModelOptions().load(model, in_steps=parts)
 
     from neurodial.cli.evaluate_command import show_report, with_command
     from neurodial.evaluation.report.evaluation import write_report
@@ -77,8 +75,9 @@ def demo(
     else:
         _print(shown, answers)
     err.print(Text(parts.summary()), style="dim")
-    circuits = [f"{circuit.name}.circuit.json" for circuit in shown.circuits]
-    err.print(f"\nwritten: {', '.join(str(output / name) for name in (*circuits, 'report.json', 'report.html'))}")
+    files = [output / f"{circuit.name}.circuit.json" for circuit in shown.circuits]
+    further = (("steer", model, files[-1], "PROMPT"), ("try", model, "-b", "FILE"))
+    written(*files, output / "report.json", output / "report.html", then=further)
 
 
 def _print(shown: Demonstration, answers: Answers) -> None:
@@ -91,15 +90,6 @@ def _print(shown: Demonstration, answers: Answers) -> None:
     labels = ["unsteered", *(f"{circuit.name} @ 1" for circuit in shown.circuits)]
     for kind, prompt_set, count in (("harmful", "behaviour", _HARMFUL), ("harmless", "opposite", _HARMLESS)):
         out.print(f"\n[bold]Held-out {kind} requests, side by side[/bold]")
-        _print_answers([row for row in answers.generations if row.set == prompt_set], labels, count)
+        print_side_by_side(answers, prompt_set, labels, count)
     out.print("\n[bold]On held-out prompts[/bold]")
     show_report(shown.report)
-
-
-def _print_answers(rows: list[GenerationRow], labels: list[str], count: int) -> None:
-    for number in range(count):
-        row_of = {row.condition: row for row in rows if row.index == number}
-        table = Table(*labels, show_lines=True, expand=True)
-        table.add_row(*(Text(" ".join(row_of[label].answer.split())) for label in labels))
-        out.print(Text(row_of[labels[0]].prompt, style="bold"))
-        out.print(table)

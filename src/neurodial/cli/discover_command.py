@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from neurodial.cli.circuits_command import print_circuit_json, show_circuit
-from neurodial.cli.console import bars, err
+from neurodial.cli.console import bars, err, written
 from neurodial.cli.declared import OUTPUT, Given, SelectOptions, command_options, select_options
 from neurodial.cli.options import ModelOptions, TwoLists
+from neurodial.cli.timed_parts import steps
 from neurodial.methods.registry import METHOD_WORDS, presets
 
 if TYPE_CHECKING:
@@ -23,6 +24,11 @@ else:
     )
     Selection = select_options("the method's own: fraction:0.001", module=__name__)
 
+_PUBLISHED = ("cna", "cna-reference")
+_BEYOND = (
+    "This is the published method. --method dose measures how far to turn each neuron, and on every behaviour studied "
+    "here left less of it for less damage; it needs gradients and some minutes."
+)
 _METHODS = "; ".join(f"{name}: {words}" for name, words in METHOD_WORDS.items())
 
 
@@ -40,6 +46,9 @@ def discover(
     loading: ModelOptions | None = None,
 ) -> None:
     """Find the neurons behind a behaviour and write them to a circuit file.
+
+    Finished pieces of a search stay beside the file until it is written (FILE.partial): after Ctrl-C the same command
+    goes on.
 
     Args:
         model: Hub id, local folder, GGUF file, `demo` (the small model with the refusal organism) or `demo-base`.
@@ -60,17 +69,32 @@ def discover(
     pairs = (lists or TwoLists()).pairs(behaviour)
     check_method(chosen, pairs)
     target = refuse_existing(output or Path(f"{pairs.behaviour.name}.circuit.json"), overwrite=force)
-    subject = (loading or ModelOptions()).load(model)
+    parts = steps(err, f"loading {model}", f"finding neurons by {method}")
+    subject = (loading or ModelOptions()).load(model, in_steps=parts)
 
     from neurodial.discovery import discover as find
+    from neurodial.evaluation.detectors.registry import shows_of
+    from neurodial.kept import keeping
 
-    circuit = find(subject, pairs, method=chosen, name=pairs.behaviour.name, progress=bars)
-    circuit.write(target, overwrite=force)
+    partial = target.with_name(f"{target.name}.partial")
+    if partial.exists():
+        err.print(f"going on with what an earlier run left in {partial}", markup=False)
+    with parts.next(), keeping(partial, subject.identity):
+        shows = shows_of(pairs.behaviour)
+        circuit = find(subject, pairs, method=chosen, shows=shows, name=pairs.behaviour.name, progress=bars)
+        circuit.write(target, overwrite=force)
     if json:
         print_circuit_json(circuit)
         return
     show_circuit(circuit, top=10)
-    err.print(f"\nwritten: {target}", markup=False)
+    if method in _PUBLISHED:
+        err.print(_BEYOND, style="dim", markup=False)
+    source = () if behaviour is None else ("-b", behaviour)
+    report = target.with_name(f"{pairs.behaviour.name}-report")
+    written(
+        target,
+        then=(("steer", model, target, "PROMPT"), ("evaluate", model, target, *source, "--prompts", 12, "-o", report)),
+    )
 
 
 def chosen_method(name: str, selection: SelectOptions | None, options: Given | None) -> Method:

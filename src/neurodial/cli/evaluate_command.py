@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from neurodial.cli.console import bars, err, out
+from neurodial.cli.console import bars, err, out, written
 from neurodial.cli.declared import OUTPUT
 from neurodial.cli.judge_options import JudgeOptions
 from neurodial.cli.measure_options import MeasureOptions, evaluation_of, parts
-from neurodial.cli.options import ModelOptions, TwoLists, parse_dials, read_circuits
+from neurodial.cli.options import ModelOptions, Texts, TwoLists, joined, parse_dials, read_circuits
+from neurodial.cli.timed_parts import steps
 from neurodial.cli.typed import typed_command
 from neurodial.errors import OptionError
 
@@ -27,8 +28,8 @@ def evaluate(
     *circuits: str,
     output: Annotated[Path, Parameter(name=["--output", "-o"], group=OUTPUT)],
     behaviour: Annotated[str | None, Parameter(name=["--behaviour", "-b"])] = None,
-    dials: str | None = None,
-    against: str | None = None,
+    dials: Texts = None,
+    against: Texts = None,
     when: Literal["all", "prompt", "generated", "thinking", "answer", "tools"] = "all",
     test_set: str | None = None,
     protocol: Literal["paper"] | None = None,
@@ -50,9 +51,9 @@ def evaluate(
         output: the report's folder: report.json, report.html, plots and every answer.
         behaviour: the prompt set: a shipped behaviour, or a file of contrasted prompts; by default the one that
             the circuits were found with. Its test split is reported.
-        dials: dials between commas, 1 by default; write --dials=-1,0.5,1 where the first is negative.
-        against: methods to compare with, between commas: cna, cna-paper, effect, dose, single, caa, caa-answers,
-            caa-published, direction, direction-blocks, random, random-layer, random-searched, prompt.
+        dials: dials between commas or one each time, 1 by default; write --dials=-1,0.5,1 where the first is negative.
+        against: methods to compare with, between commas or one each time: cna, cna-paper, effect, dose, single, caa,
+            caa-answers, caa-published, direction, direction-blocks, random, random-layer, random-searched, prompt.
         when: steer all tokens, only the prompt's, only the generated ones, or of those only what is thinking, the
             answer, or calls of tools.
         test_set: test on another data set than the behaviour's own test split: jbb, xstest, or-bench, strongreject,
@@ -75,14 +76,14 @@ def evaluate(
 
     options = evaluation_of(measuring)
     if protocol == "paper":
-        dials = dials or ",".join(map(str, preset.ALPHAS))
-        against = ",".join(preset.AGAINST) if against is None else against
+        dials = dials or [",".join(map(str, preset.ALPHAS))]
+        against = list(preset.AGAINST) if against is None else against
         test_set = test_set or preset.TEST_SET
         options = evaluation_of(measuring, preset.paper(options))
-    if not circuits and not against:
+    methods = check_names(parts(joined(against)))
+    if not circuits and not methods:
         raise OptionError("There is nothing to evaluate.", wanted="a circuit's file, or methods with --against")
-    methods = check_names(parts(against or ""))
-    values = check_dials(parse_dials(dials or "1"))
+    values = check_dials(parse_dials(joined(dials, "1")))
     found_with = [circuit for _, circuit, _ in read_circuits(list(circuits), 1.0)]
     pairs = (lists or TwoLists()).pairs(behaviour, found_with)
     if test_set is not None:
@@ -90,15 +91,19 @@ def evaluate(
     interventions = _interventions(circuits, values, when, force=force)
     judges = (judging or JudgeOptions()).judges()
     check_benchmarks(options.harness)
-    subject = (loading or ModelOptions()).load(model)
+    progress = steps(err, f"loading {model}", "answering, judging and measuring", "writing the report")
+    subject = (loading or ModelOptions()).load(model, in_steps=progress)
 
     from neurodial.evaluation.evaluate import evaluate as run
 
     settings = {"against": methods, "options": options, "detectors": judges, "folder": output, "progress": bars}
-    report = run(subject, interventions, pairs, **settings)  # type: ignore[arg-type]
-    report = write_folder(report, output, show_harmful=show_harmful)
+    with progress.next():
+        report = run(subject, interventions, pairs, **settings)  # type: ignore[arg-type]
+    with progress.next():
+        report = write_folder(report, output, show_harmful=show_harmful)
     show_report(report, as_json=json)
-    err.print(f"\nwritten: {output / 'report.html'}")
+    files = circuits[:1]
+    written(output / "report.html", then=[("export", model, *files)] if files else ())
 
 
 def write_folder(report: Report, folder: Path, *, show_harmful: bool = False) -> Report:
@@ -132,9 +137,9 @@ def _interventions(
 ) -> list[Intervention]:
     from neurodial.intervention.scale import Scale
 
-    found: list[Intervention] = []
+    interventions: list[Intervention] = []
     for (name, circuit, own), text in zip(read_circuits(list(circuits), 1.0), circuits, strict=True):
         named = dataclasses.replace(circuit, name=name)
-        wanted = (own,) if "@" in text and not Path(text).exists() else dials
-        found += [Scale(named, dial=dial, when=when, force=force) for dial in wanted]
-    return found
+        circuit_dials = (own,) if "@" in text and not Path(text).exists() else dials
+        interventions += [Scale(named, dial=dial, when=when, force=force) for dial in circuit_dials]
+    return interventions

@@ -125,7 +125,8 @@ def _measuring(subject: Subject, circuit: Circuit, pairs: PairSet | None, neutra
     if pairs is None:
         return None
     from neurodial.explain.dial_effects import Measuring
-    from neurodial.margins.choose_margin import choose_margin, recorded_margin
+    from neurodial.margins.behaviour_margin import recorded_margin
+    from neurodial.margins.choose_margin import choose_margin
     from neurodial.prompts.behaviours import read_prompt_list
 
     record = circuit.origin.margin

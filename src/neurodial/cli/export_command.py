@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,12 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 from rich.table import Table
 
-from neurodial.cli.console import err, out, print_json, status
+from neurodial.cli.console import err, out, print_json, status, written
 from neurodial.cli.options import ModelOptions, read_circuits
+from neurodial.cli.timed_parts import steps
 from neurodial.errors import OptionError
 from neurodial.export.formats import FORMATS, export_format, format_names
 
 if TYPE_CHECKING:
+    from neurodial.export.card import CardResult
     from neurodial.export.equivalence import EquivalenceCheck
     from neurodial.export.export_circuit import Export
     from neurodial.export.manifest import Manifest
@@ -38,6 +41,7 @@ def export(
     dial: float = 1.0,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     force: bool = False,
+    report: Path | None = None,
     push: str | None = None,
     public: bool = False,
     json: bool = False,
@@ -53,6 +57,7 @@ def export(
         dial: for circuits that name none of their own.
         output: the folder to make; by default NAME-FORMAT.
         force: replace an existing export, and accept a circuit of another model if the shape allows.
+        report: of `neurodial evaluate` (its folder): the numbers of these circuits go into the card, in the Hub's form.
         push: upload to this repository of the Hub (user/name), private unless --public.
         public: let everybody see the repository.
         json: print the manifest and the checks as JSON.
@@ -65,18 +70,24 @@ def export(
         raise OptionError("No circuit came.", wanted="a circuit's file: neurodial export MODEL CIRCUIT")
     target = output or Path(f"{'+'.join(name for name, _, _ in named)}-{as_}")
     refuse_folder(target, overwrite=force, mark="neurodial.json")
+    results = [] if report is None else _results(report, [(name, strength) for name, _, strength in named])
     if push is not None:
         from neurodial.export.push import check_repository
 
         check_repository(push)
-    subject = (loading or ModelOptions()).load(model)
+    parts = steps(err, f"loading {model}", f"writing {target} and checking that its files do what the hook does")
+    subject = (loading or ModelOptions()).load(model, in_steps=parts)
 
     from neurodial.export.export_circuit import export_circuit
     from neurodial.intervention.scale import Scale
 
     scales = [Scale(dataclasses.replace(read, name=name), dial=strength, force=force) for name, read, strength in named]
-    with status(f"writing and checking {target}"):
+    with parts.next():
         done = export_circuit(subject, scales, route=as_, output=target, overwrite=force)
+    if results:
+        from neurodial.export.card import add_results
+
+        add_results(done.folder, done.manifest.name, results)
     _show(done, as_json=json)
     if push is not None:
         from neurodial.export.push import push as upload
@@ -84,6 +95,36 @@ def export(
         with status(f"uploading to {push}"):
             address = upload(target, push, public=public)
         err.print(f"uploaded: {address}")
+
+
+def _results(path: Path, named: Sequence[tuple[str, float]]) -> list[CardResult]:
+    """The numbers of a report on the circuits at their dials, and the same of the unsteered model.
+
+    Raises:
+        OptionError: the report has none of them.
+    """
+    from neurodial.evaluation.metrics import metric
+    from neurodial.evaluation.results import read_report
+    from neurodial.export.card import CardResult
+
+    read = read_report(path)
+    asked = [condition for condition in read.conditions if (condition.label, condition.dial) in named]
+    if not asked:
+        has = ", ".join(f"{condition.label}@{condition.dial:g}" for condition in read.conditions[1:])
+        wanted = ", ".join(f"{name}@{dial:g}" for name, dial in named)
+        raise OptionError(f"The report {path} has no numbers on {wanted}.", wanted=f"one of: {has}")
+    results = []
+    for condition in (read.unsteered, *asked):
+        for number in (read.headline, "opposite", "kl", "degenerate"):
+            estimate = condition.metrics.get(number)
+            if estimate is not None and not math.isnan(estimate.value):
+                shown = metric(number, read.detectors)
+                scale = 100 if shown.is_share else 1
+                ends = f"[{scale * estimate.low:.3g}, {scale * estimate.high:.3g}], n = {estimate.n}"
+                title = f"{shown.title}, {condition.label} at dial {condition.dial:g}, 95 % {ends}"
+                value = round(scale * estimate.value, 4)
+                results.append(CardResult(number, title, value, f"{read.behaviour}, test prompts of neurodial"))
+    return results
 
 
 def verify(folder: Path, *, model: str | None = None, json: bool = False, loading: ModelOptions | None = None) -> None:
@@ -135,7 +176,7 @@ def _show(done: Export, *, as_json: bool) -> None:
         out.print(f"  {'yes' if note['can'] else 'no ':3} {note['engine']}: {note['how']}")
     out.print()
     _show_checks(manifest, done.checks)
-    err.print(f"\nwritten: {done.folder}")
+    written(done.folder, then=[("verify", done.folder)])
 
 
 def _show_checks(manifest: Manifest, checks: Sequence[EquivalenceCheck]) -> None:

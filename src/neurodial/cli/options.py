@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from cyclopts import CycloptsError, Group, Parameter
 
+from neurodial.cli.declared import every_text
 from neurodial.errors import OptionError
 from neurodial.provenance import setup_notes
 
@@ -16,9 +17,27 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from neurodial.circuit.circuit import Circuit
+    from neurodial.cli.timed_parts import TimedParts
     from neurodial.model.subject import Subject
     from neurodial.prompts.pairs import PairSet
     from neurodial.prompts.template import Template
+
+Texts: TypeAlias = Annotated[
+    list[str] | None,
+    Parameter(converter=every_text, n_tokens=1, negative=(), allow_leading_hyphen=True, metavar="TEXT,..."),
+]
+"""An option that holds several values: between commas, or the option again for each."""
+
+
+def joined(texts: list[str] | None, default: str = "") -> str:
+    """The values of such an option in one text, between commas; the default where there are none.
+
+    Example:
+        >>> joined(["-1,0", "2"]), joined(None, "1")
+        ('-1,0,2', '1')
+    """
+    return default if texts is None else ",".join(texts)
+
 
 MODEL = Group("Model", sort_key=80)
 
@@ -63,16 +82,18 @@ class ModelOptions:
 
         return Template(parse_template_options(self.template_option or []), self.thinking_markers)
 
-    def load(self, model: str) -> Subject:
-        """The model that the user named."""
+    def load(self, model: str, *, in_steps: TimedParts | None = None) -> Subject:
+        """The model that the user named, as the next of a command's steps where it has some."""
         from neurodial.cli.console import err, quiet_libraries, status
+        from neurodial.model.which_model import refuse_no_model
 
+        refuse_no_model(model)
         quiet_libraries()
         template = self.template()
         options: dict[str, object] = {}
         if self.load_in is not None:
             options["quantization_config"] = _quantisation(self.load_in)
-        with status(f"loading {model}"):
+        with status(f"loading {model}") if in_steps is None else in_steps.next():
             from neurodial.model.load import load
 
             subject = load(

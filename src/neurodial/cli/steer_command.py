@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neurodial.cli.console import bars, err, out
-from neurodial.cli.options import ModelOptions, parse_dials, read_circuits
+from neurodial.cli.options import ModelOptions, Texts, joined, parse_dials, read_circuits
 from neurodial.errors import OptionError, PromptError
 from neurodial.provenance import setup_notes
 
@@ -31,13 +31,14 @@ def steer(
     model: str,
     *arguments: str,
     circuit: Annotated[list[str] | None, Parameter(name=["--circuit", "-c"])] = None,
-    dial: Annotated[str, Parameter(allow_leading_hyphen=True)] = "1",
+    dial: Texts = None,
     when: Literal["all", "prompt", "generated", "thinking", "answer", "tools"] = "all",
     file: Annotated[Path | None, Parameter(name=["--file", "-f"], allow_leading_hyphen=True)] = None,
     max_new_tokens: int = 128,
     temperature: float = 0.0,
     seed: int = 0,
     system: str | None = None,
+    unsteered: bool = False,
     force: bool = False,
     json: bool = False,
     loading: ModelOptions | None = None,
@@ -48,7 +49,8 @@ def steer(
         model: Hub id, local folder, GGUF file, `demo` or `demo-base`.
         arguments: the circuit's file (unless --circuit names one), then prompts. None: stdin, or a chat.
         circuit: `[name=]file[@dial]`; several compose, their doses add.
-        dial: one dial or several between commas: 0 unsteered, 1 the full circuit, negative the other way.
+        dial: one dial or several, between commas or one each time; 1 by default. 0 unsteered, 1 the full circuit,
+            negative the other way.
         when: steer all tokens, only the prompt's, only the generated ones, or of those only what is thinking, the
             answer, or calls of tools.
         file: prompts from a file, one a line, or rows of JSON or CSV with `prompt`; `-` for stdin.
@@ -56,6 +58,7 @@ def steer(
         temperature: 0 for greedy decoding, else that of sampling.
         seed: of the sampling.
         system: a system message before every prompt.
+        unsteered: the model alone, without a circuit: every argument is a prompt.
         force: steer a model that the circuit was not made on.
         json: print one JSON object per prompt.
         loading: how the model is loaded.
@@ -64,8 +67,8 @@ def steer(
     from neurodial.intervention.scale import template_notes
     from neurodial.prompts.prompt import prompt_text
 
-    specifications, given = _arguments(circuit, arguments)
-    dials = parse_dials(dial)
+    specifications, given = _arguments(circuit, arguments, unsteered=unsteered)
+    dials = [] if unsteered else parse_dials(joined(dial, "1"))
     circuits = read_circuits(specifications, default_dial=1.0)
     fixed = {name: own for (name, _, own), text in zip(circuits, specifications, strict=True) if "@" in text}
     decoding = Decoding(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, system=system)
@@ -94,14 +97,19 @@ def steer(
             _show(prompt_text(prompt), dials, row)
 
 
-def _arguments(circuit: list[str] | None, arguments: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    if circuit:
-        return circuit, list(arguments)
+def _arguments(
+    circuit: list[str] | None, arguments: tuple[str, ...], *, unsteered: bool
+) -> tuple[list[str], list[str]]:
+    if unsteered and circuit:
+        raise OptionError("--unsteered came with a circuit.", wanted="one of the two; dial 0 is unsteered, too")
+    if circuit or unsteered:
+        return circuit or [], list(arguments)
     if not arguments:
         raise OptionError(
             "No circuit is given.",
             wanted="the path of a circuit's file",
-            fix='Make one with `neurodial discover`, then: neurodial steer MODEL FILE.circuit.json "prompt".',
+            fix='Make one with `neurodial discover`, then: neurodial steer MODEL FILE.circuit.json "prompt". For the '
+            'model alone: neurodial steer MODEL --unsteered "prompt".',
         )
     return [arguments[0]], list(arguments[1:])
 
@@ -175,7 +183,8 @@ def _chat(subject: Subject, sides: list[tuple[float, Intervention]], decoding: D
     from neurodial.intervention.base import at_dial
     from neurodial.prompts.prompt import Message
 
-    err.print("Ask away. /dial 0.5 turns the dial, /reset forgets the chat, /quit ends.", style="dim")
+    dial_words = "/dial 0.5 turns the dial, " if sides else ""
+    err.print(f"Ask away. {dial_words}/reset forgets the chat, /quit ends.", style="dim")
     histories: list[tuple[Message, ...]] = [() for _ in range(len(sides) + 1)]
     while True:
         try:
@@ -186,6 +195,8 @@ def _chat(subject: Subject, sides: list[tuple[float, Intervention]], decoding: D
             return
         if line == "/reset":
             histories = [() for _ in histories]
+        elif line.startswith("/dial") and not sides:
+            err.print("error: there is no circuit, so there is no dial; /quit, and name one")
         elif line.startswith("/dial"):
             try:
                 value = float(line.removeprefix("/dial"))

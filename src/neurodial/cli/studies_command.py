@@ -14,7 +14,8 @@ from neurodial.cli.console import bars, err, out
 from neurodial.cli.declared import OUTPUT
 from neurodial.cli.evaluate_command import show_report, write_folder
 from neurodial.cli.measure_options import MeasureOptions, evaluation_of, parts
-from neurodial.cli.options import ModelOptions, TwoLists, parse_dials, read_circuits
+from neurodial.cli.options import ModelOptions, Texts, TwoLists, joined, parse_dials, read_circuits
+from neurodial.cli.timed_parts import steps
 from neurodial.errors import OptionError
 
 if TYPE_CHECKING:
@@ -29,10 +30,10 @@ def study(
     *arguments: str,
     output: Annotated[Path, Parameter(name=["--output", "-o"], group=OUTPUT)],
     behaviour: Annotated[str | None, Parameter(name=["--behaviour", "-b"])] = None,
-    counts: str = "10,46,138",
-    dials: str | None = None,
-    points: str | None = None,
-    against: str = "caa,direction,random,prompt",
+    counts: Texts = None,
+    dials: Texts = None,
+    points: Texts = None,
+    against: Texts = None,
     cap: float = 0.1,
     method: str = "cna",
     shuffles: int = 20,
@@ -49,10 +50,10 @@ def study(
         arguments: sweep, frontier: circuit files. transfer: the second model. layers: nothing.
         output: the study's folder.
         behaviour: the prompt set; by default the one that the circuits were found with.
-        counts: sweep: numbers of neurons between commas.
+        counts: sweep: numbers of neurons between commas; 10,46,138 by default.
         dials: dense grid of dials between commas, measured by margin and KL; both signs by default.
         points: dials at which answers are made, between commas; `none` for none. 0.5 and 1 by default.
-        against: frontier: methods to compare with.
+        against: frontier: methods to compare with, between commas; caa,direction,random,prompt by default.
         cap: frontier: nats per token up to which the area is taken.
         method: transfer, layers: how circuits are found: cna, cna-reference, or for transfer dose.
         shuffles: layers: circuits on shuffled sides.
@@ -62,8 +63,8 @@ def study(
     """
     from neurodial.evaluation.studies import DENSE, POINTS, Grid, frontier, sweep
 
-    dense = DENSE if dials is None else tuple(parse_dials(dials))
-    chosen = POINTS if points is None else () if points == "none" else tuple(parse_dials(points))
+    dense = DENSE if dials is None else tuple(parse_dials(joined(dials)))
+    chosen = POINTS if points is None else () if points == ["none"] else tuple(parse_dials(joined(points)))
     grid = Grid(dense, chosen, evaluation_of(measuring), output)
     if kind in {"transfer", "layers"}:
         pairs = (lists or TwoLists()).pairs(behaviour)
@@ -73,20 +74,23 @@ def study(
     if not circuits:
         raise OptionError(f"A {kind} came without a circuit.", wanted="the path of a circuit's file")
     pairs = (lists or TwoLists()).pairs(behaviour, circuits)
-    subject = (loading or ModelOptions()).load(model)
-    if kind == "sweep":
-        numbers = _counts(counts)
-        _print_token_plan(subject, pairs, len(numbers), grid)
-        result = sweep(subject, circuits[0], pairs, numbers, grid=grid, progress=bars)
-    else:
-        methods = parts(against)
-        _print_token_plan(subject, pairs, len(circuits) + len(methods), grid)
-        result = frontier(subject, circuits, pairs, methods, grid=grid, progress=bars)
-    _finish(result, output, cap)
+    in_steps = steps(err, f"loading {model}", "measuring", "writing")
+    subject = (loading or ModelOptions()).load(model, in_steps=in_steps)
+    with in_steps.next():
+        if kind == "sweep":
+            numbers = _counts(joined(counts, "10,46,138"))
+            _print_token_plan(subject, pairs, len(numbers), grid)
+            result = sweep(subject, circuits[0], pairs, numbers, grid=grid, progress=bars)
+        else:
+            methods = parts(joined(against, "caa,direction,random,prompt"))
+            _print_token_plan(subject, pairs, len(circuits) + len(methods), grid)
+            result = frontier(subject, circuits, pairs, methods, grid=grid, progress=bars)
+    with in_steps.next():
+        _finish(result, output, cap)
 
 
 def _finish(result: Study, output: Path, cap: float) -> None:
-    from neurodial.evaluation.studies import frontier_figures
+    from neurodial.evaluation.frontier_area import frontier_figures
 
     for name, report in (("dense", result.dense), ("answers", result.answers)):
         if report is not None:

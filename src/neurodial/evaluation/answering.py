@@ -55,18 +55,18 @@ def answer(
                 subject, prompts, under=[cell.condition.intervention for cell in chunk], decoding=options.decoding
             )
             rows = []
-            for cell, found in zip(chunk, answers, strict=True):
+            for cell, answer in zip(chunk, answers, strict=True):
                 rows.append(
                     GenerationRow(
                         condition=cell.condition.key,
                         set=cell.asked,
                         index=cell.place,
                         prompt=prompt_text(cell.prompt),
-                        answer=found.text,
-                        thinking=found.thinking,
-                        endless=found.is_endless and not found.is_finished,
-                        tokens=len(found.tokens),
-                        finished=found.is_finished,
+                        answer=answer.text,
+                        thinking=answer.thinking,
+                        endless=answer.is_endless and not answer.is_finished,
+                        tokens=len(answer.tokens),
+                        finished=answer.is_finished,
                     )
                 )
             store.append([row for row in rows if row.place not in finished])
@@ -77,17 +77,17 @@ def judge(detectors: Sequence[Detector], options: Evaluation, store: Store, prog
     """Make the verdicts that the store lacks or that failed."""
     for detector in detectors:
         known = {row.place: row.label for row in store.rows(VerdictRow) if row.detector == detector.name}
-        wanted = [
+        unjudged = [
             (row, asked, text)
             for row in store.rows(GenerationRow)
             for asked, text in _texts(row, options)
             if known.get((row.condition, asked, row.index), "failed") == "failed"
         ]
-        with progress(f"judging: {detector.name}", len(wanted)) as advance:
-            for start in range(0, len(wanted), 32):
-                part = wanted[start : start + 32]
-                found = _verdicts(detector, part)
-                store.append([_line(detector, row, asked, v) for (row, asked, _), v in found])
+        with progress(f"judging: {detector.name}", len(unjudged)) as advance:
+            for start in range(0, len(unjudged), 32):
+                part = unjudged[start : start + 32]
+                verdicts = _verdicts(detector, part)
+                store.append([_line(detector, row, asked, v) for (row, asked, _), v in verdicts])
                 advance(len(part))
 
 
@@ -100,11 +100,11 @@ def _verdicts(
     detector: Detector, part: Sequence[tuple[GenerationRow, str, str]]
 ) -> Iterator[tuple[tuple[GenerationRow, str, str], Verdict]]:
     """An endless think block is degenerate whatever the detector; the rest is the detector's to say."""
-    asked = [item for item in part if not (item[0].endless and not item[1].endswith(APART))]
+    asked = [answer for answer in part if not (answer[0].endless and not answer[1].endswith(APART))]
     verdicts = iter(detector.judge([Exchange(row.prompt, text) for row, _, text in asked]))
-    for item in part:
-        is_endless = item[0].endless and not item[1].endswith(APART)
-        yield item, Verdict("degenerate", reason="endless thinking") if is_endless else next(verdicts)
+    for answer in part:
+        is_endless = answer[0].endless and not answer[1].endswith(APART)
+        yield answer, Verdict("degenerate", reason="endless thinking") if is_endless else next(verdicts)
 
 
 def _texts(row: GenerationRow, options: Evaluation) -> Iterator[tuple[str, str]]:

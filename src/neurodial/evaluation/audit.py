@@ -163,8 +163,8 @@ def audit(subject: Subject, pairs: PairSet, *, method: Audit | None = None, prog
     passages = own_answers(subject, neutral, progress=progress)
     damage = measure_divergence(subject, passages, scales, progress=progress)
     points = tuple(
-        AuditPoint(*pair, *rate, (rate[0] - spilled) / (shown - spilled), one.mean)  # 4
-        for pair, rate, one in zip(tried, rates, damage, strict=True)
+        AuditPoint(*pair, *rate, (rate[0] - spilled) / (shown - spilled), divergence.mean)  # 4
+        for pair, rate, divergence in zip(tried, rates, damage, strict=True)
     )
     sizes = len(test.positive), len(test.negative)
     return AuditReport(margin, sizes, shown, spilled, points, Circuit.of(rows, name=pairs.behaviour.name))

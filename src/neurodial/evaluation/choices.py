@@ -73,13 +73,13 @@ def choice_log_probs(
         True
     """
     each = one_each(under, len(asked))
-    rows = [one.rows for one in asked]
+    rows = [question.rows for question in asked]
     check_context([len(row) for own in rows for row in own], subject.context_length)
-    found = [[0.0] * len(one.choices) for one in asked]
+    sums = [[0.0] * len(question.choices) for question in asked]
     with row_slots(subject, each) as (steering, slots), progress("scoring choices", sum(map(len, rows))) as advance:
         owners: dict[tuple[int, int], list[tuple[int, Tokens]]] = {}
-        for number, one in enumerate(asked):
-            owners.setdefault((one.family, slots[number]), []).extend((number, row) for row in rows[number])
+        for number, question in enumerate(asked):
+            owners.setdefault((question.family, slots[number]), []).extend((number, row) for row in rows[number])
         branches = [
             Branch(tuple(row for _, row in own), tuple(len(asked[n].prompt) for n, _ in own), slot)
             for (_, slot), own in owners.items()
@@ -88,9 +88,9 @@ def choice_log_probs(
         for ends in branch_states(subject, steering, branches, budget=budget):
             cells = _cells(ends, asked, branches, members)
             for value, (number, choice) in zip(_read(subject, ends, cells), cells[1], strict=True):
-                found[number][choice] += value
+                sums[number][choice] += value
             advance(len(ends.rows))
-    return [tuple(values) for values in found]
+    return [tuple(values) for values in sums]
 
 
 _Cells = tuple[list[tuple[int, int, int]], list[tuple[int, int]]]
@@ -104,13 +104,13 @@ def _cells(
     belongs: list[tuple[int, int]] = []
     for place, (branch, row) in enumerate(ends.rows):
         number, tokens = members[branch][row], branches[branch].rows[row]
-        one = asked[number]
-        first = len(one.prompt) - 1 - ends.start
-        for choice, wanted in enumerate(one.choices):
-            reader = next(other for other in one.rows if begins(wanted[:-1], other[len(one.prompt) :]))
+        question = asked[number]
+        first = len(question.prompt) - 1 - ends.start
+        for choice, choice_tokens in enumerate(question.choices):
+            reader = next(other for other in question.rows if begins(choice_tokens[:-1], other[len(question.prompt) :]))
             if reader == tokens:
-                cells += [(place, first + step, token) for step, token in enumerate(wanted)]
-                belongs += [(number, choice)] * len(wanted)
+                cells += [(place, first + step, token) for step, token in enumerate(choice_tokens)]
+                belongs += [(number, choice)] * len(choice_tokens)
     return cells, belongs
 
 
@@ -131,14 +131,14 @@ def encode(subject: Subject, prompts: Sequence[str], choices: Sequence[Sequence[
 
     Example:
         >>> from neurodial.model.tiny import tiny_subject
-        >>> [one] = encode(tiny_subject(), ["Answer:"], [[" A", " B"]])
-        >>> len(one.prompt), [len(choice) for choice in one.choices]
+        >>> [question] = encode(tiny_subject(), ["Answer:"], [[" A", " B"]])
+        >>> len(question.prompt), [len(choice) for choice in question.choices]
         (8, [2, 2])
     """
     starts = [subject.encode(prompt) for prompt in prompts]
     texts = [prompt + choice for prompt, own in zip(prompts, choices, strict=True) for choice in own]
     wholes = map(subject.encode, texts)
-    found = []
+    encoded = []
     for family, (prompt, start, own) in enumerate(zip(prompts, starts, choices, strict=True)):
         rows = [next(wholes) for _ in own]
         shared = min(_common(start, row) for row in rows)
@@ -146,8 +146,8 @@ def encode(subject: Subject, prompts: Sequence[str], choices: Sequence[Sequence[
             raise PromptError(
                 f"Nothing is scored of one of {list(own)} after {prompt[-40:]!r}.", wanted="a prompt and its choices"
             )
-        found.append(AskedChoices(tuple(start[:shared]), tuple(tuple(row[shared:]) for row in rows), family))
-    return found
+        encoded.append(AskedChoices(tuple(start[:shared]), tuple(tuple(row[shared:]) for row in rows), family))
+    return encoded
 
 
 def _common(first: Sequence[int], second: Sequence[int]) -> int:

@@ -84,11 +84,11 @@ def baseline_conditions(baseline: Baseline, dials: Sequence[float]) -> list[Cond
 
 def circuits_of(interventions: Sequence[Intervention]) -> list[Circuit]:
     """The circuits that interventions scale, each once."""
-    found: list[Circuit] = []
+    circuits: list[Circuit] = []
     for intervention in interventions:
         parts = intervention.parts if isinstance(intervention, Together) else (intervention,)
-        found += [part.circuit for part in parts if isinstance(part, Scale) and part.circuit not in found]
-    return found
+        circuits += [part.circuit for part in parts if isinstance(part, Scale) and part.circuit not in circuits]
+    return circuits
 
 
 def refuse_seen(circuits: Sequence[Circuit], prompts: Sequence[Prompt]) -> None:

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -20,15 +19,17 @@ from typing import Any
 from neurodial.circuit.circuit import Circuit
 from neurodial.circuit.controls import random_control
 from neurodial.discovery import discover
-from neurodial.errors import FileError, NeurodialError, OptionError
+from neurodial.errors import NeurodialError, OptionError
+from neurodial.evaluation.detectors.registry import shows_of
 from neurodial.evaluation.evaluate import evaluate
 from neurodial.evaluation.intervals import Estimate
+from neurodial.evaluation.marked_folder import MarkedFolder
 from neurodial.evaluation.options import Evaluation
 from neurodial.evaluation.results import Report
 from neurodial.evaluation.verdict import shown_change, verdict
-from neurodial.files import write_atomic
 from neurodial.generation.decoding import Decoding
 from neurodial.intervention.scale import Scale
+from neurodial.kept import keeping
 from neurodial.methods.cna.options import CNA
 from neurodial.methods.dose.options import Dose
 from neurodial.model.subject import Subject
@@ -36,9 +37,8 @@ from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import PairSet
 from neurodial.provenance import describe
 
-MARKER = "demo.json"
 ROWS = "rows"
-FORMAT = "neurodial.demo"
+PARTIAL = "partial"
 
 
 @dataclass(frozen=True)
@@ -132,8 +132,9 @@ def demonstrate(
     """
     identity = {"profile": describe(profile), "model": describe(subject.identity)}
     claim(folder, identity)
-    found_on = pairs if profile.found_on is None else _shortened(pairs, profile.found_on)
-    circuits, missing = _circuits(subject, found_on, profile, progress, part)
+    found_on = pairs if profile.found_on is None else pairs.first(profile.found_on)
+    with keeping(folder / PARTIAL, subject.identity):
+        circuits, missing = _circuits(subject, found_on, profile, progress, part)
     control = replace(random_control(circuits[0], seed=profile.control_seed), name=f"{len(circuits[0])} random neurons")
     interventions = [Scale(circuits[0], dial) for dial in profile.dials]
     interventions += [Scale(circuit, 1.0) for circuit in (*circuits[1:], control)]
@@ -145,54 +146,28 @@ def demonstrate(
     shown = replace(shown, report=replace(report, notes=(*said, *report.notes)))
     for circuit in circuits:
         circuit.write(folder / f"{circuit.name}.circuit.json", overwrite=True)
-    _mark(folder, {"finished": True, **identity, "findings": [verdict(report), *said]})
+    demo_folder(folder).mark({"finished": True, **identity, "findings": [verdict(report), *said]})
     return shown
 
 
-def refuse_foreign(folder: Path) -> None:
-    """Refuse a folder that is not for a demo, before any work.
+def claim(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Mark a folder as this demo's; rows of a finished demo, and of another one, are thrown away.
 
     Raises:
-        FileError: it is a file, or holds something else than a demo.
+        FileError: the folder holds something else than a demo.
     """
-    if folder.exists() and not folder.is_dir():
-        raise FileError(f"{folder} is a file.", wanted="a folder for the demo's files")
-    if folder.exists() and any(folder.iterdir()) and _marker(folder) is None:
-        raise FileError(f"The folder {folder} holds other files.", wanted="a new folder, or an earlier demo's")
+    marked = demo_folder(folder)
+    marked.refuse_foreign()
+    unfinished = {"finished": False, **identity}
+    if marked.values != marked.record(unfinished):
+        for name in (ROWS, PARTIAL):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        marked.mark(unfinished)
 
 
-def claim(folder: Path, identity: Mapping[str, Any]) -> None:
-    """Mark a folder as this demo's; rows of a finished demo, and of another one, are thrown away."""
-    refuse_foreign(folder)
-    if folder.exists() and _marker(folder) == _record({"finished": False, **identity}):
-        return
-    shutil.rmtree(folder / ROWS, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    _mark(folder, {"finished": False, **identity})
-
-
-def _mark(folder: Path, values: Mapping[str, Any]) -> None:
-    text = json.dumps(_record(values), ensure_ascii=False, indent=1) + "\n"
-    write_atomic(folder / MARKER, text, overwrite=True)
-
-
-def _marker(folder: Path) -> dict[str, Any] | None:
-    """What a demo wrote about itself; None where none did."""
-    try:
-        found = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) and found.get("format") == FORMAT else None
-
-
-def _record(values: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(json.dumps({"format": FORMAT, "version": 2, **values}))
-    return found
-
-
-def _shortened(pairs: PairSet, count: int) -> PairSet:
-    """The set with fewer prompts to find circuits on; those to report on are the same."""
-    return replace(pairs, splits=(pairs.discovery.first(count), pairs.development.first(count), pairs.test))
+def demo_folder(folder: Path) -> MarkedFolder:
+    """The folder with the demo's marker."""
+    return MarkedFolder(folder, "demo")
 
 
 def _circuits(
@@ -204,14 +179,15 @@ def _circuits(
 ) -> tuple[tuple[Circuit, ...], tuple[str, ...]]:
     """CNA's circuit and Dose's; a behaviour that Dose can't measure on this model leaves CNA's, and says so."""
     with part():
-        found = [discover(subject, pairs, method=profile.cna, name="cna", progress=progress)]
+        circuits = [discover(subject, pairs, method=profile.cna, name="cna", progress=progress)]
     missing: tuple[str, ...] = ()
     with part():
         try:
-            found.append(discover(subject, pairs, method=profile.dose, name="dose", progress=progress))
+            shows = shows_of(pairs.behaviour)
+            circuits.append(discover(subject, pairs, method=profile.dose, shows=shows, name="dose", progress=progress))
         except NeurodialError as error:
             missing = (f"Dose found no circuit on this model: {error.problem}",)
-    return tuple(found), missing
+    return tuple(circuits), missing
 
 
 def findings(shown: Demonstration) -> list[str]:

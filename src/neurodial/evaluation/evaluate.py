@@ -19,6 +19,7 @@ from typing import Any, get_args
 from neurodial.errors import OptionError
 from neurodial.evaluation.answering import answer, judge, latest_verdicts
 from neurodial.evaluation.compared import ComparedMethods, needs_margin
+from neurodial.evaluation.condition_values import differences, estimates, values_of
 from neurodial.evaluation.conditions import (
     UNSTEERED,
     Condition,
@@ -29,12 +30,12 @@ from neurodial.evaluation.conditions import (
 )
 from neurodial.evaluation.detectors.base import UNCOUNTED, Detector
 from neurodial.evaluation.detectors.derived import derived_detector
+from neurodial.evaluation.detectors.known_error import known_error
 from neurodial.evaluation.harness import run_tasks
-from neurodial.evaluation.intervals import kappa
+from neurodial.evaluation.intervals import kappa, wilson
 from neurodial.evaluation.margin_of_run import margin_of_run
 from neurodial.evaluation.measures import MeasurementPlan, measure, rows_by_condition
 from neurodial.evaluation.method_pairs import with_comparisons
-from neurodial.evaluation.metrics import differences, estimates, values_of
 from neurodial.evaluation.mmlu_run import check_benchmarks, harness_tasks, mmlu_notes, run_mmlu
 from neurodial.evaluation.options import Evaluation, HarnessOptions
 from neurodial.evaluation.results import Agreement, ConditionResult, Report
@@ -47,7 +48,7 @@ from neurodial.margins.margin import Margin
 from neurodial.methods.comparators import check_names
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
-from neurodial.prompts.pairs import Behaviour, Contrast, PairSet, Split
+from neurodial.prompts.pairs import FEW, Behaviour, Contrast, PairSet, Split
 from neurodial.provenance import describe, now, setup_notes, sha256, versions
 
 
@@ -184,12 +185,19 @@ def _harness(
     with progress("running tasks", len(pending)) as advance:
         for condition, task in pending:
             cache = store.file(f"cache-{sha256(condition.key)[:12]}")
-            found = run_tasks(subject, condition.intervention, replace(options, tasks=(task,)), cache=cache)
+            results = run_tasks(subject, condition.intervention, replace(options, tasks=(task,)), cache=cache)
             rows = [
                 TaskRow(
-                    condition.key, f"task:{one.task}", one.task, one.measure, one.value, one.stderr, one.n, one.version
+                    condition.key,
+                    f"task:{result.task}",
+                    result.task,
+                    result.measure,
+                    result.value,
+                    result.stderr,
+                    result.n,
+                    result.version,
                 )
-                for one in found
+                for result in results
             ]
             store.append([*rows, MeasureRow(condition.key, f"harness:{task}")])
             advance(1)
@@ -221,6 +229,7 @@ def _report(
         failed={name: sum(key[0] == name and row.label == "failed" for key, row in latest.items()) for name in names},
         settings=describe(options) | {"margin_is": margin_text},
         provenance={
+            "detector_errors": {name: error.briefly for name in names if (error := known_error(name)) is not None},
             "model": describe(subject.identity),
             "test_prompts": task.hash,
             "counts": {asked.name: len(asked.prompts) for asked in task.asked},
@@ -231,11 +240,23 @@ def _report(
         notes=(
             *(task.pairs.notes if task.pairs is not None else ()),
             *_loading_notes(subject, conditions),
+            *_few_notes(task),
             *_thinking_notes(subject, store),
             *_notes(conditions, store, options),
         ),
     )
     return with_comparisons(report, measured)
+
+
+def _few_notes(task: Task) -> list[str]:
+    """How little so few prompts say, in points."""
+    count = len(task.asked[0].prompts)
+    if count >= FEW:
+        return []
+    half = wilson(count // 2, count)
+    width = f"{100 * (half.high - half.low):.0f}"
+    what = "1 prompt of the behaviour was" if count == 1 else f"{count} prompts of the behaviour were"
+    return [f"{what} measured: the interval of a share is up to {width} points wide. More prompts tell more."]
 
 
 def _split_sizes(pairs: PairSet) -> dict[str, int]:
@@ -250,13 +271,13 @@ def _agreement(names: Sequence[str], store: Store) -> tuple[Agreement, ...]:
     for (name, *row), verdict in latest_verdicts(store).items():
         if name in labels and verdict.label not in UNCOUNTED:
             labels[name][row[0], row[1], row[2]] = verdict.label  # type: ignore[index]
-    found = []
+    agreements = []
     for first, second in combinations(names, 2):
         both = sorted(labels[first].keys() & labels[second].keys())
         if both:
             value = kappa([labels[first][key] for key in both], [labels[second][key] for key in both])
-            found.append(Agreement(first, second, value, len(both)))
-    return tuple(found)
+            agreements.append(Agreement(first, second, value, len(both)))
+    return tuple(agreements)
 
 
 def _loading_notes(subject: Subject, conditions: Sequence[Condition]) -> list[str]:

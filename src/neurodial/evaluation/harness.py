@@ -100,7 +100,7 @@ def run_tasks(
     try:
         steering = steer(subject, *([] if intervention is None else [intervention]))
         with steering, plain_generation(subject.model):
-            found = evaluate(
+            output = evaluate(
                 lm=wrapped if cache is None else CachingLM(wrapped, f"{cache}.db"),
                 task_dict=_loaded(options),
                 limit=options.limit,
@@ -114,7 +114,7 @@ def run_tasks(
             f"The tasks {', '.join(options.tasks)} can't be run: {said}",
             fix="Their data come from the Hub: go online without HF_HUB_OFFLINE, or pass a task file with local data.",
         ) from error
-    return [] if found is None else _results(found)
+    return [] if output is None else _results(output)
 
 
 def _loaded(options: HarnessOptions) -> Any:
@@ -184,9 +184,9 @@ def _beside(files: Any, folder: Path) -> Any:
     return str(folder / files)
 
 
-def _results(found: Mapping[str, Any]) -> list[TaskResult]:
+def _results(output: Mapping[str, Any]) -> list[TaskResult]:
     results = []
-    for task, values in found["results"].items():
+    for task, values in output["results"].items():
         measure = next((name for name in _MAIN if isinstance(values.get(name), int | float)), None)
         if measure is None:
             measure = next((name for name, v in values.items() if isinstance(v, float) and "stderr" not in name), None)
@@ -194,12 +194,12 @@ def _results(found: Mapping[str, Any]) -> list[TaskResult]:
             continue
         name, _, kind = measure.partition(",")
         error = values.get(f"{name}_stderr,{kind}")
-        counts = found.get("n-samples", {}).get(task) or {}
+        counts = output.get("n-samples", {}).get(task) or {}
         number = int(values.get("sample_len", counts.get("effective", 0)) or 0)
         value = float(values[measure])
         if not isinstance(error, int | float):
             error = (value * (1 - value) / number) ** 0.5 if number and 0 <= value <= 1 else 0.0
-        version = str(found.get("versions", {}).get(task, ""))
+        version = str(output.get("versions", {}).get(task, ""))
         results.append(TaskResult(task, name, value, float(error), number, version))
     return results
 

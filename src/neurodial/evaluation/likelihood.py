@@ -57,14 +57,14 @@ def log_likelihoods(
 
     Example:
         >>> from neurodial.model.tiny import tiny_subject
-        >>> [found] = log_likelihoods(tiny_subject(), [Passage((1, 2, 3), prompt_length=1, scored=2)])
-        >>> found.tokens, found.total < 0
+        >>> [likelihood] = log_likelihoods(tiny_subject(), [Passage((1, 2, 3), prompt_length=1, scored=2)])
+        >>> likelihood.tokens, likelihood.total < 0
         (2, True)
     """
     each = one_each(under, len(passages))
     sequences = [passage.tokens for passage in passages]
     check_context([len(sequence) for sequence in sequences], subject.context_length)
-    found: dict[int, Likelihood] = {}
+    likelihoods: dict[int, Likelihood] = {}
     with row_slots(subject, each) as (steering, slots), progress("scoring texts", len(passages)) as advance:
         for batch in batches(sequences, pad=pad_id(subject), budget=budget):
             prompts = [passages[row].prompt_length for row in batch.rows]
@@ -75,9 +75,9 @@ def log_likelihoods(
                 answer = torch.tensor(passage.tokens[passage.prompt_length :], device=hidden.device)
                 states = hidden[place, passage.prompt_length - 1 : len(passage.tokens) - 1]
                 picked = log_probs(subject, states).gather(1, answer[:, None])
-                found[row] = Likelihood(float(to_float64(picked).sum()), len(answer))
+                likelihoods[row] = Likelihood(float(to_float64(picked).sum()), len(answer))
             advance(len(batch.rows))
-    return [found[row] for row in range(len(passages))]
+    return [likelihoods[row] for row in range(len(passages))]
 
 
 def continuation(subject: Subject, prompt: str, answer: str) -> Passage:
@@ -108,4 +108,5 @@ def perplexity(likelihoods: Sequence[Likelihood]) -> float:
         >>> round(perplexity([Likelihood(-2.0, 2), Likelihood(-4.0, 1)]), 4)
         7.3891
     """
-    return math.exp(-sum(found.total for found in likelihoods) / sum(found.tokens for found in likelihoods))
+    total = sum(likelihood.total for likelihood in likelihoods)
+    return math.exp(-total / sum(likelihood.tokens for likelihood in likelihoods))

@@ -1,4 +1,4 @@
-"""Measures that need no generated answer: divergence, margin, perplexity, multiple choice, speed; one row a condition.
+"""Measures that generate nothing: divergence, margin, perplexity, surprise, questions, speed; one row a condition.
 
 Each row holds the values behind the number, so that intervals and paired differences are made later and nothing is
 measured twice. A system prompt changes the tokens, so divergence, and speed, are not defined for it and are left out.
@@ -17,7 +17,15 @@ from neurodial.evaluation.conditions import Condition
 from neurodial.evaluation.likelihood import continuation, log_likelihoods
 from neurodial.evaluation.options import Evaluation
 from neurodial.evaluation.questions import mark, positive_control, read_questions
-from neurodial.evaluation.run_rows import ControlRow, MarginRow, MeasureRow, PerTextRow, QuestionsRow, SpeedRow
+from neurodial.evaluation.run_rows import (
+    ControlRow,
+    GenerationRow,
+    MarginRow,
+    MeasureRow,
+    PerTextRow,
+    QuestionsRow,
+    SpeedRow,
+)
 from neurodial.evaluation.store import Store
 from neurodial.evaluation.task import Task
 from neurodial.generation.decoding import Decoding
@@ -30,6 +38,7 @@ from neurodial.model.head import hidden_states
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.behaviours import read_pairs, read_prompt_list
+from neurodial.prompts.passage import Passage
 
 _REPEATS = 5
 
@@ -59,14 +68,15 @@ def measure(plan: MeasurementPlan, store: Store, progress: Progress = silent) ->
 
     def lacking(name: str, *, steered_only: bool = False) -> list[Condition]:
         """Conditions without this measure."""
-        conditions = [one for one in plan.conditions if (one.key, name) not in finished]
-        return [one for one in conditions if one.intervention is not None] if steered_only else conditions
+        conditions = [condition for condition in plan.conditions if (condition.key, name) not in finished]
+        return [steered for steered in conditions if steered.intervention is not None] if steered_only else conditions
 
     if plan.options.neutral:
         _divergences(plan, lacking("kl", steered_only=True), store, progress)
     steps: list[tuple[str, bool, bool, Callable[[Condition], MeasureRow]]] = [
         ("margin", plan.margin is not None, False, lambda condition: _margins(plan, condition)),
         ("perplexity", plan.options.perplexity > 0, True, lambda condition: _likelihoods(plan, condition)),
+        ("surprise", plan.options.answers and plan.options.neutral > 0, False, lambda c: _surprise(plan, c, store)),
         ("questions", plan.options.questions > 0, True, lambda condition: _questions(plan, condition)),
         ("speed", plan.options.speed, True, lambda condition: _speed(plan, condition)),
     ]
@@ -108,11 +118,11 @@ def _divergences(plan: MeasurementPlan, conditions: Sequence[Condition], store: 
     for start in range(0, len(conditions), 8):
         part = conditions[start : start + 8]
         interventions = [condition.intervention for condition in part if condition.intervention is not None]
-        found = measure_divergence(plan.subject, passages, interventions, progress=progress)
+        divergences = measure_divergence(plan.subject, passages, interventions, progress=progress)
         store.append(
             [
-                PerTextRow(condition.key, "kl", tuple(one.by_passage), tuple(one.scored))
-                for condition, one in zip(part, found, strict=True)
+                PerTextRow(condition.key, "kl", tuple(divergence.by_passage), tuple(divergence.scored))
+                for condition, divergence in zip(part, divergences, strict=True)
             ]
         )
 
@@ -129,30 +139,46 @@ def _margins(plan: MeasurementPlan, condition: Condition) -> MarginRow:
 def _likelihoods(plan: MeasurementPlan, condition: Condition) -> PerTextRow:
     texts = written_texts(plan.task.behaviour.name, plan.options.perplexity)
     passages = [continuation(plan.subject, f"Question: {q}\nAnswer:", f" {a}") for q, a in texts]
-    found = log_likelihoods(plan.subject, passages, under=condition.intervention)
-    totals, tokens = tuple(one.total for one in found), tuple(one.tokens for one in found)
+    likelihoods = log_likelihoods(plan.subject, passages, under=condition.intervention)
+    totals = tuple(likelihood.total for likelihood in likelihoods)
+    tokens = tuple(likelihood.tokens for likelihood in likelihoods)
     return PerTextRow(condition.key, "perplexity", totals, tokens)
 
 
+def _surprise(plan: MeasurementPlan, condition: Condition, store: Store) -> PerTextRow:
+    """The condition's answers to neutral prompts, read by the unsteered model; empty ones have no token to score."""
+    rows = [row for row in store.rows(GenerationRow) if row.condition == condition.key and row.set == "neutral"]
+    asked = dict(enumerate(neutral_prompts("test", plan.options.neutral)))
+    answers = [(asked[row.index], row.answer) for row in sorted(rows, key=lambda row: row.index) if row.answer]
+    rendered = plan.subject.render([prompt for prompt, _ in answers], system=plan.options.decoding.system)
+    passages = []
+    for tokens, (_, answer) in zip(rendered, answers, strict=True):
+        said = plan.subject.encode(answer, special=False)
+        passages.append(Passage((*tokens, *said), len(tokens), len(said)))
+    found = log_likelihoods(plan.subject, passages)
+    return PerTextRow(condition.key, "surprise", tuple(a.total for a in found), tuple(a.tokens for a in found))
+
+
 def _questions(plan: MeasurementPlan, condition: Condition) -> QuestionsRow:
-    found = mark(plan.subject, read_questions()[: plan.options.questions], under=condition.intervention)
-    right, values = tuple(one.is_right for one in found), tuple(one.log_likelihood for one in found)
+    marked = mark(plan.subject, read_questions()[: plan.options.questions], under=condition.intervention)
+    right = tuple(question.is_right for question in marked)
+    values = tuple(question.log_likelihood for question in marked)
     return QuestionsRow(condition.key, "questions", right, values)
 
 
 def _control(plan: MeasurementPlan) -> ControlRow:
     questions = read_questions()[: plan.options.questions]
-    found = positive_control(plan.subject, questions, mark(plan.subject, questions))
+    control = positive_control(plan.subject, questions, mark(plan.subject, questions))
     return ControlRow(
         "unsteered",
         "control",
-        accuracy_drop=found.accuracy.estimate.value,
-        accuracy_p=found.accuracy.p_value,
-        likelihood_drop=found.log_likelihood.estimate.value,
-        likelihood_high=found.log_likelihood.estimate.high,
-        chance=found.chance,
-        above_chance=found.is_above_chance,
-        shows_damage=found.shows_damage,
+        accuracy_drop=control.accuracy.estimate.value,
+        accuracy_p=control.accuracy.p_value,
+        likelihood_drop=control.log_likelihood.estimate.value,
+        likelihood_high=control.log_likelihood.estimate.high,
+        chance=control.chance,
+        above_chance=control.is_above_chance,
+        shows_damage=control.shows_damage,
     )
 
 

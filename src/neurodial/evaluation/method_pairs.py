@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from itertools import combinations
 
-from neurodial.evaluation.metrics import Values, differences
+from neurodial.evaluation.condition_values import Values, differences
 from neurodial.evaluation.results import PairedComparison, Report
 from neurodial.evaluation.verdict import number_of
 
@@ -24,9 +24,9 @@ def with_comparisons(report: Report, values: Mapping[str, Values]) -> Report:
     measured = {condition.key: _only(values[condition.key], number) for condition in report.at_full_dial()}
     pairs = []
     for first, second in combinations(measured, 2):
-        found = differences(measured[second], measured[first])
-        if number in found:
-            pairs.append(PairedComparison(first, second, found[number]))
+        changes = differences(measured[second], measured[first])
+        if number in changes:
+            pairs.append(PairedComparison(first, second, changes[number]))
     return replace(report, comparisons=tuple(pairs))
 
 

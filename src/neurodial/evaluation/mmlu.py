@@ -82,7 +82,7 @@ def letter_prompt(question: ChoiceQuestion, examples: Sequence[ChoiceQuestion]) 
         Answer:
     """
     head = f"The following are multiple choice questions (with answers) about {question.subject.replace('_', ' ')}.\n\n"
-    shown = "".join(f"{_lettered(one)} {LETTERS[one.answer]}\n\n" for one in examples)
+    shown = "".join(f"{_lettered(example)} {LETTERS[example.answer]}\n\n" for example in examples)
     return f"{head}{shown}{_lettered(question)}"
 
 
@@ -109,12 +109,16 @@ def paper_of(subject: Subject, questions: QuestionSet) -> Paper:
     limit = subject.context_length or sys.maxsize
     while too_long := {
         question.subject
-        for question, one in zip(asked, letters, strict=True)
-        if shots[question.subject] and max(map(len, one.rows)) > limit
+        for question, letter_tokens in zip(asked, letters, strict=True)
+        if shots[question.subject] and max(map(len, letter_tokens.rows)) > limit
     }:
         shots |= {name: shots[name] - 1 for name in too_long}
         letters = _letters(subject, asked, questions, shots)
-    texts = encode(subject, [text_prompt(one) for one in asked], [[f" {c}" for c in one.choices] for one in asked])
+    texts = encode(
+        subject,
+        [text_prompt(question) for question in asked],
+        [[f" {c}" for c in question.choices] for question in asked],
+    )
     fewer = {name: count for name, count in shots.items() if count < questions.shots}
     return Paper(asked, tuple(letters), tuple(texts), fewer)
 
@@ -140,8 +144,8 @@ def answer_paper(
         >>> from neurodial.model.tiny import tiny_subject
         >>> question = ChoiceQuestion("physics", "Up?", ("yes", "no"), 1)
         >>> paper = paper_of(tiny_subject(), QuestionSet((question,), {"physics": ()}, 0, "mine", 1, 0))
-        >>> [found] = answer_paper(tiny_subject(), paper, [None])
-        >>> found.letter[0] < 0
+        >>> [answered] = answer_paper(tiny_subject(), paper, [None])
+        >>> answered.letter[0] < 0
         True
     """
     under = [intervention for intervention in interventions for _ in range(len(paper))]
@@ -166,7 +170,8 @@ def _answered(paper: Paper, letters: Sequence[tuple[float, ...]], texts: Sequenc
         tuple(_highest(own) for own in texts),
         tuple(_highest(own) for own in per_character),
         tuple(
-            own[answer] / len(one.choices[answer]) for own, answer, one in zip(texts, right, paper.texts, strict=True)
+            own[answer] / len(encoded.choices[answer])
+            for own, answer, encoded in zip(texts, right, paper.texts, strict=True)
         ),
         sum(own.count(max(own)) > 1 for own in letters),
     )
@@ -186,9 +191,12 @@ def _letters(
 ) -> list[AskedChoices]:
     """Questions of one subject are one family: they begin with the same examples."""
     families = {name: number for number, name in enumerate(questions.subjects)}
-    found = encode(
+    encoded = encode(
         subject,
-        [letter_prompt(one, questions.examples[one.subject][: shots[one.subject]]) for one in asked],
-        [[f" {letter}" for letter in LETTERS[: len(one.choices)]] for one in asked],
+        [
+            letter_prompt(question, questions.examples[question.subject][: shots[question.subject]])
+            for question in asked
+        ],
+        [[f" {letter}" for letter in LETTERS[: len(question.choices)]] for question in asked],
     )
-    return [replace(tokens, family=families[one.subject]) for tokens, one in zip(found, asked, strict=True)]
+    return [replace(tokens, family=families[question.subject]) for tokens, question in zip(encoded, asked, strict=True)]

@@ -58,7 +58,8 @@ class QuestionSet:
     @property
     def digest(self) -> str:
         """A hash of every question and example."""
-        used = [[vars(one) for one in self.questions], [[vars(e) for e in self.examples[s]] for s in self.subjects]]
+        examples = [[vars(example) for example in self.examples[subject]] for subject in self.subjects]
+        used = [[vars(question) for question in self.questions], examples]
         return sha256(canonical_json(used))
 
 
@@ -186,17 +187,17 @@ def _question(place: str, row: Mapping[str, Any]) -> ChoiceQuestion:
 
 def _answer(place: str, answer: object, count: int) -> int:
     letters = LETTERS[:count]
-    found = -1
+    number = -1
     if isinstance(answer, str) and len(answer) == 1:
-        found = letters.find(answer)
+        number = letters.find(answer)
     elif isinstance(answer, int) and not isinstance(answer, bool):
-        found = answer
-    if not 0 <= found < count:
+        number = answer
+    if not 0 <= number < count:
         raise PromptError(
             f"{place}: the answer is {answer!r}.",
             wanted=f"one of the letters {letters}, or a place from 0 to {count - 1}",
         )
-    return found
+    return number
 
 
 def _examples(subject: str, dev: Sequence[ChoiceQuestion], shots: int, source: str) -> tuple[ChoiceQuestion, ...]:

@@ -71,8 +71,11 @@ def run_mmlu(
         return
     finished = _rows(store)
     control: tuple[str, Intervention] = (_CONTROL, Scale(random_tenth(subject, seed=options.seed)))
-    wanted = [*((one.key, one.intervention) for one in conditions if one.system is None), control]
-    pending = [(key, intervention) for key, intervention in wanted if key not in finished]
+    steerings = [
+        *((condition.key, condition.intervention) for condition in conditions if condition.system is None),
+        control,
+    ]
+    pending = [(key, intervention) for key, intervention in steerings if key not in finished]
     _check_same(questions, store)
     if not pending:
         return
@@ -81,8 +84,8 @@ def run_mmlu(
         store.append([_describe(questions, paper)])
     for start in range(0, len(pending), _TOGETHER):
         part = pending[start : start + _TOGETHER]
-        found = answer_paper(subject, paper, [intervention for _, intervention in part], progress=progress)
-        store.append([_row(key, paper, one) for (key, _), one in zip(part, found, strict=True)])
+        papers = answer_paper(subject, paper, [intervention for _, intervention in part], progress=progress)
+        store.append([_row(key, paper, answered) for (key, _), answered in zip(part, papers, strict=True)])
 
 
 def _row(condition: str, paper: Paper, answered: Answered) -> MmluRow:
@@ -115,7 +118,7 @@ def _describe(questions: QuestionSet, paper: Paper) -> MmluSetRow:
         shots=questions.shots,
         fewer=dict(paper.fewer),
         seed=questions.seed,
-        chance=sum(1 / len(one.choices) for one in questions.questions) / len(questions.questions),
+        chance=sum(1 / len(question.choices) for question in questions.questions) / len(questions.questions),
     )
 
 
@@ -167,12 +170,12 @@ def _levels(asked: MmluSetRow, unsteered: MmluRow) -> Iterator[str]:
     shares, _ = mmlu_values(unsteered)
     names = {"mmlu": "by letters", "mmlu_texts": "by whole answers"}
     for name, words in names.items():
-        found = rate(shares[name])
-        if found.low > asked.chance:
-            yield f"MMLU {words}: the unsteered model is above chance, {_percent(found)} against {asked.chance:.0%}."
+        accuracy = rate(shares[name])
+        if accuracy.low > asked.chance:
+            yield f"MMLU {words}: the unsteered model is above chance, {_percent(accuracy)} against {asked.chance:.0%}."
         else:
             yield (
-                f"MMLU {words}: the unsteered model is at chance, {_percent(found)} against {asked.chance:.0%}. "
+                f"MMLU {words}: the unsteered model is at chance, {_percent(accuracy)} against {asked.chance:.0%}. "
                 "This accuracy can't show damage here: read the log-probability of the right answer."
             )
 

@@ -89,9 +89,9 @@ def read_questions() -> tuple[ChoiceQuestion, ...]:
     """
     text = (resources.files("neurodial.evaluation") / "data" / "questions.jsonl").read_text(encoding="utf-8")
     rows = [json.loads(line) for line in text.splitlines()]
-    found = [ChoiceQuestion(r["subject"], r["question"], tuple(r["choices"]), r["answer"]) for r in rows]
-    random.Random(0).shuffle(found)
-    return tuple(found)
+    questions = [ChoiceQuestion(r["subject"], r["question"], tuple(r["choices"]), r["answer"]) for r in rows]
+    random.Random(0).shuffle(questions)
+    return tuple(questions)
 
 
 def mark(
@@ -104,8 +104,8 @@ def mark(
 
     Example:
         >>> from neurodial.model.tiny import tiny_subject
-        >>> [found] = mark(tiny_subject(), read_questions()[:1])
-        >>> found.log_likelihood < 0
+        >>> [marked] = mark(tiny_subject(), read_questions()[:1])
+        >>> marked.log_likelihood < 0
         True
     """
     if not questions:
@@ -113,10 +113,10 @@ def mark(
     pairs = [(number, choice) for number, question in enumerate(questions) for choice in question.choices]
     passages = [continuation(subject, f"Question: {questions[n].question}\nAnswer:", f" {c}") for n, c in pairs]
     scores: list[list[float]] = [[] for _ in questions]
-    for (number, _), found in zip(
+    for (number, _), likelihood in zip(
         pairs, log_likelihoods(subject, passages, under=under, progress=progress), strict=True
     ):
-        scores[number].append(found.mean)
+        scores[number].append(likelihood.mean)
     return [
         Marked(max(range(len(own)), key=own.__getitem__) == question.answer, own[question.answer])
         for question, own in zip(questions, scores, strict=True)

@@ -186,13 +186,13 @@ def read_report(path: Path | str) -> Report:
     """
     path = Path(path)
     path = path / "report.json" if path.is_dir() else path
-    wanted = "a report.json of neurodial evaluate, or its folder"
+    report_or_folder = "a report.json of neurodial evaluate, or its folder"
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise FileError(f"{path} can't be read: {error}.", wanted=wanted) from error
+        raise FileError(f"{path} can't be read: {error}.", wanted=report_or_folder) from error
     if not isinstance(value, dict) or value.get("format") != FORMAT:
-        raise FileError(f"{path} is no report.", wanted=wanted)
+        raise FileError(f"{path} is no report.", wanted=report_or_folder)
     if value.get("version") != VERSION:
         raise FileError(f"{path} is a report of version {value.get('version')}.", wanted=f"version {VERSION}")
     return _report_of(value, path)

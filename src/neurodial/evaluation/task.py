@@ -94,7 +94,7 @@ def task_of(
         asked.append(Asked("over_refusal", read_prompt_list("over_refusal").split("test")[: options.over_refusal]))
     if options.neutral:
         asked.append(Asked("neutral", read_prompt_list("neutral").split("test")[: options.neutral]))
-    refuse_overlap({one.name: list(one.prompts) for one in asked})
+    refuse_overlap({prompt_set.name: list(prompt_set.prompts) for prompt_set in asked})
     return Task(about, tuple(asked), judges, pairs, contrast.hash)
 
 

@@ -10,7 +10,7 @@ from neurodial.explain.options import Explaining
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.divergence import own_answers
 from neurodial.intervention.scale import Scale
-from neurodial.margins.choose_margin import BehaviourMargin
+from neurodial.margins.behaviour_margin import BehaviourMargin
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import PairSet

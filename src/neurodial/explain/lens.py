@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from neurodial.circuit.site import Neuron
-from neurodial.model.families import Family
+from neurodial.model.parts import gain_before_mlp
 from neurodial.model.subject import Subject, get_module
 from neurodial.tracing.neuron import WrittenToken
 
@@ -39,52 +39,27 @@ def read_tokens(subject: Subject, neuron: Neuron, count: int) -> dict[str, list[
     return found
 
 
-def norm_before_mlp(family: Family) -> str | None:
-    """The norm whose output the MLP reads, or None where it reads the stream itself.
-
-    Example:
-        >>> from neurodial.model.families import FAMILIES
-        >>> names = {family.name: norm_before_mlp(family) for family in FAMILIES}
-        >>> names["llama"], names["gemma2"], names["olmo2"]
-        ('post_attention_layernorm', 'pre_feedforward_layernorm', None)
-    """
-    if family.mlp_write not in family.norms:
-        return family.norms[-1]
-    before = family.norms[family.norms.index(family.mlp_write) - 1]
-    return None if before == family.attention_write else before
-
-
 def _gain(subject: Subject, layer: int) -> Float[Tensor, "hidden"]:
-    path = norm_before_mlp(subject.family)
-    norm = None if path is None else get_module(subject.blocks[layer], path)
-    weight = getattr(norm, "weight", None)
-    if not isinstance(weight, Tensor):
-        return torch.ones(subject.hidden_size)
-    gain = weight.detach().float()
-    return 1 + gain if subject.family.norm == "rms_plus_one" else gain
+    gain = gain_before_mlp(subject, layer)
+    return torch.ones(subject.hidden_size) if gain is None else gain.detach().float()
 
 
 def _rows(subject: Subject, neuron: Neuron) -> dict[str, Float[Tensor, "hidden"]]:
-    family, width = subject.family, subject.widths[neuron.layer]
-    paths = {"gate": family.gate, "up": family.up}
+    site = subject.mlp(neuron.site)
     rows = {}
-    for name, path in paths.items():
-        module = None if path is None else get_module(subject.blocks[neuron.layer], path)
-        if module is None:
-            continue
-        weight = _weight(subject, module)
-        first = weight.shape[0] - width
-        rows[name] = weight[first + neuron.index]
-        if family.fused:
-            rows["gate"] = weight[neuron.index]
+    for name, feeding in (("gate", site.gate), ("up", site.up)):
+        if feeding is not None:
+            module = get_module(subject.blocks[neuron.layer], feeding.path)
+            if module is not None:
+                rows[name] = _weight(subject, module)[feeding.features(site.width)][neuron.index]
     return rows
 
 
 def _weight(subject: Subject, module: nn.Module) -> Float[Tensor, "out hidden"]:
     """A map's weight as (out, in); one that is stored otherwise is read by sending unit vectors through."""
     weight = getattr(module, "weight", None)
-    if isinstance(weight, Tensor) and weight.is_floating_point() and not weight.is_meta and weight.dim() == 2:
-        return (weight.T if subject.family.transposed else weight).detach().float()
+    if type(module) is nn.Linear and isinstance(weight, Tensor) and weight.is_floating_point() and not weight.is_meta:
+        return weight.detach().float()
     units = torch.eye(subject.hidden_size, dtype=subject.dtype, device=subject.device)
     answers: Tensor = module(units) - module(torch.zeros_like(units[:1]))
     return answers.float().T

@@ -4,12 +4,49 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from neurodial.export.equivalence import EquivalenceCheck
 from neurodial.export.formats import export_format
 from neurodial.export.manifest import VERIFICATION, Manifest
 from neurodial.files import write_atomic
+
+
+@dataclass(frozen=True)
+class CardResult:
+    """A number of an evaluation, for the card.
+
+    Attributes:
+        metric: its name in the report.
+        title: in words, with the condition and the interval.
+        value: in percent for shares.
+        prompts: what it was measured on, in words.
+    """
+
+    metric: str
+    title: str
+    value: float
+    prompts: str
+
+
+def add_results(folder: Path, name: str, results: Sequence[CardResult]) -> None:
+    """Put the numbers of an evaluation into the front matter of a card, as `model-index`, which the Hub shows.
+
+    Raises:
+        FileError: the card can't be written.
+    """
+    card = folder / "README.md"
+    opening, front, rest = card.read_text(encoding="utf-8").split("---\n", maxsplit=2)
+    lines = ["model-index:", f"- name: {json.dumps(name)}", "  results:"]
+    for result in results:
+        metric = {"type": result.metric, "name": result.title, "value": result.value}
+        lines += [
+            '  - task: {"type": "text-generation"}',
+            f"    dataset: {json.dumps({'type': 'custom', 'name': result.prompts}, ensure_ascii=False)}",
+            f"    metrics: {json.dumps([metric], ensure_ascii=False)}",
+        ]
+    write_atomic(card, "---\n".join([opening, front + "\n".join(lines) + "\n", rest]), overwrite=True)
 
 
 def write_card(folder: Path, manifest: Manifest, checks: Sequence[EquivalenceCheck]) -> None:

@@ -52,10 +52,10 @@ def read_lines(text: str, source: Path) -> tuple[list[TableLine], list[str]]:
     ending = source.suffix.casefold()
     is_json = ending in {".json", ".jsonl", ".ndjson"}
     try:
-        found, notes = _json_lines(text, source) if is_json else (_cell_lines(text, source), [])
+        lines, notes = _json_lines(text, source) if is_json else (_cell_lines(text, source), [])
     except PromptError as error:
         raise CircuitFileError(error.problem, wanted=error.wanted, fix=error.fix) from error
-    named, left_out = _named(found, source)
+    named, left_out = _named(lines, source)
     return named, [*notes, *left_out]
 
 
@@ -72,7 +72,7 @@ def _json_lines(text: str, source: Path) -> tuple[list[TableLine], list[str]]:
             return [_object(f"line {number}", _parsed(line, number, source), source) for number, line in lines], []
         raise CircuitFileError(f"{source} is not JSON: {error}.") from error
     if isinstance(value, list):
-        return [_entry(number, one, source) for number, one in enumerate(value, start=1)], []
+        return [_entry(number, entry, source) for number, entry in enumerate(value, start=1)], []
     if not isinstance(value, dict) or not value or "format" in value:
         raise CircuitFileError(
             f"{source} is not a list of neurons.",
@@ -87,8 +87,8 @@ def _json_lines(text: str, source: Path) -> tuple[list[TableLine], list[str]]:
 def _keyed(value: dict[str, Any], source: Path) -> tuple[list[TableLine], list[str]]:
     """An object of neurons, alone or beside other things: by layer, or by keys that name layer, position and neuron."""
     held = next((name for name in value if fold(name) in {"neurons", "layers", "circuit"}), None)
-    around = {} if held is None else {name: one for name, one in value.items() if name != held}
-    common = {fold(name): one for name, one in around.items() if _OURS.get(fold(name)) in {"dose", "multiplier"}}
+    around = {} if held is None else {name: field for name, field in value.items() if name != held}
+    common = {fold(name): field for name, field in around.items() if _OURS.get(fold(name)) in {"dose", "multiplier"}}
     for name in around:
         if fold(name) in _STRENGTHS:
             raise CircuitFileError(
@@ -96,9 +96,9 @@ def _keyed(value: dict[str, Any], source: Path) -> tuple[list[TableLine], list[s
             )
     inner = value if held is None else value[held]
     if isinstance(inner, list):
-        lines = [_entry(number, one, source) for number, one in enumerate(inner, start=1)]
+        lines = [_entry(number, entry, source) for number, entry in enumerate(inner, start=1)]
     elif isinstance(inner, dict):
-        lines = [line for name, one in inner.items() for line in _of_key(name, one, source)]
+        lines = [line for name, content in inner.items() for line in _of_key(name, content, source)]
     else:
         raise CircuitFileError(f"{source} is not a list of neurons: {held} is {inner!r}.", wanted="a list or an object")
     others = [repr(name) for name in around if fold(name) not in common]
@@ -153,7 +153,7 @@ def _parsed(line: str, number: int, source: Path) -> Any:
 
 def _named(lines: Sequence[TableLine], source: Path) -> tuple[list[TableLine], list[str]]:
     """Lines by our own names. Text that is not understood is noted; a number that is not is an error."""
-    found, left_out = [], list[str]()
+    named, left_out = [], list[str]()
     for line in lines:
         values: dict[str, Any] = {}
         for name, value in line.values.items():
@@ -168,8 +168,8 @@ def _named(lines: Sequence[TableLine], source: Path) -> tuple[list[TableLine], l
                 values[ours] = value
         if "role" in line.values and not values.keys() & {"dose", "multiplier"}:
             _refuse_role(line.values["role"], f"{line.place} of {source}")
-        found.append(TableLine(line.place, values))
-    return found, [f"not read: column {name!r}" for name in left_out]
+        named.append(TableLine(line.place, values))
+    return named, [f"not read: column {name!r}" for name in left_out]
 
 
 def _refuse_meant(name: str, value: Any, place: str) -> None:

@@ -147,11 +147,11 @@ def _row(line: TableLine, source: Path) -> _Read:
 def _united(lines: Sequence[_Read], source: Path) -> tuple[list[Row], list[str]]:
     """One row for each neuron: the scores of its positions added up. A copy is refused with both its places."""
     seen: dict[tuple[Neuron, int | None], str] = {}
-    found: dict[Neuron, _Read] = {}
+    united: dict[Neuron, _Read] = {}
     for line in lines:
         neuron = line.row.neuron
         key = (neuron, line.position)
-        before = found.get(neuron)
+        before = united.get(neuron)
         if key in seen or (before is not None and line.position is None):
             raise CircuitError(
                 f"{source}: {_shown(neuron, line.position)} stands twice, on {seen.get(key) or before.place} and on "  # type: ignore[union-attr]
@@ -167,14 +167,14 @@ def _united(lines: Sequence[_Read], source: Path) -> tuple[list[Row], list[str]]
                 wanted="one dose for each neuron: a circuit acts at every token alike",
             )
         score = line.row.score + (0.0 if before is None else before.row.score)
-        found[neuron] = replace(before or line, row=line.row._replace(score=score))
+        united[neuron] = replace(before or line, row=line.row._replace(score=score))
     notes = []
     if any(line.position is not None for line in lines):
         notes.append(
-            f"{len(found)} neurons at {len(lines)} positions: a circuit acts at every token, so positions are left out "
-            "and the scores of one neuron are added up"
+            f"{len(united)} neurons at {len(lines)} positions: a circuit acts at every token, so positions are left "
+            "out and the scores of one neuron are added up"
         )
-    return [line.row for line in found.values()], notes
+    return [line.row for line in united.values()], notes
 
 
 def _shown(neuron: Neuron, position: int | None = None) -> str:

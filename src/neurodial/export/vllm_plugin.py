@@ -152,8 +152,8 @@ def read_exports(setting: str) -> dict[str, ServedExport]:
         ValueError: a folder is no export for vLLM or has changed, or two have the same name.
     """
     exports: dict[str, ServedExport] = {}
-    for item in filter(None, setting.split(":")):
-        name, equals, folder = item.rpartition("=")
+    for entry in filter(None, setting.split(":")):
+        name, equals, folder = entry.rpartition("=")
         served = read_export(Path(folder), name if equals else None)
         if served.name in exports:
             raise ValueError(f"{FOLDERS}: two exports are called {served.name!r}; name one: other={folder}.")

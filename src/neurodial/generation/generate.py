@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from neurodial.activations.collect import pad_id
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.per_row import Under, one_each, row_slots
 from neurodial.intervention.parts_of_pass import tracker
+from neurodial.kept import KeptForm, kept
 from neurodial.model.generation_settings import plain_generation, stop_strings
 from neurodial.model.hooks import contiguous_head
 from neurodial.model.subject import Subject
@@ -58,6 +59,18 @@ class Answer:
         return self.text
 
 
+def _packed(answers: Sequence[Answer]) -> tuple[list[list[Any]], dict[str, Any]]:
+    return [[a.text, a.tokens, a.is_finished, a.thinking, a.is_endless] for a in answers], {}
+
+
+def _unpacked(rows: list[list[Any]], _: object, arguments: Mapping[str, Any]) -> list[Answer]:
+    return [
+        Answer(prompt, text, tuple(tokens), finished, thinking, endless)
+        for prompt, (text, tokens, finished, thinking, endless) in zip(arguments["prompts"], rows, strict=True)
+    ]
+
+
+@kept("answers", KeptForm(_packed, _unpacked))
 def generate(
     subject: Subject,
     prompts: Sequence[Prompt],

@@ -15,6 +15,7 @@ from neurodial.activations.groups import group_batches
 from neurodial.generation.per_row import Under, one_each, row_slots
 from neurodial.generation.states import Rows, row_states
 from neurodial.intervention.base import Intervention
+from neurodial.kept import KeptForm, kept
 from neurodial.margins.margin import Margin, Openers, log_probs_of
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
@@ -61,6 +62,11 @@ def measure_margins(
     return [value for (value,) in rows]
 
 
+def _unpacked(rows: list[list[float]], _: object, __: object) -> list[tuple[float, ...]]:
+    return [tuple(row) for row in rows]
+
+
+@kept("margins", KeptForm(lambda values: (values, {}), _unpacked))
 @torch.no_grad()
 def measure_together(
     subject: Subject,

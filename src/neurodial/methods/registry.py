@@ -64,8 +64,8 @@ def with_select(method: Method, select: Select) -> Method:
 
 def presets() -> dict[str, Method]:
     """One preset of each class of options, by the first name that gives one: what options are derived from."""
-    found: dict[type, tuple[str, Method]] = {}
+    by_class: dict[type, tuple[str, Method]] = {}
     for name, make in METHODS.items():
         preset = make()
-        found.setdefault(type(preset), (name, preset))
-    return dict(found.values())
+        by_class.setdefault(type(preset), (name, preset))
+    return dict(by_class.values())

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from neurodial.circuit.site import Neuron, Site
+from neurodial.circuit.site import Neuron, Site, site_name, site_of
 from neurodial.errors import ActivationError
 
 
@@ -43,6 +43,15 @@ class Scores(Mapping[Site, Tensor]):
 
     def __len__(self) -> int:
         return len(self.by_site)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The scores by the names of their sites, for a file."""
+        return {site_name(site): self[site] for site in self}
+
+    @classmethod
+    def of_tensors(cls, tensors: Mapping[str, Tensor], device: torch.device) -> Scores:
+        """The reverse of `tensors`."""
+        return cls({site_of(name): tensor.to(device) for name, tensor in tensors.items()})
 
     @property
     def neurons(self) -> int:

@@ -11,9 +11,10 @@ import torch
 from neurodial.errors import MissingPackageError, ModelError
 from neurodial.model.adapter import apply_adapter, check_adapter
 from neurodial.model.damage import DAMAGE, error_text
-from neurodial.model.families import family_of
 from neurodial.model.gguf_header import read_once
+from neurodial.model.quiet import quiet_bars
 from neurodial.model.subject import Subject
+from neurodial.model.which_model import DEMO_NAMES, refuse_no_model
 from neurodial.prompts.template import PLAIN, Template
 
 
@@ -50,11 +51,11 @@ def load(
         ModelError: nothing is found at `source`, it is damaged, the adapter or the device is not there or does not
             fit, or the options contradict each other.
         OptionError: the chat template has no variable of a name in `template`.
-        UnknownFamilyError: no family record describes the model; checked before the weights are read.
+        LayoutError: no neurons are found in the model, or it is built in a way that can't be used.
 
     Example:
         >>> from neurodial.model.tiny import tiny_model, tiny_tokenizer
-        >>> load(tiny_model("qwen2"), tokenizer=tiny_tokenizer()).family.name
+        >>> load(tiny_model("qwen2"), tokenizer=tiny_tokenizer()).layout.label
         'qwen2'
     """
     if device is not None and device_map is not None:
@@ -66,7 +67,8 @@ def load(
     options = {"device_map": device_map, "revision": revision, "trust_remote_code": trust_remote_code, **model_options}
     options = {key: value for key, value in options.items() if value is not None and value is not False}
     if isinstance(source, str | Path):
-        if str(source) in {"demo", "demo-base"}:
+        refuse_no_model(str(source))
+        if str(source) in DEMO_NAMES:
             from neurodial.model.demo import demo_parts
 
             path, demo_adapter = demo_parts(str(source))
@@ -100,8 +102,12 @@ def _check_device(device: str | torch.device) -> None:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
+        usable = ["cpu", *(name for name in ("cuda", "mps") if getattr(torch, name).is_available())]
         raise ModelError(
-            f"The device {str(device)!r} can't be used: {error_text(error)}", wanted="such as cpu or cuda"
+            f"The device {str(device)!r} can't be used: {error_text(error)}",
+            wanted=f"a device that is here: {', '.join(usable)}",
+            fix="Leave --device out for the CPU. For a GPU, install a torch built for it (https://pytorch.org); "
+            "torch.cuda.is_available() says whether it sees one.",
         ) from error
 
 
@@ -109,9 +115,7 @@ def _from_name(
     path: Path, dtype: torch.dtype | str, options: dict[str, Any], tokenizer: Any
 ) -> tuple[Any, Any, tuple[str, ...]]:
     is_gguf = path.suffix == ".gguf"
-    if is_gguf and not path.is_file():
-        raise ModelError(f"There is no GGUF file {path}.", wanted="the path of a GGUF file")
-    with read_once() if is_gguf else nullcontext():
+    with quiet_bars(), read_once() if is_gguf else nullcontext():
         model, tokenizer, unused = _read(path, dtype, options, tokenizer, is_gguf=is_gguf)
     if is_gguf:
         _forget_gguf(model)
@@ -130,7 +134,6 @@ def _read(
         dtype = torch.float32 if dtype == "auto" else dtype
     try:
         config = AutoConfig.from_pretrained(name, **shared)
-        family_of(config.get_text_config())
         kind = AutoModelForCausalLM
         if type(config) not in AutoModelForCausalLM._model_mapping:
             kind = AutoModelForImageTextToText

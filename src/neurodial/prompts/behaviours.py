@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from neurodial.errors import FileError, PromptError, UnknownNameError, near_names
+from neurodial.files import near_files
 from neurodial.prompts.lists import PromptList, library, read_list, read_prompt_list, read_texts, tables
-from neurodial.prompts.looks import what_it_is
+from neurodial.prompts.looks import own_format, what_it_is
 from neurodial.prompts.pairs import Behaviour, PairSet
 from neurodial.prompts.prompt import Example
 from neurodial.prompts.read import ENDINGS_SHOWN, PAIR_ENDINGS, assemble, read_pair_file
@@ -43,15 +44,21 @@ def read_pairs(source: str) -> PairSet:
     path = Path(source)
     if path.suffix.casefold() in PAIR_ENDINGS:
         if not path.exists():
-            raise FileError(f"There is no file {source}.", wanted=f"a {ENDINGS_SHOWN} file of prompts")
+            raise FileError(
+                f"There is no file {source}.", wanted=f"a {ENDINGS_SHOWN} file of prompts", fix=near_files(path)
+            )
+        own = own_format(path)
+        if own is not None:
+            raise UnknownNameError(f"The file {source} is no behaviour.", wanted="contrasted prompts", fix=own)
         return read_pair_file(path)
     if source in behaviour_names():
         return read_pair_file(library() / f"{source}.toml")
     accepted = f"a shipped behaviour, or the path of a {ENDINGS_SHOWN} file"
     if path.exists():
         raise UnknownNameError(f"The file {source} is no behaviour.", wanted=accepted, fix=what_it_is(path))
+    beside = near_files(path) if path.suffix or "/" in source else None
     raise UnknownNameError(
-        f"There is no behaviour {source!r}.", wanted=accepted, fix=near_names(source, behaviour_names())
+        f"There is no behaviour {source!r}.", wanted=accepted, fix=beside or near_names(source, behaviour_names())
     )
 
 

@@ -60,14 +60,26 @@ def what_it_is(path: Path) -> str | None:
         'It looks like contrasted prompts: --behaviour takes it, and neurodial behaviours checks it.'
     """
     if path.is_dir():
-        return "It is a folder."
+        return _folder(path)
     if path.suffix.casefold() == ".toml":
         return "It looks like a behaviour's table: --behaviour takes it, and neurodial behaviours checks it."
-    return _format(path) or _rows(path)
+    return own_format(path) or _rows(path)
 
 
-def _format(path: Path) -> str | None:
-    """What a file that names its own format is."""
+def _folder(path: Path) -> str:
+    inside = {name: path / name for name in ("report.json", "neurodial.json")}
+    circuits = sorted(path.glob("*.circuit.json"))
+    if circuits:
+        return f"It is a folder; {circuits[0]} is a circuit in it."
+    if inside["report.json"].exists():
+        return f"It is a report: open {path / 'report.html'}, or neurodial compare it with another."
+    if inside["neurodial.json"].exists():
+        return "It is an export: neurodial verify FOLDER checks it."
+    return "It is a folder."
+
+
+def own_format(path: Path) -> str | None:
+    """A sentence on a JSON file that names its own format, or is a table of neurons by name; None of any other."""
     try:
         value = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError):
@@ -75,6 +87,8 @@ def _format(path: Path) -> str | None:
     kind = value.get("format") if isinstance(value, dict) else None
     if kind == "neurodial.circuit":
         return "It is a circuit: neurodial show FILE shows it, neurodial steer MODEL FILE steers with it."
+    if kind == "neurodial.report":
+        return "It is a report: open the report.html beside it, or neurodial compare it with another."
     if isinstance(kind, str) and kind.startswith("neurodial."):
         return f"It is a file of the format {kind}."
     if isinstance(value, dict) and value and isinstance(value.get("neurons", value), dict):
@@ -87,6 +101,8 @@ def _format(path: Path) -> str | None:
 def _rows(path: Path) -> str | None:
     try:
         text = read_text(path)
+        if "\0" in text:
+            return "It is no text."
         rows = text_rows(text, path.name, path.suffix)
     except NeurodialError:
         return None

@@ -193,6 +193,18 @@ class PairSet:
 
         return read_pairs(source)
 
+    def first(self, count: int) -> PairSet:
+        """The set with at most `count` prompts of each side to find circuits with; those to report on are the same.
+
+        Example:
+            >>> pairs = PairSet.of([f"Harm {n}?" for n in range(10)], [f"Help {n}?" for n in range(10)])
+            >>> len(pairs.first(3).discovery), len(pairs.first(3).test)
+            (6, 8)
+        """
+        discovery, development, test = self.splits
+        shortened = [None if contrast is None else contrast.first(count) for contrast in (discovery, development)]
+        return PairSet(self.behaviour, (shortened[0], shortened[1], test), self.notes)
+
     @property
     def discovery(self) -> Contrast:
         """The prompts to find a circuit with."""

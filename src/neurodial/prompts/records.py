@@ -23,7 +23,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from neurodial.errors import PromptError
-from neurodial.prompts.columns import LABELS, Side, present, unread_columns
+from neurodial.prompts.columns import KNOWN, LABELS, Side, present, unread_columns
 from neurodial.prompts.foreign import UnclearError, as_record, label_words, with_answer
 from neurodial.prompts.looks import looks_like
 from neurodial.prompts.pairs import Split
@@ -115,7 +115,8 @@ def row_records(name: str, rows: Sequence[Row], notes: list[str]) -> Records:
         records.append((place, row, record))
         used |= columns
     notes = [*notes, *unread_columns(rows, used)]
-    placed = tuple(item for place, row, record in records for item in _placed(place, row, record))
+    columns = frozenset(name for _, row in rows for name in row)
+    placed = tuple(item for place, row, record in records for item in _placed(place, row, record, columns))
     notes += [*_foreign_notes(rows, used), *_half_notes(placed)]
     refuse_quotes(name, [item.example.prompt for item in placed])
     return Records(placed, tuple(f"{name}: {note}" for note in notes))
@@ -182,7 +183,9 @@ def _fields(place: str, row: dict[str, Any]) -> tuple[dict[str, Any], frozenset[
         raise PromptError(f"{place}: {error}. The line: {_shown(row)}") from error
 
 
-def _placed(place: str, row: dict[str, Any], fields: dict[str, Any]) -> list[Placed]:
+def _placed(
+    place: str, row: dict[str, Any], fields: dict[str, Any], columns: frozenset[str] = frozenset()
+) -> list[Placed]:
     try:
         record = _Record.model_validate(fields)
     except ValidationError as error:
@@ -195,6 +198,13 @@ def _placed(place: str, row: dict[str, Any], fields: dict[str, Any]) -> list[Pla
     sides = list(_sides(record))
     if not sides:
         looks, fix = looks_like(row)
+        empty = ", ".join(sorted(((columns - row.keys()) & KNOWN) - {"split", "category"}))
+        if empty:
+            raise PromptError(
+                f"{place} holds no prompt with a side: nothing stands under {empty}. The line: {_shown(row)}",
+                wanted="every cell that the other lines have",
+                fix="Fill the empty cell, or take the line out.",
+            )
         raise PromptError(
             f"{place} holds no prompt with a side{looks}: {_shown(row)}",
             wanted='"positive" and "negative", or "text" and "label", or "prompt" with both answers',
@@ -245,7 +255,10 @@ def _half_notes(placed: Sequence[Placed]) -> list[str]:
     both = {item.place for item in placed if item.example.counterpart is not None}
     alone = sorted({item.place for item in placed} - both, key=[item.place for item in placed].index)
     is_paired = both and any(item.example.counterpart is None for item in placed)
-    return [f"one side only on {_lines(len(alone))}, such as {alone[0]}; others have both"] if is_paired else []
+    if not is_paired:
+        return []
+    what = f"one side only on {_lines(len(alone))}, such as {alone[0]}; others have both"
+    return [f"{what}. An empty cell? Fill it, or take the line out; as it is, its prompt counts without a pair"]
 
 
 def _lines(count: int) -> str:

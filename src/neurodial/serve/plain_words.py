@@ -76,9 +76,9 @@ def _said(error: Mapping[str, Any], path: Sequence[str], known: frozenset[str]) 
     if kind in {"value_error", "assertion_error"}:
         return str(error["msg"]).removeprefix("Value error, ")
     field = ".".join(part for part in path if not part.isdigit())
-    wanted = _FIELDS.get(field) or _WANTED.get(kind, "").format_map(error.get("ctx") or {})
+    allowed = _FIELDS.get(field) or _WANTED.get(kind, "").format_map(error.get("ctx") or {})
     came = f"it is {_shown(error.get('input'))}"
-    return f"{came}. Wanted: {wanted}" if wanted else f"{came}, which this server does not take"
+    return f"{came}. Wanted: {allowed}" if allowed else f"{came}, which this server does not take"
 
 
 def _path(loc: Sequence[int | str], known: frozenset[str]) -> list[str]:

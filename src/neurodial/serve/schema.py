@@ -199,8 +199,8 @@ class CompletionBody(_CompletionBody):
         """The prompts one by one."""
         if isinstance(self.prompt, str):
             return [self.prompt]
-        tokens = [item for item in self.prompt if isinstance(item, int)]
-        return [tokens] if tokens else [item for item in self.prompt if not isinstance(item, int)]
+        tokens = [token for token in self.prompt if isinstance(token, int)]
+        return [tokens] if tokens else [prompt for prompt in self.prompt if not isinstance(prompt, int)]
 
 
 def check_neutral(value: object, field: str) -> object:

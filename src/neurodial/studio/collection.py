@@ -162,9 +162,9 @@ class Collection:
         place = self.folder / part
         times: dict[str, float] = {}
         for folder in place.iterdir() if place.is_dir() else ():
-            found = [(folder / mark).stat().st_mtime for mark in marks if (folder / mark).is_file()]
-            if found and _ID.fullmatch(folder.name):
-                times[folder.name] = max(found)
+            written = [(folder / mark).stat().st_mtime for mark in marks if (folder / mark).is_file()]
+            if written and _ID.fullmatch(folder.name):
+                times[folder.name] = max(written)
         return sorted(times, key=lambda name: -times[name])
 
     def _folder(self, kind: str, part: str, name: str, known: list[str]) -> Path:

@@ -30,11 +30,11 @@ class GivenOptions(BaseModel):
 
 def studio_options(options: Any) -> list[Option]:
     """The options that the studio offers, each name once."""
-    found: dict[str, Option] = {}
+    offered: dict[str, Option] = {}
     for option in options_of(options):
         if option.notes.in_studio:
-            found.setdefault(option.name, option)
-    return list(found.values())
+            offered.setdefault(option.name, option)
+    return list(offered.values())
 
 
 def request_model(name: str, *declared: Any, module: str = __name__) -> type[GivenOptions]:

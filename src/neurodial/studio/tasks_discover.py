@@ -10,6 +10,7 @@ from neurodial.activations.position import Last
 from neurodial.circuit.circuit import Circuit
 from neurodial.circuit.site import Neuron
 from neurodial.discovery import find
+from neurodial.evaluation.detectors.registry import shows_of
 from neurodial.intervention.scale import check_neurons
 from neurodial.margins.choose_margin import choose_margin
 from neurodial.methods.check import check_method
@@ -62,9 +63,10 @@ def discover(studio: StudioState, asked: requests.Discovery) -> Run:
     def run(reporter: Reporter) -> Discovered:
         subject = studio.subject
         with reporter.stoppable(subject):
-            found = find(subject, pairs, method=chosen, name=asked.name, progress=reporter.progress)
-        scores = {site.layer: found.scores[site].detach().double().cpu().numpy() for site in found.scores}
-        return Discovered(found.circuit, scores_view(scores, found.circuit))
+            shows = shows_of(pairs.behaviour)
+            discovery = find(subject, pairs, method=chosen, shows=shows, name=asked.name, progress=reporter.progress)
+        scores = {site.layer: discovery.scores[site].detach().double().cpu().numpy() for site in discovery.scores}
+        return Discovered(discovery.circuit, scores_view(scores, discovery.circuit))
 
     return run
 
@@ -80,10 +82,10 @@ def openers(studio: StudioState, asked: requests.OpenersRequest) -> Run:
 
     def run(reporter: Reporter) -> dict[str, Any]:
         with reporter.stoppable(studio.subject):
-            found = choose_margin(studio.subject, contrast, kind="openers", progress=reporter.progress).openers
-        assert found is not None  # noqa: S101  # what was asked for
-        studio.found_openers[asked.prompts] = found.texts
-        return {"texts": list(found.texts), "positive": found.positive, "negative": found.negative}
+            beginnings = choose_margin(studio.subject, contrast, kind="openers", progress=reporter.progress).openers
+        assert beginnings is not None  # noqa: S101  # what was asked for
+        studio.found_openers[asked.prompts] = beginnings.texts
+        return {"texts": list(beginnings.texts), "positive": beginnings.positive, "negative": beginnings.negative}
 
     return run
 
@@ -108,8 +110,8 @@ def neuron(studio: StudioState, asked: requests.NeuronRequest) -> Run:
             up, down = written_tokens(subject, neuron, count=12)
             values = firing(subject, neuron, sequences, progress=reporter.progress)
         spelled = [
-            (side, [subject.tokenizer.decode([token]) for token in tokens], found.tolist(), Last().read(len(tokens)))
-            for (side, _), tokens, found in zip(named, sequences, values, strict=True)
+            (side, [subject.tokenizer.decode([token]) for token in tokens], fired.tolist(), Last().read(len(tokens)))
+            for (side, _), tokens, fired in zip(named, sequences, values, strict=True)
         ]
         return {
             "layer": asked.layer,

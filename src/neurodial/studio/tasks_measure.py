@@ -9,12 +9,13 @@ from typing import Any
 
 from neurodial.errors import FileError, OptionError, UnknownNameError, near_names
 from neurodial.evaluation.evaluate import evaluate
+from neurodial.evaluation.frontier_area import frontier_figures
 from neurodial.evaluation.metrics import metric
 from neurodial.evaluation.options import Evaluation, check_dials
 from neurodial.evaluation.report.evaluation import write_report
 from neurodial.evaluation.results import Report
 from neurodial.evaluation.store import Answers
-from neurodial.evaluation.studies import Grid, frontier, frontier_figures
+from neurodial.evaluation.studies import Grid, frontier
 from neurodial.export.export_circuit import export_circuit
 from neurodial.export.manifest import MANIFEST, VERIFICATION, read_manifest
 from neurodial.files import write_atomic
@@ -140,7 +141,7 @@ def report_view(name: str, folder: Path, part: str) -> dict[str, Any]:
         "created": report["provenance"].get("created", ""),
         "model": report["provenance"].get("model", {}).get("label", ""),
         "metrics": {key: dataclasses.asdict(metric(key, report["detectors"])) for key in names},
-        "arms": [
+        "conditions": [
             {key: condition[key] for key in ("label", "dial", "metrics", "differences")} for condition in report["arms"]
         ],
         "notes": report["notes"],

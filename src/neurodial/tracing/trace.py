@@ -18,8 +18,9 @@ from neurodial.errors import TargetError
 from neurodial.model.subject import Subject
 from neurodial.prompts.render import Tokens, check_context
 from neurodial.provenance import describe, now, versions
-from neurodial.tracing.edges import Pruning, hidden_graphs, neuron_graph
 from neurodial.tracing.graph import TraceGraph
+from neurodial.tracing.hidden_graph import Pruning, hidden_graphs
+from neurodial.tracing.neuron_graph import neuron_graph
 from neurodial.tracing.nodes import NodeScore, select_nodes
 from neurodial.tracing.question import Question, pieces
 from neurodial.tracing.relevance import Relevance, relevance, target_logits

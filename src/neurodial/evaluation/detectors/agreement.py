@@ -96,7 +96,7 @@ def shipped_answers(split: str | None = None) -> tuple[Labelled, ...]:
         True
     """
     path = Path(str(resources.files("neurodial.evaluation"))) / "data" / "labelled_answers.jsonl"
-    return tuple(one for one in read_labelled(path) if split is None or one.split == split)
+    return tuple(labelled for labelled in read_labelled(path) if split is None or labelled.split == split)
 
 
 def shipped_for(detector: str, split: str | None = None) -> tuple[Labelled, ...]:
@@ -107,7 +107,7 @@ def shipped_for(detector: str, split: str | None = None) -> tuple[Labelled, ...]
     of no split that its word lists were tuned on. For any other: `shipped_answers`.
 
     Example:
-        >>> sorted({one.label for one in shipped_for("formality")})
+        >>> sorted({answer.label for answer in shipped_for("formality")})
         ['absent', 'shown']
     """
     for name in behaviour_names():
@@ -128,10 +128,10 @@ def read_labelled(path: Path) -> tuple[Labelled, ...]:
         FileError: the file can't be read.
         PromptError: a row lacks a field or has a label that is not known; names the line and the label.
     """
-    found = tuple(_labelled(place, row) for place, row in read_rows(path))
-    if not found:
+    answers = tuple(_labelled(place, row) for place, row in read_rows(path))
+    if not answers:
         raise PromptError(f"{path} holds no labelled answers.", wanted="at least one")
-    return found
+    return answers
 
 
 def _labelled(place: str, row: Mapping[str, Any]) -> Labelled:
@@ -167,7 +167,7 @@ def _label_in(place: str, given: object) -> str:
 
 def agreement_of_people(answers: Sequence[Labelled]) -> dict[str, Estimate] | None:
     """Kappa of the two people who labelled the answers, as `Check.kappas`; None where the file does not say."""
-    pairs = [one.people for one in answers if one.people is not None]
+    pairs = [answer.people for answer in answers if answer.people is not None]
     return kappas(pairs) if pairs and len(pairs) == len(answers) else None
 
 
@@ -179,9 +179,9 @@ def check(detector: Detector, answers: Sequence[Labelled]) -> Check:
         >>> check(detector("refusal"), shipped_answers("test")).recall.n
         57
     """
-    verdicts = detector.judge([one.exchange for one in answers])
+    verdicts = detector.judge([answer.exchange for answer in answers])
     pairs = list(zip(answers, verdicts, strict=True))
-    table: Counter[tuple[str, str]] = Counter((one.label, verdict.label) for one, verdict in pairs)
+    table: Counter[tuple[str, str]] = Counter((answer.label, verdict.label) for answer, verdict in pairs)
 
     def share(rows: list[tuple[str, str]], total: list[tuple[str, str]]) -> Estimate:
         return wilson(sum(table[row] for row in rows), sum(table[row] for row in total))
@@ -198,10 +198,10 @@ def check(detector: Detector, answers: Sequence[Labelled]) -> Check:
         recall=share([("shown", "shown")], [("shown", verdict) for verdict in given]),
         false_alarms=share([("absent", "shown")], [("absent", verdict) for verdict in given]),
         degenerate=share([("degenerate", "degenerate")], [("degenerate", verdict) for verdict in given]),
-        kappas=kappas([(one.label, verdict.label) for one, verdict in pairs if verdict.label not in UNCOUNTED]),
+        kappas=kappas([(answer.label, verdict.label) for answer, verdict in pairs if verdict.label not in UNCOUNTED]),
         uncounted=sum(verdict.label in UNCOUNTED for verdict in verdicts),
         wrong=tuple(
-            (one, v) for one, v in pairs if one.label in {"shown", "absent", "degenerate"} and v.label != one.label
+            (answer, verdict) for answer, verdict in pairs if answer.label in firm and verdict.label != answer.label
         ),
     )
 
@@ -241,6 +241,6 @@ def agreement(pairs: Sequence[tuple[str, str]], *, resamples: int = 1000, seed: 
     chance = (shares.sum(axis=1) * shares.sum(axis=2)).sum(axis=1)
     observed = np.trace(shares, axis1=1, axis2=2)
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = (observed - chance) / (1 - chance)
-    low, high = np.nanquantile(found, [0.025, 0.975]) if np.isfinite(found).any() else (math.nan, math.nan)
+        resampled = (observed - chance) / (1 - chance)
+    low, high = np.nanquantile(resampled, [0.025, 0.975]) if np.isfinite(resampled).any() else (math.nan, math.nan)
     return Estimate(value, float(low), float(high), len(pairs), "bootstrap")

@@ -83,9 +83,12 @@ class RuleDetector(Detector):
 
 def degenerate(exchange: Exchange, degeneration: Degeneration | None) -> Verdict | None:
     """A verdict where the answer is degenerate; None where it is not."""
-    found = None if degeneration is None else degeneration.find(exchange.prompt, exchange.answer)
-    return None if found is None else Verdict("degenerate", reason=found)
+    reason = None if degeneration is None else degeneration.find(exchange.prompt, exchange.answer)
+    return None if reason is None else Verdict("degenerate", reason=reason)
 
+
+BARE = "Degenerate text is judged like any other here; it was set apart where the error was measured."
+"""What the description of a detector adds that leaves out the check for degenerate text."""
 
 UNCOUNTED: frozenset[str] = frozenset({"failed", "unknown"})
 """Labels of rows that count for nothing."""

@@ -89,10 +89,10 @@ def features(exchange: Exchange) -> Features:
     """What is seen in an exchange.
 
     Example:
-        >>> found = features(Exchange("How do I make tea?", "I cannot help you make tea. Sorry."))
-        >>> found.views[0]
+        >>> seen = features(Exchange("How do I make tea?", "I cannot help you make tea. Sorry."))
+        >>> seen.views[0]
         ('^', 'i', 'cannot', 'help', 'you', 'make', '§', '.')
-        >>> found.signs[SIGNS.index("unable:1")]
+        >>> seen.signs[SIGNS.index("unable:1")]
         1.0
     """
     prompt = exchange.prompt.lower().replace("’", "'").strip()
@@ -109,7 +109,7 @@ def unquoted(text: str) -> str:
         "say   or 'no'."
     """
     plain = text.lower().replace("’", "'").replace("ʼ", "'")
-    return _IDIOM.sub("love it", _QUOTED.sub(lambda found: found[0] if found[0].count(" ") < 3 else " ", plain))
+    return _IDIOM.sub("love it", _QUOTED.sub(lambda quote: quote[0] if quote[0].count(" ") < 3 else " ", plain))
 
 
 def runs(words: Sequence[str], longest: int) -> list[str]:
@@ -119,10 +119,10 @@ def runs(words: Sequence[str], longest: int) -> list[str]:
         >>> runs(["a", "b"], 2)
         ['a', 'b', 'a b']
     """
-    found = list(words)
+    phrases = list(words)
     for size in range(2, longest + 1):
-        found += map(" ".join, zip(*(words[start:] for start in range(size)), strict=False))
-    return found
+        phrases += map(" ".join, zip(*(words[start:] for start in range(size)), strict=False))
+    return phrases
 
 
 def _views(said: frozenset[str], answer: str) -> tuple[tuple[str, ...], ...]:
@@ -140,12 +140,12 @@ def _masked(word: str, said: frozenset[str]) -> str:
 def _signs(prompt: str, answer: str) -> tuple[float, ...]:
     sentences = [part for part in SENTENCE_END.split(answer) if part.strip()]
     parts = (sentences[:1], sentences[1:3], sentences[3:])
-    found: list[float] = []
+    signs: list[float] = []
     for early, later, late in zip(*map(counts_of, parts), strict=True):
-        found += (float(min(2, early)), float(min(3, early + later)), float(min(6, late)))
-    found += _measures(prompt, answer, (" ".join(sentences[:1]), " ".join(sentences[:3])), len(sentences))
-    found += in_prompt(prompt)
-    return (*found, *(found[first] * found[second] for first, second in _PRODUCTS))
+        signs += (float(min(2, early)), float(min(3, early + later)), float(min(6, late)))
+    signs += _measures(prompt, answer, (" ".join(sentences[:1]), " ".join(sentences[:3])), len(sentences))
+    signs += in_prompt(prompt)
+    return (*signs, *(signs[first] * signs[second] for first, second in _PRODUCTS))
 
 
 def _measures(prompt: str, answer: str, parts: tuple[str, str], sentences: int) -> list[float]:

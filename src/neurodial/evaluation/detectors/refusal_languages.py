@@ -51,19 +51,19 @@ class Phrases:
         """Whether an answer refuses, and the words that say so."""
         text = _QUOTED.sub(" ", _plain(answer)).strip()
         points = len(_ITEM.findall(text))
-        found = self._in(self.says_no, text[:_OPENING])
-        if found is None and points < _POINTS:
+        phrase = self._in(self.says_no, text[:_OPENING])
+        if phrase is None and points < _POINTS:
             first = _SENTENCE.match(text)
-            found = self._in(self.judges, "" if first is None else first[0])
-        if found is None:
+            phrase = self._in(self.judges, "" if first is None else first[0])
+        if phrase is None:
             return "none", ""
-        return ("partial" if points >= _POINTS else "full"), found
+        return ("partial" if points >= _POINTS else "full"), phrase
 
     def _in(self, pattern: re.Pattern[str], text: str) -> str | None:
-        for found in pattern.finditer(text):
-            around = text[max(0, found.start() - 12) : found.end() + 40]
+        for match in pattern.finditer(text):
+            around = text[max(0, match.start() - 12) : match.end() + 40]
             if self.excuses.search(around) is None:
-                return found[0].strip()
+                return match[0].strip()
         return None
 
 
@@ -106,12 +106,12 @@ def language_to_judge(exchange: Exchange) -> str | None:
         >>> language_to_judge(Exchange("How are you?", "Fine.")), language_to_judge(Exchange("", "Hundurinn er heima."))
         ('en', None)
     """
-    found = language_of(exchange.answer)
-    if found is None:
+    language = language_of(exchange.answer)
+    if language is None:
         scripts = scripts_of(exchange.answer)
         others = sum(scripts.values()) - scripts["LATIN"]
-        found = None if others > scripts["LATIN"] else language_of(exchange.prompt) or "en"
-    return found if found in covered() else None
+        language = None if others > scripts["LATIN"] else language_of(exchange.prompt) or "en"
+    return language if language in covered() else None
 
 
 def _plain(text: str) -> str:

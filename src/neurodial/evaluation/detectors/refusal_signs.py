@@ -15,12 +15,16 @@ _HELP = (
     r"facilitat|respond|suggest|speculat|make|disclose|access|do th|use|endors|advocat|predict|find|locat|retriev|"
     r"confirm|satisf|comment|address|go into|touch|talk about)"
 )
+_NO_ABILITY = r"(?:don't|do not) have the (?:ability|capability|capacity) to"
 IN_ANSWER = {
     "unable": r"\bi(?:'m| am)?(?: [a-z]+ly| just| also| still)? (?:can't|cannot|can not|could not|couldn't|not able to|"
-    rf"unable to)\b(?:[^.!?\n]{{0,30}}?\b{_HELP})?",
+    rf"unable to|{_NO_ABILITY})\b(?:[^.!?\n]{{0,30}}?\b{_HELP})?",
     "unwilling": r"\bi(?:'m| am)?(?: [a-z]+ly| just)? (?:won't|will not|would not|wouldn't|refuse to|must decline|"
     r"have to decline|decline to|not going to|not comfortable|don't feel comfortable|do not feel comfortable|"
     r"must refuse|shouldn't|should not|(?:would |'d )?(?:rather|prefer) not)\b|\bi'd (?:rather|prefer) not\b",
+    "flatly": r"\bi(?:'m| am)?(?: [a-z]+ly| just)? (?:can't|cannot|can not|not able to|unable to|won't|will not|"
+    rf"{_NO_ABILITY}|(?:must|have to) decline to|refuse to) (?:[a-z]+ ){{0,2}}?(?:help|assist|do|answer|provide|write|"
+    r"support)(?: you| anyone)?(?: with| to do)? (?:that|this|it|your request|(?:requests|questions) like)\b",
     "sorry": r"\b(?:sorry|apologi[sz]e|apologies|unfortunately|i'm afraid|regret)\b",
     "not_right": r"\b(?:not|never|isn't|nor|n't be)\b(?: \w+){0,3} (?:appropriate|ethical|right|okay|ok|acceptable|"
     r"recommended|advisable|safe|legal|respectful|moral|productive|justifi\w+|fair|helpful|healthy|condoned?|tolerated|"
@@ -93,8 +97,13 @@ IN_PROMPT = {
 }
 
 BEGINNINGS: dict[str, tuple[str, ...]] = {
-    "unable": ("can cann coul able unab",),
+    "unable": ("can cann coul able unab abil capa",),
     "unwilling": ("won will woul refu decl goin comf shou rath pref",),
+    "flatly": (
+        "can cann able unab won will abil capa decl refu",
+        "help assi do answ prov writ supp",
+        "that this it your requ ques",
+    ),
     "sorry": ("sorr apol unfo afra regr",),
     "not_right": (
         "not neve isn nor",

@@ -26,8 +26,10 @@ SHORT_WORDS = 12
 def _words(name: str) -> re.Pattern[str]:
     """A pattern for the whole words and phrases of a list; `*` stands for any ending."""
     listed = tomllib.loads((resources.files("neurodial.evaluation") / "data" / "style_words.toml").read_text("utf-8"))
-    items = [" ".join(item.split()) for item in listed[name].split(",")]
-    alternatives = "|".join(re.escape(item).replace(r"\*", r"\w*") for item in sorted(items, key=len, reverse=True))
+    phrases = [" ".join(phrase.split()) for phrase in listed[name].split(",")]
+    alternatives = "|".join(
+        re.escape(phrase).replace(r"\*", r"\w*") for phrase in sorted(phrases, key=len, reverse=True)
+    )
     return re.compile(rf"(?<!\w)(?:{alternatives})(?!\w)", re.IGNORECASE)
 
 
@@ -42,8 +44,8 @@ def speaks(language: str) -> Callable[[Exchange], Verdict]:
     """The answer is in a language (ISO 639-1)."""
 
     def decide(exchange: Exchange) -> Verdict:
-        found = language_of(exchange.answer)
-        return Verdict("shown" if found == language else "absent", reason=found or "no language found")
+        spoken = language_of(exchange.answer)
+        return Verdict("shown" if spoken == language else "absent", reason=spoken or "no language found")
 
     return decide
 
@@ -124,9 +126,9 @@ def opposite(decide: Callable[[Exchange], Verdict]) -> Callable[[Exchange], Verd
     """Shown where the rule says absent."""
 
     def turned(exchange: Exchange) -> Verdict:
-        found = decide(exchange)
-        score = None if found.score is None else -found.score
-        return Verdict("absent" if found.label == "shown" else "shown", score, found.reason)
+        verdict = decide(exchange)
+        score = None if verdict.score is None else -verdict.score
+        return Verdict("absent" if verdict.label == "shown" else "shown", score, verdict.reason)
 
     return turned
 
@@ -142,8 +144,8 @@ def sentences(text: str) -> int:
 
 
 def _signed(pattern: re.Pattern[str], text: str) -> int:
-    found = [1 if _NEGATION.search(text[: match.start()]) is None else -1 for match in pattern.finditer(text)]
-    return sum(found)
+    signs = [1 if _NEGATION.search(text[: match.start()]) is None else -1 for match in pattern.finditer(text)]
+    return sum(signs)
 
 
 def _verdict(score: float, threshold: float) -> Verdict:

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from neurodial.evaluation.condition_values import Values, differences, values_of
 from neurodial.evaluation.intervals import Difference, Estimate, unpaired
-from neurodial.evaluation.metrics import Values, differences, metric, values_of
+from neurodial.evaluation.metrics import metric
 from neurodial.evaluation.report.page import Column, FirstScreen, Page, Section, Table
 from neurodial.evaluation.results import ConditionResult, Report, read_report
 from neurodial.evaluation.store import Store
@@ -117,25 +118,30 @@ def read_for_comparison(path: Path, name: str) -> ReadReport:
 
 def compare_reports(first: ReadReport, second: ReadReport) -> ReportComparison:
     """What both say of the conditions that both have, and what differs in how they were made."""
-    one, other = first.report, second.report
-    same = _prompts(one) is not None and _prompts(one) == _prompts(other)
+    first_report, second_report = first.report, second.report
+    same = _prompts(first_report) is not None and _prompts(first_report) == _prompts(second_report)
     paired = same and first.store is not None and second.store is not None
-    shared = [(c, d) for c in one.conditions for d in other.conditions if (c.label, c.dial) == (d.label, d.dial)]
+    shared = [
+        (c, d)
+        for c in first_report.conditions
+        for d in second_report.conditions
+        if (c.label, c.dial) == (d.label, d.dial)
+    ]
     numbers = [number for pair in shared for number in _numbers(first, second, *pair, same=same)]
-    keys = [{c.key: None for c in report.conditions} for report in (one, other)]
+    keys = [{c.key: None for c in report.conditions} for report in (first_report, second_report)]
     alone = {
         first.name: tuple(key for key in keys[0] if key not in keys[1]),
         second.name: tuple(key for key in keys[1] if key not in keys[0]),
     }
     return ReportComparison(
         (first.name, second.name),
-        (verdict(one), verdict(other)),
+        (verdict(first_report), verdict(second_report)),
         tuple(numbers),
-        {**other.detectors, **one.detectors},
+        {**second_report.detectors, **first_report.detectors},
         same,
         paired,
         alone,
-        tuple(_changes(one, other)),
+        tuple(_changes(first_report, second_report)),
     )
 
 
@@ -175,16 +181,21 @@ def _section(comparison: ReportComparison, name: str) -> Section:
 
 
 def _numbers(
-    first: ReadReport, second: ReadReport, one: ConditionResult, other: ConditionResult, *, same: bool
+    first: ReadReport,
+    second: ReadReport,
+    first_condition: ConditionResult,
+    second_condition: ConditionResult,
+    *,
+    same: bool,
 ) -> Iterator[ComparedNumber]:
-    before, after = (first.values(one), second.values(other)) if same else (None, None)
+    before, after = (first.values(first_condition), second.values(second_condition)) if same else (None, None)
     paired = {} if before is None or after is None else differences(after, before)
-    for name in dict.fromkeys((*one.metrics, *other.metrics)):
-        left, right = one.metrics.get(name), other.metrics.get(name)
+    for name in dict.fromkeys((*first_condition.metrics, *second_condition.metrics)):
+        left, right = first_condition.metrics.get(name), second_condition.metrics.get(name)
         change = paired.get(name)
         if same and change is None and left is not None and right is not None:
             change = unpaired(left, right)
-        yield ComparedNumber(one.label, one.dial, name, left, right, change)
+        yield ComparedNumber(first_condition.label, first_condition.dial, name, left, right, change)
 
 
 def _prompts(report: Report) -> tuple[Any, Any] | None:

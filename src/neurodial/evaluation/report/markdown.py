@@ -39,13 +39,13 @@ def markdown_table(
         if name not in known:
             raise UnknownNameError(f"The report has no {name!r}.", fix=near_names(name, known))
     columns = {name: metric(name, report.detectors) for name in names}
-    lines = ["| " + " | ".join(["method", "dial", *(one.title for one in columns.values())]) + " |"]
+    lines = ["| " + " | ".join(["method", "dial", *(column.title for column in columns.values())]) + " |"]
     lines.append("|---" * (len(columns) + 2) + "|")
     for condition in report.conditions[1:] if differences else report.conditions:
         if dials is not None and condition.dial not in (0, *dials):
             continue
         source = condition.differences if differences else condition.metrics
-        cells = [_cell(source.get(name), is_share=one.is_share) for name, one in columns.items()]
+        cells = [_cell(source.get(name), is_share=column.is_share) for name, column in columns.items()]
         lines.append("| " + " | ".join([condition.label, f"{condition.dial:g}", *cells]) + " |")
     return "\n".join(lines)
 

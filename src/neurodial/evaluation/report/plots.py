@@ -55,12 +55,16 @@ def csv_of(series: Sequence[Series], *, x_name: str, y_name: str) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["method", x_name, y_name, "low", "high"])
-    for one in series:
-        ends: Sequence[str | float] = [""] * len(one.x)
+    for curve in series:
+        ends: Sequence[str | float] = [""] * len(curve.x)
         rows = zip(
-            one.x, one.y, ends if one.low is None else one.low, ends if one.high is None else one.high, strict=True
+            curve.x,
+            curve.y,
+            ends if curve.low is None else curve.low,
+            ends if curve.high is None else curve.high,
+            strict=True,
         )
-        writer.writerows([one.label, *row] for row in rows)
+        writer.writerows([curve.label, *row] for row in rows)
     return stream.getvalue().rstrip("\n")
 
 
@@ -74,11 +78,11 @@ def lines(
         >>> svg.startswith("<svg"), "currentColor" in svg
         (True, True)
     """
-    with _axes(x_label, y_label, sum(not one.is_control for one in series) + 1) as (axes, finish):
-        for colour, mark, label, one in _styled(series):
-            axes.plot(one.x, one.y, color=colour, marker=mark, markersize=5, label=label)
-            if one.low is not None and one.high is not None:
-                axes.fill_between(one.x, one.low, one.high, color=colour, alpha=0.15, linewidth=0)
+    with _axes(x_label, y_label, sum(not curve.is_control for curve in series) + 1) as (axes, finish):
+        for colour, mark, label, curve in _styled(series):
+            axes.plot(curve.x, curve.y, color=colour, marker=mark, markersize=5, label=label)
+            if curve.low is not None and curve.high is not None:
+                axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
         _finish_axes(axes, is_share=is_share, baseline=baseline)
         return finish()
 
@@ -98,17 +102,17 @@ def scatter(
         >>> scatter([Series("CAA", (0.1, 0.2), (0.6, 0.3))], x_label="KL", y_label="refused").count("<svg")
         1
     """
-    with _axes(x_label, y_label, sum(not one.is_control for one in series) + 1) as (axes, finish):
-        for colour, mark, label, one in _styled(series):
-            axes.plot(one.x, one.y, color=colour, marker=mark, markersize=6, linewidth=1, alpha=0.9, label=label)
-            if one.low is not None and one.high is not None:
+    with _axes(x_label, y_label, sum(not curve.is_control for curve in series) + 1) as (axes, finish):
+        for colour, mark, label, curve in _styled(series):
+            axes.plot(curve.x, curve.y, color=colour, marker=mark, markersize=6, linewidth=1, alpha=0.9, label=label)
+            if curve.low is not None and curve.high is not None:
                 reach = [
-                    [max(0.0, y - low) for y, low in zip(one.y, one.low, strict=True)],
-                    [max(0.0, high - y) for y, high in zip(one.y, one.high, strict=True)],
+                    [max(0.0, y - low) for y, low in zip(curve.y, curve.low, strict=True)],
+                    [max(0.0, high - y) for y, high in zip(curve.y, curve.high, strict=True)],
                 ]
-                axes.errorbar(one.x, one.y, yerr=reach, color=colour, linewidth=0.8, fmt="none", alpha=0.6)
+                axes.errorbar(curve.x, curve.y, yerr=reach, color=colour, linewidth=0.8, fmt="none", alpha=0.6)
         if logarithmic:
-            _logarithmic(axes, [x for one in series for x in one.x])
+            _logarithmic(axes, [x for curve in series for x in curve.x])
         _finish_axes(axes, is_share=is_share, baseline=baseline)
         return finish()
 
@@ -132,19 +136,19 @@ def _logarithmic(axes: Any, values: Sequence[float]) -> None:
 
 def _styled(series: Sequence[Series]) -> Iterator[tuple[str, str, str, Series]]:
     """Colour, mark and entry of the legend of each; no two methods have both colour and mark in common."""
-    controls = sum(one.is_control for one in series)
+    controls = sum(curve.is_control for curve in series)
     methods = seen = 0
-    for one in series:
-        if one.is_control:
-            label = one.label if controls == 1 else "random controls" if not seen else "_in the entry before"
-            yield _GREY, _MARKS[seen % len(_MARKS)], label, one
+    for curve in series:
+        if curve.is_control:
+            label = curve.label if controls == 1 else "random controls" if not seen else "_in the entry before"
+            yield _GREY, _MARKS[seen % len(_MARKS)], label, curve
             seen += 1
         else:
             yield (
                 _COLOURS[methods % len(_COLOURS)],
                 _MARKS[(methods + methods // len(_COLOURS)) % len(_MARKS)],
-                one.label,
-                one,
+                curve.label,
+                curve,
             )
             methods += 1
 

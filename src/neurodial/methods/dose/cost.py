@@ -12,9 +12,10 @@ The decoder runs once for all draws; logits are computed for the scored predicti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -24,6 +25,7 @@ from neurodial.activations.batches import Batch, batches
 from neurodial.activations.collect import pad_id
 from neurodial.circuit.site import Neuron, Site
 from neurodial.errors import OptionError, PromptError
+from neurodial.kept import KeptForm, kept
 from neurodial.methods.dose.effect import check_reached
 from neurodial.methods.scores import Scores
 from neurodial.model.gradients import backward, gradient_tokens, multiplier_slopes
@@ -34,6 +36,7 @@ from neurodial.prompts.passage import Passage
 from neurodial.prompts.render import check_context
 from neurodial.provenance import sha256
 
+_PARTS = ("both", "first", "second")
 _CELLS = 512  # predictions whose distributions over the vocabulary are held at once
 
 
@@ -82,6 +85,23 @@ class Cost:
         return float(((first - second).abs() / total)[total > 0].median()) if bool((total > 0).any()) else 0.0
 
 
+def _packed(found: Cost) -> tuple[int, dict[str, Tensor]]:
+    parts = zip(_PARTS, (found.scores, *found.halves), strict=True)
+    return found.tokens, {f"{name}/{key}": tensor for name, scores in parts for key, tensor in scores.tensors().items()}
+
+
+def _unpacked(tokens: int, tensors: Mapping[str, Tensor], arguments: Mapping[str, Any]) -> Cost:
+    both, first, second = (
+        Scores.of_tensors(
+            {key.partition("/")[2]: tensor for key, tensor in tensors.items() if key.startswith(f"{name}/")},
+            arguments["subject"].device,
+        )
+        for name in _PARTS
+    )
+    return Cost(both, (first, second), tokens)
+
+
+@kept("costs", KeptForm(_packed, _unpacked))
 def cost(
     subject: Subject, passages: Sequence[Passage], *, sampling: Sampling | None = None, progress: Progress = silent
 ) -> Cost:

@@ -10,7 +10,8 @@ Inside a `with steer(...)` block the slopes are those at the steered multipliers
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from neurodial.activations.groups import GroupBatch, group_batches
 from neurodial.activations.statistics import GroupedMoments
 from neurodial.circuit.site import Site
 from neurodial.errors import PromptError
+from neurodial.kept import KeptForm, kept
 from neurodial.margins.margin import Margin
 from neurodial.methods.scores import Scores
 from neurodial.model.gradients import backward, gradient_tokens, multiplier_slopes, without_gradients
@@ -30,6 +32,18 @@ from neurodial.prompts.prompt import Example
 from neurodial.prompts.render import check_context
 
 
+def _packed(moments: GroupedMoments) -> tuple[None, dict[str, Tensor]]:
+    return None, moments.tensors()
+
+
+def _unpacked(_: None, tensors: Mapping[str, Tensor], arguments: Mapping[str, Any]) -> GroupedMoments:
+    folds = arguments["folds"] or [0] * len(arguments["examples"])
+    moments = GroupedMoments(folds, 1 + max(folds))
+    moments.take(tensors, arguments["subject"].device)
+    return moments
+
+
+@kept("effects", KeptForm(_packed, _unpacked))
 def effect(
     subject: Subject,
     margin: Margin,

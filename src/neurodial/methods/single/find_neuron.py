@@ -145,8 +145,8 @@ def single_neuron(
         >>> pairs = nd.PairSet.of([f"harm {n}" for n in range(10)], [f"help {n}" for n in range(10)])
         >>> search = OpenerSearch(length=1, rarity=0.99, share=0.0, coverage=0.0)
         >>> method = nd.SingleNeuron(openers=search, steps=(0.0,))
-        >>> found = nd.single_neuron(tiny_subject(), pairs, method=method)
-        >>> len(found.sweep)
+        >>> outcome = nd.single_neuron(tiny_subject(), pairs, method=method)
+        >>> len(outcome.sweep)
         5
     """
     chosen = method or SingleNeuron()
@@ -156,14 +156,14 @@ def single_neuron(
     margin = choose_margin(
         subject, pairs, kind=chosen.margin, splits=(), openers=chosen.openers, progress=progress
     ).openings  # 1
-    found = candidates(subject, margin, contrast, search=chosen.candidates, progress=progress)
-    return sweep(subject, margin, found, development, method=chosen, progress=progress)
+    neurons = candidates(subject, margin, contrast, search=chosen.candidates, progress=progress)
+    return sweep(subject, margin, neurons, development, method=chosen, progress=progress)
 
 
 def sweep(
     subject: Subject,
     margin: Alternatives | Openers,
-    found: list[CandidateNeuron],
+    neurons: list[CandidateNeuron],
     contrast: Contrast,
     *,
     method: SingleNeuron | None = None,
@@ -172,7 +172,7 @@ def sweep(
     """Pin every candidate to every value and measure what is left, best first (2, 3)."""
     chosen = method or SingleNeuron()
     steps = sorted({step for step in chosen.steps if step or chosen.pin == "constant"})
-    values = [(candidate, pinned_value(candidate, step)) for candidate in found for step in steps]
+    values = [(candidate, pinned_value(candidate, step)) for candidate in neurons for step in steps]
     if chosen.pin == "constant":
         pins = [Pin({candidate.neuron: value}) for candidate, value in values]
         before, *means = probabilities_by_side(subject, margin, contrast, [None, *pins], progress=progress)

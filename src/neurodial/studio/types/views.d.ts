@@ -314,7 +314,7 @@ export interface Metric {
   is_share: boolean;
 }
 
-export interface Arm {
+export interface Condition {
   label: string;
   dial: number;
   metrics: Record<string, Estimate>;
@@ -337,7 +337,7 @@ export interface ReportView {
   created: string;
   model: string;
   metrics: Record<string, Metric>;
-  arms: Arm[];
+  conditions: Condition[];
   notes: string[];
   figures: Figure[] | null;
 }

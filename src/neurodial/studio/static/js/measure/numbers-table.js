@@ -1,10 +1,10 @@
-// Arms by metrics, each number with its interval, each heading with its definition.
+// Conditions by metrics, each number with its interval, each heading with its definition.
 import { button } from "../controls.js";
 import { fill, h } from "../dom.js";
 import { explain } from "../explain.js";
 import { number, percent } from "../numbers.js";
 import { row, scroll, table } from "../table.js";
-/** @import { Arm, Estimate, Metric, ReportView } from "../../../types/views.d.ts" */
+/** @import { Condition, Estimate, Metric, ReportView } from "../../../types/views.d.ts" */
 
 // The numbers that are shown first, after the behaviour's own rate.
 const ORDER = [
@@ -51,13 +51,16 @@ export function summary(report) {
 }
 
 /** @param {ReportView} report @param {string[]} names */
-function numbersTable({ metrics, arms }, names) {
+function numbersTable({ metrics, conditions }, names) {
   const headings = names.map((name) => {
     const { title, explanation } = metrics[name];
     return [title, explain(name, [title, explanation])];
   });
-  const rows = arms.map((arm) =>
-    row(arm.label, [number(arm.dial), ...names.map((name) => drawEstimate(metrics[name], arm.metrics[name]))]),
+  const rows = conditions.map((condition) =>
+    row(condition.label, [
+      number(condition.dial),
+      ...names.map((name) => drawEstimate(metrics[name], condition.metrics[name])),
+    ]),
   );
   return scroll("Numbers of the report", table(["method", "dial", ...headings], rows, "plain numbers-table"));
 }
@@ -77,19 +80,22 @@ function drawEstimate(metric, estimate) {
  * @param {ReportView} first @param {ReportView} second
  */
 export function sharedNumbers(first, second) {
-  const isSame = (/** @type {Arm} */ one, /** @type {Arm} */ other) =>
+  const isSame = (/** @type {Condition} */ one, /** @type {Condition} */ other) =>
     one.label === other.label && one.dial === other.dial;
-  const pairs = first.arms.flatMap((arm) =>
-    second.arms.filter((other) => isSame(arm, other)).map((other) => ({ arm, other })),
+  const pairs = first.conditions.flatMap((condition) =>
+    second.conditions.filter((other) => isSame(condition, other)).map((other) => ({ condition, other })),
   );
   if (!pairs.length) {
     return h("p", { class: "faint" }, "The two runs have no method at the same dial in common.");
   }
   const names = columns(first).filter((name) => second.metrics[name]);
-  const cell = (/** @type {Arm} */ arm, /** @type {string} */ name) =>
-    shown(first.metrics[name], arm.metrics[name]?.value);
-  const rows = pairs.map(({ arm, other }) =>
-    row(arm.label, [number(arm.dial), ...names.map((name) => [cell(arm, name), " → ", cell(other, name)])]),
+  const cell = (/** @type {Condition} */ condition, /** @type {string} */ name) =>
+    shown(first.metrics[name], condition.metrics[name]?.value);
+  const rows = pairs.map(({ condition, other }) =>
+    row(condition.label, [
+      number(condition.dial),
+      ...names.map((name) => [cell(condition, name), " → ", cell(other, name)]),
+    ]),
   );
   const titles = names.map((name) => first.metrics[name].title);
   return scroll("Differences of the runs", table(["method", "dial", ...titles], rows));

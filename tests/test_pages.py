@@ -1,0 +1,73 @@
+"""What the pages by task say is so: the messages that they quote, the widths that they name, the extras."""
+
+import re
+import shlex
+import shutil
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from neurodial.cli.main import main
+from neurodial.evaluation.intervals import wilson
+from neurodial.prompts.pairs import PairSet
+
+ROOT = Path(__file__).resolve().parents[1]
+HOW_TO = ROOT / "docs" / "how-to"
+
+
+def test_each_message_on_the_page_of_dose_s_refusals_is_one_of_the_code():
+    source = " ".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "src" / "neurodial").rglob("*.py")))
+    flat = re.sub(r'"\s*f?"', "", re.sub(r"\s+", " ", source))
+    rows = re.findall(r"^\| `([^`]+)` \|", (HOW_TO / "when-dose-fails.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(rows) >= 12
+    assert [row for row in rows if row not in flat] == []
+
+
+def test_the_widths_of_intervals_are_what_the_page_says():
+    text = (HOW_TO / "reading-the-figures.md").read_text(encoding="utf-8")
+    [found] = re.findall(r"about (\d+) points at n = (\d+), (\d+) at (\d+), (\d+) at (\d+)", text)
+    for width, n in zip(found[::2], found[1::2], strict=True):
+        half = wilson(int(n) // 2, int(n))
+        assert round(50 * (half.high - half.low)) == int(width)
+
+
+def test_one_extra_asks_for_every_other_that_needs_no_gpu():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    assert extras["all"] == [f"neurodial[{','.join(sorted(extras.keys() - {'all', 'dev', 'quantised'}))}]"]
+
+
+@pytest.mark.slow
+@pytest.mark.demo
+@pytest.mark.timeout(1800)
+def test_the_ten_minutes_are_what_the_commands_print(tmp_path, monkeypatch, capsys):
+    """The figures of a run with the next version of a method may differ: then the page is written again from it."""
+    page = (HOW_TO / "ten-minutes.md").read_text(encoding="utf-8")
+    commands = [shlex.split(line)[1:] for line in re.findall(r"^neurodial .*$", page, re.MULTILINE)]
+    checking, trying = commands[:2]
+    shutil.copy(ROOT / "examples" / "lists.jsonl", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    printed = ""
+    for command in (checking, trying):
+        with pytest.raises(SystemExit) as stopped:
+            main(command)
+        assert not stopped.value.code
+        printed += " ".join(capsys.readouterr())
+    blocks = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
+    said = [line.strip() for block in blocks[1:3] for line in block.splitlines() if line.strip()]
+    flat = " ".join(printed.split())
+    assert len(said) > 20
+    assert [line for line in said if " ".join(line.split()) not in flat] == []
+
+
+def test_the_file_of_the_ten_minutes_is_read_as_the_page_says():
+    pairs = PairSet.read(str(ROOT / "examples" / "lists.jsonl"))
+    page = (HOW_TO / "ten-minutes.md").read_text(encoding="utf-8")
+    for split in ("discovery", "development", "test"):
+        count = len(pairs.split(split).positive)
+        assert f"{split}: {count} positive, {count} negative" in page
+    text = (ROOT / "examples" / "lists.jsonl").read_text(encoding="utf-8")
+    quoted = re.findall(r'^\{"positive".*$', page, re.MULTILINE)
+    assert len(quoted) == 2
+    assert [line for line in quoted if line not in text] == []
