@@ -1,6 +1,7 @@
 """Watching a circuit of 0.1 % over a corpus, against the plain forward pass over the same texts, and what it keeps.
 
-A random model of eight layers and 8,192 neurons: small enough that what is done beside the passes would show.
+1. The demo's Dose circuit on fifty neutral prompts, sixteen of its neurons shown.
+2. A random model of four layers and 8,192 neurons: so small that what is done beside the passes shows most.
 
 Run: python benchmarks/explaining.py
 """
@@ -8,6 +9,7 @@ Run: python benchmarks/explaining.py
 from __future__ import annotations
 
 import resource
+from pathlib import Path
 
 import torch
 from measure import interleaved, ratios, write
@@ -15,13 +17,18 @@ from measure import interleaved, ratios, write
 from neurodial.activations.batches import batches
 from neurodial.activations.collect import pad_id
 from neurodial.circuit.circuit import Circuit, Row
+from neurodial.circuit.file import read_circuit
 from neurodial.circuit.site import Neuron
 from neurodial.explain.corpus import Corpus, corpus_of
 from neurodial.explain.read_corpus import read_corpus
+from neurodial.model.load import load
 from neurodial.model.subject import Subject
 from neurodial.model.tiny import tiny_model, tiny_tokenizer
+from neurodial.prompts.behaviours import read_prompt_list
 
-LAYERS, WIDTH = 8, 1024
+ROOT = Path(__file__).resolve().parents[1]
+
+LAYERS, WIDTH = 4, 2048
 
 
 def subject_of() -> Subject:
@@ -31,8 +38,10 @@ def subject_of() -> Subject:
 
 
 def circuit_of() -> Circuit:
-    """Eight neurons, one a layer."""
-    return Circuit.of([Row(Neuron(layer, None, 7 * layer + 1), 1.0 + layer, 1.0) for layer in range(LAYERS)])
+    """Eight neurons, two a layer."""
+    return Circuit.of(
+        [Row(Neuron(layer, None, index), 1.0 + layer, 1.0) for layer in range(LAYERS) for index in (3, 40)]
+    )
 
 
 def texts(subject: Subject, count: int) -> Corpus:
@@ -55,11 +64,11 @@ def grown(subject: Subject, count: int) -> int:
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
 
 
-def measured(count: int = 2000, rounds: int = 3) -> dict[str, object]:
+def measured(count: int = 400, rounds: int = 3) -> dict[str, object]:
     """Seconds, ratio, passes, and the growth of memory."""
     subject = subject_of()
     corpus = texts(subject, count)
-    few = texts(subject, 200)
+    few = texts(subject, 100)
     read_corpus(subject, circuit_of(), few, shown=0, places=8)
     growth = grown(subject, count)
     seconds = interleaved(
@@ -76,9 +85,25 @@ def measured(count: int = 2000, rounds: int = 3) -> dict[str, object]:
         "passes": reading.passes,
         "seconds": seconds,
         "ratio": ratios(seconds, of="watching", to="plain pass"),
-        "bytes more than for 200 texts": growth,
+        "bytes more than for 100 texts": growth,
     }
 
 
+def on_demo(rounds: int = 4) -> dict[str, object]:
+    """Seconds and ratio on the small real model."""
+    subject = load("demo")
+    circuit = read_circuit(ROOT / "docs/results/demo/dose.circuit.json")
+    corpus = corpus_of(subject, None, read_prompt_list("neutral").prompts[:50], name="neutral")
+    seconds = interleaved(
+        {
+            "plain pass": lambda: plain_pass(subject, corpus),
+            "watching": lambda: read_corpus(subject, circuit, corpus, shown=16, places=8),
+        },
+        rounds=rounds,
+    )
+    ratio = ratios(seconds, of="watching", to="plain pass")
+    return {"texts": len(corpus), "tokens": corpus.tokens, "seconds": seconds, "ratio": ratio}
+
+
 if __name__ == "__main__":
-    write("explaining", measured(), command="python benchmarks/explaining.py")
+    write("explaining", {"demo": on_demo(), "random": measured()}, command="python benchmarks/explaining.py")

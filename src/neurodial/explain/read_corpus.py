@@ -248,8 +248,8 @@ def activations(
 
 def _add_layer(sums: LayerSums, watched: Watched, neurons: Float[Tensor, "token width"]) -> None:
     indices = [watched.rows[channel].neuron.index for channel in sums.channels]
-    sums.total += neurons.sum(dim=0, dtype=torch.float64).cpu()
-    sums.squares += neurons.square().sum(dim=0, dtype=torch.float64).cpu()
+    sums.total += neurons.sum(dim=0).double().cpu()  # of one batch in float32, over batches in float64
+    sums.squares += torch.linalg.vector_norm(neurons, dim=0).double().square().cpu()
     sums.products += (neurons[:, indices].T @ neurons).double().cpu()
 
 
