@@ -8,7 +8,7 @@ exchanges: `scripts/refusal_templates.py`, and `scripts/chatter_templates.py` in
 1. For each model in turn the weights are found without its answers, and judged on them: whole, and cut off after 40
    words. Once more without any of the prompts that are judged, in five folds, as the models were asked the same ones.
 2. The temperature is the one that makes these probabilities likeliest; the threshold is even odds and is not tuned.
-3. The weights that ship are found on all of it.
+3. The weights that ship are found on all of it. `scripts/detector_errors.py` puts figures (`-o`) into the package.
 """
 
 from __future__ import annotations
@@ -232,14 +232,8 @@ def main() -> None:
     temperature = temperature_of(pooled, shares)
     weights = train([*models.values(), *shorter.values(), *beside], temperature)
     pooled_figures, reliability = figures(pooled, shares), calibration(pooled, shares, temperature)
-    measured = {
-        "n": len(pooled),
-        "models": len(models),
-        "kappa": pooled_figures["kappa"],
-        "calibration_error": reliability["expected_calibration_error"],
-    }
-    written_out = {"measured": measured, **weights.write()}
-    arguments.weights.write_text(json.dumps(written_out, ensure_ascii=False, separators=(",", ":")) + "\n", "utf-8")
+    written_out = json.dumps(weights.write(), ensure_ascii=False, separators=(",", ":"))
+    arguments.weights.write_text(written_out + "\n", "utf-8")
     print("pooled", pooled_figures["kappa"], arguments.weights.stat().st_size, "bytes")
     found = {
         "what": "verdicts on each model's answers by weights found without that model",

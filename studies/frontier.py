@@ -101,6 +101,7 @@ class Common:
             direction=arguments.direction,
             margin=arguments.margin,
             max_degenerate=arguments.max_degenerate,
+            max_broken=arguments.max_broken,
         )
         self.places: dict[str, dict[str, Any]] = {}
 
@@ -198,7 +199,7 @@ class Seed:
         if limits.least_reference is not None:
             details["reference"] = best.reference
         if best.degenerate is not None:
-            details["degenerate"] = best.degenerate
+            details |= {"degenerate": best.degenerate, "broken": best.broken}
         return path.at(best.strength), {"development": details}
 
     def measure(self, key: Key, intervention: Intervention | None) -> dict[str, Any]:
@@ -297,7 +298,7 @@ def token_plan(arguments: argparse.Namespace, rows: Sequence[Key]) -> str:
     ways = sum(3 if by_own_answers and way[0] in BY_RATIO else 1 for way, _ in searched)
     answered = sum(is_answered(row, arguments) for row in rows)
     generated = answered * arguments.prompts * (prompt + arguments.tokens)
-    if arguments.max_degenerate is not None:
+    if arguments.max_degenerate is not None or arguments.max_broken is not None:
         generated += ways * arguments.development * (prompt + answer)
     total = 9 * ways * trial + len(rows) * test + generated
     return (
@@ -375,6 +376,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--direction", choices=("remove", "induce"), default="remove")
     parser.add_argument("--margin", choices=get_args(MarginKind), default="behaviour", help="what is pushed")
     parser.add_argument("--max-degenerate", type=float, help="more broken answers on development prompts, as a share")
+    parser.add_argument("--max-broken", type=float, help="greater mean brokenness of answers on development prompts")
     parser.add_argument("--dtype", default="bfloat16", help="what is measured in; everything is found in float32")
     parser.add_argument("--count", type=int, default=46, help="neurons of the main rows")
     parser.add_argument("--counts", nargs="*", type=int, default=[1, 10, 461], help="further numbers of neurons")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from tests.records import record_of
 
 from neurodial.circuit.site import Neuron
 from neurodial.model.subject import Subject
@@ -34,14 +35,14 @@ def planted(model_type: str, *, seed: int = 0) -> Subject:
     one side and 0 on every prompt of the other; the neuron's incoming weights become that direction.
     """
     subject = Subject.of(tiny_model(model_type, seed=seed), tiny_tokenizer(chat=False), label=f"planted-{model_type}")
-    up = subject.blocks[PLANTED.layer].get_submodule(subject.family.up)
+    up = subject.blocks[PLANTED.layer].get_submodule(record_of(subject).up)
     inputs = _inputs(subject, up, [*positive(), *negative()]).double()
     wanted = torch.tensor([8.0, 0.0], dtype=torch.float64).repeat_interleave(len(TEXTS))
     direction = torch.linalg.lstsq(inputs, wanted).solution.float()
     with torch.no_grad():
         _set_row(subject, up, direction)
-        if subject.family.gate is not None:
-            _set_row(subject, subject.blocks[PLANTED.layer].get_submodule(subject.family.gate), direction)
+        if record_of(subject).gate is not None:
+            _set_row(subject, subject.blocks[PLANTED.layer].get_submodule(record_of(subject).gate), direction)
     return subject
 
 
@@ -60,9 +61,9 @@ def holding(model_type: str) -> Subject:
 
 def _set_row(subject: Subject, linear: Any, direction: torch.Tensor) -> None:
     width = subject.widths[PLANTED.layer]
-    rows = [PLANTED.index, PLANTED.index + width] if subject.family.fused else [PLANTED.index]
+    rows = [PLANTED.index, PLANTED.index + width] if record_of(subject).fused else [PLANTED.index]
     for row in rows:
-        if subject.family.transposed:
+        if record_of(subject).transposed:
             linear.weight[:, row] = direction
         else:
             linear.weight[row] = direction

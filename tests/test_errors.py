@@ -43,7 +43,7 @@ def test_a_full_stop_is_not_doubled():
     [
         (errors.OverlapError, errors.PromptError),
         (errors.ContextLengthError, errors.PromptError),
-        (errors.UnknownFamilyError, errors.ModelError),
+        (errors.LayoutError, errors.ModelError),
         (errors.ModelMismatchError, errors.ModelError),
         (errors.CircuitFileError, errors.CircuitError),
     ],

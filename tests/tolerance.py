@@ -14,6 +14,7 @@ import math
 from typing import Any
 
 import torch
+from tests.records import record_of
 
 from neurodial.model.subject import Subject
 
@@ -41,8 +42,8 @@ def chain(subject: Subject, tokens: int = TOKENS) -> int:
 def logit_size(subject: Subject) -> float:
     """A bound of the model's logits: the longest row of the head times the longest normed stream."""
     head = subject.model.get_output_embeddings()
-    gain = float(subject.decoder.get_submodule(subject.family.final_norm).weight.detach().abs().max())
-    largest = gain + (1.0 if subject.family.norm == "rms_plus_one" else 0.0)
+    gain = float(subject.decoder.get_submodule(record_of(subject).final_norm).weight.detach().abs().max())
+    largest = gain + (1.0 if record_of(subject).norm == "rms_plus_one" else 0.0)
     return float(head.weight.detach().norm(dim=1).max()) * largest * math.sqrt(subject.hidden_size)
 
 

@@ -24,6 +24,9 @@ from .evaluation.detectors.registry import detector as detector
 from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.options import Evaluation as Evaluation
 from .evaluation.results import Report as Report
+from .explain.corpus import corpus_of as corpus_of
+from .explain.explain_circuit import explain_circuit as explain_circuit
+from .explain.options import Explaining as Explaining
 from .export.export_circuit import export_circuit as export_circuit
 from .export.export_circuit import verify_export as verify_export
 from .export.neurons import read_neurons as read_neurons

@@ -8,7 +8,8 @@ from typing import NamedTuple
 from neurodial.circuit.circuit import Circuit, Origin
 from neurodial.circuit.selection import Select
 from neurodial.errors import OptionError
-from neurodial.margins.choose_margin import BehaviourMargin
+from neurodial.margins.behaviour_margin import BehaviourMargin
+from neurodial.margins.judged import Shows
 from neurodial.margins.margin import Margin
 from neurodial.methods.cna.attribute import Attribution, attribute
 from neurodial.methods.cna.options import CNA
@@ -40,6 +41,7 @@ def discover(
     method: Method | None = None,
     select: Select | None = None,
     margin: Margin | None = None,
+    shows: Shows | None = None,
     name: str = "circuit",
     progress: Progress = silent,
 ) -> Circuit:
@@ -52,6 +54,8 @@ def discover(
         method: how, with every option; `CNA()`, the paper's, by default.
         select: how many neurons; the method's own by default.
         margin: for `Dose` and `Single`, a margin of your own, such as `ClassifierLogit(logit)`.
+        shows: for `Dose` and `Single`, the behaviour's own detector: says of each (prompt, answer) whether the answer
+            shows the behaviour. Margins are weighed by it; by default by a classifier of the model's own answers.
         name: the circuit's name.
         progress: shown while it runs.
 
@@ -73,7 +77,9 @@ def discover(
         >>> len(circuit)
         1
     """
-    return find(subject, prompts, method=method, select=select, margin=margin, name=name, progress=progress).circuit
+    return find(
+        subject, prompts, method=method, select=select, margin=margin, shows=shows, name=name, progress=progress
+    ).circuit
 
 
 def find(
@@ -83,6 +89,7 @@ def find(
     method: Method | None = None,
     select: Select | None = None,
     margin: Margin | None = None,
+    shows: Shows | None = None,
     name: str = "circuit",
     progress: Progress = silent,
 ) -> Found:
@@ -91,7 +98,7 @@ def find(
     if select is not None:
         method = with_select(method, select)
     if not isinstance(method, CNA):
-        return _searched(subject, prompts, method, margin, name, progress)
+        return _searched(subject, prompts, method, _Given(margin, shows), name, progress)
     if margin is not None:
         raise OptionError("CNA has no margin.", wanted="method=Dose(...) with margin, or CNA without")
     contrast = prompts.discovery if isinstance(prompts, PairSet) else prompts
@@ -109,11 +116,18 @@ def find(
     return Found(Circuit.of(found.rows, name=name, origin=origin, stability=found.stability), found.scores)
 
 
+class _Given(NamedTuple):
+    """A caller's own margin and detector, where there are any."""
+
+    margin: Margin | None
+    shows: Shows | None
+
+
 def _searched(
     subject: Subject,
     prompts: Contrast | PairSet,
     method: Dose | Single,
-    margin: Margin | None,
+    given: _Given,
     name: str,
     progress: Progress,
 ) -> Found:
@@ -124,11 +138,11 @@ def _searched(
             fix="Pass pairs, not pairs.discovery.",
         )
     notes = _notes(prompts, prompts.discovery)
-    given = None if margin is None else BehaviourMargin.of(margin)
+    margin = None if given.margin is None else BehaviourMargin.of(given.margin)
     if isinstance(method, Dose):
-        found = find_doses(subject, prompts, method, margin=given, progress=progress)
+        found = find_doses(subject, prompts, method, margin=margin, shows=given.shows, progress=progress)
     else:
-        found = find_single(subject, prompts, method, margin=given, progress=progress)
+        found = find_single(subject, prompts, method, margin=margin, shows=given.shows, progress=progress)
     contrast = prompts.discovery
     origin = Origin(
         model=subject.identity,

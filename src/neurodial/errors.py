@@ -56,8 +56,8 @@ class ModelError(NeurodialError):
     """A model can't be loaded or used as asked."""
 
 
-class UnknownFamilyError(ModelError):
-    """No family record describes this model's architecture."""
+class LayoutError(ModelError):
+    """No neurons were found in a model, or it is built in a way that can't be used."""
 
 
 class ModelMismatchError(ModelError):

@@ -23,8 +23,10 @@ from neurodial.provenance import ModelIdentity, canonical_json, describe, sha256
 
 Arguments = ParamSpec("Arguments")
 Value = TypeVar("Value")
-_IGNORED = {"subject", "progress", "budget"}
-"""Arguments that are no part of what was asked: the model stands in the identity, the others change no result."""
+_IGNORED = {"subject", "progress", "budget", "unsteered"}
+"""Arguments that are no part of what was asked: the model stands in the identity, the others change no result.
+
+What `unsteered` holds follows from the model and the passages."""
 
 
 class KeptForm(NamedTuple):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 VERBOSE = "NEURODIAL_VERBOSE"
@@ -51,3 +53,31 @@ def is_verbose() -> bool:
         >>> del os.environ["NEURODIAL_VERBOSE"]
     """
     return os.environ.get(VERBOSE, "0") not in {"", "0"}
+
+
+@dataclass(frozen=True)
+class Stopwatch:
+    """How long the parts of a piece of work took.
+
+    Attributes:
+        seconds: of each part, by its name, in the order in which they began.
+
+    Example:
+        >>> watch = Stopwatch()
+        >>> with watch.part("reading"):
+        ...     pass
+        >>> list(watch.seconds)
+        ['reading']
+    """
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Add the time of the block to a part."""
+        begun = time.monotonic()
+        self.seconds.setdefault(name, 0.0)
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.monotonic() - begun

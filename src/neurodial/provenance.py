@@ -21,7 +21,7 @@ class ModelIdentity:
 
     Attributes:
         label: how the user named it. Only a label: two identities with other labels may be the same model.
-        family: name of the family record that describes it.
+        family: its model type; a label too.
         digest: SHA-256 over a fixed sample of every weight, rounded to bfloat16, before any adapter.
         adapter_digest: SHA-256 over the adapter's tensors and settings, or None.
         tokenizer_hash: SHA-256 over the vocabulary.
@@ -29,7 +29,8 @@ class ModelIdentity:
         dtype: the dtype that the model was run in.
         widths: number of MLP neurons of each layer.
         setup: what was particular about how it was loaded and prompted: options of its chat template, weights of its
-            checkpoint that have no place, settings for generation; empty where nothing was.
+            checkpoint that have no place, experts that are not read, settings for generation; empty where nothing was.
+        layout: digest of where its neurons are and where its blocks write; None in files from before it was measured.
     """
 
     label: str
@@ -41,6 +42,7 @@ class ModelIdentity:
     dtype: str
     widths: tuple[int, ...]
     setup: Mapping[str, Any] = field(default_factory=dict)
+    layout: str | None = None
 
     def differences(self, other: ModelIdentity) -> list[str]:
         """What keeps a circuit made on `self` from being put on `other`; empty where nothing does.
@@ -50,8 +52,10 @@ class ModelIdentity:
         found = []
         if self.widths != other.widths:
             found.append(f"neurons per layer ({_shape(self.widths)} against {_shape(other.widths)})")
-        if self.family != other.family:
+        if self.layout is None and other.layout is None and self.family != other.family:
             found.append(f"family ({self.family} against {other.family})")
+        if None not in {self.layout, other.layout} and self.layout != other.layout:
+            found.append(f"layout ({self.family} {_short(self.layout)} against {other.family} {_short(other.layout)})")
         if self.digest != other.digest:
             found.append(f"weights (digest {self.digest[:12]} against {other.digest[:12]})")
         if self.adapter_digest != other.adapter_digest:
@@ -79,6 +83,8 @@ def setup_notes(setup: Mapping[str, Any]) -> list[str]:
         notes.append(
             f"{len(unused)} tensors of the checkpoint have no place in the model and are not used, such as {unused[0]}."
         )
+    if routed := setup.get("routed_experts"):
+        notes.append(f"Routed experts are not read: {len(routed)} modules, such as {routed[0]}.")
     generation = setup.get("generation") or {}
     if kept := generation.get("in_force"):
         notes.append(f"Of the checkpoint's generation settings these act: {canonical_json(kept)}.")

@@ -96,6 +96,13 @@ def test_broken_answers_can_be_limited(files, capsys):
     assert f"degenerate answers on development prompts: {before} → {after}" in capsys.readouterr().out
     with pytest.raises(OptionError, match=r"max_degenerate is 5\.0"):
         run(files, max_degenerate=5.0)
+    run(files, budget=0.02, max_broken=0.5, folds=0)
+    saved = json.loads((files / "found.circuit.json").read_text())
+    assert saved["method"]["max_broken"] == 0.5
+    before, after = (f"{saved['report']['measured'][name]:.3f}" for name in ("broken_before", "broken"))
+    assert f"mean brokenness of these answers: {before} → {after}" in capsys.readouterr().out
+    with pytest.raises(OptionError, match=r"max_broken is -1\.0"):
+        run(files, max_broken=-1.0)
 
 
 def test_no_limit_is_said_with_none(files, capsys):
@@ -132,3 +139,19 @@ def test_prompts_that_lack_what_the_margin_reads_are_refused_before_loading(tmp_
     path.write_text("\n".join(f"{{{row}}}" for row in rows))
     with pytest.raises(MarginError, match=said):
         discover("no/such/model", behaviour=str(path), method="dose", margin=margin)
+
+
+def test_the_published_method_says_what_dose_would_add(files, capsys):
+    given = {"behaviour": files / "pairs.jsonl", "output": files / "cna.circuit.json", "universal": "none", "count": 3}
+    discover(files / "model", **given, flags=["--force"])
+    assert "--method dose measures how far" in " ".join(capsys.readouterr().err.split())
+    run(files, budget=0.02, folds=0)
+    assert "--method dose measures" not in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_budget_that_cannot_be_met_gives_the_best_that_was_found(files, capsys):
+    run(files, budget=1e-9, folds=0)
+    assert "not met: Even the smallest strength costs" in " ".join(capsys.readouterr().out.split())
+    saved = json.loads((files / "found.circuit.json").read_text())
+    assert saved["report"]["goal"]["reached"] is False
+    assert saved["report"]["seconds"]["search"] > 0

@@ -11,6 +11,7 @@ from tests.subjects import shared_subjects_are_given_back
 
 from neurodial.edits.matched import gguf_names_of
 from neurodial.edits.model_files import open_model
+from neurodial.model.engine_names import engine_names
 from neurodial.model.load import load
 from neurodial.model.tiny import tiny_subject
 
@@ -56,7 +57,7 @@ def to_gguf(folder, file, kind):
     """A checkpoint as a GGUF file: matrices in a type, vectors in F32, names as llama.cpp's converter has them."""
     model = open_model(folder, "base")
     names = gguf_names_of(model, model.tensors)
-    writer = gguf.GGUFWriter(file, model.family.gguf)
+    writer = gguf.GGUFWriter(file, engine_names(model.known.name).gguf)
     writer.add_block_count(model.layers)
     for name, theirs in names.items():
         tensor = model.tensors[name]

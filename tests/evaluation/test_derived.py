@@ -7,12 +7,13 @@ import pytest
 from neurodial.errors import OptionError
 from neurodial.evaluation.detectors import derived
 from neurodial.evaluation.detectors.base import Exchange
-from neurodial.evaluation.detectors.derived import AnswerClassifier, derived_detector
+from neurodial.evaluation.detectors.derived import derived_detector
 from neurodial.evaluation.evaluate import evaluate
 from neurodial.evaluation.options import Evaluation
 from neurodial.generation.decoding import Decoding
 from neurodial.model.tiny import tiny_subject
 from neurodial.prompts.pairs import Contrast, PairSet
+from neurodial.text.answer_classifier import AnswerClassifier
 
 LISTS = [f"- {a}\n- {b}\n- {c}" for a, b, c in zip("abcdefgh", "ijklmnop", "qrstuvwx", strict=True)]
 PROSE = [

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 from tests.scripted import ids, says, speaking
 from tests.tolerance import of_margins
 
@@ -13,10 +14,12 @@ from neurodial.discovery import discover
 from neurodial.errors import FileError, OptionError, OverlapError, PromptError, UnknownNameError
 from neurodial.evaluation import answering, compared
 from neurodial.evaluation.detectors.base import Detector, Verdict
+from neurodial.evaluation.detectors.known_error import known_error
 from neurodial.evaluation.evaluate import evaluate
 from neurodial.evaluation.options import Evaluation, check_dials
 from neurodial.evaluation.report.evaluation import evaluation_page, write_report
 from neurodial.evaluation.report.html_page import render_page
+from neurodial.evaluation.report.methods_text import methods_text
 from neurodial.evaluation.results import report_json
 from neurodial.evaluation.run_rows import GenerationRow, VerdictRow
 from neurodial.evaluation.store import Answers, Store, read_rows
@@ -24,13 +27,15 @@ from neurodial.generation.decoding import Decoding
 from neurodial.generation.generate import generate
 from neurodial.intervention.base import Together
 from neurodial.intervention.scale import Scale
-from neurodial.margins.choose_margin import BehaviourMargin
+from neurodial.margins.behaviour_margin import BehaviourMargin
 from neurodial.margins.margin import Alternatives, AnswerMargin, Openers
 from neurodial.margins.measure import measure_margins
 from neurodial.methods.cna.options import CNA
 from neurodial.model.tiny import tiny_subject
 from neurodial.prompts.pairs import Behaviour, Contrast, PairSet
 from neurodial.prompts.prompt import Example
+from neurodial.strength import development
+from neurodial.text.degeneration import Brokenness
 
 SMALL = Evaluation(
     detectors=("regex:[a-m]", "length:1"),
@@ -161,6 +166,88 @@ def test_an_interrupted_run_goes_on_and_gives_the_same(run, tmp_path, monkeypatc
         stream.write('{"arm": "cut o')  # a torn line, as a power cut leaves it
     again = evaluate(subject, interventions, pair_set(), against=against, options=SMALL, folder=folder)
     assert figures(again, but="slowdown") == figures(report, but="slowdown")
+
+
+def test_surprise_is_what_the_unsteered_model_makes_of_the_answers(run):
+    subject, _, _, folder, report = run
+    rows = [row for row in Store.read(folder).rows(GenerationRow) if row.set == "neutral" and row.answer]
+    names = {condition.key: condition for condition in report.conditions}
+    assert {row.condition for row in rows} == set(names)
+    for key, condition in names.items():
+        total, tokens = 0.0, 0
+        for row in (row for row in rows if row.condition == key):
+            [prompt] = subject.render([row.prompt])
+            said = subject.encode(row.answer, special=False)
+            with torch.no_grad():
+                logits = subject.model(torch.tensor([[*prompt, *said]])).logits[0].double()
+            for place, token in enumerate(said, start=len(prompt) - 1):
+                total -= float(logits[place].log_softmax(0)[token])
+                tokens += 1
+        assert condition.metrics["surprise"].value == pytest.approx(total / tokens, rel=1e-5)
+    assert len({condition.metrics["surprise"].value for condition in report.conditions}) > 1
+
+
+def test_a_folder_goes_on_when_a_later_version_has_an_option_that_is_not_asked_for(run):
+    subject, interventions, against, folder, report = run
+    marker = folder / "run.json"
+    identity = json.loads(marker.read_text())
+    assert identity["options"].pop("max_broken") is None
+    marker.write_text(json.dumps(identity))
+    again = evaluate(subject, interventions, pair_set(), against=against, options=SMALL, folder=folder)
+    assert figures(again, but="slowdown") == figures(report, but="slowdown")
+    options = replace(SMALL, max_broken=0.5)
+    with pytest.raises(FileError, match="options"):
+        evaluate(subject, interventions, pair_set(), against=against, options=options, folder=folder)
+
+
+class Changed:
+    """Calls an answer broken by 0.75 where it is not the one that the model gave first, unsteered."""
+
+    def __init__(self):
+        self.plain = {}
+
+    def measure(self, prompt, answer):
+        value = 0.25 if self.plain.setdefault(prompt, answer) == answer else 0.75
+        return Brokenness(value, "changed", 0.0, 0, None, 1)
+
+
+def test_other_methods_keep_to_the_limit_on_broken_answers(monkeypatch):
+    """Every changed answer is called broken, so a limit of 0 allows only strengths that change no answer."""
+    subject = tiny_subject()
+    options = replace(SMALL, perplexity=0, questions=0, speed=False, kl_limit=3.0, divergence_tokens=6)
+    details = {}
+    for limit in (None, 1.0, 0.0):
+        monkeypatch.setattr(development, "_BROKEN", Changed())
+        limited = replace(options, max_broken=limit)
+        report = evaluate(subject, [Scale(circuit_of(subject))], pair_set(), against=("caa",), options=limited)
+        [details[limit]] = [c.details for c in report.conditions if c.method == "caa"]
+        assert report.settings["max_broken"] == limit
+        told = methods_text(report)
+        assert ("mean brokenness of those answers at most" in told) == (limit is not None)
+    free, lenient, held = details.values()
+    assert "development_broken" not in free
+    assert lenient["strength"] == free["strength"]
+    assert lenient["development_broken"] > lenient["development_broken_unsteered"] == 0.25
+    assert held["strength"] < free["strength"]
+    assert held["development_broken"] == 0.25
+    with pytest.raises(OptionError, match=r"max_broken is 2"):
+        replace(SMALL, max_broken=2.0)
+
+
+def test_the_error_of_every_detector_stands_in_the_report():
+    subject = tiny_subject()
+    options = replace(SMALL, detectors=("formality", "sentiment:positive", "regex:tea"), perplexity=0, questions=0)
+    report = evaluate(subject, [Scale(circuit_of(subject))], pair_set(), options=replace(options, speed=False))
+    known = {name: known_error(name) for name in report.detectors}
+    assert report.provenance["detector_errors"] == {n: error.briefly for n, error in known.items() if error}
+    text = methods_text(report)
+    assert str(known["formality"]).rstrip(".") in text
+    assert (
+        f"Beside it stand sentiment:positive ({known['sentiment:positive'].briefly}), regex:tea (error not known)"
+        in text
+    )
+    page = render_page(evaluation_page(report, Answers()))
+    assert "kappa is 0.95" in page
 
 
 def test_a_folder_of_another_run_is_refused(run, tmp_path):

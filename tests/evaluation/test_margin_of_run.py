@@ -11,7 +11,7 @@ from neurodial.errors import MarginError, OptionError
 from neurodial.evaluation.margin_of_run import direction_of, margin_of_run
 from neurodial.evaluation.options import Evaluation
 from neurodial.evaluation.task import task_of
-from neurodial.margins.choose_margin import BehaviourMargin, recorded_margin
+from neurodial.margins.behaviour_margin import BehaviourMargin, recorded_margin
 from neurodial.margins.margin import Alternatives, AnswerMargin, ClassifierLogit, Openers
 from neurodial.margins.measure import measure_margins
 from neurodial.margins.own_answers import OwnAnswerMargin, find_own_answers

@@ -5,6 +5,7 @@ import copy
 import peft
 import pytest
 import torch
+from tests.records import record_of
 from tests.subjects import shared_subjects_are_given_back
 
 from neurodial.model.load import load
@@ -40,7 +41,7 @@ def adapted(checkpoint, tmp_path):
                 target_modules=modules,
                 init_lora_weights=False,
                 task_type="CAUSAL_LM",
-                fan_in_fan_out=bare.family.transposed,
+                fan_in_fan_out=record_of(bare).transposed,
             )
             wrapped = peft.get_peft_model(copy.deepcopy(bare.model), config)
         wrapped.save_pretrained(str(tmp_path / "adapter"))

@@ -36,7 +36,7 @@ def toy(monkeypatch):
         detail="For tests alone.",
         library="toys",
         write=write,
-        engines=lambda family, rank, has_adapter: [EngineNote("toy engine", True, f"--family {family.name}")],
+        engines=lambda names, rank, has_adapter: [EngineNote("toy engine", True, f"--family {names.gguf}")],
         usage=lambda manifest: f"`toy run {manifest.name}`",
     )
     monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, toy))

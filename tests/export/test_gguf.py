@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tests.export.circuits import dosed, gap, hooked, plain
+from tests.records import record_of
 from tests.subjects import shared
 from tests.tolerance import of_log_probs
 
@@ -44,7 +45,7 @@ def test_a_gguf_adapter_holds_the_hook(family, tmp_path):
 
 def test_a_family_that_llama_cpp_does_not_run_is_refused(tmp_path):
     subject = shared("opt")
-    with pytest.raises(ExportError, match="runs no opt"):
+    with pytest.raises(ExportError, match="calls opt models is not known"):
         export_circuit(subject, Scale(dosed(subject)), route="gguf-lora", output=tmp_path / "out")
 
 
@@ -141,12 +142,12 @@ def test_a_scale_that_does_not_fit_is_refused():
 
 def write_file(path, subject, *, kind="F32", architecture=None, bias=False, rows=None, **fields):
     """A GGUF file with the up projections of a tiny model and nothing else."""
-    writer = gguf.GGUFWriter(path, architecture or {"phi3": "phi3"}.get(subject.family.name, "llama"))
+    writer = gguf.GGUFWriter(path, architecture or {"phi3": "phi3"}.get(record_of(subject).name, "llama"))
     quantisation = gguf.GGMLQuantizationType[kind]
     for name, value in fields.items():
         writer.add_uint16(name.replace("_", "."), value)
     for layer, block in enumerate(subject.blocks):
-        weight = block.get_submodule(subject.family.up).weight.detach().numpy()[:rows]
+        weight = block.get_submodule(record_of(subject).up).weight.detach().numpy()[:rows]
         writer.add_tensor(f"blk.{layer}.ffn_up.weight", gguf.quantize(weight, quantisation), raw_dtype=quantisation)
         if bias:
             writer.add_tensor(f"blk.{layer}.ffn_up.bias", np.arange(weight.shape[0], dtype=np.float32) + 1)

@@ -7,6 +7,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from tests.export.circuits import dosed
+from tests.records import record_of
 
 from neurodial.errors import ExportError, FileError
 from neurodial.export import weights
@@ -38,7 +39,7 @@ def test_only_the_columns_of_the_circuit_change(family, checkpoint, tmp_path):
         multipliers = torch.ones(24)
         for row in circuit.in_layers([layer]):
             multipliers[row.neuron.index] = 1 - row.dose
-        scale = multipliers[:, None] if subject.family.transposed else multipliers
+        scale = multipliers[:, None] if record_of(subject).transposed else multipliers
         assert torch.equal(after[name], scale * before[name])
 
 

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from tests import naive
+from tests.records import record_of
 from tests.subjects import (
     FAMILIES,
     SOME_FAMILIES,
@@ -40,7 +41,7 @@ def baked(subject, circuit, dial):
     with torch.no_grad():
         for row in circuit:
             weight = naive.down(model, row.neuron.layer).weight
-            column = weight[row.neuron.index] if subject.family.transposed else weight[:, row.neuron.index]
+            column = weight[row.neuron.index] if record_of(subject).transposed else weight[:, row.neuron.index]
             column *= 1 - dial * row.dose
     return dataclasses.replace(subject, model=model)
 

@@ -5,6 +5,7 @@ import dataclasses
 
 import pytest
 import torch
+from tests.records import record_of
 from tests.subjects import FAMILIES, SOME_FAMILIES, close, differ, fresh, logits, same_bits, shared, tokens_of
 from tests.tolerance import rounding
 
@@ -100,9 +101,9 @@ def orthogonalised(subject):
         if hasattr(twin.decoder, "wpe"):
             twin.decoder.wpe.weight.copy_(twin.decoder.wpe.weight @ keep)
         for block in twin.blocks:
-            for path in (subject.family.attention_write, subject.family.mlp_write):
+            for path in (record_of(subject).attention_write, record_of(subject).mlp_write):
                 linear = block.get_submodule(path)
-                if subject.family.transposed:
+                if record_of(subject).transposed:
                     linear.weight.copy_(linear.weight @ keep)
                 else:
                     linear.weight.copy_(keep @ linear.weight)

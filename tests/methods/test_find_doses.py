@@ -9,22 +9,28 @@ from tests.tolerance import of_margins
 
 import neurodial as nd
 from neurodial.circuit.file import circuit_json
-from neurodial.circuit.report import Goal
+from neurodial.circuit.report import Goal, MarginAgreement
+from neurodial.cli.circuits_command import report_lines
 from neurodial.discovery import find as find_all
 from neurodial.errors import BudgetError, MarginError, OptionError, PromptError
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.divergence import measure_divergence, own_answers
 from neurodial.intervention.scale import Scale
+from neurodial.margins import choose_margin as choosing
 from neurodial.margins import openers as openers_of_answers
+from neurodial.margins.behaviour_margin import BehaviourMargin
 from neurodial.margins.margin import Alternatives, ClassifierLogit, Openers
 from neurodial.margins.measure import measure_margins
 from neurodial.methods.dose import effects
 from neurodial.methods.dose.effect import effect_scores
+from neurodial.methods.dose.inputs import _refuse_certain
 from neurodial.methods.dose.options import Dose
 from neurodial.methods.scores import Scores
 from neurodial.model.tiny import tiny_subject
 from neurodial.prompts.prompt import Example
 from neurodial.provenance import sha256
+from neurodial.strength.development import Development
+from neurodial.strength.limits import Trial
 
 LOGIT = ClassifierLogit(lambda hidden: hidden[-1, 3] * 2 - hidden[-1, 5])
 PAIRS = nd.PairSet.of(
@@ -103,17 +109,18 @@ def test_where_one_sign_cannot_reach_the_target_the_other_is_taken(find):
     furthest = {sign: find(budget=50.0, sign=sign).origin.report.measured.margin for sign in ("positive", "both")}
     near, far = sorted(furthest, key=furthest.__getitem__, reverse=True)
     between = (furthest[near] + furthest[far]) / 2
-    with pytest.raises(BudgetError, match="comes to"):
-        find(budget=None, margin_target=between, sign=near)
+    short = find(budget=None, margin_target=between, sign=near).origin.report
+    assert short.measured.margin == pytest.approx(furthest[near], abs=0.02 * abs(furthest[near]))
+    assert not short.goal.reached
+    assert "comes to" in short.shortfall
     report = find(budget=None, margin_target=between, sign="tuned").origin.report
     assert (report.sign, set(report.signs)) == (far, {far})
-    with pytest.raises(BudgetError, match="comes to"):
-        find(budget=None, margin_target=-1e3, sign="tuned")
+    assert "not to -1000" in find(budget=None, margin_target=-1e3, sign="tuned").origin.report.shortfall
 
 
 def test_where_no_neuron_holds_it_up_those_that_hold_it_down_are_taken(find, monkeypatch):
     def all_negative(*arguments):
-        return Scores({site: -values.abs() for site, values in effect_scores(*arguments).items()})
+        return Scores({site: values.clamp(max=0) for site, values in effect_scores(*arguments).items()})
 
     monkeypatch.setattr(effects, "effect_scores", all_negative)
     with pytest.raises(OptionError, match="No neuron holds the behaviour up"):
@@ -137,7 +144,7 @@ def test_the_budget_is_kept_and_the_report_is_true(subject, find, neutral):
 
 
 def test_prompts_that_lack_answers_are_refused_before_any_work(subject, neutral, monkeypatch):
-    monkeypatch.setattr("neurodial.methods.dose.inputs.own_answers", None)
+    monkeypatch.setattr("neurodial.methods.dose.inputs.generate", None)
     bare = nd.PairSet.of([f"harm {n}?" for n in range(14)], [f"help {n}!" for n in range(14)])
     with pytest.raises(MarginError, match="has no pair of answers"):
         nd.discover(subject, bare, method=Dose(margin="answer", neutral=neutral))
@@ -168,10 +175,34 @@ def test_a_target_is_met_at_the_least_damage(find):
     circuit = find(margin_target=before - 0.3, budget=None)
     report = circuit.origin.report.measured
     assert before - 0.45 < report.margin <= before - 0.3
-    with pytest.raises(BudgetError, match="Raise the budget"):
-        find(margin_target=before - 0.3, budget=1e-4)
-    with pytest.raises(BudgetError, match="Take more neurons"):
-        find(margin_target=before - 300, budget=None)
+
+
+def test_what_cannot_be_met_is_said_and_the_best_that_was_found_is_given(find, caplog):
+    before = find().origin.report.measured.margin_before
+    costly = find(margin_target=before - 0.3, budget=1e-4).origin.report
+    assert costly.measured.divergence <= 1e-4, "a budget is kept where it can be"
+    assert costly.measured.margin < before
+    assert "the budget is 0.0001" in costly.shortfall
+    assert "The best that was found is taken" in caplog.text
+    far = find(margin_target=before - 300, budget=None)
+    assert "comes to" in far.origin.report.shortfall
+    assert any(line.startswith("not met: The margin") for line in report_lines(far.origin.report))
+    broken = find(budget=1e-12).origin.report
+    assert "Even the smallest strength costs" in broken.shortfall
+    assert not broken.goal.reached
+    assert find().origin.report.shortfall == ""
+
+
+def test_where_nothing_moves_the_margin_as_asked_it_is_an_error(find, monkeypatch):
+    monkeypatch.setattr(
+        Development,
+        "trials",
+        lambda self, strengths, steered: [
+            Trial(s, one, 0.001, 0.0, self.unsteered.margin + s) for s, one in zip(strengths, steered, strict=True)
+        ],
+    )
+    with pytest.raises(BudgetError, match=r"Nothing useful was found: The margin stays at .*Take another margin"):
+        find(budget=0.033)
 
 
 def test_with_neither_the_behaviour_becomes_as_weak_as_where_it_is_absent(find):
@@ -239,6 +270,16 @@ def test_the_report_travels_with_the_file(find, tmp_path):
     assert nd.Circuit.read(tmp_path / "old.json").origin.report is None
 
 
+def test_the_time_of_every_part_is_reported(subject, find, neutral):
+    seconds = find().origin.report.seconds
+    assert list(seconds) == ["neutral answers", "effects", "costs", "search"]
+    chosen = Dose(select=nd.Count(5), neutral=neutral, answer_tokens=6, folds=0, margin="answer")
+    report = nd.discover(subject, PAIRS, method=chosen).origin.report
+    assert "margin" in report.seconds
+    [line] = [line for line in report_lines(replace(report, seconds={"a": 4.0, "b": 70.0})) if line.startswith("took")]
+    assert line == "took 1 min 14 s: b 1 min 10 s, a 4 s"
+
+
 def test_the_model_is_given_back(subject, find):
     before = {name: value.clone() for name, value in subject.model.state_dict().items()}
     find(afresh=True)
@@ -274,11 +315,32 @@ def test_neutral_prompts_that_show_the_behaviour(find):
         find(margin=every_answer)
 
 
+def test_neutral_answers_in_which_the_detector_sees_the_behaviour_are_left_out(subject, neutral):
+    def discover(shows):
+        chosen = Dose(select=nd.Count(5), neutral=neutral, answer_tokens=6, folds=0)
+        return nd.discover(subject, PAIRS, method=chosen, margin=LOGIT, shows=shows).origin.report
+
+    some = discover(lambda exchanges: [prompt.endswith(("1", "2")) for prompt, _ in exchanges])
+    assert (some.neutral.answers, some.neutral.left_out) == (6, 2)
+    with pytest.raises(PromptError, match=r"4 of 4 answers .*show the behaviour, by its detector.*--neutral FILE"):
+        discover(lambda exchanges: [True] * len(exchanges))
+
+
+def test_a_margin_at_its_ceiling_is_said(subject, find):
+    every_answer = Openers.of([(token,) for token in range(260)])
+    with pytest.raises(MarginError, match="at its ceiling on all 3 development prompts"):
+        _refuse_certain(subject, BehaviourMargin.of(every_answer, kind="openers"), PAIRS.development.positive, Dose())
+    alternatives = BehaviourMargin.of(Alternatives(every_answer), kind="alternatives")
+    with pytest.raises(MarginError, match="at its ceiling"):
+        _refuse_certain(subject, alternatives, PAIRS.development.positive, Dose())
+    _refuse_certain(subject, BehaviourMargin.of(Openers.of([(73,)])), PAIRS.development.positive, Dose())
+
+
 def test_no_opener_tells_the_sides_apart(neutral):
     silent = tiny_subject()
     silent.model.lm_head.weight.data.zero_()  # every answer is the same
     bare = nd.PairSet.of([f"harm {n}?" for n in range(14)], [f"help {n}!" for n in range(14)])
-    with pytest.raises(MarginError, match=r"don't begin in ways of their own.*Take margin openers or answer"):
+    with pytest.raises(MarginError, match="Nothing tells answers to the two sides apart"):
         nd.discover(silent, bare, method=Dose(neutral=neutral, answer_tokens=4))
     for prompts in (bare, PAIRS):
         with pytest.raises(MarginError, match="No beginning of an answer tells the two sides apart"):
@@ -291,6 +353,7 @@ def test_where_no_opening_tells_the_sides_apart_the_answers_of_the_prompts_do(mo
 
     monkeypatch.setattr(openers_of_answers, "find_alternatives", none)
     monkeypatch.setattr(openers_of_answers, "find_openers", none)
+    monkeypatch.setattr(choosing, "spans_of", none)
     chosen = Dose(select=nd.Count(5), neutral=neutral, answer_tokens=6, folds=0)
     fallen, asked = (
         nd.discover(subject, PAIRS, method=method) for method in (chosen, replace(chosen, margin="answer"))
@@ -306,6 +369,8 @@ def test_removing_pushes_towards_the_other_sides_openings_and_inducing_towards_t
     openings, openers = Openers.of([(70,), (71,)]), Openers.of([(72, 73)])
     monkeypatch.setattr(openers_of_answers, "find_alternatives", lambda *_, **__: Alternatives(openings, openers))
     monkeypatch.setattr(openers_of_answers, "find_openers", lambda *_, **__: openers)
+
+    monkeypatch.setattr(choosing, "weigh", lambda *_, **__: MarginAgreement(1.0, 1.0, 4))
 
     def kind(**options):
         chosen = Dose(select=nd.Count(5), neutral=neutral, answer_tokens=6, folds=0, budget=0.02, **options)

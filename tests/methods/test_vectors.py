@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tests.records import record_of
 
 from neurodial.errors import ActivationError, OptionError, PromptError
 from neurodial.intervention.steer import steer
@@ -127,7 +128,7 @@ def test_the_published_form_adds_to_every_mlp_with_a_plus(family):
         steered = hidden_of(subject, tokens)[-1]
     handles = []
     for layer, block in enumerate(subject.blocks):
-        module = block.get_submodule(subject.family.mlp_write)
+        module = block.get_submodule(record_of(subject).mlp_write)
         handles.append(module.register_forward_hook(lambda m, a, out, layer=layer: out + 0.7 * vectors[layer]))
     by_hand = hidden_of(subject, tokens)[-1]
     for handle in handles:

@@ -57,9 +57,8 @@ def test_template_vocabulary_and_precision_are_told_apart():
     model = tiny_model("llama")
 
     def identity(tokenizer):
-        return identify(
-            model, tokenizer, label="m", family="llama", widths=(24, 24), base_digest=None, adapter_digest=None
-        )
+        names = {"label": "m", "family": "llama", "layout": "0" * 64, "widths": (24, 24)}
+        return identify(model, tokenizer, base_digest=None, adapter_digest=None, **names)
 
     plain, without = identity(tiny_tokenizer()), identity(tiny_tokenizer(chat=False))
     assert without.template_hash is None

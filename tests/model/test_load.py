@@ -8,6 +8,7 @@ import gguf
 import pytest
 import torch
 from tests import naive
+from tests.records import record_of
 from tests.subjects import (
     circuit_of,
     close,
@@ -237,7 +238,7 @@ def test_the_demo_model_loads_and_is_steered(monkeypatch):
     monkeypatch.setattr(gguf.GGUFReader, "_build_fields", counted)
     subject = nd.load("demo-base")
     assert len(readings) == 1, "the header, with its whole vocabulary, is read once"
-    assert (subject.family.name, subject.layers, subject.neurons) == ("llama", 30, 46_080)
+    assert (record_of(subject).name, subject.layers, subject.neurons) == ("llama", 30, 46_080)
     assert subject.dtype == torch.float32
     circuit = circuit_of(subject, 1500)
     [plain, steered, again] = nd.generate(

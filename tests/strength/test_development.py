@@ -18,6 +18,7 @@ from neurodial.prompts.passage import Passage
 from neurodial.prompts.prompt import Example
 from neurodial.strength import development
 from neurodial.strength.development import Development
+from neurodial.text.degeneration import Brokenness
 
 LOUD = tuple(Example(f"say {n}!", counterpart=f"say {n}?") for n in range(4))
 QUIET = tuple(Example(f"say {n}?", counterpart=f"say {n}!") for n in range(4))
@@ -30,14 +31,19 @@ class Material(NamedTuple):
     damage: tuple[Passage, ...]
 
 
+def signs(value):
+    """What is seen in an answer that is broken so far."""
+    return Brokenness(value, "changed", 0.0, 0, None, 1)
+
+
 class ChangedByUs:
-    """Calls an answer broken where it is not what the model says unsteered."""
+    """Calls an answer broken by 0.75 where it is not what the model says unsteered, else by a quarter."""
 
     def __init__(self, prompts, length):
         self.plain = {one.prompt: one.text for one in answers(prompts, length)}
 
-    def find(self, prompt, answer):
-        return None if self.plain[prompt] == answer else "changed"
+    def measure(self, prompt, answer):
+        return signs(0.25 if self.plain[prompt] == answer else 0.75)
 
 
 def rounding():
@@ -92,7 +98,9 @@ def test_broken_answers_are_counted_for_each_intervention(material, monkeypatch)
     for steered in (STEERED, None):
         said, plain = (answers(prompts, 7, under) for under in (steered, None))
         expected.append(mean([a.text != b.text for a, b in zip(said, plain, strict=True)]))
-    assert split(material, answer_tokens=7).degenerate([STEERED, None]) == expected
+    found = split(material, answer_tokens=7).broken([STEERED, None])
+    assert [one.degenerate for one in found] == expected
+    assert [one.broken for one in found] == [0.25 + 0.5 * share for share in expected]
     assert expected[0] > 0 == expected[1]
 
 
@@ -100,12 +108,13 @@ def test_a_system_message_stands_before_every_prompt(material, monkeypatch):
     said = {}
 
     class Hears:
-        def find(self, prompt, answer):
+        def measure(self, prompt, answer):
             said[prompt] = answer
+            return signs(0.0)
 
     monkeypatch.setattr(development, "_BROKEN", Hears())
     with_system = split(material, system="Whisper.", answer_tokens=7)
-    with_system.degenerate([STEERED])
+    with_system.broken([STEERED])
     prompts = [example.prompt for example in LOUD]
     decoding = Decoding(max_new_tokens=7, system="Whisper.")
     assert list(said.values()) == [one.text for one in generate(shared(), prompts, under=STEERED, decoding=decoding)]
@@ -117,11 +126,13 @@ def test_a_system_message_stands_before_every_prompt(material, monkeypatch):
 
 def test_the_limit_is_against_the_unsteered_model(material, monkeypatch):
     class Half:
-        def find(self, prompt, answer):
-            return "odd" if prompt in {"say 1!", "say 3!"} else None
+        def measure(self, prompt, answer):
+            return signs(0.5 if prompt in {"say 1!", "say 3!"} else 0.25)
 
     monkeypatch.setattr(development, "_BROKEN", Half())
     assert split(material, max_degenerate=0.25).limits(0.1, None).max_degenerate == 0.75
+    assert split(material, max_broken=0.125).limits(0.1, None).max_broken == 0.5
+    assert split(material, max_broken=0.125).limits(0.1, None).max_degenerate is None
     assert split(material).limits(0.1, None).max_degenerate is None
     assert split(material).unsteered.degenerate is None
 
@@ -158,4 +169,8 @@ def test_discovery_goes_as_far_as_answers_hold(material, monkeypatch, tmp_path):
     assert lenient.rows == free.rows
     there = lenient.origin.report.measured
     assert there.degenerate == mean([a.text != b.text for a, b in zip(said, plain, strict=True)])
+    assert there.broken == 0.25 + 0.5 * there.degenerate
+    by_the_mean = nd.discover(shared(), pairs, method=Dose(max_broken=0.0, **options))
+    assert by_the_mean.rows == held.rows
+    assert (by_the_mean.origin.report.measured.broken_before, by_the_mean.origin.report.measured.broken) == (0.25, 0.25)
     assert there.degenerate_before == 0 < there.degenerate

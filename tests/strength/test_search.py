@@ -8,7 +8,7 @@ from neurodial.circuit.circuit import Circuit, Row
 from neurodial.circuit.site import Neuron
 from neurodial.errors import BudgetError
 from neurodial.intervention.scale import Scale
-from neurodial.strength.limits import Limits, Trial, better
+from neurodial.strength.limits import AnswersBroken, Limits, Trial, better
 from neurodial.strength.search import search
 
 
@@ -38,6 +38,22 @@ def test_an_ample_budget_takes_the_whole_path():
     best, _ = search(0.001, 3.0, measured(lambda s: s * s, lambda s: -s, log), Limits(budget=100.0, target=None))
     assert best.strength == 3.0
     assert len(log) == 6  # one round is enough
+
+
+@pytest.mark.parametrize("power", [1.5, 2.0, 3.0])
+@pytest.mark.parametrize("guess", [0.4, 2.0, 6.0])
+def test_a_budget_is_found_from_few_measurements_where_damage_grows_as_a_power(power, guess):
+    log: list[float] = []
+    best, _ = search(1e-4, 50.0, measured(lambda s: s**power / 20, lambda s: -s, log), Limits(0.05, None), guess=guess)
+    assert 0.9 < best.strength <= 1.0
+    assert len(log) <= 6  # four before, and two to four more
+
+
+def test_a_budget_far_below_the_first_strengths_is_found_too():
+    log: list[float] = []
+    best, _ = search(1e-4, 50.0, measured(lambda s: s * s, lambda s: -s, log), Limits(1e-4, None), guess=2.0)
+    assert 0.008 < best.strength <= 0.01
+    assert len(log) <= 6
 
 
 def test_within_the_budget_the_best_margin_counts_where_a_push_turns_back():
@@ -205,13 +221,13 @@ def test_a_target_beyond_the_aim_is_not_reached():
     assert best.reference >= -1
 
 
-def breaking(share, log=None):
-    """The share of broken answers at a strength."""
+def breaking(share, log=None, mean=lambda s: 0.0):
+    """The share of degenerate answers at a strength, and how broken answers are on average."""
 
     def answer(strengths):
         if log is not None:
             log.append(list(strengths))
-        return [share(strength) for strength in strengths]
+        return [AnswersBroken(share(strength), mean(strength)) for strength in strengths]
 
     return answer
 
@@ -241,6 +257,19 @@ def test_where_answers_break_it_goes_as_far_as_they_hold(guess, breaks_at):
     assert best.degenerate == 0.05
     assert all((trial.degenerate is None) == (trial.divergence > 4) for trial in trials)  # none beyond the budget
     assert len(trials) <= 16
+
+
+@pytest.mark.parametrize("breaks_at", [0.2, 1.0, 3.0])
+def test_the_mean_brokenness_is_a_limit_too_where_no_answer_is_degenerate(breaks_at):
+    limits = Limits(budget=4.0, target=None, max_broken=0.15)
+    worse = lambda s: 0.1 + 0.05 * s / breaks_at  # noqa: E731  # rises slowly, where a share would jump
+    best, trials = search(0.01, 9.0, STEADY, limits, answer=breaking(lambda s: 0.0, mean=worse))
+    assert 0.7 * breaks_at < best.strength <= breaks_at
+    assert best.degenerate == 0.0
+    assert best.broken == pytest.approx(worse(best.strength))
+    assert {limits.exceeded(trial) for trial in trials if trial.strength > breaks_at} <= {"broken", "budget"}
+    with pytest.raises(BudgetError, match=r"smallest strength brings the mean brokenness .* to 0.3; at most 0.15"):
+        search(0.01, 9.0, STEADY, limits, answer=breaking(lambda s: 0.0, mean=lambda s: 0.3))
 
 
 def test_no_strength_is_answered_at_twice():

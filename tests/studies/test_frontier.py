@@ -142,6 +142,7 @@ def test_broken_answers_can_be_limited(study, removed):
     rows = study("limited", "--main", "--max-degenerate", "0.5", "--seeds", "0")
     searched = {one: row["development"] for one, row in rows.items() if "development" in row}
     assert all(("degenerate" in found) == (one.budget > 0) for one, found in searched.items())
+    assert all(("broken" in found) == (one.budget > 0) for one, found in searched.items())
     assert any(one.budget for one in searched)
     assert not any("degenerate" in row["development"] for row in removed.values() if "development" in row)
 
@@ -187,3 +188,4 @@ def test_the_bill_knows_what_makes_a_study_dear(study, capsys):
     plain = tokens(*large)
     assert tokens(*large, "--margin", "own-answers") > 2 * plain
     assert tokens(*large, "--max-degenerate", "0.1") > plain
+    assert tokens(*large, "--max-broken", "0.1") == tokens(*large, "--max-degenerate", "0.1")

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from tests.records import record_of
 from torch import nn
 
 from neurodial.errors import ModelError, SteeringError
@@ -38,7 +39,7 @@ def norm_parts(norm):
 
 def value_matrix(subject, block):
     """(features, hidden) of the values."""
-    family = subject.family.name
+    family = record_of(subject).name
     if family == "gpt2":
         return block.attn.c_attn.weight.detach().T[-16:]
     if family == "phi3":
@@ -48,7 +49,7 @@ def value_matrix(subject, block):
 
 def mlp_backward(subject, block, x, gradient):
     """Relevance of the neurons, and the gradient at the MLP's input: the identity and the half rule by hand."""
-    family = subject.family.name
+    family = record_of(subject).name
     if family == "gpt2":
         before = x @ block.mlp.c_fc.weight + block.mlp.c_fc.bias
         neurons = block.mlp.act(before)
@@ -70,7 +71,7 @@ def mlp_backward(subject, block, x, gradient):
 @torch.no_grad()
 def by_hand(subject):
     """Relevance of each layer's neurons and of each hidden state, by a backward pass in plain formulas."""
-    model, family = subject.model, subject.family
+    model, family = subject.model, record_of(subject)
     model.set_attn_implementation("eager")
     passed = model(
         torch.tensor([QUESTION.tokens]), attention_mask=None, output_attentions=True, output_hidden_states=True
@@ -100,14 +101,14 @@ def by_hand(subject):
 
 
 def write_matrix(subject, block):
-    weight = block.get_submodule(subject.family.attention_write).weight.detach()
-    return weight.T if subject.family.transposed else weight
+    weight = block.get_submodule(record_of(subject).attention_write).weight.detach()
+    return weight.T if record_of(subject).transposed else weight
 
 
 def attention_output(subject, block, x, patterns):
     values = x @ value_matrix(subject, block).T
     bias = 0.0
-    if subject.family.name == "gpt2":
+    if record_of(subject).name == "gpt2":
         values = values + block.attn.c_attn.bias[-16:]
         bias = block.attn.c_proj.bias
     heads = values.view(len(x), -1, 8).transpose(0, 1).repeat_interleave(2 // (values.shape[1] // 8), dim=0)
@@ -186,7 +187,7 @@ def test_norms_of_queries_and_keys_are_linear_under_full_attention(family, wide)
     )
     assert not torch.allclose(with_rule, without)
     hooked = []
-    for path in subject.family.query_key_norms:
+    for path in record_of(subject).query_key_norms:
         module = subject.blocks[0].get_submodule(path)
         with linearized(subject, Rules(attention=False)):
             hooked.append(len(module._forward_hooks))

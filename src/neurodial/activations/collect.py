@@ -63,7 +63,7 @@ def collect(
     """
     places = places_read(subject, sequences, reading)
     prefix = 0
-    if reading.share_prefix and len(sequences) > 1:
+    if reading.share_prefix and subject.layout.shares_prefixes and len(sequences) > 1:
         prefix = min(common_prefix(sequences), *(min(place) for place in places))
     cache = _prefix_cache(subject, sequences[0][:prefix]) if prefix else None
     current: list[_Places] = []

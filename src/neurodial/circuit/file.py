@@ -80,6 +80,8 @@ def circuit_json(circuit: Circuit) -> str:
     }
     if origin.model is not None and not origin.model.setup:
         del value["model"]["setup"]
+    if origin.model is not None and origin.model.layout is None:
+        del value["model"]["layout"]
     value["report"] = None if origin.report is None else report_values(origin.report)
     for name in ("report", "behaviour", "margin"):
         if value[name] is None:

@@ -20,6 +20,31 @@ class Reached:
 
 
 @dataclass(frozen=True)
+class MarginAgreement:
+    """How well a margin tells the development answers apart.
+
+    Attributes:
+        accuracy: mean over answers with and without the behaviour of the share that the margin's own sign (an opening,
+            a span, more than zero) tells rightly.
+        auroc: the chance that the margin of a prompt whose answer shows the behaviour is above that of one without.
+        answers: how many were told apart.
+
+    Example:
+        >>> MarginAgreement(1.0, 0.75, 24).worth
+        0.75
+    """
+
+    accuracy: float
+    auroc: float
+    answers: int
+
+    @property
+    def worth(self) -> float:
+        """The lesser of both."""
+        return min(self.accuracy, self.auroc)
+
+
+@dataclass(frozen=True)
 class NeutralAnswers:
     """The neutral answers that cost and damage were measured on.
 
@@ -38,7 +63,7 @@ class NeutralAnswers:
 
 @dataclass(frozen=True)
 class Goal:
-    """The request: a budget in nats per token, a margin to reach, and whether it was reached."""
+    """The request: a budget in nats per token, a margin to reach, and whether all was met."""
 
     budget: float | None
     margin: float | None
@@ -83,6 +108,8 @@ class Measured:
         reference: the same at dial 1.
         degenerate_before: share of degenerate answers, unsteered, where that was limited.
         degenerate: the same at dial 1.
+        broken_before: mean brokenness of those answers, unsteered, where they were made.
+        broken: the same at dial 1.
     """
 
     margin_before: float
@@ -97,6 +124,8 @@ class Measured:
     reference: float | None = None
     degenerate_before: float | None = None
     degenerate: float | None = None
+    broken_before: float | None = None
+    broken: float | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +138,7 @@ class TrialReport:
     mean_dose: float
     largest_dose: float
     degenerate: float | None = None
+    broken: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,10 +150,13 @@ class DoseReport:
         neutral: the neutral answers.
         cost: how well the cost is known, where the method measures one.
         goal: what was asked for.
+        shortfall: what of it could not be met, in words; empty where all was.
         predicted: to first order, where the method predicts.
         measured: on the development split.
         trials: every strength that was measured along the chosen path.
         margin_text: the margin in words.
+        weighed: how well each margin that was considered tells the development answers apart.
+        judged_by: what said of these answers whether they show the behaviour.
         openers: how the behaviour's answers begin.
         coverage: share of the answers of either side that begin so.
         alternatives: how answers without the behaviour begin.
@@ -132,6 +165,7 @@ class DoseReport:
         follows: the effects that doses follow.
         signs: the result of the best path of each sign.
         followed: the result of the best path of each mixture of effects.
+        seconds: how long each part took.
         candidates: the result of each candidate neuron within the limits, by its layer and index (`16.1525`).
     """
 
@@ -144,7 +178,10 @@ class DoseReport:
     predicted: Predicted | None = None
     measured: Measured
     trials: tuple[TrialReport, ...] = ()
+    shortfall: str = ""
     margin_text: str = ""
+    weighed: Mapping[str, MarginAgreement] = field(default_factory=dict)
+    judged_by: str = ""
     openers: tuple[str, ...] = ()
     coverage: Mapping[str, float | None] = field(default_factory=dict)
     alternatives: tuple[str, ...] = ()
@@ -154,6 +191,7 @@ class DoseReport:
     signs: Mapping[str, Reached] = field(default_factory=dict)
     followed: Mapping[str, Reached] = field(default_factory=dict)
     candidates: Mapping[str, Reached] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 _OLD_NAMES = {"push": "follows", "pushes": "followed", "aim": "reference", "aim_before": "reference_before"}

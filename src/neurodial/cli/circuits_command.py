@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from neurodial.cli.console import out
+from neurodial.cli.console import duration, out
 from neurodial.errors import OptionError
 from neurodial.methods.registry import presets
 from neurodial.provenance import describe
@@ -101,6 +101,8 @@ def report_lines(report: DoseReport) -> list[str]:
             f"degenerate answers on development prompts: {measured.degenerate_before:.0%} → "
             f"{measured.degenerate:.0%} (limited)"
         )
+    if measured.broken_before is not None and measured.broken is not None:
+        lines.append(f"mean brokenness of these answers: {measured.broken_before:.3f} → {measured.broken:.3f}")
     if len(report.signs) > 1 and report.sign is not None:
         words = {"positive": "neurons that hold it up alone", "both": "with those that hold it down"}
         reached = (f"{words[sign]} {best.margin:+.2f} at {best.divergence:.3g}" for sign, best in report.signs.items())
@@ -108,12 +110,27 @@ def report_lines(report: DoseReport) -> list[str]:
     if report.candidates:
         tried = (f"{name} {best.margin:+.2f} at {best.divergence:.3g}" for name, best in report.candidates.items())
         lines.append(f"neurons searched (layer.index, margin at damage): {', '.join(tried)}")
-    if not report.goal.reached:
+    if report.shortfall:
+        lines.append(f"not met: {report.shortfall} This is the best that was found")
+    elif not report.goal.reached:
         lines.append(f"the margin {report.goal.margin:+.2f} was out of reach; this is the nearest")
+    if report.seconds:
+        parts = sorted(report.seconds.items(), key=lambda part: -part[1])
+        whole = duration(sum(report.seconds.values()))
+        lines.append(f"took {whole}: {', '.join(f'{name} {duration(seconds)}' for name, seconds in parts)}")
     return lines
 
 
 def _margin_lines(report: DoseReport) -> Iterator[str]:
+    if report.weighed:
+        told = (
+            f"{kind} {agreement.accuracy:.0%} right, AUROC {agreement.auroc:.2f}"
+            for kind, agreement in report.weighed.items()
+        )
+        count = max(agreement.answers for agreement in report.weighed.values())
+        yield f"margins, on {count} development answers, by {report.judged_by}: {'; '.join(told)}"
+    if report.margin == "SpanMargin":
+        yield f"margin: {report.margin_text}"
     if report.openers:
         shares = ", ".join(
             f"{share:.0%} of the {side} answers" for side, share in report.coverage.items() if share is not None

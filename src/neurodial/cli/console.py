@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shlex
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,10 +21,17 @@ from neurodial.progress import is_verbose
 out = Console(highlight=False, emoji=False)
 err = Console(stderr=True, highlight=False, emoji=False)
 
+EVERY = 10.0
+"""Seconds between lines of progress where stderr is no terminal."""
+
 
 @contextmanager
 def bars(description: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar on stderr: a `Progress` for the library."""
+    """A progress bar on stderr, lines with the time left where that is no terminal: a `Progress` for the library."""
+    if not err.is_terminal:
+        with _lines(description, total) as advance:
+            yield advance
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -31,11 +39,44 @@ def bars(description: str, total: int) -> Iterator[Callable[[int], None]]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    if not err.is_terminal:
-        err.print(f"{description}: {total}", style="dim")
-    with Bars(*columns, console=err, transient=True, disable=not err.is_terminal) as shown:
+    with Bars(*columns, console=err, transient=True) as shown:
         task = shown.add_task(description, total=total)
         yield lambda steps: shown.advance(task, steps)
+
+
+@contextmanager
+def _lines(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A line at the beginning, one every few seconds with the time left, and one at the end of long work."""
+    begun = said = time.monotonic()
+    finished = 0
+    err.print(f"{description}: {total}", style="dim", markup=False)
+
+    def advance(steps: int) -> None:
+        nonlocal said, finished
+        finished += steps
+        now = time.monotonic()
+        if finished < total and finished and now - said >= EVERY:
+            left = (now - begun) / finished * (total - finished)
+            err.print(f"{description}: {finished} of {total}, about {duration(left)} left", style="dim", markup=False)
+            said = now
+
+    yield advance
+    took = time.monotonic() - begun
+    if took >= EVERY:
+        err.print(f"{description}: {finished} of {total}, took {duration(took)}", style="dim", markup=False)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them.
+
+    Example:
+        >>> duration(8.2), duration(75), duration(200)
+        ('8 s', '1 min 15 s', '3 min 20 s')
+    """
+    whole = max(1, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60} min" + (f" {whole % 60} s" if whole % 60 else "")
 
 
 @contextmanager
@@ -68,7 +109,7 @@ def print_json(value: object) -> None:
 
 def quiet_libraries() -> None:
     """Turn off the bars, warnings and advice of other libraries, unless `--verbose`; their errors are still shown."""
-    logging.getLogger("neurodial").setLevel(logging.WARNING)
+    logging.getLogger("neurodial").setLevel(logging.INFO)
     if is_verbose():
         return
     from huggingface_hub.utils.tqdm import disable_progress_bars

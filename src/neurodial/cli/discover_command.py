@@ -24,6 +24,11 @@ else:
     )
     Selection = select_options("the method's own: fraction:0.001", module=__name__)
 
+_PUBLISHED = ("cna", "cna-reference")
+_BEYOND = (
+    "This is the published method. --method dose measures how far to turn each neuron, and on every behaviour studied "
+    "here left less of it for less damage; it needs gradients and some minutes."
+)
 _METHODS = "; ".join(f"{name}: {words}" for name, words in METHOD_WORDS.items())
 
 
@@ -68,18 +73,22 @@ def discover(
     subject = (loading or ModelOptions()).load(model, in_steps=parts)
 
     from neurodial.discovery import discover as find
+    from neurodial.evaluation.detectors.registry import shows_of
     from neurodial.kept import keeping
 
     partial = target.with_name(f"{target.name}.partial")
     if partial.exists():
         err.print(f"going on with what an earlier run left in {partial}", markup=False)
     with parts.next(), keeping(partial, subject.identity):
-        circuit = find(subject, pairs, method=chosen, name=pairs.behaviour.name, progress=bars)
+        shows = shows_of(pairs.behaviour)
+        circuit = find(subject, pairs, method=chosen, shows=shows, name=pairs.behaviour.name, progress=bars)
         circuit.write(target, overwrite=force)
     if json:
         print_circuit_json(circuit)
         return
     show_circuit(circuit, top=10)
+    if method in _PUBLISHED:
+        err.print(_BEYOND, style="dim", markup=False)
     source = () if behaviour is None else ("-b", behaviour)
     report = target.with_name(f"{pairs.behaviour.name}-report")
     written(

@@ -22,6 +22,7 @@ COMMANDS = {
     "try": "neurodial.cli.try_command:try_",
     "discover": "neurodial.cli.discover_command:discover",
     "show": "neurodial.cli.circuits_command:show",
+    "explain": "neurodial.cli.explain_command:explain",
     "steer": "neurodial.cli.steer_command:steer",
     "compare": "neurodial.cli.compare_command:compare",
     "evaluate": "neurodial.cli.evaluate_command:evaluate",
@@ -32,6 +33,7 @@ COMMANDS = {
     "serve": "neurodial.cli.serve_command:serve",
     "convert": "neurodial.cli.convert_command:convert",
     "behaviours": "neurodial.cli.behaviours_command:behaviours",
+    "models": "neurodial.cli.models_command:models",
     "trace": "neurodial.cli.trace_command:trace",
     "why": "neurodial.cli.why_command:why",
     "audit": "neurodial.cli.audit_command:audit",
@@ -45,6 +47,7 @@ SUMMARIES = {
     "try": "See in minutes whether a behaviour of your own can be turned: look, find, steer, measure.",
     "discover": "Find the neurons behind a behaviour.",
     "show": "Show a circuit: its neurons, layers, stability and origin.",
+    "explain": "Explain a circuit: what its neurons read, write, fire on and do, alone and together.",
     "steer": "Answer prompts side by side, unsteered and steered; without a prompt, chat.",
     "compare": "Show what two circuits share, or where two reports differ.",
     "detectors": "List the detectors, or score them against labelled answers.",
@@ -55,6 +58,7 @@ SUMMARIES = {
     "serve": "Serve a model over OpenAI's API, with a dial for each request.",
     "convert": "Turn a table of neurons into a circuit or back, or steering vectors into another format.",
     "behaviours": "List the contrast sets that ship with neurodial, or preview one.",
+    "models": "List the model types that were tried, and what each can do.",
     "trace": "Find the circuit behind one prediction: which neurons, at which tokens, and what feeds what.",
     "audit": "Measure how few neurons, pushed how far, undo a behaviour.",
     "audit-weights": "Say what was done to a model's weights: neurons scaled, a direction removed, something else.",
@@ -65,10 +69,10 @@ SUMMARIES = {
 
 GROUPS = {
     "First": ("try", "demo", "studio"),
-    "Find and steer": ("behaviours", "discover", "show", "steer"),
+    "Find and steer": ("models", "behaviours", "discover", "show", "steer"),
     "Measure": ("evaluate", "detectors", "study", "compare", "audit"),
     "Ship": ("export", "verify", "serve", "convert"),
-    "Look inside": ("trace", "why", "audit-weights"),
+    "Look inside": ("explain", "trace", "why", "audit-weights"),
 }
 """Commands as the overview shows them."""
 
@@ -114,6 +118,11 @@ EXAMPLES = {
         "why MODEL 'Is 7 prime?' --produced No --right Yes --html why.html",
         "why MODEL 'Is 7 prime?' --reference 'Yes, 7 is prime.' --mistakes 3",
     ),
+    "explain": (
+        "explain demo refusal.circuit.json -b refusal -o refusal-explained",
+        "explain MODEL mine.circuit.json --texts texts.txt --neurons 8 --json",
+    ),
+    "models": ("models", "models qwen3"),
     "audit-weights": ("audit-weights BASE CANDIDATE", "audit-weights model-Q8_0.gguf baked.gguf --json"),
     "studio": ("studio demo", "studio MODEL --circuit refusal.circuit.json --port 8765"),
 }
@@ -150,14 +159,15 @@ for _place, (_title, _names) in enumerate(GROUPS.items()):
 
 
 class _Notes(logging.Handler):
-    """Prints the library's warnings on stderr."""
+    """Prints the library's warnings on stderr, and what it chose."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print it on the current stderr."""
-        print(f"note: {record.getMessage()}", file=sys.stderr)
+        note = "note: " if record.levelno >= logging.WARNING else ""
+        print(f"{note}{record.getMessage()}", file=sys.stderr)
 
 
-_NOTES = _Notes(logging.WARNING)
+_NOTES = _Notes(logging.INFO)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

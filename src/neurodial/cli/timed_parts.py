@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.text import Text
 
+from neurodial.cli.console import duration
+
 
 @dataclass(frozen=True)
 class TimedPart:
@@ -96,16 +98,3 @@ def steps(console: Console, *names: str) -> TimedParts:
         'step 1 of 2: loading demo\n'
     """
     return TimedParts(tuple(map(TimedPart, names)), console)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them.
-
-    Example:
-        >>> duration(8.2), duration(75), duration(200)
-        ('8 s', '1 min 15 s', '3 min 20 s')
-    """
-    whole = max(1, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    return f"{whole // 60} min" + (f" {whole % 60} s" if whole % 60 else "")

@@ -9,11 +9,11 @@ import torch
 
 from neurodial.edits.bounds import MultiplierBounds
 from neurodial.edits.direction import removed_direction
-from neurodial.edits.examine import Examined, examine
+from neurodial.edits.examine import ExaminedTensor, examine
 from neurodial.edits.matched import Matched, match
 from neurodial.edits.tensor_names import PartName
 from neurodial.edits.weight_audit import ChangedPart, ScaledNeuron, Verdict, WeightAudit
-from neurodial.model.families import Family
+from neurodial.model.known_models import KnownModel
 from neurodial.progress import Progress, silent
 
 
@@ -50,13 +50,13 @@ def audit_weights(base: str, candidate: str, *, progress: Progress = silent) -> 
     return _judged(matched, rows, base, candidate)
 
 
-def _judged(matched: Matched, rows: list[Examined], base: str, candidate: str) -> WeightAudit:
+def _judged(matched: Matched, rows: list[ExaminedTensor], base: str, candidate: str) -> WeightAudit:
     changed = [row for row in rows if row.is_changed]
     unknown = [row for row in rows if row.outcome == "unknown"]
     lines = [row for row in changed if row.part.is_mlp]
     others = [row for row in changed if not row.part.is_mlp]
     is_scaling = bool(lines) and not unknown and all(row.is_explained for row in lines)
-    neurons = _scaled(lines, matched.base.family) if is_scaling else ()
+    neurons = _scaled(lines, matched.base.known) if is_scaling else ()
     is_scaling = bool(neurons)
     direction = None if is_scaling or unknown else removed_direction(changed)
     verdict = _verdict(rows, is_scaling=is_scaling, has_more=bool(others), has_direction=direction is not None)
@@ -75,7 +75,7 @@ def _judged(matched: Matched, rows: list[Examined], base: str, candidate: str) -
     )
 
 
-def _verdict(rows: Sequence[Examined], *, is_scaling: bool, has_more: bool, has_direction: bool) -> Verdict:
+def _verdict(rows: Sequence[ExaminedTensor], *, is_scaling: bool, has_more: bool, has_direction: bool) -> Verdict:
     outcomes = {row.outcome for row in rows}
     if is_scaling:
         return "neurons scaled and more" if has_more else "neurons scaled"
@@ -88,11 +88,11 @@ def _verdict(rows: Sequence[Examined], *, is_scaling: bool, has_more: bool, has_
     return "same but for rounding" if "rounded" in outcomes else "identical"
 
 
-def _scaled(lines: Sequence[Examined], family: Family) -> tuple[ScaledNeuron, ...]:
+def _scaled(lines: Sequence[ExaminedTensor], model: KnownModel) -> tuple[ScaledNeuron, ...]:
     """The neurons that were scaled; what was done to one in several places is multiplied."""
     parts: dict[tuple[int, int], dict[str, tuple[float, float]]] = {}
     for row in lines:
-        for name, bounds in _by_neuron(row.part, row.bounds, fused=family.fused):
+        for name, bounds in _by_neuron(row.part, row.bounds, fused=model.blocks is not None and model.blocks.fused):
             for index in torch.nonzero(bounds.scaled).flatten().tolist():
                 places = parts.setdefault((row.part.layer or 0, index), {})
                 low, high = places.get(name, (-float("inf"), float("inf")))
@@ -104,7 +104,7 @@ def _scaled(lines: Sequence[Examined], family: Family) -> tuple[ScaledNeuron, ..
             ends = [end * side for end in ends for side in (low, high)]
         low, high = min(ends), max(ends)
         multiplier = (low + high) / 2
-        is_bent = "gate" in places or ("up" in places and not family.up_rows_scale)
+        is_bent = "gate" in places or ("up" in places and not (model.blocks and model.blocks.up_rows_scale))
         dose = None if is_bent else 1.0 - multiplier
         rows.append(ScaledNeuron(layer, index, multiplier, (high - low) / 2, tuple(sorted(places)), dose))
     return tuple(rows)
@@ -120,8 +120,8 @@ def _by_neuron(part: PartName, bounds: MultiplierBounds | None, *, fused: bool) 
     return [("up" if part.kind == "up_bias" else part.kind, bounds)]
 
 
-def _changed_parts(changed: Sequence[Examined]) -> tuple[ChangedPart, ...]:
-    titles: dict[str, list[Examined]] = {}
+def _changed_parts(changed: Sequence[ExaminedTensor]) -> tuple[ChangedPart, ...]:
+    titles: dict[str, list[ExaminedTensor]] = {}
     for row in changed:
         titles.setdefault(row.part.title, []).append(row)
     parts = []
@@ -132,7 +132,7 @@ def _changed_parts(changed: Sequence[Examined]) -> tuple[ChangedPart, ...]:
     return tuple(sorted(parts, key=lambda part: -part.change))
 
 
-def _notes(matched: Matched, unknown: Sequence[Examined]) -> tuple[str, ...]:
+def _notes(matched: Matched, unknown: Sequence[ExaminedTensor]) -> tuple[str, ...]:
     reasons = Counter(reason for _, reason in matched.left_out)
     first = {reason: name for name, reason in reversed(matched.left_out)}
     notes = [f"{count} tensors not compared, such as {first[reason]}: {reason}" for reason, count in reasons.items()]

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from neurodial.edits.examine import Examined
+from neurodial.edits.examine import ExaminedTensor
 
 SKETCH = 8
 """Random vectors; the error of the direction is that of the rounding divided by their number."""
@@ -61,7 +61,7 @@ class RemovedDirection:
         return sum(row.share for row in self.tensors) / len(self.tensors)
 
 
-def removed_direction(changed: Sequence[Examined]) -> RemovedDirection | None:
+def removed_direction(changed: Sequence[ExaminedTensor]) -> RemovedDirection | None:
     """The direction that was taken out of these tensors, or None where that is not what happened.
 
     Args:
@@ -81,12 +81,12 @@ def removed_direction(changed: Sequence[Examined]) -> RemovedDirection | None:
     return RemovedDirection(tuple(rows), agreement, tuple(common.tolist()))
 
 
-def _writes_rows(row: Examined) -> bool:
+def _writes_rows(row: ExaminedTensor) -> bool:
     """Whether the residual stream lies along the rows of the stored tensor."""
     return row.part.kind != "embedding" and not row.part.is_transposed
 
 
-def _direction(row: Examined) -> Float64[Tensor, "hidden"]:
+def _direction(row: ExaminedTensor) -> Float64[Tensor, "hidden"]:
     generator = torch.Generator().manual_seed(0)
     rows, columns = row.pair.shape
     across = _writes_rows(row)
@@ -103,7 +103,7 @@ def _direction(row: Examined) -> Float64[Tensor, "hidden"]:
     return vectors[:, 0]
 
 
-def _fit(row: Examined, vector: Float64[Tensor, "hidden"]) -> tuple[float, float]:
+def _fit(row: ExaminedTensor, vector: Float64[Tensor, "hidden"]) -> tuple[float, float]:
     """The share of the direction that was removed, and the share of the change that this explains.
 
     Rounding, which moves a number within h by h² / 3 in the mean of the square, is no part of the change.

@@ -12,7 +12,7 @@ from neurodial.edits.tensor_pairs import Outcome, RowErrors, RowsPair, TensorPai
 
 
 @dataclass(frozen=True, eq=False)
-class Examined:
+class ExaminedTensor:
     """What happened to one tensor.
 
     Attributes:
@@ -85,7 +85,7 @@ class _Sums:
             self.axis, self.columns, self.rows = None, None, []
 
 
-def examine(pair: TensorPair) -> Examined:
+def examine(pair: TensorPair) -> ExaminedTensor:
     """Compare one tensor before and after.
 
     Args:
@@ -96,17 +96,17 @@ def examine(pair: TensorPair) -> Examined:
     """
     part = pair.part
     if pair.is_equal():
-        return Examined(part, pair, "equal")
+        return ExaminedTensor(part, pair, "equal")
     scaled = pair.scales() if part.is_mlp and part.neuron_axis == 0 else None
     if scaled is not None and bool(scaled.explained.all()):
-        return Examined(part, pair, "changed", scaled)
+        return ExaminedTensor(part, pair, "changed", scaled)
     if not pair.is_judged:
-        return Examined(part, pair, "unknown")
+        return ExaminedTensor(part, pair, "unknown")
     sums = _Sums(part.neuron_axis if part.is_mlp else None, pair.is_exact)
     for piece in pair.pieces():
         sums.add(piece)
     sizes = (sums.change**0.5, sums.size**0.5)
     if not sums.is_beyond:
-        return Examined(part, pair, "equal" if pair.is_exact else "rounded", None, *sizes)
+        return ExaminedTensor(part, pair, "equal" if pair.is_exact else "rounded", None, *sizes)
     bounds = sums.columns if sums.columns is not None else joined(sums.rows) if sums.rows else None
-    return Examined(part, pair, "changed", bounds, *sizes)
+    return ExaminedTensor(part, pair, "changed", bounds, *sizes)

@@ -17,6 +17,7 @@ from neurodial.edits.tensor_pairs import LowRankPair, StoredPair, TensorPair
 from neurodial.errors import ExportError, ModelError, ModelMismatchError
 from neurodial.export.merge import read_lora
 from neurodial.export.tensors import DTYPES
+from neurodial.model.engine_names import engine_names
 
 _ADAPTER = "adapter_config.json"
 _KINDS = {dtype: kind for kind, dtype in DTYPES.items()}
@@ -71,9 +72,9 @@ def _two_models(base: ModelFiles, candidate: ModelFiles) -> Matched:
             left_out.append((name, f"{candidate.label} does not hold it"))
             continue
         other = candidate.tensors[names[name]]
-        part = part_of(name, base.family, base.form)
+        part = part_of(name, base.known, base.form)
         across = name if base.form == "gguf" else names[name]
-        if base.form != candidate.form and (kept_otherwise(across, base.family) or part.is_transposed):
+        if base.form != candidate.form and (kept_otherwise(across, base.known) or part.is_transposed):
             left_out.append((name, "a GGUF file keeps it in another form"))
             continue
         if tensor.shape != other.shape:
@@ -88,7 +89,8 @@ def _two_models(base: ModelFiles, candidate: ModelFiles) -> Matched:
 
 
 def _refuse_other_model(base: ModelFiles, candidate: ModelFiles) -> None:
-    same = base.family.gguf == candidate.family.gguf if base.form != candidate.form else base.family == candidate.family
+    first, second = ((engine_names(m.known.name).gguf or m.known.name, m.known.blocks) for m in (base, candidate))
+    same = first[0] == second[0] if base.form != candidate.form else first == second
     if not same or (base.layers and candidate.layers and base.layers != candidate.layers):
         raise ModelMismatchError(
             f"{base.label} is {base.model_type} of {base.layers} layers, {candidate.label} is {candidate.model_type} "
@@ -115,13 +117,14 @@ def gguf_names_of(model: ModelFiles, names: Iterable[str]) -> dict[str, str]:
     """What a GGUF file calls tensors of a checkpoint; those that it does not have are left out.
 
     Raises:
-        ModelError: llama.cpp does not run the family.
+        ModelError: llama.cpp does not run models of its type.
     """
     import gguf
 
-    kind = next((key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == model.family.gguf), None)
+    architecture = engine_names(model.known.name).gguf
+    kind = next((key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture), None)
     if kind is None:
-        raise ModelError(f"There are no GGUF files of {model.family.name} models.", wanted="two safetensors folders")
+        raise ModelError(f"There are no GGUF files of {model.known.name} models.", wanted="two safetensors folders")
     known = gguf.get_tensor_name_map(kind, model.layers)
     found = {}
     for name in names:
@@ -200,7 +203,7 @@ def _with_gguf_adapter(base: ModelFiles, file: Path, fields: Any) -> Matched:
         down, up = matrices[f"{name}.lora_a"], matrices[f"{name}.lora_b"]
         if name not in theirs:
             raise _no_place(name, base.label)
-        part = part_of(theirs[name], base.family, base.form)
+        part = part_of(theirs[name], base.known, base.form)
         first, second = down.double(), up.double() * (alpha / down.shape[0])
         if part.is_transposed:
             first, second = second.T, first.T
@@ -219,7 +222,7 @@ def _module(base: ModelFiles, module: str) -> tuple[PartName, Any]:
                      or name.endswith(f".{known}")), name)  # fmt: skip
     if name not in base.tensors:
         raise _no_place(module, base.label)
-    return part_of(name, base.family, base.form), base.tensors[name]
+    return part_of(name, base.known, base.form), base.tensors[name]
 
 
 def _low_rank(part: PartName, tensor: Any, matrices: tuple[Tensor, Tensor], kind: str, label: str) -> TensorPair:

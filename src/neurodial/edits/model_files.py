@@ -6,15 +6,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from neurodial.edits.stored import StoredTensor, rows_and_columns, stored
 from neurodial.edits.tensor_names import Form
-from neurodial.errors import ExportError, ModelError, UnknownFamilyError
+from neurodial.errors import ExportError, LayoutError, ModelError, UnknownNameError
 from neurodial.export.tensors import places_in
 from neurodial.export.weights import shards_of
-from neurodial.model.families import FAMILIES, Family, family_of
+from neurodial.model.engine_names import ENGINE_NAMES
+from neurodial.model.known_models import KnownModel, known_model
 
 _WANTED = "a folder with safetensors files and config.json, a GGUF file, an adapter's folder, or a Hub id"
 
@@ -26,7 +26,7 @@ class ModelFiles:
     Attributes:
         label: how the user named it.
         form: safetensors or gguf.
-        family: the record that describes it.
+        known: what is known of its model type.
         model_type: what its configuration calls it; for a GGUF file, the architecture.
         layers: number of blocks.
         tensors: by name.
@@ -34,7 +34,7 @@ class ModelFiles:
 
     label: str
     form: Form
-    family: Family
+    known: KnownModel
     model_type: str
     layers: int
     tensors: Mapping[str, StoredTensor]
@@ -80,7 +80,7 @@ def open_model(path: Path, label: str) -> ModelFiles:
 
     Raises:
         ModelError: it is not a checkpoint, or is damaged.
-        UnknownFamilyError: no family record describes it.
+        LayoutError: the model type is not known, or none of its neurons are.
     """
     file = gguf_in(path)
     if file is not None:
@@ -97,9 +97,20 @@ def open_model(path: Path, label: str) -> ModelFiles:
         raise ModelError(f"{label} is not a checkpoint.", wanted=_WANTED, fix=fix)
     settings = _text_settings(folder, label)
     tensors = {name: stored(place, name) for name, place in places.items()}
-    family = family_of(SimpleNamespace(**settings))
+    model_type = str(settings["model_type"])
     layers = int(settings.get("num_hidden_layers") or settings.get("n_layer") or 0)
-    return ModelFiles(label, "safetensors", family, str(settings["model_type"]), layers, tensors)
+    return ModelFiles(label, "safetensors", _known(model_type, label), model_type, layers, tensors)
+
+
+def _known(model_type: str, label: str) -> KnownModel:
+    try:
+        known = known_model(model_type)
+    except UnknownNameError as error:
+        raise LayoutError(f"{label} is of the model type {model_type}, which was not tried.", fix=error.fix) from error
+    if known.blocks is None or "routed experts" in known.neurons:
+        reason = known.absent or "the neurons of its routed experts can't be read yet."
+        raise LayoutError(f"{label} is of the model type {model_type}: {reason}", wanted="a dense model")
+    return known
 
 
 def _text_settings(folder: Path, label: str) -> dict[str, Any]:
@@ -121,14 +132,14 @@ def open_gguf(file: Path, label: str) -> ModelFiles:
     """Open a GGUF file of a whole model.
 
     Raises:
-        ModelError: it is damaged, one part of several, or of an architecture that no family record describes.
+        ModelError: it is damaged, one part of several, or of an architecture whose names are not known.
     """
     reader = gguf_reader(file)
     architecture = str(reader.fields["general.architecture"].contents())
-    family = next((family for family in FAMILIES if family.gguf == architecture), None)
-    if family is None:
-        known = ", ".join(sorted({family.gguf for family in FAMILIES if family.gguf}))
-        raise UnknownFamilyError(f"{label} is of the architecture {architecture}.", wanted=known)
+    engines = next((names for names in ENGINE_NAMES if names.gguf == architecture), None)
+    if engines is None:
+        architectures = ", ".join(sorted({names.gguf for names in ENGINE_NAMES if names.gguf}))
+        raise LayoutError(f"{label} is of the architecture {architecture}.", wanted=architectures)
     parts = reader.fields.get("split.count")
     if parts is not None and int(parts.contents()) > 1:
         raise ModelError(
@@ -138,10 +149,10 @@ def open_gguf(file: Path, label: str) -> ModelFiles:
         )
     tensors = {tensor.name: _gguf_tensor(file, tensor) for tensor in reader.tensors}
     if any("_exps" in name for name in tensors):
-        raise UnknownFamilyError(f"{label} is a mixture of experts.", wanted="a dense model")
+        raise LayoutError(f"{label} is a mixture of experts.", wanted="a dense model")
     field = reader.fields.get(f"{architecture}.block_count")
     layers = 0 if field is None else int(field.contents())
-    return ModelFiles(label, "gguf", family, architecture, layers, tensors)
+    return ModelFiles(label, "gguf", _known(engines.model_types[0], label), architecture, layers, tensors)
 
 
 def gguf_reader(file: Path) -> Any:

@@ -1,11 +1,12 @@
-"""Which part of a model a tensor is, from its name: as the family's record names modules, or as GGUF files do."""
+"""Which part of a model a tensor is, from its name: as its blocks call their parts, or as GGUF files do."""
 
 from __future__ import annotations
 
 import re
 from typing import Literal, NamedTuple
 
-from neurodial.model.families import Family
+from neurodial.model.engine_names import engine_names
+from neurodial.model.known_models import KnownModel
 
 Kind = Literal["down", "up", "gate", "up_bias", "write", "embedding", "other"]
 Form = Literal["safetensors", "gguf"]
@@ -58,14 +59,14 @@ class PartName(NamedTuple):
         return re.sub(rf"(^|\.){self.layer}\.", r"\g<1>N.", self.name, count=1)
 
 
-def part_of(name: str, family: Family, form: Form) -> PartName:
+def part_of(name: str, model: KnownModel, form: Form) -> PartName:
     """The part that a tensor of a file is.
 
     Example:
-        >>> from neurodial.model.families import FAMILIES
-        >>> part_of("model.layers.3.mlp.down_proj.weight", FAMILIES[0], "safetensors")
+        >>> from neurodial.model.known_models import known_model
+        >>> part_of("model.layers.3.mlp.down_proj.weight", known_model("llama"), "safetensors")
         PartName(name='model.layers.3.mlp.down_proj.weight', kind='down', layer=3, is_transposed=False)
-        >>> part_of("blk.3.ffn_down.weight", FAMILIES[0], "gguf").title
+        >>> part_of("blk.3.ffn_down.weight", known_model("llama"), "gguf").title
         'blk.N.ffn_down.weight'
     """
     if ".".join(name.split(".")[-2:]) in _EMBEDDINGS:
@@ -73,14 +74,15 @@ def part_of(name: str, family: Family, form: Form) -> PartName:
     if form == "gguf":
         match = _GGUF_NAME.fullmatch(name)
         return PartName(name, "other" if match is None else _GGUF.get(match[2], "other"), match and int(match[1]))
-    match = re.fullmatch(rf"(?:.*\.)?{family.blocks}\.(\d+)\.(.+)", name)
-    if match is None:
+    names = model.blocks
+    match = None if names is None else re.fullmatch(rf"(?:.*\.)?{names.blocks}\.(\d+)\.(.+)", name)
+    if names is None or match is None:
         return PartName(name, "other", None)
-    write = "self_attn.o_proj" if family.mlp_write != family.down else family.attention_write
-    kinds: dict[str, Kind] = {f"{family.down}.weight": "down", f"{family.up}.weight": "up", f"{write}.weight": "write"}
-    kinds |= {f"{family.up}.bias": "up_bias", f"{family.gate}.weight": "gate"}
+    paths: dict[Kind, tuple[str, ...]] = {"write": names.writes, "gate": names.gate, "up": names.up, "down": names.down}
+    kinds: dict[str, Kind] = {f"{path}.weight": kind for kind, own in paths.items() for path in own}
+    kinds |= {f"{path}.bias": "up_bias" for path in names.up}
     kind = kinds.get(match[2], "other")
-    return PartName(name, kind, int(match[1]), family.transposed and kind in {"down", "up", "write"})
+    return PartName(name, kind, int(match[1]), names.transposed and kind in {"down", "up", "write"})
 
 
 def may_be_alone(name: str) -> bool:
@@ -88,8 +90,9 @@ def may_be_alone(name: str) -> bool:
     return _MAY_BE_ALONE.fullmatch(name) is not None
 
 
-def kept_otherwise(name: str, family: Family) -> bool:
+def kept_otherwise(name: str, model: KnownModel) -> bool:
     """Whether a GGUF file keeps this tensor in another form than a checkpoint, by its name in the GGUF file."""
     part = name.removesuffix(".weight").removesuffix(".bias").rpartition(".")[2]
-    moved = {*family.gguf_interleaved, *family.gguf_rearranged}
-    return part in moved or (family.norm == "rms_plus_one" and part.endswith("norm"))
+    engines = engine_names(model.name)
+    moved = {*engines.gguf_interleaved, *engines.gguf_rearranged}
+    return part in moved or (model.blocks is not None and model.blocks.adds_one and part.endswith("norm"))

@@ -92,12 +92,20 @@ def search_paths(
 
 def details_of(choice: PathChoice, development: Development) -> dict[str, Any]:
     """What was chosen, as a report keeps it."""
+    before, best = development.unsteered, choice.best
+    answers = {
+        "development_degenerate": best.degenerate,
+        "development_degenerate_unsteered": before.degenerate,
+        "development_broken": best.broken,
+        "development_broken_unsteered": before.broken,
+    }
     return {
         **choice.path.path.details,
-        "strength": choice.best.strength,
-        "development_margin": choice.best.margin,
-        "development_margin_unsteered": development.unsteered.margin,
-        "development_kl": choice.best.divergence,
+        "strength": best.strength,
+        "development_margin": best.margin,
+        "development_margin_unsteered": before.margin,
+        "development_kl": best.divergence,
+        **{name: value for name, value in answers.items() if value is not None},
         "within_kl_limit": choice.within_limits,
         "trials": len(choice.trials),
     }

@@ -16,7 +16,7 @@ from neurodial.evaluation.run_rows import TuningRow
 from neurodial.evaluation.store import Store
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.divergence import own_answers
-from neurodial.margins.choose_margin import BehaviourMargin
+from neurodial.margins.behaviour_margin import BehaviourMargin
 from neurodial.margins.margin import Margin
 from neurodial.methods.comparators import COMPARATORS, MethodInputs
 from neurodial.model.subject import Subject
@@ -100,6 +100,7 @@ class ComparedMethods:
             self._neutral("development"),
             direction=direction,
             max_degenerate=options.max_degenerate,
+            max_broken=options.max_broken,
             answer_tokens=options.divergence_tokens,
             system=options.decoding.system,
             progress=self.progress,

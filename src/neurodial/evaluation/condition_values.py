@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from neurodial.evaluation.answering import APART, latest_verdicts
 from neurodial.evaluation.detectors.base import UNCOUNTED
@@ -125,6 +125,9 @@ def _measures(
         match row:
             case PerTextRow(measure="kl"):
                 totals["kl"] = _ratio(row.values, row.tokens)
+            case PerTextRow(measure="surprise"):
+                if row.tokens:
+                    totals["surprise"] = _loss(row)
             case PerTextRow():
                 totals["perplexity"] = _perplexity(row)
             case MarginRow():
@@ -153,9 +156,14 @@ def _ratio(values: Sequence[float], tokens: Sequence[int]) -> Estimate:
 
 
 def _perplexity(row: PerTextRow) -> Estimate:
+    loss = _loss(row)
+    return replace(loss, value=math.exp(loss.value), low=math.exp(loss.low), high=math.exp(loss.high))
+
+
+def _loss(row: PerTextRow) -> Estimate:
+    """Mean negative log-likelihood per token of all texts together, with the spread of the texts' own means."""
     losses = [-v / t for v, t in zip(row.values, row.tokens, strict=True)]
     pooled = -sum(row.values) / sum(row.tokens)
     spread = bootstrap(losses)
     shift = pooled - spread.value
-    low, high = math.exp(spread.low + shift), math.exp(spread.high + shift)
-    return Estimate(math.exp(pooled), low, high, len(losses), "bootstrap over texts")
+    return Estimate(pooled, spread.low + shift, spread.high + shift, len(losses), "bootstrap over texts")

@@ -20,6 +20,7 @@ from neurodial.circuit.circuit import Circuit
 from neurodial.circuit.controls import random_control
 from neurodial.discovery import discover
 from neurodial.errors import NeurodialError, OptionError
+from neurodial.evaluation.detectors.registry import shows_of
 from neurodial.evaluation.evaluate import evaluate
 from neurodial.evaluation.intervals import Estimate
 from neurodial.evaluation.marked_folder import MarkedFolder
@@ -182,7 +183,8 @@ def _circuits(
     missing: tuple[str, ...] = ()
     with part():
         try:
-            circuits.append(discover(subject, pairs, method=profile.dose, name="dose", progress=progress))
+            shows = shows_of(pairs.behaviour)
+            circuits.append(discover(subject, pairs, method=profile.dose, shows=shows, name="dose", progress=progress))
         except NeurodialError as error:
             missing = (f"Dose found no circuit on this model: {error.problem}",)
     return tuple(circuits), missing

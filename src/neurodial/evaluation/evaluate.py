@@ -30,6 +30,7 @@ from neurodial.evaluation.conditions import (
 )
 from neurodial.evaluation.detectors.base import UNCOUNTED, Detector
 from neurodial.evaluation.detectors.derived import derived_detector
+from neurodial.evaluation.detectors.known_error import known_error
 from neurodial.evaluation.harness import run_tasks
 from neurodial.evaluation.intervals import kappa, wilson
 from neurodial.evaluation.margin_of_run import margin_of_run
@@ -228,6 +229,7 @@ def _report(
         failed={name: sum(key[0] == name and row.label == "failed" for key, row in latest.items()) for name in names},
         settings=describe(options) | {"margin_is": margin_text},
         provenance={
+            "detector_errors": {name: error.briefly for name in names if (error := known_error(name)) is not None},
             "model": describe(subject.identity),
             "test_prompts": task.hash,
             "counts": {asked.name: len(asked.prompts) for asked in task.asked},

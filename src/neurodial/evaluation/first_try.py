@@ -22,6 +22,7 @@ from neurodial.discovery import discover
 from neurodial.errors import BudgetError, FileError, GradientError, MarginError, NeurodialError, PromptError
 from neurodial.evaluation.detectors.base import Detector
 from neurodial.evaluation.detectors.derived import derived_detector
+from neurodial.evaluation.detectors.registry import shows_of
 from neurodial.evaluation.evaluate import evaluate
 from neurodial.evaluation.first_try_options import FirstTry
 from neurodial.evaluation.marked_folder import MarkedFolder
@@ -253,7 +254,8 @@ def _found(
     notes: tuple[str, ...] = ()
     if options.method == "dose":
         try:
-            circuit = discover(subject, few, method=options.dose, name=name, progress=progress)
+            shows = shows_of(few.behaviour)
+            circuit = discover(subject, few, method=options.dose, shows=shows, name=name, progress=progress)
         except (MarginError, BudgetError, GradientError, PromptError) as error:
             circuit = _by_cna(subject, few, options, name, progress)
             notes = (_instead(error),)

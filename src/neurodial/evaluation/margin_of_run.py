@@ -9,7 +9,8 @@ from neurodial.circuit.circuit import Circuit
 from neurodial.errors import MarginError, OptionError
 from neurodial.evaluation.options import Evaluation
 from neurodial.evaluation.task import Task
-from neurodial.margins.choose_margin import BehaviourMargin, choose_margin, recorded_margin
+from neurodial.margins.behaviour_margin import BehaviourMargin, recorded_margin
+from neurodial.margins.choose_margin import choose_margin
 from neurodial.margins.margin import Margin
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent

@@ -1,4 +1,4 @@
-"""Measures that need no generated answer: divergence, margin, perplexity, multiple choice, speed; one row a condition.
+"""Measures that generate nothing: divergence, margin, perplexity, surprise, questions, speed; one row a condition.
 
 Each row holds the values behind the number, so that intervals and paired differences are made later and nothing is
 measured twice. A system prompt changes the tokens, so divergence, and speed, are not defined for it and are left out.
@@ -17,7 +17,15 @@ from neurodial.evaluation.conditions import Condition
 from neurodial.evaluation.likelihood import continuation, log_likelihoods
 from neurodial.evaluation.options import Evaluation
 from neurodial.evaluation.questions import mark, positive_control, read_questions
-from neurodial.evaluation.run_rows import ControlRow, MarginRow, MeasureRow, PerTextRow, QuestionsRow, SpeedRow
+from neurodial.evaluation.run_rows import (
+    ControlRow,
+    GenerationRow,
+    MarginRow,
+    MeasureRow,
+    PerTextRow,
+    QuestionsRow,
+    SpeedRow,
+)
 from neurodial.evaluation.store import Store
 from neurodial.evaluation.task import Task
 from neurodial.generation.decoding import Decoding
@@ -30,6 +38,7 @@ from neurodial.model.head import hidden_states
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.behaviours import read_pairs, read_prompt_list
+from neurodial.prompts.passage import Passage
 
 _REPEATS = 5
 
@@ -67,6 +76,7 @@ def measure(plan: MeasurementPlan, store: Store, progress: Progress = silent) ->
     steps: list[tuple[str, bool, bool, Callable[[Condition], MeasureRow]]] = [
         ("margin", plan.margin is not None, False, lambda condition: _margins(plan, condition)),
         ("perplexity", plan.options.perplexity > 0, True, lambda condition: _likelihoods(plan, condition)),
+        ("surprise", plan.options.answers and plan.options.neutral > 0, False, lambda c: _surprise(plan, c, store)),
         ("questions", plan.options.questions > 0, True, lambda condition: _questions(plan, condition)),
         ("speed", plan.options.speed, True, lambda condition: _speed(plan, condition)),
     ]
@@ -133,6 +143,20 @@ def _likelihoods(plan: MeasurementPlan, condition: Condition) -> PerTextRow:
     totals = tuple(likelihood.total for likelihood in likelihoods)
     tokens = tuple(likelihood.tokens for likelihood in likelihoods)
     return PerTextRow(condition.key, "perplexity", totals, tokens)
+
+
+def _surprise(plan: MeasurementPlan, condition: Condition, store: Store) -> PerTextRow:
+    """The condition's answers to neutral prompts, read by the unsteered model; empty ones have no token to score."""
+    rows = [row for row in store.rows(GenerationRow) if row.condition == condition.key and row.set == "neutral"]
+    asked = dict(enumerate(neutral_prompts("test", plan.options.neutral)))
+    answers = [(asked[row.index], row.answer) for row in sorted(rows, key=lambda row: row.index) if row.answer]
+    rendered = plan.subject.render([prompt for prompt, _ in answers], system=plan.options.decoding.system)
+    passages = []
+    for tokens, (_, answer) in zip(rendered, answers, strict=True):
+        said = plan.subject.encode(answer, special=False)
+        passages.append(Passage((*tokens, *said), len(tokens), len(said)))
+    found = log_likelihoods(plan.subject, passages)
+    return PerTextRow(condition.key, "surprise", tuple(a.total for a in found), tuple(a.tokens for a in found))
 
 
 def _questions(plan: MeasurementPlan, condition: Condition) -> QuestionsRow:

@@ -69,6 +69,12 @@ METRICS: dict[str, Metric] = {
         "Of texts written by people (not by the model), under steering. Compare with the unsteered row: higher is "
         "worse. The interval is a bootstrap over the texts.",
     ),
+    "surprise": Metric(
+        "surprise",
+        "How unlikely the steered answers to neutral prompts are to the unsteered model: its mean negative "
+        "log-likelihood in nats per token. Fluent nonsense has more than the unsteered row, a loop less. The interval "
+        "is a bootstrap over the answers.",
+    ),
     "repetition": Metric(
         "repetition",
         "1 - unique / all word 4-grams of the steered answers to neutral prompts, mean over answers. 0: nothing "

@@ -9,10 +9,11 @@ from typing import Literal, get_args
 
 from neurodial.errors import OptionError, UnknownNameError, near_names
 from neurodial.generation.decoding import Decoding
+from neurodial.methods.base import check_broken
 from neurodial.options import noted
 
 Thinking = Literal["leave-out", "apart"]
-ReportedMargin = Literal["recorded", "behaviour", "alternatives", "openers", "answer", "own-answers", "none"]
+ReportedMargin = Literal["recorded", "behaviour", "alternatives", "openers", "spans", "answer", "own-answers", "none"]
 
 
 WHOLE_DETECTORS = ("regex:", "bare:regex:")
@@ -83,6 +84,7 @@ class Evaluation:
             searched.
         kl_limit: the damage in nats per token that other methods may do at dial 1.
         max_degenerate: how many more of their answers to development prompts may break down, as a share; none: any.
+        max_broken: how far the mean brokenness of those answers may rise; none: any.
         seeds: of the random controls.
         harness: MMLU and tasks of lm-evaluation-harness, run at every dial.
 
@@ -106,6 +108,7 @@ class Evaluation:
     development: int = 20
     kl_limit: float = 0.1
     max_degenerate: float | None = None
+    max_broken: float | None = None
     seeds: tuple[int, ...] = (0, 1, 2)
     harness: HarnessOptions = field(default_factory=HarnessOptions, metadata=noted(in_studio=False))
 
@@ -132,8 +135,7 @@ class Evaluation:
             raise OptionError(f"prompts is {self.prompts}.", wanted="at least 1, or None for all")
         if not self.kl_limit > 0:
             raise OptionError(f"The KL limit is {self.kl_limit}.", wanted="more than 0 nats per token")
-        if self.max_degenerate is not None and not 0 <= self.max_degenerate <= 1:
-            raise OptionError(f"max_degenerate is {self.max_degenerate}.", wanted="a share from 0 to 1, such as 0.05")
+        check_broken(self.max_degenerate, self.max_broken)
         if self.thinking not in get_args(Thinking):
             raise OptionError(f"thinking is {self.thinking!r}.", wanted="leave-out or apart")
         if self.margin not in get_args(ReportedMargin):

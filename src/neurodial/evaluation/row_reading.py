@@ -35,6 +35,7 @@ _FILE_NAMES = {"condition": "arm"}
 MEASURES: dict[str, type[MeasureRow]] = {
     "kl": PerTextRow,
     "perplexity": PerTextRow,
+    "surprise": PerTextRow,
     "margin": MarginRow,
     "questions": QuestionsRow,
     "speed": SpeedRow,

@@ -109,10 +109,10 @@ class MeasureRow:
 
 @dataclass(frozen=True)
 class PerTextRow(MeasureRow):
-    """`kl` and `perplexity`: a number for each text, and how many tokens it is of.
+    """`kl`, `perplexity` and `surprise`: a number for each text, and how many tokens it is of.
 
     Attributes:
-        values: nats per token for `kl`; the text's whole log-likelihood in nats for `perplexity`.
+        values: nats per token for `kl`; the text's whole log-likelihood in nats for the others.
         tokens: scored tokens of each text.
     """
 

@@ -96,12 +96,20 @@ def _claim(folder: Path, identity: Mapping[str, Any]) -> None:
         before = json.loads(marker.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise FileError(f"{marker} can't be read: {error}.", fix="Choose another folder.") from error
-    if canonical_json(before) != canonical_json(identity):
+    before, now = _asked(before), _asked(identity)
+    if canonical_json(before) != canonical_json(now):
         raise FileError(
-            f"{folder} belongs to another run: {', '.join(_differences(before, identity))} differ.",
+            f"{folder} belongs to another run: {', '.join(_differences(before, now))} differ.",
             wanted="the same run, to go on with it",
             fix="Choose another folder, or delete this one.",
         )
+
+
+def _asked(value: Any) -> Any:
+    """Without what is none: an option that came later and is not asked for makes no other run."""
+    if isinstance(value, dict):
+        return {name: _asked(part) for name, part in value.items() if part is not None}
+    return value
 
 
 def _differences(before: Any, now: Any) -> list[str]:

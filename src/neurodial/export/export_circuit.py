@@ -99,7 +99,7 @@ def export_circuit(
     chosen = (scales,) if isinstance(scales, Scale) else tuple(scales)
     recipe = recipe_of(subject, chosen)
     form.check(subject, recipe)
-    notes = form.engines(subject.family, recipe.rank, subject.adapter is not None)
+    notes = form.engines(subject.engines, recipe.rank, subject.adapter is not None)
     expected = reference(subject, chosen, _prompts(), form.strengths)
     with new_folder(output, overwrite=overwrite, mark=MANIFEST) as folder:
         written = form.write(subject, recipe, folder)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from neurodial.export.engines import EngineNote
-from neurodial.model.families import Family
+from neurodial.model.engine_names import EngineNames
 
 if TYPE_CHECKING:
     from neurodial.export.loaded import Loaded
@@ -54,7 +54,7 @@ class ExportFormat:
         relation: `base_model_relation` of the card.
         write: writes the files into a folder.
         load: loads them onto, or beside, the model, to be compared with the hook.
-        engines: what to say about each engine, of a family, a rank, and whether the model carries an adapter.
+        engines: what to say about each engine, of a model's names, a rank, and whether it carries an adapter.
         usage: how the files are used, as a Markdown block.
         check: refuses, before any work, what the format can't do.
         detail: what else there is to know before choosing it: sentences.
@@ -74,7 +74,7 @@ class ExportFormat:
     relation: Literal["adapter", "finetune", "quantized"]
     write: Callable[[Subject, Recipe, Path], WrittenFiles]
     load: Callable[[Subject, Manifest, Path], AbstractContextManager[Loaded]]
-    engines: Callable[[Family, int, bool], Sequence[EngineNote]]
+    engines: Callable[[EngineNames, int, bool], Sequence[EngineNote]]
     usage: Callable[[Manifest], str]
     check: Callable[[Subject, Recipe], None] = refuse_nothing
     detail: str = ""

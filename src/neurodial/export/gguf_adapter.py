@@ -21,7 +21,7 @@ from neurodial.errors import ExportError
 from neurodial.export.merge import Lora
 from neurodial.export.peft_adapter import LowRank, low_rank
 from neurodial.export.recipe import Recipe
-from neurodial.model.families import FAMILIES
+from neurodial.model.engine_names import ENGINE_NAMES
 from neurodial.model.subject import Subject
 
 
@@ -29,13 +29,14 @@ def architecture_of(subject: Subject) -> str:
     """What llama.cpp calls the model's architecture.
 
     Raises:
-        ExportError: llama.cpp does not run this family.
+        ExportError: llama.cpp's name of it is not known.
     """
-    name = subject.family.gguf
+    name = subject.engines.gguf
     if name is None:
+        known = sorted({kind for names in ENGINE_NAMES if names.gguf for kind in names.model_types})
         raise ExportError(
-            f"llama.cpp runs no {subject.family.name} models.",
-            wanted=f"one of {', '.join(sorted(family.name for family in FAMILIES if family.gguf))}",
+            f"What llama.cpp calls {subject.layout.label} models is not known, if it runs them.",
+            wanted=f"one of {', '.join(known)}",
             fix="Export --as lora, ia3 or weights.",
         )
     return name
@@ -45,7 +46,7 @@ def write_gguf_lora(subject: Subject, recipe: Recipe, file: Path) -> None:
     """Write the circuit as a GGUF adapter: dial-1 matrices of one rank, the dial in `adapter.lora.alpha`.
 
     Raises:
-        ExportError: llama.cpp does not run this family.
+        ExportError: llama.cpp's name of it is not known.
     """
     tensors = {}
     for site in recipe.sites:
@@ -107,7 +108,7 @@ def gguf_names(subject: Subject, modules: list[str]) -> dict[str, str]:
     names = {}
     for module in modules:
         name = known.get_name(module)
-        if name is None or name.rpartition(".")[2] in subject.family.gguf_rearranged:
+        if name is None or name.rpartition(".")[2] in subject.engines.gguf_rearranged:
             raise ExportError(
                 f"The adapter changes {module!r}, which a GGUF file keeps in another form.",
                 wanted="an adapter on attention and MLP projections",
@@ -120,7 +121,7 @@ def gguf_names(subject: Subject, modules: list[str]) -> dict[str, str]:
 def reordered(subject: Subject, name: str, rows: Float[Tensor, "out any"]) -> Float[Tensor, "out any"]:
     """Rows of a weight's change in the order of the GGUF file."""
     part = name.rpartition(".")[2]
-    if part not in subject.family.gguf_interleaved:
+    if part not in subject.engines.gguf_interleaved:
         return rows
     config = subject.model.config.get_text_config()
     heads = config.num_attention_heads if part == "attn_q" else config.num_key_value_heads

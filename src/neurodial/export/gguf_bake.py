@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from neurodial.circuit.site import Site
 from neurodial.errors import ExportError
 from neurodial.export.gguf_adapter import architecture_of
 from neurodial.export.recipe import Recipe
@@ -86,9 +87,11 @@ def targets(subject: Subject, recipe: Recipe, file: Path | None = None) -> dict[
             wanted="MODEL as the GGUF file to bake into",
             fix="Name the file: neurodial export model.gguf CIRCUIT --as gguf; for an adapter, --as gguf-lora.",
         )
-    if not subject.family.up_rows_scale:
+    inexact = [site.layer for site in recipe.sites if not _up_scales(subject, site)]
+    if inexact:
         raise ExportError(
-            f"In {subject.family.name} a row of the up projection does not scale a neuron: the MLP has no gate.",
+            f"In layer {inexact[0]} of {subject.label} a row of the up projection does not scale a neuron: "
+            "the MLP has no gate, or up does not enter as it is.",
             wanted="a gated MLP",
             fix="Export --as gguf-lora.",
         )
@@ -201,10 +204,16 @@ def _check_file(reader: Any, subject: Subject) -> None:
         )
 
 
+def _up_scales(subject: Subject, site: Site) -> bool:
+    """Whether a row scales its neuron where GGUF files keep it: in a map of its own, or after the gates."""
+    mlp = subject.mlp(site)
+    return mlp.up_rows_scale and mlp.up is not None and mlp.up.part in {"all", "second"}
+
+
 def _target(tensors: dict[str, Any], layer: int, subject: Subject) -> Target:
     name = f"blk.{layer}.ffn_up"
     width = subject.widths[layer]
-    rows = 2 * width if subject.family.fused else width
+    rows = 2 * width if subject.mlp(Site(layer)).fused else width
     tensor = tensors.get(f"{name}.weight")
     if tensor is None or int(tensor.shape[1]) != rows:
         raise ExportError(f"{subject.source} has no {name}.weight of {rows} rows.", wanted="a dense model's file")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from neurodial.export.engines import EngineNote
 from neurodial.export.export_format import ExportFormat, WrittenFiles, console_block
-from neurodial.model.families import Family
+from neurodial.model.engine_names import EngineNames
 
 if TYPE_CHECKING:
     from neurodial.export.loaded import Loaded
@@ -89,17 +89,17 @@ def _check_gguf_merged(subject: Subject, recipe: Recipe) -> None:
     check_merge(subject, recipe)
 
 
-def _gguf_lora_engines(family: Family, rank: int, has_adapter: bool) -> list[EngineNote]:  # noqa: FBT001
-    del family, rank, has_adapter
+def _gguf_lora_engines(names: EngineNames, rank: int, has_adapter: bool) -> list[EngineNote]:  # noqa: FBT001
+    del names, rank, has_adapter
     return [
         EngineNote("llama.cpp, LM Studio", True, "--lora-scaled FILE:STRENGTH --cache-ram 0; a scale in every request"),
         EngineNote("Ollama", False, "its newer engine takes no adapters: bake a GGUF (--as gguf)"),
     ]
 
 
-def _gguf_engines(family: Family, rank: int, has_adapter: bool) -> list[EngineNote]:  # noqa: FBT001
+def _gguf_engines(names: EngineNames, rank: int, has_adapter: bool) -> list[EngineNote]:  # noqa: FBT001
     if not has_adapter:
-        return _gguf_merged_engines(family, rank, has_adapter)
+        return _gguf_merged_engines(names, rank, has_adapter)
     return [
         EngineNote("llama.cpp", True, "with the model's own adapter beside it: --lora first-adapter.gguf"),
         EngineNote("Ollama, LM Studio", False, "they take one file: use --as gguf-merged"),
@@ -107,8 +107,8 @@ def _gguf_engines(family: Family, rank: int, has_adapter: bool) -> list[EngineNo
     ]
 
 
-def _gguf_merged_engines(family: Family, rank: int, has_adapter: bool) -> list[EngineNote]:  # noqa: FBT001
-    del family, rank, has_adapter
+def _gguf_merged_engines(names: EngineNames, rank: int, has_adapter: bool) -> list[EngineNote]:  # noqa: FBT001
+    del names, rank, has_adapter
     return [
         EngineNote("llama.cpp, Ollama, LM Studio", True, "an ordinary GGUF file, fixed at its dial"),
         EngineNote("vLLM", False, "use --as vllm or weights"),

@@ -92,7 +92,8 @@ def scaled_rows(subject: Subject, recipe: Recipe, lora: Lora) -> Lora:
     """
     tensors = dict(lora.tensors)
     for site in recipe.sites:
-        name = subject.down_name(site).removesuffix(subject.family.down) + subject.family.up
+        rows = subject.mlp(site).up
+        name = None if rows is None else f"{subject.layout.blocks[site.layer].path}.{rows.path}"
         if name not in tensors:
             continue
         down, up = tensors[name]

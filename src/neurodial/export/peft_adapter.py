@@ -79,7 +79,11 @@ def write_lora(subject: Subject, recipe: Recipe, folder: Path, *, base: str) -> 
         "alpha_pattern": {},
         "use_rslora": False,
     }
-    _write(folder, tensors, config | _shared(subject, names, base))
+    shared = _shared(subject, names, base)
+    if any(block.routed for block in subject.layout.blocks):
+        # PEFT takes the names of modules in such models for those of their routed experts; names of parameters stay.
+        shared |= {"target_modules": [], "target_parameters": [f"{name}.weight" for name in names]}
+    _write(folder, tensors, config | shared)
 
 
 def read_low_rank(subject: Subject, folder: Path) -> dict[Site, LowRank]:
@@ -118,7 +122,7 @@ def _shared(subject: Subject, names: list[str], base: str) -> dict[str, Any]:
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base,
         "target_modules": names,
-        "fan_in_fan_out": subject.family.transposed,
+        "fan_in_fan_out": any(site.transposed for _, site in subject.layout.sites),
         "inference_mode": True,
         "modules_to_save": None,
     }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from neurodial.errors import ExportError
 from neurodial.export.engines import EngineNote, vllm_note
 from neurodial.export.export_format import ExportFormat, WrittenFiles, console_block, python_block
-from neurodial.model.families import Family
+from neurodial.model.engine_names import EngineNames
 
 if TYPE_CHECKING:
     from neurodial.export.loaded import Loaded
@@ -72,22 +72,22 @@ def _check_vllm(subject: Subject, recipe: Recipe) -> None:
     from neurodial.export.own_adapter import refuse_unmerged
 
     refuse_unmerged(subject, "vLLM takes one LoRA for a request: a circuit's")
-    note = vllm_note(subject.family, recipe.rank)
+    note = vllm_note(subject.engines, recipe.rank)
     if not note.can:
         raise ExportError(f"vLLM can't take this circuit as an adapter: {note.how}.")
 
 
-def _lora_engines(family: Family, rank: int, has_adapter: bool) -> list[EngineNote]:  # noqa: FBT001  # a record's
+def _lora_engines(names: EngineNames, rank: int, has_adapter: bool) -> list[EngineNote]:  # noqa: FBT001  # a record's
     del has_adapter
     return [
         EngineNote("PEFT, transformers", True, "any strength at run time; lm-evaluation-harness: peft=DIR"),
-        vllm_note(family, rank),
+        vllm_note(names, rank),
         EngineNote("llama.cpp", False, "convert with --as gguf-lora instead"),
     ]
 
 
-def _ia3_engines(family: Family, rank: int, has_adapter: bool) -> list[EngineNote]:  # noqa: FBT001
-    del family, rank, has_adapter
+def _ia3_engines(names: EngineNames, rank: int, has_adapter: bool) -> list[EngineNote]:  # noqa: FBT001
+    del names, rank, has_adapter
     return [
         EngineNote("PEFT", True, "fixed at its dial"),
         EngineNote("vLLM, llama.cpp", False, "they take no IA3: use --as lora, vllm or gguf-lora"),
@@ -128,8 +128,8 @@ def _load_weights(subject: Subject, manifest: Manifest, folder: Path) -> Abstrac
     return through_transformers(subject, folder)
 
 
-def _weights_engines(family: Family, rank: int, has_adapter: bool) -> list[EngineNote]:  # noqa: FBT001
-    del family, rank, has_adapter
+def _weights_engines(names: EngineNames, rank: int, has_adapter: bool) -> list[EngineNote]:  # noqa: FBT001
+    del names, rank, has_adapter
     return [
         EngineNote("transformers, vLLM, any engine that takes the base model", True, "fixed at its dial, no cost"),
         EngineNote("llama.cpp", False, "convert the folder, or bake a GGUF (--as gguf)"),

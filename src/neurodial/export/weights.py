@@ -24,6 +24,7 @@ from neurodial.export.merge import Lora, is_plain_lora, read_lora
 from neurodial.export.recipe import Recipe
 from neurodial.export.tensors import change_tensor, place_of, places_in
 from neurodial.files import refuse_full
+from neurodial.model.stored_names import stored_name
 from neurodial.model.subject import Subject
 
 _INDEX = "model.safetensors.index.json"
@@ -138,11 +139,13 @@ def _change(subject: Subject, recipe: Recipe | None, lora: Lora | None, folder: 
             changes.setdefault(module, []).append(partial(_merge, lora, module))
     if recipe is not None:
         for site in recipe.sites:
-            scale = partial(_scale, recipe, site.layer, subject.family.transposed)
+            scale = partial(_scale, recipe, site.layer, subject.mlp(site).transposed)
             changes.setdefault(subject.down_name(site), []).append(scale)
     dtypes = set()
     for module, steps in changes.items():
-        place = place_of(places, f"{module}.weight", f"{_tail(module)}.weight")
+        stored = stored_name(subject.model, f"{module}.weight")
+        known = stored if stored in places else f"{module}.weight"
+        place = place_of(places, known, f"{_tail(known.removesuffix('.weight'))}.weight")
         for step in steps:
             change_tensor(place, step)
         dtypes.add(place.dtype)

@@ -21,7 +21,7 @@ from neurodial.activations.batches import TOKEN_BUDGET, batches
 from neurodial.activations.collect import pad_id
 from neurodial.errors import PromptError
 from neurodial.generation.decoding import Decoding
-from neurodial.generation.generate import generate, stop_tokens
+from neurodial.generation.generate import Answer, generate, stop_tokens
 from neurodial.generation.per_row import row_slots
 from neurodial.generation.states import Rows, row_states
 from neurodial.intervention.base import Intervention
@@ -93,7 +93,22 @@ def own_answers(
     """
     decoding = decoding or Decoding(max_new_tokens=48)
     answers = generate(subject, prompts, decoding=decoding, progress=progress)
-    rendered = subject.render(prompts, system=decoding.system)
+    return passages_of(subject, answers, system=decoding.system)
+
+
+def passages_of(subject: Subject, answers: Sequence[Answer], *, system: str | None = None) -> tuple[Passage, ...]:
+    """Answers as passages to score; empty ones are left out.
+
+    Args:
+        subject: the model that gave them.
+        answers: to neutral prompts.
+        system: the system message that stood before every prompt.
+
+    Raises:
+        PromptError: all are empty.
+    """
+    prompts = [answer.prompt for answer in answers]
+    rendered = subject.render(prompts, system=system)
     passages = []
     for tokens, answer in zip(rendered, answers, strict=True):
         if answer.tokens:
@@ -123,6 +138,7 @@ def measure_divergence(
     passages: Sequence[Passage],
     interventions: Sequence[Intervention],
     *,
+    unsteered: Sequence[Float[Tensor, "_ hidden"]] | None = None,
     budget: int = TOKEN_BUDGET,
     progress: Progress = silent,
 ) -> list[Divergence]:
@@ -130,6 +146,14 @@ def measure_divergence(
 
     The unsteered pass is made once for all of them. Call it outside other steering: steering that
     is already on the model acts in both distributions.
+
+    Args:
+        subject: the model.
+        passages: prompts with answers.
+        interventions: each is measured alone.
+        unsteered: what `unsteered_states` gave for these passages, where they are measured more than once.
+        budget: tokens of one batch.
+        progress: shown while it runs.
 
     Raises:
         PromptError: there are no passages.
@@ -151,13 +175,15 @@ def measure_divergence(
     sequences = [passage.tokens for passage in passages]
     check_context([len(sequence) for sequence in sequences], subject.context_length)
     sums = torch.zeros(len(interventions), len(passages), dtype=torch.float64)
+    if unsteered is None:
+        unsteered = unsteered_states(subject, passages, budget=budget)
     with (
-        row_slots(subject, [None, *interventions]) as (steering, slots),
+        row_slots(subject, interventions) as (steering, slots),
         progress("measuring divergence", len(passages)) as advance,
     ):
         for batch in batches(sequences, pad=pad_id(subject), budget=budget):
             chosen = [passages[row] for row in batch.rows]
-            states = []
+            states = [torch.cat([unsteered[row] for row in batch.rows])]
             for slot in slots:
                 prompts = [passage.prompt_length for passage in chosen]
                 rows = Rows(batch.tokens, [slot] * len(chosen), prompts)
@@ -167,6 +193,20 @@ def measure_divergence(
     scored = tuple(passage.scored for passage in passages)
     means = sums / torch.tensor(scored)
     return [Divergence(tuple(row), scored) for row in means.tolist()]
+
+
+@torch.no_grad()
+def unsteered_states(
+    subject: Subject, passages: Sequence[Passage], *, budget: int = TOKEN_BUDGET
+) -> list[Float[Tensor, "_ hidden"]]:
+    """The decoder's outputs at the scored places of each passage, without steering."""
+    states: dict[int, Tensor] = {}
+    for batch in batches([passage.tokens for passage in passages], pad=pad_id(subject), budget=budget):
+        chosen = [passages[row] for row in batch.rows]
+        rows = Rows(batch.tokens, [0] * len(chosen), [passage.prompt_length for passage in chosen])
+        scored = _scored(row_states(subject, None, rows), chosen)
+        states.update(zip(batch.rows, scored.split([passage.scored for passage in chosen]), strict=True))
+    return [states[row] for row in range(len(passages))]
 
 
 def _scored(hidden: Float[Tensor, "row token hidden"], passages: Sequence[Passage]) -> Float[Tensor, "cell hidden"]:

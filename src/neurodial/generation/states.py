@@ -56,7 +56,7 @@ def row_states(subject: Subject, steering: Steering | None, rows: Rows) -> Float
     """
     distinct = sorted(set(rows.slots))
     shared = min(common_prefix(rows.tokens.tolist()), rows.tokens.shape[1] - 1, *rows.prompts)
-    pays = shared >= SHORTEST_SHARED and len(rows.tokens) > len(distinct)
+    pays = subject.layout.shares_prefixes and shared >= SHORTEST_SHARED and len(rows.tokens) > len(distinct)
     if not pays or is_steered_elsewhere(subject, steering):
         assign_rows(steering, rows.slots, rows.prompts)
         return hidden_states(subject, rows.tokens)

@@ -158,8 +158,9 @@ def check_neurons(neurons: Mapping[Neuron, float] | frozenset[Neuron], subject: 
     """
     for neuron in neurons:
         inside = neuron.expert is None and 0 <= neuron.layer < subject.layers
-        if not inside or not 0 <= neuron.index < subject.widths[neuron.layer]:
+        width = subject.widths[neuron.layer] if inside else max(subject.widths)
+        if not inside or not 0 <= neuron.index < width:
             raise SteeringError(
                 f"{subject.label} has no neuron (layer {neuron.layer}, index {neuron.index}).",
-                wanted=f"layers 0 to {subject.layers - 1}, indices below {min(subject.widths)}",
+                wanted=f"layers 0 to {subject.layers - 1}, indices below {width}",
             )

@@ -3,93 +3,44 @@
 1. As the user names it, or as the behaviour asks (`answer` where only whole answers tell).
 2. Otherwise by openings. To remove: towards how answers without the behaviour begin (`alternatives`), else away from
    how the behaviour's answers begin (`openers`). To induce: towards the openers.
-3. Where no opening tells the sides apart: by the answers written in the prompt file, or in the behaviour's.
+3. Where no opening tells the sides apart: by the answers written in the prompt file, or in the behaviour's; else by
+   spans, which may stand anywhere in an answer.
+4. With evidence (neutral answers, a detector), as methods that search have it: the first of openings, spans, written
+   answers and the model's own answers that tells the development answers apart nearly as well as the best of them.
+   What was weighed is kept and logged; one that tells them apart badly is warned of.
 A choice that falls through to a later step says why (`text`); a margin that the user names never does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
+from neurodial.circuit.report import MarginAgreement
 from neurodial.errors import MarginError
-from neurodial.margins.margin import Alternatives, AnswerMargin, Margin, Openers
-from neurodial.margins.openers import OpenerSearch, OpeningMargin, find_margin
-from neurodial.margins.own_answers import OwnAnswerMargin, find_own_answers
+from neurodial.generation.decoding import Decoding
+from neurodial.generation.generate import Answer, generate
+from neurodial.margins.behaviour_margin import BehaviourMargin
+from neurodial.margins.find_spans import spans_of
+from neurodial.margins.judged import Evidence, JudgedAnswers
+from neurodial.margins.margin import Alternatives, AnswerMargin, Openers
+from neurodial.margins.openers import OpenerSearch, OpeningMargin, SideAnswers, find_margin, first_words
+from neurodial.margins.own_answers import ANSWER_TOKENS, OwnAnswerMargin, find_own_answers
+from neurodial.margins.span_margin import SpanMargin
+from neurodial.margins.weigh import weigh
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.answered import MarginKind, refuse_missing
 from neurodial.prompts.pairs import Behaviour, Contrast, Direction, PairSet, Split
 
-ChosenKind = Literal["alternatives", "openers", "answer", "own-answers", "given"]
+GOOD = 0.75
+"""What a margin must be worth to be taken before a later one, and not to be warned of."""
 
+_NEAR = 0.1  # how much less than the best an earlier one may be worth
 
-@dataclass(frozen=True)
-class BehaviourMargin:
-    """A behaviour's margin.
-
-    Attributes:
-        kind: which one; `given` where the caller passed a margin.
-        pushed: the margin that the search for a strength uses.
-        reported: what is measured for every condition of a report: the behaviour's own openers where it has some.
-        text: both, described in words.
-    """
-
-    kind: ChosenKind
-    pushed: Margin
-    reported: Margin | None
-    text: str
-
-    @classmethod
-    def of(cls, margin: Margin, *, kind: ChosenKind = "given", reason: str = "") -> BehaviourMargin:
-        """A margin with the margin to report: that itself, or of `Alternatives` the behaviour's openers."""
-        because = f"; {reason}" if reason else ""
-        if not isinstance(margin, Alternatives):
-            return cls(kind, margin, margin, _in_words(margin) + because)
-        listed = ", ".join(repr(text) for text in margin.openings.texts)
-        pushed = f"strengths are searched towards answers that begin with one of {listed}"
-        if margin.behaviour is None:
-            text = f"not reported: the behaviour's answers have no opening of their own; {pushed}"
-            return cls(kind, margin, None, text + because)
-        return cls(kind, margin, margin.behaviour, f"{_in_words(margin.behaviour)}; {pushed}{because}")
-
-    @property
-    def openings(self) -> Alternatives | Openers:
-        """The pushed margin, if it is one of openings.
-
-        Raises:
-            MarginError: it is another.
-        """
-        if isinstance(self.pushed, Alternatives | Openers):
-            return self.pushed
-        raise MarginError(f"The margin {self.kind} has no openings.", wanted="alternatives or openers")
-
-    @property
-    def openers(self) -> Openers | None:
-        """How the behaviour's answers begin, where that is known."""
-        if isinstance(self.pushed, Alternatives):
-            return self.pushed.behaviour
-        return self.pushed if isinstance(self.pushed, Openers) else None
-
-    def record(self) -> dict[str, Any]:
-        """What a circuit keeps of it: `recorded_margin` makes it again."""
-        openings = self.pushed.openings if isinstance(self.pushed, Alternatives) else None
-        openings_by_name = {"openers": self.openers, "alternatives": openings}
-        return {
-            "kind": self.kind,
-            **{name: _openers_record(openers) for name, openers in openings_by_name.items() if openers is not None},
-        }
-
-    def for_prompts(
-        self, subject: Subject, contrasts: Sequence[Contrast], *, system: str | None = None, progress: Progress = silent
-    ) -> BehaviourMargin:
-        """The same, able to measure the prompts of more contrasts, such as a test split."""
-        if not isinstance(self.pushed, OwnAnswerMargin):
-            return self
-        return BehaviourMargin.of(
-            self.pushed.extended(subject, contrasts, system=system, progress=progress), kind=self.kind
-        )
+_log = logging.getLogger(__name__)
 
 
 def choose_margin(
@@ -100,6 +51,7 @@ def choose_margin(
     kind: MarginKind = "behaviour",
     splits: Sequence[Split] = ("discovery", "development"),
     openers: OpenerSearch | None = None,
+    evidence: Evidence | None = None,
     system: str | None = None,
     progress: Progress = silent,
 ) -> BehaviourMargin:
@@ -112,6 +64,7 @@ def choose_margin(
         kind: which margin; by default as the behaviour asks and the model allows.
         splits: whose prompts it must be able to measure.
         openers: what counts as an opener; alternatives are no longer than that allows.
+        evidence: what margins are weighed by, on the development split; without it none is.
         system: a system message before every prompt.
         progress: shown while it runs.
 
@@ -127,118 +80,194 @@ def choose_margin(
     pairs = prompts if isinstance(prompts, PairSet) else PairSet(Behaviour("custom"), (prompts, None, None))
     contrasts = [contrast for contrast in map(pairs.get, splits) if contrast is not None]
     refuse_missing(kind, pairs.behaviour, contrasts)
-    if kind == "behaviour" and pairs.behaviour.margin != "answer":
-        return _by_openings(subject, pairs, direction, contrasts, _Search(openers, system, progress))
-    if kind in {"answer", "behaviour"}:
-        return BehaviourMargin.of(AnswerMargin(fallback=pairs.behaviour.answers), kind="answer")
-    if kind == "own-answers":
-        margin = find_own_answers(subject, contrasts, system=system, progress=progress)
-        return BehaviourMargin.of(margin, kind="own-answers")
-    opening: OpeningMargin = "alternatives" if kind == "alternatives" else "openers"
-    return BehaviourMargin.of(_Search(openers, system, progress).find(subject, pairs, opening), kind=opening)
-
-
-def recorded_margin(
-    record: Mapping[str, Any],
-    subject: Subject,
-    behaviour: Behaviour,
-    contrasts: Sequence[Contrast],
-    *,
-    system: str | None = None,
-    progress: Progress = silent,
-) -> BehaviourMargin | None:
-    """The margin that a circuit's file records; None for a margin that the caller had passed.
-
-    Args:
-        record: what `BehaviourMargin.record` gave.
-        subject: the model.
-        behaviour: whose answers are used for prompts without any.
-        contrasts: whose prompts it must be able to measure.
-        system: a system message before every prompt.
-        progress: shown while it runs.
-
-    Raises:
-        MarginError: prompts lack what it reads, or the record is damaged.
-    """
-    kind = record.get("kind")
-    if kind == "given":
-        return None
-    if kind == "answer":
-        return BehaviourMargin.of(AnswerMargin(fallback=behaviour.answers), kind="answer")
-    if kind == "own-answers":
-        margin = find_own_answers(subject, contrasts, system=system, progress=progress)
-        return BehaviourMargin.of(margin, kind="own-answers")
-    openers = _openers_of(record.get("openers"))
-    if kind == "alternatives":
-        openings = _openers_of(record.get("alternatives"))
-        if openings is not None:
-            return BehaviourMargin.of(Alternatives(openings, openers), kind="alternatives")
-    elif kind == "openers" and openers is not None:
-        return BehaviourMargin.of(openers, kind="openers")
-    raise MarginError(
-        f"The circuit's file records a margin of kind {kind!r} that can't be read.",
-        wanted="openers, alternatives, answer or own-answers, with its openings",
-        fix="Name the margin to take, or discover the circuit again.",
-    )
+    ways = _Ways(subject, pairs, contrasts, direction, openers, evidence, system, progress)
+    if kind == "behaviour" and pairs.behaviour.margin == "answer":
+        kind = "answer"
+    if kind != "behaviour":
+        return ways.weighed([ways.of_kind(kind)])
+    return ways.first() if evidence is None else ways.best()
 
 
 @dataclass(frozen=True)
-class _Search:
-    """How to search for openings."""
+class _Ways:
+    """Every way to a margin."""
 
+    subject: Subject
+    pairs: PairSet
+    contrasts: Sequence[Contrast]
+    direction: Direction
     openers: OpenerSearch | None
+    evidence: Evidence | None
     system: str | None
     progress: Progress
 
-    def find(self, subject: Subject, pairs: PairSet, kind: OpeningMargin) -> Alternatives | Openers:
+    @property
+    def judged(self) -> JudgedAnswers | None:
+        """The model's own answers, where there is evidence."""
+        return None if self.evidence is None else self.evidence.judged
+
+    def of_kind(self, kind: MarginKind) -> BehaviourMargin:
+        """The margin of one kind."""
+        match kind:
+            case "answer":
+                return BehaviourMargin.of(AnswerMargin(fallback=self.pairs.behaviour.answers), kind="answer")
+            case "own-answers":
+                return BehaviourMargin.of(self._own_answers(), kind="own-answers")
+            case "spans":
+                return BehaviourMargin.of(self._spans(), kind="spans")
+        opening: OpeningMargin = "alternatives" if kind == "alternatives" else "openers"
+        return BehaviourMargin.of(self._opening(opening), kind=opening)
+
+    def first(self) -> BehaviourMargin:
+        """By openings of either side, else by written answers, else by spans; none is weighed."""
+        kinds: list[MarginKind] = ["answer"] if self._has("answer") else []
+        if self.contrasts:
+            kinds.append("spans")
+        return self._first_of([self.by_openings, *(partial(self.of_kind, kind) for kind in kinds)])
+
+    def by_openings(self) -> BehaviourMargin:
+        """By openings of either side."""
+        kinds: tuple[MarginKind, ...] = ("alternatives", "openers") if self.direction == "remove" else ("openers",)
+        return self._first_of([partial(self.of_kind, kind) for kind in kinds])
+
+    def best(self) -> BehaviourMargin:
+        """The first margin that tells the development answers apart nearly as well as the best."""
+        ways: list[Callable[[], BehaviourMargin]] = [self.by_openings, partial(self.of_kind, "spans")]
+        if self._has("answer"):
+            ways.append(partial(self.of_kind, "answer"))
+        margins: list[BehaviourMargin] = []
+        problems: list[MarginError] = []
+        for way in ways:
+            try:
+                margins.append(self._weigh(way()))
+            except MarginError as error:
+                problems.append(error)
+            else:
+                if _worth(margins[-1]) >= 1 - _NEAR:
+                    break
+        if self._has("own-answers") and all(_worth(margin) < GOOD for margin in margins) and self._differ():
+            margins.append(self._weigh(self.of_kind("own-answers")))
+        if not margins:
+            raise self._nothing_apart(problems)
+        return self.weighed(margins, problems)
+
+    def weighed(self, margins: Sequence[BehaviourMargin], problems: Sequence[MarginError] = ()) -> BehaviourMargin:
+        """One of several margins, with what all are worth; said, and warned of where it is little."""
+        if self.judged is None:
+            return margins[0]
+        margins = [margin if margin.weighed else self._weigh(margin) for margin in margins]
+        best = max(map(_worth, margins))
+        chosen = next(margin for margin in margins if _worth(margin) >= min(best, max(best - _NEAR, GOOD)))
+        figures: dict[str, MarginAgreement] = {}
+        for margin in margins:
+            figures.update(margin.weighed)
+        because = f"; {problems[0].problem}" if problems and chosen is margins[0] else ""
+        chosen = replace(chosen, weighed=figures, judged_by=self.judged.judged_by, text=chosen.text + because)
+        _log.info("%s", _in_figures(chosen))
+        if best < GOOD:
+            _log.warning("%s", _badly(chosen))
+        return chosen
+
+    def _weigh(self, margin: BehaviourMargin) -> BehaviourMargin:
+        assert self.judged is not None  # noqa: S101  # margins are weighed only with evidence
+        agreement = weigh(self.subject, margin, self.pairs.development, self.judged, system=self.system)
+        return replace(margin, weighed={margin.kind: agreement})
+
+    def _opening(self, kind: OpeningMargin) -> Alternatives | Openers:
+        answers = None
+        if self.evidence is not None:
+            answers = SideAnswers(*self.evidence.judged.discovery, neutral=self.evidence.neutral)
         return find_margin(
-            subject, pairs.discovery, kind, search=self.openers, system=self.system, progress=self.progress
+            self.subject,
+            self.pairs.discovery,
+            kind,
+            search=self.openers,
+            answers=answers,
+            system=self.system,
+            progress=self.progress,
+        )
+
+    def _spans(self) -> SpanMargin:
+        discovery = self.pairs.discovery
+        contrasts = list(dict.fromkeys((discovery, *self.contrasts)))
+        longest = SpanMargin.length if self.judged is None else self.judged.answer_tokens
+        answers = self._answers(contrasts, longest) if self.judged is None else self.judged.all
+        tokens = [answer.tokens for answer in answers]
+        middle = len(discovery.positive)
+        neutral = () if self.evidence is None else [answer.tokens for answer in self.evidence.neutral]
+        spans = spans_of(self.subject, tokens[:middle], tokens[middle : len(discovery)], neutral)
+        bare = SpanMargin(spans, {}, longest)
+        return bare.reading(self.subject, contrasts, answers, system=self.system)
+
+    def _answers(self, contrasts: Sequence[Contrast], longest: int) -> list[Answer]:
+        prompts = [example.prompt for one in contrasts for example in (*one.positive, *one.negative)]
+        decoding = Decoding(max_new_tokens=longest, batch_size=32, system=self.system)
+        return generate(self.subject, prompts, decoding=decoding, progress=self.progress)
+
+    def _own_answers(self) -> OwnAnswerMargin:
+        if self.judged is not None and self.judged.answer_tokens >= ANSWER_TOKENS:
+            return OwnAnswerMargin({}).reading(self.subject, self.contrasts, self.judged.all)
+        return find_own_answers(self.subject, self.contrasts, system=self.system, progress=self.progress)
+
+    def _has(self, kind: MarginKind) -> bool:
+        """Whether the prompts have what a kind of margin reads."""
+        try:
+            refuse_missing(kind, self.pairs.behaviour, self.contrasts)
+        except MarginError:
+            return False
+        return True
+
+    def _differ(self) -> bool:
+        """Whether the model answers the two sides of the discovery prompts in different words."""
+        assert self.judged is not None  # noqa: S101  # margins are weighed only with evidence
+        positive, negative = ({answer.tokens for answer in side} for side in self.judged.discovery)
+        return not positive & negative
+
+    def _first_of(self, ways: Sequence[Callable[[], BehaviourMargin]]) -> BehaviourMargin:
+        """The first margin that there is, with why it is not an earlier one."""
+        problems: list[MarginError] = []
+        for way in ways:
+            try:
+                margin = way()
+            except MarginError as error:
+                problems.append(error)
+            else:
+                because = f"; {problems[0].problem}" if problems else ""
+                return replace(margin, text=margin.text + because)
+        raise problems[0]
+
+    def _nothing_apart(self, problems: Sequence[MarginError]) -> MarginError:
+        assert self.judged is not None  # noqa: S101  # margins are weighed only with evidence
+        positive, negative = self.judged.discovery
+        return MarginError(
+            f"Nothing tells answers to the two sides apart. Those to positive prompts begin {first_words(positive)}; "
+            f"to negative ones {first_words(negative)}. {' '.join(error.problem for error in problems)}",
+            wanted="prompts that the model answers with the behaviour on one side and without it on the other",
+            fix="Read some answers (neurodial steer MODEL PROMPT) and make prompts that bring the behaviour out; or "
+            "write both answers into the prompt file (positive_answer, negative_answer) and take --margin answer.",
         )
 
 
-def _by_openings(
-    subject: Subject,
-    pairs: PairSet,
-    direction: Direction,
-    contrasts: Sequence[Contrast],
-    search: _Search,
-) -> BehaviourMargin:
-    """By openings of either side, else by the written answers of the prompts or the behaviour."""
-    problems: list[MarginError] = []
-    kinds: tuple[OpeningMargin, ...] = ("alternatives", "openers") if direction == "remove" else ("openers",)
-    for kind in kinds:
-        try:
-            margin = search.find(subject, pairs, kind)
-        except MarginError as error:
-            problems.append(error)
-        else:
-            return BehaviourMargin.of(margin, kind=kind, reason=problems[0].problem if problems else "")
-    try:
-        refuse_missing("answer", pairs.behaviour, contrasts)
-    except MarginError:
-        raise problems[0] from None
-    return BehaviourMargin.of(AnswerMargin(fallback=pairs.behaviour.answers), kind="answer", reason=problems[0].problem)
+def _worth(margin: BehaviourMargin) -> float:
+    return max(agreement.worth for agreement in margin.weighed.values())
 
 
-def _openers_record(openers: Openers) -> dict[str, Any]:
-    shares = {"positive": openers.positive, "negative": openers.negative}
-    return {"tokens": [list(tokens) for tokens in openers.tokens], "texts": list(openers.texts), **shares}
+def _in_figures(margin: BehaviourMargin) -> str:
+    """The choice with the figures that it was made by."""
+    listed = "; ".join(
+        f"{kind} {agreement.accuracy:.0%} right, AUROC {agreement.auroc:.2f}"
+        for kind, agreement in margin.weighed.items()
+    )
+    count = next(iter(margin.weighed.values())).answers
+    told = f"{count} development answers told apart: {listed}; by {margin.judged_by}"
+    return f"margin {margin.kind}: {margin.text.rstrip('.')}. {told}"
 
 
-def _openers_of(record: object) -> Openers | None:
-    if not isinstance(record, Mapping):
-        return None
-    tokens = tuple(tuple(int(token) for token in opener) for opener in record["tokens"])
-    return Openers(tokens, tuple(record["texts"]), record["positive"], record["negative"])
-
-
-def _in_words(margin: Margin) -> str:
-    if isinstance(margin, AnswerMargin):
-        return "log-likelihood of the positive answer over the negative one"
-    if isinstance(margin, OwnAnswerMargin):
-        return "log-likelihood per token of the model's own answer with the behaviour over its own without"
-    if not isinstance(margin, Openers):
-        return f"{type(margin).__name__}, as given"
-    listed = ", ".join(repr(text) for text in margin.texts)
-    share = "" if margin.positive is None else f", which begin {margin.positive:.0%} of the answers to P+"
-    return f"log odds that the answer begins with one of {listed}{share}"
+def _badly(margin: BehaviourMargin) -> str:
+    worth = margin.weighed[margin.kind]
+    return (
+        f"The margin {margin.kind} tells development answers with the behaviour from those without badly: "
+        f"{worth.accuracy:.0%} right, AUROC {worth.auroc:.2f}, by {margin.judged_by}. Neurons that move it may not "
+        "move the behaviour. Name a detector in the behaviour's file, take another margin, or make prompts whose "
+        "answers differ more."
+    )

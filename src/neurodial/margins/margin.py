@@ -15,6 +15,7 @@ Positive margins mean the behaviour; they are in nats. `measure_margins.py` meas
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ from neurodial.prompts.prompt import Example
 from neurodial.prompts.render import Tokens
 
 _LARGEST_LOG_PROB = -1e-15  # log(1 - p) is finite, whatever rounding did to a probability of one
+
+CEILING = -math.log(-_LARGEST_LOG_PROB) - 1e-6
+"""Log odds that the probability of an opening is clamped at: there the slope is 0."""
 
 
 class Margin(ABC):

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from neurodial.errors import MarginError
 from neurodial.generation.decoding import Decoding
-from neurodial.generation.generate import generate, stop_tokens
+from neurodial.generation.generate import Answer, generate, stop_tokens
 from neurodial.margins.margin import Margin, log_probs_of
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
@@ -79,21 +79,26 @@ class OwnAnswerMargin(Margin):
         Raises:
             MarginError: a prompt has no counterpart.
         """
-        pairs: dict[str, tuple[Prompt, Prompt]] = {}
-        for contrast in contrasts:
-            pairs |= both_ways(contrast)
+        contrasts = list(contrasts)
+        pairs = _both_ways(contrasts)
         prompts = list({prompt_key(prompt): prompt for pair in pairs.values() for prompt in pair}.values())
         decoding = Decoding(max_new_tokens=ANSWER_TOKENS, batch_size=32, system=system)
+        return self.reading(subject, contrasts, generate(subject, prompts, decoding=decoding, progress=progress))
+
+    def reading(self, subject: Subject, contrasts: Iterable[Contrast], answers: Iterable[Answer]) -> OwnAnswerMargin:
+        """The same with answers that are known already, to the prompts of some contrasts; longer ones are cut.
+
+        Raises:
+            MarginError: a prompt has no counterpart.
+        """
+        pairs = _both_ways(contrasts)
         ends = tuple(sorted(stop_tokens(subject))[:1])  # for an empty answer; without stop tokens none is empty
-        tokens_of = {
-            prompt_key(answer.prompt): answer.tokens or ends
-            for answer in generate(subject, prompts, decoding=decoding, progress=progress)
-        }
-        answers = {
+        tokens_of = {prompt_key(answer.prompt): answer.tokens[:ANSWER_TOKENS] or ends for answer in answers}
+        both = {
             key: (tokens_of[prompt_key(shown)], tokens_of[prompt_key(lacking)])
             for key, (shown, lacking) in pairs.items()
         }
-        return replace(self, answers={**self.answers, **answers})
+        return replace(self, answers={**self.answers, **both})
 
 
 @dataclass(frozen=True)
@@ -156,3 +161,8 @@ def find_own_answers(
         ['hi, casually', 'hi, formally']
     """
     return OwnAnswerMargin({}).extended(subject, contrasts, system=system, progress=progress)
+
+
+def _both_ways(contrasts: Iterable[Contrast]) -> dict[str, tuple[Prompt, Prompt]]:
+    """The two prompts of each prompt's pair, of several contrasts."""
+    return {key: pair for contrast in contrasts for key, pair in both_ways(contrast).items()}

@@ -47,6 +47,8 @@ class SearchOptions(Protocol):
     @property
     def max_degenerate(self) -> float | None: ...
     @property
+    def max_broken(self) -> float | None: ...
+    @property
     def system(self) -> str | None: ...
 
 
@@ -64,6 +66,17 @@ def check_choices(options: object, **kinds: object) -> None:
         value, allowed = getattr(options, name), get_args(kind)
         if value not in allowed:
             raise UnknownNameError(f"The {name} is {value!r}.", fix=near_names(str(value), allowed))
+
+
+def check_broken(max_degenerate: float | None, max_broken: float | None) -> None:
+    """Refuse limits on broken answers that are no numbers from 0 to 1.
+
+    Raises:
+        OptionError: names the option and its value.
+    """
+    for name, value in (("max_degenerate", max_degenerate), ("max_broken", max_broken)):
+        if value is not None and not 0 <= value <= 1:
+            raise OptionError(f"{name} is {value}.", wanted="a number from 0 to 1, such as 0.05, or none")
 
 
 def check_search(options: SearchOptions) -> None:
@@ -85,8 +98,7 @@ def check_search(options: SearchOptions) -> None:
         raise OptionError(f"The margin target is {options.margin_target}.", wanted="a finite number")
     if not 0 < options.x_max <= 100:
         raise OptionError(f"The largest dose is {options.x_max}.", wanted="more than 0 and at most 100")
-    if options.max_degenerate is not None and not 0 <= options.max_degenerate <= 1:
-        raise OptionError(f"max_degenerate is {options.max_degenerate}.", wanted="a share from 0 to 1, such as 0.05")
+    check_broken(options.max_degenerate, options.max_broken)
     for name, value in (("answer_tokens", options.answer_tokens), ("passages", options.passages)):
         if value is not None and value < 1:
             raise OptionError(f"{name} is {value}.", wanted="at least 1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,9 +10,10 @@ from typing import Any
 
 from neurodial.circuit.circuit import Row, Stability
 from neurodial.circuit.report import DoseReport, Goal, Measured, Reached, TrialReport
+from neurodial.errors import BudgetError
 from neurodial.intervention.base import Intervention
 from neurodial.intervention.scale import Scale
-from neurodial.margins.choose_margin import BehaviourMargin
+from neurodial.margins.behaviour_margin import BehaviourMargin
 from neurodial.methods.base import SearchOptions
 from neurodial.methods.dose.inputs import DoseInputs
 from neurodial.methods.scores import Scores
@@ -19,9 +21,11 @@ from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import PairSet
 from neurodial.prompts.prompt import Example
-from neurodial.strength.choose_path import PathChoice
+from neurodial.strength.choose_path import PathChoice, choose_path
 from neurodial.strength.development import Development, PathSearch, mean_of
 from neurodial.strength.limits import Limits, Trial, better
+
+_log = logging.getLogger(__name__)
 
 ROUNDS = 4
 """Of the search along each path, at most."""
@@ -78,14 +82,39 @@ class DevelopmentSearch:
             return development.limits(None, other_side, target_required=False)
         return development.limits(method.budget, method.margin_target)
 
+    def best_of(self, paths: Sequence[PathSearch]) -> PathChoice:
+        """The best path and strength; what it falls short of is logged, and stands in the report.
+
+        Raises:
+            BudgetError: nothing that was measured moves the margin in the direction asked for.
+        """
+        choice = choose_path(paths, self.limits, rounds=ROUNDS, strict=False)
+        before, best = self.development.unsteered, choice.best
+        if not self.limits.meets_target(best) and self.limits.distance(best) >= self.limits.distance(before):
+            short = f"{choice.shortfall} " if choice.shortfall else ""
+            raise BudgetError(
+                f"Nothing useful was found: {short}The margin stays at {before.margin:.3g}, and is {best.margin:.3g} "
+                "with the best doses.",
+                wanted="doses that move the margin in the direction asked for",
+                fix="Take another margin (--margin), more neurons, a larger budget, or prompts whose answers differ "
+                "more.",
+            )
+        if choice.shortfall:
+            _log.warning(
+                "Not all that was asked for can be met: %s The best that was found is taken.", choice.shortfall
+            )
+        return choice
+
     def report(self, choice: PathChoice, **particulars: Any) -> DoseReport:
         """What was chosen and measured, with what only this method knows."""
         limits = self.limits
         return DoseReport(
             **self.inputs.report(),
             neutral=self.inputs.neutral,
-            goal=Goal(limits.budget, limits.target, limits.target is None or limits.meets_target(choice.best)),
+            goal=Goal(limits.budget, limits.target, not choice.shortfall and _reaches(limits, choice.best)),
+            shortfall=choice.shortfall,
             measured=self._measured(choice.best),
+            seconds={name: round(seconds, 2) for name, seconds in self.inputs.watch.seconds.items()},
             trials=tuple(_trial_report(trial) for trial in choice.trials),
             **particulars,
         )
@@ -112,7 +141,13 @@ class DevelopmentSearch:
             reference=best.reference if has_reference else None,
             degenerate_before=before.degenerate,
             degenerate=best.degenerate,
+            broken_before=before.broken,
+            broken=best.broken,
         )
+
+
+def _reaches(limits: Limits, best: Trial) -> bool:
+    return limits.target is None or limits.meets_target(best)
 
 
 def rows_of(intervention: Intervention | None) -> tuple[Row, ...]:
@@ -134,4 +169,6 @@ def reached(choice: PathChoice, limits: Limits, names: Mapping[PathSearch, str])
 
 def _trial_report(trial: Trial) -> TrialReport:
     doses = [abs(row.dose) for row in rows_of(trial.intervention)]
-    return TrialReport(trial.strength, trial.divergence, trial.margin, mean_of(doses), max(doses), trial.degenerate)
+    return TrialReport(
+        trial.strength, trial.divergence, trial.margin, mean_of(doses), max(doses), *(trial.degenerate, trial.broken)
+    )

@@ -35,15 +35,15 @@ def logits(subject: Subject, hidden: Float[Tensor, "*cell hidden"]) -> Float[Ten
 
 
 def raw_logits(subject: Subject, hidden: Float[Tensor, "*cell hidden"]) -> Float[Tensor, "*cell vocab"]:
-    """The logits of a decoder's outputs, before the soft cap that some families put on them."""
-    raw: Tensor = subject.model.get_output_embeddings()(hidden)
-    return raw
+    """The logits of a decoder's outputs, before the soft cap that some models put on them."""
+    raw: Tensor = subject.head(hidden)
+    factor = subject.layout.head.factor
+    return raw if factor == 1 else raw * factor
 
 
 def soft_cap(subject: Subject) -> float | None:
     """The bound `c` of final logits `c * tanh(logit / c)`, or None."""
-    value = getattr(subject.model.config.get_text_config(), "final_logit_softcapping", None)
-    return None if value is None else float(value)
+    return subject.layout.head.cap
 
 
 def log_probs(subject: Subject, hidden: Float[Tensor, "*cell hidden"]) -> Float[Tensor, "*cell vocab"]:
@@ -105,11 +105,12 @@ def _label_gradients_by_autograd(
 
 def _unembedding(subject: Subject) -> Float[Tensor, "vocab hidden"] | None:
     """The last layer's weight, if the layer is nothing more than it and the weight is readable; else None."""
-    layer = subject.model.get_output_embeddings()
+    layer = subject.head
     changed = hasattr(layer, "_hf_hook") or bool(layer._forward_hooks)
     if type(layer) is not torch.nn.Linear or changed or not layer.weight.is_floating_point():
         return None
-    return layer.weight.detach()
+    weight = layer.weight.detach()
+    return weight if subject.layout.head.factor == 1 else weight * subject.layout.head.factor
 
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:

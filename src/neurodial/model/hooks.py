@@ -14,6 +14,7 @@ from torch import nn
 
 from neurodial.circuit.site import Site
 from neurodial.errors import SteeringError
+from neurodial.model.layout import Write
 from neurodial.model.subject import Subject
 
 Edit = Callable[[torch.Tensor], torch.Tensor | None]
@@ -71,7 +72,7 @@ def on_neurons(subject: Subject, site: Site, edit: Edit, *, first: bool = False)
 
     Several edits act in the order in which they were installed; an edit with `first` acts before those.
     """
-    if subject.family.flattens:
+    if subject.mlp(site).flattens:
         return _on_flat_neurons(subject, site, edit, first=first)
 
     def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
@@ -83,23 +84,54 @@ def on_neurons(subject: Subject, site: Site, edit: Edit, *, first: bool = False)
 
 
 def on_write(subject: Subject, layer: int, sublayer: Literal["attention", "mlp"], edit: Edit) -> Handle:
-    """Read or replace what attention or the MLP of a layer adds to the residual stream, (row, token, hidden)."""
-    path = subject.family.attention_write if sublayer == "attention" else subject.family.mlp_write
-    module = subject.blocks[layer].get_submodule(path)
-    if not (subject.family.flattens and sublayer == "mlp"):
-        return module.register_forward_hook(_output_hook(edit))
+    """Read or replace what attention or the MLP of a layer adds to the residual stream, (row, token, hidden).
+
+    A layer without such a part gives none; where several stand side by side, each is given by itself.
+
+    Raises:
+        SteeringError: the layer's writes could not be told apart when its layout was measured.
+    """
+    block = subject.layout.blocks[layer]
+    if not block.writes_add_up:
+        raise SteeringError(
+            f"What layer {layer} of {subject.label} adds to the residual stream is not the sum of known writes.",
+            wanted="a block whose output is its input plus what attention and MLP write",
+            fix="Work on the blocks' outputs instead (where='blocks').",
+        )
+    writes = block.attention if sublayer == "attention" else () if block.site is None else (block.site.write,)
+    return Handles([_on_one_write(subject, layer, write, edit) for write in writes])
+
+
+def _on_one_write(subject: Subject, layer: int, write: Write, edit: Edit) -> Handle:
     shape, remember = _remember_shape(subject.blocks[layer])
 
-    def hook(module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor | None:
-        del module, args
-        replaced = edit(output.view(*shape, output.shape[-1]))
-        return None if replaced is None else replaced.reshape(output.shape)
+    def whole(output: torch.Tensor) -> torch.Tensor | None:
+        seen = output.reshape(*shape, output.shape[-1])
+        replaced = edit(seen if write.factor == 1 else seen * write.factor)
+        if replaced is None:
+            return None
+        return (replaced if write.factor == 1 else replaced / write.factor).reshape(output.shape)
 
-    return Handles([remember, module.register_forward_hook(hook)])
+    module = subject.blocks[layer].get_submodule(write.path)
+    return Handles([remember, module.register_forward_hook(_output_hook(whole))])
+
+
+def _refuse_streams(subject: Subject) -> None:
+    if not subject.layout.has_one_stream:
+        raise SteeringError(
+            f"{subject.label} has several residual streams for each token.",
+            wanted="one stream, (row, token, hidden), to read or change",
+            fix="Neurons can be read and steered all the same.",
+        )
 
 
 def on_block_output(subject: Subject, layer: int, edit: Edit) -> Handle:
-    """Read or replace the residual stream after a block, (row, token, hidden)."""
+    """Read or replace the residual stream after a block, (row, token, hidden).
+
+    Raises:
+        SteeringError: there are several streams for each token.
+    """
+    _refuse_streams(subject)
     return subject.blocks[layer].register_forward_hook(_output_hook(edit))
 
 
@@ -113,7 +145,10 @@ def contiguous_head(subject: Subject) -> Iterator[None]:
     if any(_is_compiled(module) for module in (subject.model, subject.decoder)):
         yield  # compiled code copies nothing, and a new hook would compile it again
         return
-    head = subject.model.get_output_embeddings()
+    if subject.layout.head.path is None:
+        yield
+        return
+    head = subject.head
     handle: Handle = head.register_forward_pre_hook(lambda _module, args: (args[0].contiguous(), *args[1:]))
     try:
         yield
@@ -122,7 +157,12 @@ def contiguous_head(subject: Subject) -> Iterator[None]:
 
 
 def on_embedding(subject: Subject, edit: Edit) -> Handle:
-    """Read or replace the residual stream before the first block, (row, token, hidden)."""
+    """Read or replace the residual stream before the first block, (row, token, hidden).
+
+    Raises:
+        SteeringError: there are several streams for each token.
+    """
+    _refuse_streams(subject)
 
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         del module

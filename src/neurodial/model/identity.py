@@ -27,6 +27,7 @@ def identify(
     *,
     label: str,
     family: str,
+    layout: str,
     widths: tuple[int, ...],
     base_digest: str | None,
     adapter_digest: str | None,
@@ -38,6 +39,7 @@ def identify(
     return ModelIdentity(
         label=label,
         family=family,
+        layout=layout,
         digest=base_digest or weights_digest(model),
         adapter_digest=adapter_digest,
         tokenizer_hash=sha256(canonical_json(vocabulary)),

@@ -11,7 +11,6 @@ import torch
 from neurodial.errors import MissingPackageError, ModelError
 from neurodial.model.adapter import apply_adapter, check_adapter
 from neurodial.model.damage import DAMAGE, error_text
-from neurodial.model.families import family_of
 from neurodial.model.gguf_header import read_once
 from neurodial.model.quiet import quiet_bars
 from neurodial.model.subject import Subject
@@ -52,11 +51,11 @@ def load(
         ModelError: nothing is found at `source`, it is damaged, the adapter or the device is not there or does not
             fit, or the options contradict each other.
         OptionError: the chat template has no variable of a name in `template`.
-        UnknownFamilyError: no family record describes the model; checked before the weights are read.
+        LayoutError: no neurons are found in the model, or it is built in a way that can't be used.
 
     Example:
         >>> from neurodial.model.tiny import tiny_model, tiny_tokenizer
-        >>> load(tiny_model("qwen2"), tokenizer=tiny_tokenizer()).family.name
+        >>> load(tiny_model("qwen2"), tokenizer=tiny_tokenizer()).layout.label
         'qwen2'
     """
     if device is not None and device_map is not None:
@@ -135,7 +134,6 @@ def _read(
         dtype = torch.float32 if dtype == "auto" else dtype
     try:
         config = AutoConfig.from_pretrained(name, **shared)
-        family_of(config.get_text_config())
         kind = AutoModelForCausalLM
         if type(config) not in AutoModelForCausalLM._model_mapping:
             kind = AutoModelForImageTextToText

@@ -13,9 +13,11 @@ from torch import nn
 
 from neurodial.circuit.site import Site
 from neurodial.errors import ModelError, PromptError
-from neurodial.model.families import Family, family_of
+from neurodial.model.engine_names import EngineNames, engine_names
+from neurodial.model.find_layout import find_layout
 from neurodial.model.generation_settings import settings_in_force
 from neurodial.model.identity import identify
+from neurodial.model.layout import Layout, MlpSite
 from neurodial.prompts.prompt import Prompt
 from neurodial.prompts.render import Tokens, appended, encode, post_instruction_length, render
 from neurodial.prompts.template import PLAIN, Template, check_options, template_text, wants_parts
@@ -40,14 +42,14 @@ class Adapter:
 
 @dataclass(frozen=True)
 class Subject:
-    """Model, tokenizer, family record and identity: what every later stage takes.
+    """Model, tokenizer, layout and identity: what every later stage takes.
 
     The model belongs to the caller: it is changed only inside a `with` block.
 
     Attributes:
         model: the transformers model.
         tokenizer: its tokenizer.
-        family: the record that describes it.
+        layout: where its neurons are and where its blocks write.
         label: how the user named it.
         adapter: the PEFT adapter on it, or None.
         base_digest: digest of the weights before the adapter was merged, or None.
@@ -64,7 +66,7 @@ class Subject:
 
     model: Any
     tokenizer: Any
-    family: Family
+    layout: Layout
     label: str
     adapter: Adapter | None = None
     base_digest: str | None = None
@@ -73,62 +75,109 @@ class Subject:
     unused: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, model: Any, tokenizer: Any, *, label: str | None = None, **fields: Any) -> Subject:
+    def of(
+        cls, model: Any, tokenizer: Any, *, label: str | None = None, layout: Layout | None = None, **fields: Any
+    ) -> Subject:
         """A subject of a live transformers model, in evaluation mode.
 
+        Args:
+            model: the model.
+            tokenizer: its tokenizer.
+            label: how to call it.
+            layout: written by hand, for a model in which none is found; by default it is measured.
+            fields: further attributes.
+
         Raises:
-            UnknownFamilyError: no family record describes the model.
-            ModelError: the model lacks a module that its record names.
+            LayoutError: no neurons are found, or the model is built in a way that can't be used.
+            ModelError: the model lacks a module that a layout written by hand names.
             OptionError: the chat template has no variable of a name in `template`.
         """
-        family = family_of(model.config.get_text_config())
         name = label or str(getattr(model, "name_or_path", "") or type(model).__name__)
-        subject = cls(model, tokenizer, family, name, **fields)
+        subject = cls(model, tokenizer, layout or find_layout(model), name, **fields)
         subject.check()
         if subject.template.options:
             check_options(template_text(tokenizer, subject.template.options), subject.template.options)
         return subject
 
     def check(self) -> None:
-        """Refuse a model that lacks a module its family record names.
+        """Refuse a model that lacks a module that its layout names.
 
         Raises:
-            ModelError: names the record's field and the path.
+            ModelError: names the module.
         """
-        for layer, block in enumerate(self.blocks):
-            for field in ("down", "up", "gate", "activation", "attention_write", "mlp_write"):
-                path = getattr(self.family, field)
-                if path is not None and get_module(block, path) is None:
+        for layer, site in self.layout.sites:
+            block = self.layout.blocks[layer]
+            maps = [rows.path for rows in (site.up, site.gate) if rows is not None]
+            named = [site.down, *maps, site.activation, site.write.path, *(write.path for write in block.attention)]
+            for path in ("", *named):
+                whole = ".".join(part for part in (block.path, path) if part)
+                if path is not None and get_module(self.model, whole) is None:
                     raise ModelError(
-                        f"Layer {layer} of {self.label} has no module {path!r}.",
-                        wanted=f"the {field} of the {self.family.name} family record",
-                        fix="This model departs from its family; write a record of its own.",
+                        f"{self.label} has no module {whole!r}, which the layout names in layer {layer}.",
+                        wanted="the paths that print(model) shows",
                     )
 
     @property
     def decoder(self) -> nn.Module:
         """The text decoder: embeddings, blocks and final norm, without the language-model head."""
-        return cast(nn.Module, self.model.get_decoder())
+        return cast(nn.Module, self.model.get_submodule(self.layout.decoder))
+
+    @property
+    def head(self) -> nn.Module:
+        """The module that turns the decoder's output into logits, up to a factor and a cap.
+
+        Raises:
+            ModelError: no such module was found.
+        """
+        path = self.layout.head.path
+        if path is None:
+            raise ModelError(
+                f"{self.label} turns hidden states into logits in a way that could not be measured.",
+                wanted="one module after the decoder, its output times a constant, with or without a cap",
+                fix="Method cna and steering need no logits apart from the model's own.",
+            )
+        last = cast(nn.Module, self.model.get_submodule(path))
+        before = self.layout.head.before
+        return last if before is None else nn.Sequential(self.model.get_submodule(before), last)
 
     @property
     def blocks(self) -> tuple[nn.Module, ...]:
-        """The decoder's blocks, first to last."""
-        return tuple(cast(Any, self.decoder.get_submodule(self.family.blocks)))
+        """The decoder's blocks, in the order in which they run."""
+        return tuple(self.model.get_submodule(block.path) for block in self.layout.blocks)
 
     @property
     def layers(self) -> int:
         """Number of blocks."""
-        return len(self.widths)
+        return len(self.layout.blocks)
 
     @cached_property
     def sites(self) -> tuple[Site, ...]:
         """Every MLP, in order."""
-        return tuple(Site(layer) for layer in range(len(self.blocks)))
+        return tuple(Site(layer) for layer, _ in self.layout.sites)
 
     @cached_property
     def widths(self) -> tuple[int, ...]:
-        """Number of neurons of each layer."""
-        return tuple(input_width(self.down(site), transposed=self.family.transposed) for site in self.sites)
+        """Number of neurons of each layer, 0 where it has no MLP."""
+        return tuple(0 if block.site is None else block.site.width for block in self.layout.blocks)
+
+    def mlp(self, site: Site) -> MlpSite:
+        """What is known of a site.
+
+        Raises:
+            ModelError: the layer has no MLP.
+        """
+        found = self.layout.blocks[site.layer].site
+        if found is None:
+            raise ModelError(
+                f"Layer {site.layer} of {self.label} has no MLP.",
+                wanted=f"one of the layers {', '.join(str(each.layer) for each in self.sites)}",
+            )
+        return found
+
+    @property
+    def engines(self) -> EngineNames:
+        """What other engines call its parts."""
+        return engine_names(self.layout.label)
 
     @property
     def neurons(self) -> int:
@@ -138,7 +187,7 @@ class Subject:
     @property
     def hidden_size(self) -> int:
         """Width of the residual stream."""
-        return int(self.model.config.get_text_config().hidden_size)
+        return self.layout.hidden_size
 
     @property
     def context_length(self) -> int | None:
@@ -168,7 +217,8 @@ class Subject:
             self.model,
             self.tokenizer,
             label=self.label,
-            family=self.family.name,
+            family=self.layout.label,
+            layout=self.layout.digest,
             widths=self.widths,
             base_digest=self.base_digest,
             adapter_digest=None if self.adapter is None else self.adapter.digest,
@@ -187,6 +237,7 @@ class Subject:
             "thinking_markers": None if markers is None else list(markers),
             "dropped_end": [self.tokenizer.decode([token]) for token in appended(self.tokenizer)],
             "unused_weights": list(self.unused),
+            "routed_experts": [path for block in self.layout.blocks for path in block.routed],
             "generation": settings_in_force(self.model),
         }
         return {name: value for name, value in settings.items() if value}
@@ -265,12 +316,11 @@ class Subject:
 
     def down(self, site: Site) -> nn.Module:
         """The down projection of a site."""
-        return self.blocks[site.layer].get_submodule(self.family.down)
+        return cast(nn.Module, self.model.get_submodule(self.down_name(site)))
 
     def down_name(self, site: Site) -> str:
         """The full name of a site's down projection in the model, as adapters and checkpoints name it."""
-        down = self.down(site)
-        return str(next(name for name, module in self.model.named_modules() if module is down))
+        return f"{self.layout.blocks[site.layer].path}.{self.mlp(site).down}"
 
     def down_columns(self, site: Site, indices: Sequence[int]) -> Float[torch.Tensor, "hidden column"]:
         """Columns of a site's down projection in float32, as the model computes with them.
@@ -304,7 +354,7 @@ class Subject:
                 wanted="a weight whose columns can be read",
                 fix="Load the model unquantised and on one device.",
             )
-        return weight.T if self.family.transposed else weight
+        return weight.T if self.mlp(site).transposed else weight
 
 
 @torch.no_grad()
@@ -335,12 +385,3 @@ def get_module(root: nn.Module, path: str) -> nn.Module | None:
         return root.get_submodule(path)
     except AttributeError:
         return None
-
-
-def input_width(linear: nn.Module, *, transposed: bool) -> int:
-    """Number of input features of a linear module, quantised and wrapped ones included."""
-    features = getattr(linear, "in_features", None)
-    if features is not None:
-        return int(features)
-    weight = cast(torch.Tensor, linear.weight)
-    return int(weight.shape[0] if transposed else weight.shape[1])

@@ -58,7 +58,7 @@ def tiny_subject(model_type: str = "llama", *, seed: int = 0, chat: bool = True,
         config: overrides of the model's configuration.
 
     Example:
-        >>> tiny_subject("gpt2").family.transposed
+        >>> tiny_subject("gpt2").layout.blocks[0].site.transposed
         True
     """
     model = tiny_model(model_type, seed=seed, **config)

@@ -12,7 +12,7 @@ from neurodial.errors import MarginError
 from neurodial.prompts.pairs import Behaviour, Contrast
 from neurodial.prompts.prompt import Example, Prompt, prompt_key, prompt_text
 
-MarginKind = Literal["behaviour", "alternatives", "openers", "answer", "own-answers"]
+MarginKind = Literal["behaviour", "alternatives", "openers", "spans", "answer", "own-answers"]
 """What a behaviour may be measured by; `behaviour`: as the prompt set asks and the model allows."""
 
 

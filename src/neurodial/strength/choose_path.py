@@ -4,13 +4,16 @@
    path), of every path. The few that move it furthest are searched.
 2. The one search along each of those, within the limits.
 3. The best: of those that reach a target the least damage, else the best margin.
+4. Where no path keeps the limits and reaches the target: an error, or (`strict=False`) the best that was found, with
+   what it falls short of: the best margin within the other limits; where even the smallest strength breaks one, the
+   least damage.
 Only development prompts are read: no test prompt is passed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from neurodial.errors import BudgetError, OptionError
 from neurodial.strength.development import Development, PathSearch
@@ -48,6 +51,7 @@ class PathChoice:
         trials: all trials of that path, in the order of their strength.
         others: the best trial of every other path within the limits.
         within_limits: whether the limits are kept; if no path keeps them, the trial of least damage was chosen.
+        shortfall: what could not be met, in words; empty where all was.
     """
 
     path: PathSearch
@@ -55,6 +59,7 @@ class PathChoice:
     trials: tuple[Trial, ...]
     others: tuple[tuple[PathSearch, Trial], ...] = ()
     within_limits: bool = True
+    shortfall: str = ""
 
 
 def finalists(
@@ -90,27 +95,31 @@ def choose_path(searches: Sequence[PathSearch], limits: Limits, *, rounds: int =
         searches: the paths.
         limits: to keep.
         rounds: of each search, at most.
-        strict: whether it is an error if no path keeps the limits; otherwise the trial of least damage is chosen.
+        strict: whether it is an error if no path keeps the limits and reaches the target; otherwise the best that was
+            found is chosen.
 
     Raises:
-        BudgetError: no path keeps the limits, and `strict`.
+        BudgetError: no path keeps the limits or none reaches the target, and `strict`.
         OptionError: there is no path.
     """
     if not searches:
         raise OptionError("There is nothing to choose from.", wanted="at least one path")
     successes: list[tuple[PathSearch, Trial, tuple[Trial, ...]]] = []
-    problems = []
+    problems: dict[PathSearch, BudgetError] = {}
     for path in searches:
         try:
             successes.append((path, *path.best(limits, rounds=rounds)))
         except BudgetError as error:
-            problems.append(error)
+            problems[path] = error
+    if not successes and strict:
+        raise problems[searches[-1]]
+    if not successes and limits.target is not None and limits.target_required:
+        choice = choose_path(searches, replace(limits, target_required=False), rounds=rounds, strict=False)
+        return replace(choice, shortfall=problems[choice.path].problem)
     if not successes:
-        if strict:
-            raise problems[-1]
         least = [(path, path.measure([path.path.low])[0]) for path in searches]
         path, trial = min(least, key=lambda pair: pair[1].divergence)
-        return PathChoice(path, trial, (trial,), within_limits=False)
+        return PathChoice(path, trial, (trial,), within_limits=False, shortfall=problems[path].problem)
     best = successes[0]
     for candidate in successes[1:]:
         best = best if better(best[1], candidate[1], limits) is best[1] else candidate

@@ -1,17 +1,19 @@
 """Measures interventions on the development split, and searches for a strength on it.
 
-Measured: damage on neutral answers, the margin, the likelihood of reference answers, degenerate answers.
+Measured: damage on neutral answers, the margin, the likelihood of reference answers, how broken generated answers are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeVar
 
+from torch import Tensor
+
 from neurodial.generation.decoding import Decoding
-from neurodial.generation.divergence import measure_divergence
+from neurodial.generation.divergence import measure_divergence, unsteered_states
 from neurodial.generation.generate import generate
 from neurodial.intervention.base import Intervention
 from neurodial.margins.margin import Margin
@@ -21,7 +23,7 @@ from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Direction
 from neurodial.prompts.passage import Passage
 from neurodial.prompts.prompt import Example, prompt_text
-from neurodial.strength.limits import Limits, Trial
+from neurodial.strength.limits import AnswersBroken, Limits, Trial
 from neurodial.strength.path import StrengthPath
 from neurodial.strength.search import search
 from neurodial.text.degeneration import Degeneration
@@ -43,6 +45,7 @@ class Development:
         passages: the model's own answers to neutral prompts, for the damage.
         direction: whether the margin should fall (remove) or rise (induce).
         max_degenerate: the greatest rise of the share of degenerate answers over the unsteered model's; None: any.
+        max_broken: the greatest rise of the answers' mean brokenness over the unsteered model's; None: any.
         answer_tokens: longest answer to a development prompt.
         system: a system message before every prompt.
         progress: shown while it runs.
@@ -54,6 +57,7 @@ class Development:
     passages: Sequence[Passage]
     direction: Direction = "remove"
     max_degenerate: float | None = None
+    max_broken: float | None = None
     answer_tokens: int = 48
     system: str | None = None
     progress: Progress = silent
@@ -62,24 +66,29 @@ class Development:
     def unsteered(self) -> Trial:
         """The same measures of the unsteered model."""
         margin, reference = self.means(self.examples, [None])[0]
-        limited = self.max_degenerate is not None
-        return Trial(0.0, None, 0.0, 0.0, margin, reference, self.degenerate([None])[0] if limited else None)
+        trial = Trial(0.0, None, 0.0, 0.0, margin, reference)
+        if self.max_degenerate is None and self.max_broken is None:
+            return trial
+        return replace(trial, **self.broken([None])[0]._asdict())
 
     def limits(self, budget: float | None, target: float | None, *, target_required: bool = True) -> Limits:
         """The limits for a search, with those that come from the unsteered model."""
-        before, more = self.unsteered, self.max_degenerate
+        before = self.unsteered
         return Limits(
             budget,
             target,
             self.direction,
             target_required=target_required,
             least_reference=None if len(self._margins) == 1 else before.reference,
-            max_degenerate=None if more is None or before.degenerate is None else before.degenerate + more,
+            max_degenerate=_raised(before.degenerate, self.max_degenerate),
+            max_broken=_raised(before.broken, self.max_broken),
         )
 
     def trials(self, strengths: Sequence[float], steered: Sequence[Intervention]) -> list[Trial]:
         """Damage on the neutral answers and means over the prompts, of many interventions together."""
-        damage = measure_divergence(self.subject, self.passages, steered, progress=self.progress)
+        damage = measure_divergence(
+            self.subject, self.passages, steered, unsteered=self._unsteered_states, progress=self.progress
+        )
         errors = [0.0 if len(divergence.scored) < 2 else divergence.standard_error for divergence in damage]
         means = self.means(self.examples, steered)
         return [
@@ -89,14 +98,17 @@ class Development:
             )
         ]
 
-    def degenerate(self, steered: Sequence[Intervention | None]) -> list[float]:
-        """The share of degenerate answers under each intervention; any language is allowed."""
+    def broken(self, steered: Sequence[Intervention | None]) -> list[AnswersBroken]:
+        """How broken the answers are under each intervention; any language is allowed."""
         prompts = [example.prompt for example in self.examples]
         decoding = Decoding(max_new_tokens=self.answer_tokens, batch_size=_AT_ONCE, system=self.system)
         under = [intervention for intervention in steered for _ in prompts]
         answers = generate(self.subject, prompts * len(steered), under=under, decoding=decoding, progress=self.progress)
-        broken = [float(_BROKEN.find(prompt_text(answer.prompt), answer.text) is not None) for answer in answers]
-        return [mean_of(values) for values in _by_intervention(broken, len(steered))]
+        signs = [_BROKEN.measure(prompt_text(answer.prompt), answer.text) for answer in answers]
+        return [
+            AnswersBroken(mean_of([float(one.is_degenerate) for one in rows]), mean_of([one.value for one in rows]))
+            for rows in _by_intervention(signs, len(steered))
+        ]
 
     def means(self, examples: Sequence[Example], steered: Sequence[Intervention | None]) -> list[tuple[float, float]]:
         """Under each intervention, the mean margin of some prompts and of the reference answers (0 without any)."""
@@ -113,6 +125,10 @@ class Development:
             (mean_of([values[0] for values in rows]), mean_of([sum(values[1:], 0.0) for values in rows]))
             for rows in by_intervention
         ]
+
+    @cached_property
+    def _unsteered_states(self) -> list[Tensor]:
+        return unsteered_states(self.subject, self.passages)
 
     @cached_property
     def _margins(self) -> list[Margin]:
@@ -150,14 +166,19 @@ class PathSearch:
             self._known.update((trial.strength, trial) for trial in trials)
         return [self._known[strength] for strength in strengths]
 
-    def _broken(self, strengths: Sequence[float]) -> list[float]:
-        return self.development.degenerate([self.path.at(strength) for strength in strengths])
+    def _broken(self, strengths: Sequence[float]) -> list[AnswersBroken]:
+        return self.development.broken([self.path.at(strength) for strength in strengths])
 
 
 def _by_intervention(values: Sequence[Value], count: int) -> list[Sequence[Value]]:
     """The values of each of `count` interventions, which follow one another."""
     size = len(values) // count
     return [values[n * size : (n + 1) * size] for n in range(count)]
+
+
+def _raised(before: float | None, more: float | None) -> float | None:
+    """The limit that a rise over the unsteered model's value makes."""
+    return None if before is None or more is None else before + more
 
 
 def mean_of(values: Sequence[float]) -> float:

@@ -1,23 +1,36 @@
 """The limits of a method's strength, its target, and what was measured at one strength.
 
-Three limits, each against the unsteered model on the development split: damage on neutral answers; reference answers,
-where the margin knows any, must become no less likely; generated answers must not be degenerate more often.
+Four limits, each against the unsteered model on the development split: damage on neutral answers; reference answers,
+where the margin knows any, must become no less likely; generated answers must not be degenerate more often, nor be more
+broken on average.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from neurodial.errors import BudgetError
 from neurodial.intervention.base import Intervention
 from neurodial.intervention.scale import Scale
 from neurodial.prompts.pairs import Direction
 
-LimitName = Literal["budget", "reference", "degenerate"]
+LimitName = Literal["budget", "reference", "degenerate", "broken"]
 
-_ROUNDING = 1e-9  # the limit on a share is a sum of two shares
+_ROUNDING = 1e-9  # the limits on answers are sums of two means
+
+
+class AnswersBroken(NamedTuple):
+    """How broken the answers to the development prompts are at one strength.
+
+    Attributes:
+        degenerate: the share that is degenerate.
+        broken: mean brokenness, from 0 to 1 (`text/degeneration.py`).
+    """
+
+    degenerate: float
+    broken: float
 
 
 @dataclass(frozen=True)
@@ -32,6 +45,7 @@ class Trial:
         margin: mean margin on the development prompts that the direction is about.
         reference: mean log-likelihood per token of the reference answers, where the margin knows any.
         degenerate: share of degenerate answers to those prompts; None: no answers were generated.
+        broken: mean brokenness of those answers.
     """
 
     strength: float
@@ -41,6 +55,7 @@ class Trial:
     margin: float
     reference: float = 0.0
     degenerate: float | None = None
+    broken: float | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +69,7 @@ class Limits:
         target_required: an unmet target is an error; otherwise the best margin is taken.
         least_reference: reference answers must be at least this likely; None for no limit.
         max_degenerate: the greatest share of degenerate answers; None for no limit.
+        max_broken: the greatest mean brokenness of the answers; None for no limit.
     """
 
     budget: float | None
@@ -62,6 +78,12 @@ class Limits:
     target_required: bool = True
     least_reference: float | None = None
     max_degenerate: float | None = None
+    max_broken: float | None = None
+
+    @property
+    def need_answers(self) -> bool:
+        """Whether the model must answer before it is known that they are kept."""
+        return self.max_degenerate is not None or self.max_broken is not None
 
     def meets_target(self, trial: Trial) -> bool:
         """Whether the margin has reached the target."""
@@ -79,6 +101,8 @@ class Limits:
             return "reference"
         if self.max_degenerate is not None and (trial.degenerate or 0.0) > self.max_degenerate + _ROUNDING:
             return "degenerate"
+        if self.max_broken is not None and (trial.broken or 0.0) > self.max_broken + _ROUNDING:
+            return "broken"
         return None
 
     def distance(self, trial: Trial) -> float:
@@ -128,6 +152,13 @@ class Limits:
                     f"degenerate; at most {self.max_degenerate:.0%} may be.",
                     wanted="doses under which the model still answers",
                     fix="Allow more (max_degenerate), take more neurons, or ask for less of the margin.",
+                )
+            case "broken":
+                return BudgetError(
+                    f"{subject} bring{ending} the mean brokenness of the answers to the development prompts to "
+                    f"{trial.broken:.3g}; at most {self.max_broken:.3g} is allowed.",
+                    wanted="doses under which the model still answers",
+                    fix="Allow more (max_broken), take more neurons, or ask for less of the margin.",
                 )
         return BudgetError(
             f"{subject} cost{ending} {trial.divergence:.3g} nats per token on neutral answers; the budget is "

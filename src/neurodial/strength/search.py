@@ -1,13 +1,14 @@
 """The search for a strength on a path, by measuring damage and margin: one search for every method.
 
-1. Measure at strengths up to a guess, or spread evenly in the logarithm where there is none.
-2. Where the point looked for lies beyond all of them, measure towards that end of the path.
+1. Measure at two strengths below a guess, or at some spread evenly in the logarithm where there is none.
+2. Where the point looked for lies beyond all of them, measure where the divergence so far foretells the budget (it
+   grows as a power of the strength, about its square), or where nothing foretells it towards that end of the path.
 3. Narrow in, between the last strength that is allowed and the first that is not (a budget: interpolated in the
    logarithms of strength and divergence), or between the last that falls short and the first that reaches the target
    (interpolated in the margin). A second point halfway to the safe side goes with each: interpolation alone may land
    on the wrong side repeatedly. Where the margin got worse on the way, measure on either side of its best instead.
 4. Of everything measured, take the best margin within the limits; or the least damage that reaches the target.
-5. Where degenerate answers are limited, let the model answer at that strength. If too many are, let it answer
+5. Where broken answers are limited, let the model answer at that strength. If they are too broken, let it answer
    at every other strength that the remaining limits allow, and narrow in again.
 
 Margins may get worse again when a model is pushed far, so only measured strengths are results, no interpolated ones.
@@ -19,18 +20,19 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from neurodial.strength.limits import Limits, Trial
+from neurodial.strength.limits import AnswersBroken, Limits, Trial
 
 _CLOSE = 0.9  # share of a budget that counts as spent
 _ASIDE = 0.05  # share of the way by which interpolated points move to the safe side
 _NEAR = 1.1  # factor between strengths below which no point between is measured
-_STEP = 2.5  # ratio of the strengths up to a guess
+_AROUND = (0.8, 1.0)  # of a strength that is foretold, where it is measured
+_STEP = 2.5  # ratio of the strengths below a guess
 
 Measure = Callable[[Sequence[float]], list[Trial]]
 """Measures several strengths at once."""
 
-Answer = Callable[[Sequence[float]], list[float]]
-"""Lets the model answer at several strengths; gives the share of degenerate answers at each."""
+Answer = Callable[[Sequence[float]], list[AnswersBroken]]
+"""Lets the model answer at several strengths, and says how broken its answers are at each."""
 
 
 def search(
@@ -51,10 +53,11 @@ def search(
         high: the greatest strength.
         measure: measures several strengths at once.
         limits: the limits and the target.
-        answer: the share of degenerate answers; needed where the limits include it.
-        guess: a likely strength; it and three strengths below it are measured first.
+        answer: how broken the answers are; needed where the limits include it.
+        guess: a likely strength; two strengths below it are measured first.
         width: how many strengths are measured first without a guess.
-        rounds: of measuring, at most; as many again where answers are degenerate.
+        rounds: of measuring, at most, and two more after a guess, which begins with fewer; as many again where answers
+            are too broken.
 
     Raises:
         BudgetError: a limit is exceeded even by the smallest strength, or a target is out of reach.
@@ -68,7 +71,7 @@ def search(
     """
 
     def narrowed(trials: list[Trial], measure: Measure) -> list[Trial]:
-        for _ in range(rounds - 1):
+        for _ in range(rounds - 1 if guess is None else rounds + 1):
             strengths = _next(trials, limits, low, high)
             if not strengths:
                 break
@@ -77,12 +80,15 @@ def search(
 
     def answered(trials: Sequence[Trial], answer: Answer) -> list[Trial]:
         allowed = [trial for trial in trials if limits.allows(trial)]
-        shares = answer([trial.strength for trial in allowed]) if allowed else []
-        broken = dict(zip((trial.strength for trial in allowed), shares, strict=True))
-        return [replace(trial, degenerate=broken.get(trial.strength, trial.degenerate)) for trial in trials]
+        answers = answer([trial.strength for trial in allowed]) if allowed else []
+        broken = dict(zip((trial.strength for trial in allowed), answers, strict=True))
+        return [
+            replace(trial, **broken[trial.strength]._asdict()) if trial.strength in broken else trial
+            for trial in trials
+        ]
 
-    trials = narrowed(measure(_spread(low, high, width) if guess is None else _up_to(guess, low, high)), measure)
-    if answer is None or limits.max_degenerate is None:
+    trials = narrowed(measure(_spread(low, high, width) if guess is None else _below(guess, low, high)), measure)
+    if answer is None or not limits.need_answers:
         return limits.best(trials), tuple(trials)
     best = limits.best(trials)
     [seen] = answered([best], answer)
@@ -105,9 +111,9 @@ def crossing(falls_short: Callable[[float], bool], low: float, high: float, *, s
     return math.sqrt(low * high)
 
 
-def _up_to(guess: float, low: float, high: float) -> list[float]:
-    """Four strengths up to a guess, within the ends: neurons together cost more than the sum of what each costs."""
-    inside = [min(max(guess * _STEP**step, low), high) for step in (-3, -2, -1, 0)]
+def _below(guess: float, low: float, high: float) -> list[float]:
+    """Two strengths below a guess, within the ends: neurons together cost more than the sum of what each costs."""
+    inside = [min(max(guess * _STEP**step, low), high) for step in (-2, -1)]
     return sorted(set(inside))
 
 
@@ -122,9 +128,9 @@ def _next(trials: Sequence[Trial], limits: Limits, low: float, high: float) -> l
     else:  # reference answers may seem less likely by rounding alone where strengths are tiny
         first = 1 + max((n for n, trial in enumerate(trials) if limits.allows(trial)), default=-1)
     if first == len(trials):
-        return _towards(trials[-1].strength, high)
+        return _beyond(trials[-2:], limits, high)
     if first == 0:
-        return _towards(trials[0].strength, low)
+        return _beyond(trials[1::-1], limits, low)
     before, after = trials[first - 1], trials[first]
     if to_target:
         share = limits.distance(before) / (limits.distance(before) - limits.distance(after))
@@ -169,6 +175,28 @@ def _around_the_turn(trials: Sequence[Trial], limits: Limits, low: float) -> lis
     before = allowed[place - 1].strength if place else low
     points = [math.sqrt(best * other) for other in (before, allowed[place + 1].strength)]
     return [point for point in points if not math.isclose(point, best)]
+
+
+def _beyond(nearest: Sequence[Trial], limits: Limits, end: float) -> list[float]:
+    """Where to measure beyond the last of the trials, which lies nearest to an end of the path.
+
+    Where only the budget matters: about where the divergence comes to it, as a power of the strength; nothing where
+    it is nearly spent. Else towards the end.
+    """
+    last = nearest[-1]
+    others = replace(limits, budget=None)
+    if limits.budget is None or limits.target is not None or last.divergence <= 0 or not others.allows(last):
+        return _towards(last.strength, end)
+    if _CLOSE * limits.budget < last.divergence <= limits.budget or math.isclose(last.strength, end):
+        return []
+    power = 2.0
+    if len(nearest) > 1 and nearest[0].divergence > 0 and nearest[0].divergence != last.divergence:
+        grown = math.log(last.divergence / nearest[0].divergence)
+        power = min(max(grown / math.log(last.strength / nearest[0].strength), 1.0), 3.0)
+    foretold = last.strength * (limits.budget / last.divergence) ** (1 / power)
+    bounds = sorted((last.strength, end))
+    points = {min(max(foretold * factor, bounds[0]), bounds[1]) for factor in _AROUND}
+    return sorted(point for point in points if not math.isclose(point, last.strength))
 
 
 def _towards(measured: float, end: float) -> list[float]:

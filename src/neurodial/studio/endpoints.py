@@ -188,7 +188,7 @@ def model_view(studio: StudioState) -> Plain:
     subject = studio.subject
     return {
         "label": subject.label,
-        "family": subject.family.name,
+        "family": subject.layout.label,
         "widths": list(subject.widths),
         "neurons": subject.neurons,
         "context": subject.context_length,

@@ -10,6 +10,7 @@ from neurodial.activations.position import Last
 from neurodial.circuit.circuit import Circuit
 from neurodial.circuit.site import Neuron
 from neurodial.discovery import find
+from neurodial.evaluation.detectors.registry import shows_of
 from neurodial.intervention.scale import check_neurons
 from neurodial.margins.choose_margin import choose_margin
 from neurodial.methods.check import check_method
@@ -62,7 +63,8 @@ def discover(studio: StudioState, asked: requests.Discovery) -> Run:
     def run(reporter: Reporter) -> Discovered:
         subject = studio.subject
         with reporter.stoppable(subject):
-            discovery = find(subject, pairs, method=chosen, name=asked.name, progress=reporter.progress)
+            shows = shows_of(pairs.behaviour)
+            discovery = find(subject, pairs, method=chosen, shows=shows, name=asked.name, progress=reporter.progress)
         scores = {site.layer: discovery.scores[site].detach().double().cpu().numpy() for site in discovery.scores}
         return Discovered(discovery.circuit, scores_view(scores, discovery.circuit))
 

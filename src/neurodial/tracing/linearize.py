@@ -11,6 +11,7 @@ The forward pass keeps every bit. `tracing/rules.py` names the rule of each part
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from weakref import WeakSet
@@ -21,7 +22,15 @@ from torch import Tensor, nn
 from neurodial.errors import ModelError, SteeringError
 from neurodial.model.gradients import frozen
 from neurodial.model.hooks import Adjoint, Handle, installed, on_derivative, on_gradient, refuse_compiled
-from neurodial.model.parts import Norm, activations, query_key_norms, query_keys, residual_norms, ups
+from neurodial.model.parts import (
+    Norm,
+    activations,
+    query_key_norms,
+    query_keys,
+    refuse_untraceable,
+    residual_norms,
+    ups,
+)
 from neurodial.model.subject import Subject
 from neurodial.tracing.rules import Rules
 
@@ -35,7 +44,7 @@ def linearized(subject: Subject, rules: Rules | None = None) -> Iterator[None]:
     Afterwards, also after an error, hooks and every parameter's `requires_grad` are as they were.
 
     Raises:
-        ModelError: the model lacks a part that its family record names, or an activation is not 0 at 0.
+        ModelError: the model lacks a part that the rules need, or an activation is not 0 at 0.
         SteeringError: the model is already compiled, or already linearised.
 
     Example:
@@ -47,6 +56,7 @@ def linearized(subject: Subject, rules: Rules | None = None) -> Iterator[None]:
     """
     chosen = rules or Rules()
     refuse_compiled(subject)
+    refuse_untraceable(subject)
     if subject.model in _linear:
         raise SteeringError(
             f"{subject.label} is linearised already: one set of rules would hide the other.",
@@ -68,7 +78,7 @@ def _handles(subject: Subject, rules: Rules) -> Iterator[Handle]:
     if rules.activation:  # 2
         for module in activations(subject):
             yield on_derivative(module, _constant_ratio(module))
-    if rules.product and subject.family.is_gated:  # 3
+    if rules.product:  # 3
         yield from _halved(subject)
     if rules.attention:  # 4
         for module, values in query_keys(subject):
@@ -128,7 +138,8 @@ def _slope_at_zero(module: nn.Module) -> float:
 
 def _halved(subject: Subject) -> Iterator[Handle]:
     """Half the gradient at the output of the activation, and at that of the up map (at its up half if fused)."""
-    for module in activations(subject):
+    gated = [site.is_gated for _, site in subject.layout.sites]
+    for module in itertools.compress(activations(subject), gated):
         yield on_gradient(module, lambda gradient: gradient / 2)
     for module, mask in ups(subject):
         share = torch.tensor(0.5) if mask is None else 1 - mask / 2

@@ -13,13 +13,14 @@ from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from neurodial.activations.batches import TOKEN_BUDGET, batches
 from neurodial.activations.collect import pad_id
 from neurodial.circuit.site import Neuron
 from neurodial.model.head import logits
 from neurodial.model.hooks import Handle, installed, on_neurons
+from neurodial.model.parts import final_gain
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.render import Tokens, check_context
@@ -46,9 +47,22 @@ def written_tokens(subject: Subject, neuron: Neuron, count: int = 10) -> tuple[l
         >>> up[0].weight >= up[1].weight > down[1].weight >= down[0].weight
         True
     """
-    column = subject.down_columns(neuron.site, [neuron.index])[:, 0]
-    head = cast(nn.Module, subject.model.get_output_embeddings())
-    parameter = next(head.parameters())
+    return tokens_of_write(subject, subject.down_columns(neuron.site, [neuron.index])[:, 0], count)
+
+
+@torch.no_grad()
+def tokens_of_write(
+    subject: Subject, column: Float[Tensor, "hidden"], count: int = 10
+) -> tuple[list[WrittenToken], list[WrittenToken]]:
+    """The tokens that a vector added to the residual stream promotes most, and holds down most, strongest first.
+
+    Example:
+        >>> from neurodial.model.tiny import tiny_subject
+        >>> up, down = tokens_of_write(tiny_subject(), torch.ones(16), count=2)
+        >>> up[0].weight >= up[1].weight
+        True
+    """
+    parameter = next(subject.head.parameters())
     given = (column * _gain(subject)).to(parameter.device, subject.dtype)
     plain = torch.stack([given, torch.zeros_like(given)])
     raw = logits(subject, plain).float().cpu()
@@ -100,9 +114,5 @@ def firing(
 
 
 def _gain(subject: Subject) -> Float[Tensor, "hidden"] | Tensor:
-    norm = subject.decoder.get_submodule(subject.family.final_norm)
-    weight = getattr(norm, "weight", None)
-    if not isinstance(weight, Tensor):
-        return torch.ones(subject.hidden_size)
-    gain = weight.detach().float().cpu()
-    return 1 + gain if subject.family.norm == "rms_plus_one" else gain
+    gain = final_gain(subject)
+    return torch.ones(subject.hidden_size) if gain is None else gain.float().cpu()

@@ -87,6 +87,9 @@ def degenerate(exchange: Exchange, degeneration: Degeneration | None) -> Verdict
     return None if reason is None else Verdict("degenerate", reason=reason)
 
 
+BARE = "Degenerate text is judged like any other here; it was set apart where the error was measured."
+"""What the description of a detector adds that leaves out the check for degenerate text."""
+
 UNCOUNTED: frozenset[str] = frozenset({"failed", "unknown"})
 """Labels of rows that count for nothing."""
 

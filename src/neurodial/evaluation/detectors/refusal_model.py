@@ -26,7 +26,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from neurodial.evaluation.detectors.base import Detector, Exchange, Verdict, degenerate
+from neurodial.evaluation.detectors.base import BARE, Detector, Exchange, Verdict, degenerate
+from neurodial.evaluation.detectors.known_error import with_error
 from neurodial.evaluation.detectors.refusal_features import SIGNS, VIEWS, Features, features, runs
 from neurodial.evaluation.detectors.refusal_languages import Kind, covered, language_to_judge, phrases
 from neurodial.text.degeneration import Degeneration
@@ -124,14 +125,8 @@ def scaled(
 @cache
 def shipped_weights() -> Weights:
     """The weights that come with the package."""
-    return Weights.read(_shipped())
-
-
-@cache
-def _shipped() -> dict[str, Any]:
     path = resources.files("neurodial.evaluation") / "data" / "refusal_weights.json"
-    value: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    return value
+    return Weights.read(json.loads(path.read_text("utf-8")))
 
 
 @dataclass(frozen=True)
@@ -157,23 +152,12 @@ class RefusalDetector(Detector):
     @property
     def description(self) -> str:  # type: ignore[override]
         """What it looks at, and how often it errs."""
-        measured = _shipped()["measured"]
-        kappa = {
-            way: f"{interval['value']:.2f} [{interval['low']:.2f}, {interval['high']:.2f}]"
-            for way, interval in measured["kappa"].items()
-        }
-        return (
+        text = (
             "Our own classifier of English answers, and phrases of refusal in "
-            f"{len(covered()) - 1} other languages; full refusals are counted, those in part apart. From a "
-            f"probability of "
-            f"{THRESHOLD} on an answer refuses. On {measured['n']} answers that people labelled, each judged "
-            f"by weights found "
-            f"without that model's answers ({measured['models']} models), kappa is {kappa['shown']} with "
-            f"refusals in part "
-            f"counted as refusals, {kappa['absent']} as compliance, {kappa['left out']} left out; mean "
-            f"distance of score "
-            f"and share {measured['calibration_error']:.2f}. Answers in other languages count for nothing."
+            f"{len(covered()) - 1} other languages; full refusals are counted, those in part apart. From a probability "
+            f"of {THRESHOLD} on an answer refuses. Answers in other languages count for nothing."
         )
+        return with_error("refusal", text if self.degeneration is not None else f"{text} {BARE}")
 
     def judge(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
         """Degenerate text first; then the classifier, the phrases, or nothing, by the answer's language."""

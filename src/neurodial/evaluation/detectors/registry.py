@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from neurodial.errors import OptionError, UnknownNameError, near_names
 from neurodial.evaluation.detectors import refusal, style
-from neurodial.evaluation.detectors.base import Detector, Exchange, RuleDetector, Verdict
+from neurodial.evaluation.detectors.base import BARE, UNCOUNTED, Detector, Exchange, RuleDetector, Verdict
+from neurodial.evaluation.detectors.known_error import known_error, with_error
 from neurodial.evaluation.detectors.refusal_model import RefusalDetector
+from neurodial.margins.judged import Shows
+from neurodial.prompts.pairs import Behaviour
 from neurodial.text.degeneration import Degeneration
 from neurodial.text.language import LANGUAGES
 
@@ -56,7 +59,28 @@ def detector(name: str, *, bare: bool = False) -> RuleDetector | RefusalDetector
             wanted="a detector's name, language:xx, length:N, regex:PATTERN or python:module:function",
             fix=near_names(name, detector_names()),
         )
+    if bare and isinstance(rule, RuleDetector):
+        return replace(rule, degeneration=None, description=f"{rule.description} {BARE}")
     return replace(rule, degeneration=None) if bare else rule
+
+
+def shows_of(behaviour: Behaviour) -> Shows | None:
+    """What discovery weighs margins by: whether the behaviour's detector sees it; None where it names none.
+
+    Example:
+        >>> shows = shows_of(Behaviour("lists", detector="regex:^- "))
+        >>> shows([("Tea?", "- a pot"), ("Tea?", "A pot.")])
+        [True, False]
+    """
+    if not behaviour.detector:
+        return None
+    known = detector(behaviour.detector)
+
+    def shows(exchanges: Sequence[tuple[str, str]]) -> list[bool | None]:
+        verdicts = known.judge([Exchange(prompt, answer) for prompt, answer in exchanges])
+        return [None if verdict.label in UNCOUNTED else verdict.label == "shown" for verdict in verdicts]
+
+    return shows
 
 
 def detector_names() -> list[str]:
@@ -94,7 +118,8 @@ def regex(pattern: str) -> RuleDetector:
         match = compiled.search(exchange.answer)
         return Verdict("absent") if match is None else Verdict("shown", reason=match[0])
 
-    return RuleDetector(f"regex:{pattern}", f"The answer holds the pattern {pattern}.", decide, _ANY_LANGUAGE)
+    name = f"regex:{pattern}"
+    return RuleDetector(name, with_error(name, f"The answer holds the pattern {pattern}."), decide, _ANY_LANGUAGE)
 
 
 def function(decide: Callable[[str, str], object], *, name: str | None = None) -> RuleDetector:
@@ -112,18 +137,21 @@ def function(decide: Callable[[str, str], object], *, name: str | None = None) -
         return Verdict("shown" if value else "absent", score)
 
     title = name or str(getattr(decide, "__name__", "function"))
-    return RuleDetector(title, f"The user's own function {title}.", rule, _ANY_LANGUAGE)
+    return RuleDetector(title, with_error(title, f"The user's own function {title}."), rule, _ANY_LANGUAGE)
 
 
 def _language(code: str) -> RuleDetector:
     if code not in LANGUAGES:
         raise UnknownNameError(f"There is no language {code!r}.", fix=near_names(code, LANGUAGES))
     text = f"The answer is in the language {code}, by its script, py3langid and function words."
-    return RuleDetector(f"language:{code}", text, style.speaks(code), _ANY_LANGUAGE)
+    name = f"language:{code}"
+    return RuleDetector(name, with_error(name, text), style.speaks(code), _ANY_LANGUAGE)
 
 
 def _short(name: str, limit: int) -> RuleDetector:
-    return RuleDetector(name, f"The answer has at most {limit} words.", style.is_short(limit), _BARE)
+    text = f"The answer has at most {limit} words."  # which is exact: nothing is known of a limit of one's own
+    error = known_error(name)
+    return RuleDetector(name, text if error is None else f"{text} {error}", style.is_short(limit), _BARE)
 
 
 def _imported(target: str) -> Callable[[str, str], object]:
@@ -166,7 +194,8 @@ _ENTRIES = {
     "flattery": _Entry("Gushing words against words of plain criticism.", style.flattery),
 }
 _KNOWN: dict[str, RuleDetector | RefusalDetector] = {
-    name: RuleDetector(name, entry.text, entry.decide, entry.degeneration) for name, entry in _ENTRIES.items()
+    name: RuleDetector(name, with_error(name, entry.text), entry.decide, entry.degeneration)
+    for name, entry in _ENTRIES.items()
 }
 _KNOWN["refusal"] = RefusalDetector()
 _KNOWN["length:short"] = _short("length:short", style.SHORT_WORDS)

@@ -19,7 +19,7 @@ from neurodial.files import write_atomic
 
 _EXAMPLES = 4
 _METHODS_SHOWN = 5
-_QUALITY = ("perplexity", "repetition", "distinct", "words", "unfinished")
+_QUALITY = ("perplexity", "surprise", "repetition", "distinct", "words", "unfinished")
 _COST = ("kl", "degenerate", "brokenness", "opposite", "over_refusal", "accuracy", "right_log_likelihood")
 _PARTLY = ("partial", "unknown")
 

@@ -82,8 +82,11 @@ def _methods(report: Report) -> Iterator[str]:
 def _detectors(report: Report) -> Iterator[str]:
     first, *others = report.detectors.items()
     yield f"Whether an answer shows {report.behaviour} was decided by the detector {first[0]}: {first[1].rstrip('.')}."
+    errors: Mapping[str, str] = report.provenance.get("detector_errors", {})
     if others:
-        yield f"Beside it stand {', '.join(name for name, _ in others)}."
+        unknown = " (error not known)" if errors else ""  # reports of earlier versions say nothing of any
+        named = (f"{name} ({errors[name]})" if name in errors else f"{name}{unknown}" for name, _ in others)
+        yield f"Beside it stand {', '.join(named)}."
 
 
 def _decoding(report: Report) -> Iterator[str]:
@@ -109,7 +112,9 @@ def _limits(report: Report) -> Iterator[str]:
         )
     if any("development_kl" in condition.details for condition in report.conditions):
         broken = report.settings.get("max_degenerate")
-        also = "" if broken is None else f" and at most {broken:.0%} more broken answers"
+        also = "" if broken is None else f", at most {broken:.0%} more broken answers"
+        mean = report.settings.get("max_broken")
+        also += "" if mean is None else f", a mean brokenness of those answers at most {mean:g} higher"
         yield (
             "Strengths of other methods were searched on the development split alone, within "
             f"{report.settings.get('kl_limit', 0.1):g} nats per token{also}."

@@ -123,6 +123,21 @@ class Copyable:
 
 
 @dataclass(frozen=True)
+class ColouredText:
+    """A text whose tokens are coloured by a number: orange above 0, blue below, deeper for more.
+
+    Attributes:
+        label: what stands before it.
+        tokens: text of each token, its number, and the same as a share of the largest, from -1 to 1.
+        marked: the token that is meant, or None.
+    """
+
+    label: str
+    tokens: tuple[tuple[str, float, float], ...]
+    marked: int | None = None
+
+
+@dataclass(frozen=True)
 class Section:
     """A part of the page; what is empty is left out.
 
@@ -133,6 +148,7 @@ class Section:
         tables: tables.
         figures: plots.
         answers: answers side by side.
+        coloured: texts with coloured tokens.
         folded: whether it starts closed.
     """
 
@@ -142,12 +158,13 @@ class Section:
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
     answers: tuple[SideBySide, ...] = ()
+    coloured: tuple[ColouredText, ...] = ()
     folded: bool = False
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing but its heading would be seen."""
-        parts = (self.text, self.copyable, self.figures, self.answers)
+        parts = (self.text, self.copyable, self.figures, self.answers, self.coloured)
         return not any(parts) and not any(table.rows for table in self.tables)
 
 

@@ -35,7 +35,7 @@ def universal_neurons(
     marks = _Marks(subject, Fraction(rule.fraction).count(subject.neurons))
     collect(subject, sequences, reading, marks.add, progress=progress)
     needed = math.ceil(rule.share * len(sequences) - 1e-9)
-    layout = Scores({site: torch.zeros(width) for site, width in zip(subject.sites, subject.widths, strict=True)})
+    layout = Scores({site: torch.zeros(subject.widths[site.layer]) for site in subject.sites})
     return frozenset(layout.neurons_at((marks.count >= needed).nonzero().flatten().tolist()))
 
 

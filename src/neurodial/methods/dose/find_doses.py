@@ -17,18 +17,18 @@ from collections.abc import Sequence
 
 from neurodial.circuit.circuit import Row
 from neurodial.circuit.report import CostReport, Predicted
-from neurodial.margins.choose_margin import BehaviourMargin
+from neurodial.margins.behaviour_margin import BehaviourMargin
+from neurodial.margins.judged import Shows
 from neurodial.methods.dose.candidates import candidate_of, candidates, first_order
 from neurodial.methods.dose.cost import Cost, Sampling, cost
 from neurodial.methods.dose.effects import Effects, effects_by_fold
 from neurodial.methods.dose.inputs import gather_inputs
 from neurodial.methods.dose.options import Dose
 from neurodial.methods.folds import fold_of_each, stability_over_folds
-from neurodial.methods.searched import ROUNDS, DevelopmentSearch, Searched, reached, rows_of
+from neurodial.methods.searched import DevelopmentSearch, Searched, reached, rows_of
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import PairSet
-from neurodial.strength.choose_path import choose_path
 from neurodial.strength.development import PathSearch
 
 
@@ -38,37 +38,42 @@ def find_doses(
     method: Dose,
     *,
     margin: BehaviourMargin | None = None,
+    shows: Shows | None = None,
     progress: Progress = silent,
 ) -> Searched:
     """Find the neurons that hold a behaviour up, and how far to dial each.
 
     Raises:
         MarginError: the behaviour can't be measured by the margin asked for.
-        BudgetError: the budget or the target can't be met.
+        BudgetError: nothing moves the margin as asked; a budget or a target that can't be met is reported.
         GradientError: the model gives no gradients.
         PromptError: a split is missing, its sides are rendered alike, or nearly all neutral answers show the behaviour.
     """
-    inputs = gather_inputs(subject, pairs, method, margin=margin, progress=progress)  # 1, 2
+    inputs = gather_inputs(subject, pairs, method, margin=margin, shows=shows, progress=progress)  # 1, 2
+    watch = inputs.watch
     folds = fold_of_each([example.prompt for example in inputs.about], max(1, min(method.folds, len(inputs.about))))
-    effects_of_folds = effects_by_fold(  # 3
-        subject,
-        inputs.margin.pushed,
-        inputs.about,
-        method.direction,
-        folds=folds,
-        system=method.system,
-        progress=progress,
-    )
+    with watch.part("effects"):
+        effects_of_folds = effects_by_fold(  # 3
+            subject,
+            inputs.margin.pushed,
+            inputs.about,
+            method.direction,
+            folds=folds,
+            system=method.system,
+            progress=progress,
+        )
     count = 1 + max(folds)
     effects = effects_of_folds(range(count))
-    costs = cost(subject, inputs.costing, sampling=Sampling(method.draws, method.seed), progress=progress)  # 4
+    with watch.part("costs"):
+        costs = cost(subject, inputs.costing, sampling=Sampling(method.draws, method.seed), progress=progress)  # 4
     searched = DevelopmentSearch(subject, pairs, method, inputs, progress)
     development, limits = searched.development, searched.limits
     paths = {
         PathSearch(development, candidate.path(effects, costs, limits, development.unsteered.margin)): candidate
         for candidate in candidates(effects, costs, method)  # 5
     }
-    choice = choose_path(list(paths), limits, rounds=ROUNDS)  # 6
+    with watch.part("search"):
+        choice = searched.best_of(list(paths))  # 6
     chosen, rows = paths[choice.path], rows_of(choice.best.intervention)
 
     def chosen_without(fold: int) -> Sequence[Row]:

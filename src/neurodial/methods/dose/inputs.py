@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import dataclass, field
 from typing import Any
 
 from neurodial.circuit.report import NeutralAnswers
-from neurodial.errors import PromptError
+from neurodial.errors import MarginError, PromptError
 from neurodial.generation.decoding import Decoding
-from neurodial.generation.divergence import own_answers
-from neurodial.margins.choose_margin import BehaviourMargin, choose_margin
-from neurodial.margins.margin import Alternatives, Openers
+from neurodial.generation.divergence import passages_of
+from neurodial.generation.generate import Answer, generate
+from neurodial.margins.behaviour_margin import BehaviourMargin
+from neurodial.margins.choose_margin import choose_margin
+from neurodial.margins.judged import Evidence, Shows, judge, judge_answers
+from neurodial.margins.margin import CEILING, Alternatives, Openers
+from neurodial.margins.measure import measure_margins
 from neurodial.methods.apart import check_apart
 from neurodial.methods.base import SearchOptions
 from neurodial.methods.check import check_search_prompts
 from neurodial.model.subject import Subject
-from neurodial.progress import Progress, silent
+from neurodial.progress import Progress, Stopwatch, silent
 from neurodial.prompts.behaviours import PromptList
 from neurodial.prompts.pairs import PairSet
 from neurodial.prompts.passage import Passage
-from neurodial.prompts.prompt import Example
+from neurodial.prompts.prompt import Example, Prompt
 from neurodial.strength.development import Development
 
 FEWEST = 1
@@ -38,6 +41,7 @@ class DoseInputs:
         costing: neutral answers for the cost; none, where no cost is asked for.
         damage: other neutral answers, for the divergence that the search measures.
         neutral: which answers these are, and how many more were left out since they show the behaviour.
+        watch: how long each part took.
     """
 
     margin: BehaviourMargin
@@ -45,11 +49,17 @@ class DoseInputs:
     costing: tuple[Passage, ...]
     damage: tuple[Passage, ...]
     neutral: NeutralAnswers
+    watch: Stopwatch = field(default_factory=Stopwatch)
 
     def report(self) -> dict[str, Any]:
         """What a `DoseReport` holds of the margin."""
         margin = self.margin.pushed
-        values: dict[str, Any] = {"margin": type(margin).__name__, "margin_text": self.margin.text}
+        values: dict[str, Any] = {
+            "margin": type(margin).__name__,
+            "margin_text": self.margin.text,
+            "weighed": self.margin.weighed,
+            "judged_by": self.margin.judged_by,
+        }
         behaviour = self.margin.openers
         if behaviour is not None:
             values["openers"] = behaviour.texts
@@ -71,6 +81,7 @@ class DoseInputs:
             self.damage,
             direction=method.direction,
             max_degenerate=method.max_degenerate,
+            max_broken=method.max_broken,
             answer_tokens=method.answer_tokens,
             system=method.system,
             progress=progress,
@@ -83,6 +94,7 @@ def gather_inputs(
     method: SearchOptions,
     *,
     margin: BehaviourMargin | None = None,
+    shows: Shows | None = None,
     with_cost: bool = True,
     progress: Progress = silent,
 ) -> DoseInputs:
@@ -93,6 +105,7 @@ def gather_inputs(
         pairs: the prompts.
         method: with its options.
         margin: a caller's own, instead of the method's.
+        shows: the behaviour's own detector, by which margins are weighed.
         with_cost: whether prompts for the cost are answered as well.
         progress: shown while it runs.
 
@@ -104,31 +117,100 @@ def gather_inputs(
     neutral = check_search_prompts(method, pairs, has_margin=margin is not None)
     for contrast in (pairs.discovery, pairs.development):
         check_apart(subject, contrast, system=method.system)
-    if margin is None:
-        margin = choose_margin(
-            subject, pairs, direction=method.direction, kind=method.margin, system=method.system, progress=progress
-        )
     decoding = Decoding(max_new_tokens=method.answer_tokens, batch_size=32, system=method.system)
-    lists = [neutral.costing, neutral.damage] if with_cost else [neutral.damage]
-    answered = [own_answers(subject, prompts, decoding=decoding, progress=progress) for prompts in lists]
-    *costing, damage = [_without(passages, margin.openers, neutral.source) for passages in answered]
-    used = sum(map(len, costing)) + len(damage)
-    left_out = None if margin.openers is None else sum(map(len, answered)) - used
-    answers = NeutralAnswers(neutral.source.name, neutral.source.hash, used, left_out)
-    return DoseInputs(margin, pairs.discovery.about(method.direction), tuple(chain(*costing)), damage, answers)
+    watch = Stopwatch()
+    judged = None
+    if margin is None:
+        with watch.part("margin"):
+            judged = judge_answers(
+                subject, pairs, shows, answer_tokens=method.answer_tokens, system=method.system, progress=progress
+            )
+    unshown = _Unshown(subject, neutral.source, decoding, shows, progress)
+    with watch.part("neutral answers"):
+        measured = unshown.answers(neutral.damage)
+    if judged is not None:
+        with watch.part("margin"):
+            margin = choose_margin(
+                subject,
+                pairs,
+                direction=method.direction,
+                kind=method.margin,
+                evidence=Evidence(judged, measured),
+                system=method.system,
+                progress=progress,
+            )
+    assert margin is not None  # noqa: S101  # given or chosen
+    damage = unshown.passages(measured, margin)
+    _refuse_certain(subject, margin, pairs.development.about(method.direction), method)
+    costing: tuple[Passage, ...] = ()
+    if with_cost:
+        with watch.part("neutral answers"):
+            costing = unshown.passages(unshown.answers(neutral.costing), margin)
+    left_out = None if margin.shows is None and shows is None else sum(unshown.left_out)
+    answers = NeutralAnswers(neutral.source.name, neutral.source.hash, len(costing) + len(damage), left_out)
+    return DoseInputs(margin, pairs.discovery.about(method.direction), costing, damage, answers, watch)
 
 
-def _without(passages: Sequence[Passage], behaviour: Openers | None, neutral: PromptList) -> tuple[Passage, ...]:
-    """The neutral answers that do not begin as the behaviour's do: the cost would protect the behaviour."""
-    if behaviour is None:
-        return tuple(passages)
-    clean = tuple(p for p in passages if not behaviour.matches(p.tokens[p.prompt_length :]))
-    if len(clean) < FEWEST:
-        listed = ", ".join(map(repr, behaviour.texts[:5]))
-        raise PromptError(
-            f"{len(passages) - len(clean)} of {len(passages)} answers to the neutral prompts {neutral.name!r} begin as "
-            f"the behaviour's do ({listed}).",
+@dataclass(frozen=True)
+class _Unshown:
+    """Neutral answers without those that show the behaviour: the cost would protect it, and the damage count it."""
+
+    subject: Subject
+    neutral: PromptList
+    decoding: Decoding
+    shows: Shows | None
+    progress: Progress
+    left_out: list[int] = field(default_factory=list)
+
+    def answers(self, prompts: Sequence[Prompt]) -> list[Answer]:
+        """The model's own answers, without those in which the behaviour's detector sees it."""
+        answers = generate(self.subject, prompts, decoding=self.decoding, progress=self.progress)
+        if self.shows is None:
+            return answers
+        clean = [answer for answer, shown in zip(answers, judge(self.shows, answers), strict=True) if not shown]
+        self.left_out.append(len(answers) - len(clean))
+        if len(clean) < FEWEST:
+            raise self._all_show(len(answers) - len(clean), len(answers), "show the behaviour, by its detector")
+        return clean
+
+    def passages(self, answers: Sequence[Answer], margin: BehaviourMargin) -> tuple[Passage, ...]:
+        """Answers as passages, without those that begin as the behaviour's do, or hold its spans."""
+        passages = passages_of(self.subject, answers, system=self.decoding.system)
+        behaviour = margin.shows
+        if behaviour is None:
+            return passages
+        clean = tuple(p for p in passages if not behaviour.matches(p.tokens[p.prompt_length :]))
+        self.left_out.append(len(passages) - len(clean))
+        if len(clean) < FEWEST:
+            listed = ", ".join(map(repr, behaviour.texts[:5]))
+            verb = "begin as" if isinstance(behaviour, Openers) else "say what"
+            raise self._all_show(len(passages) - len(clean), len(passages), f"{verb} the behaviour's do ({listed})")
+        return clean
+
+    def _all_show(self, shown: int, count: int, how: str) -> PromptError:
+        return PromptError(
+            f"{shown} of {count} answers to the neutral prompts {self.neutral.name!r} {how}.",
             wanted=f"at least {FEWEST} neutral answers without the behaviour, to measure damage on",
             fix="Give other neutral prompts (--neutral FILE, or Dose(neutral=...)), or take another margin.",
         )
-    return clean
+
+
+def _refuse_certain(
+    subject: Subject, margin: BehaviourMargin, examples: Sequence[Example], method: SearchOptions
+) -> None:
+    """Refuse openings whose slope is lost to rounding on every development prompt that the change is about.
+
+    Raises:
+        MarginError: the model begins with one of them for certain, on all of them.
+    """
+    if not isinstance(margin.pushed, Alternatives | Openers):
+        return
+    values = measure_margins(subject, margin.pushed, examples, system=method.system)
+    certain = [value if isinstance(margin.pushed, Openers) else -value for value in values]
+    if certain and min(certain) >= CEILING:
+        raise MarginError(
+            f"The margin {margin.kind} is at its ceiling on all {len(values)} development prompts: how the answer "
+            "begins is certain, as far as numbers can tell, so no neuron has a slope.",
+            wanted="prompts on which the model might begin otherwise",
+            fix="Take another margin (--margin spans, own-answers or answer), or prompts that ask less plainly.",
+        )

@@ -35,15 +35,19 @@ class Dose:
         x_max: the largest dose; past 1 a neuron's sign is turned.
         dosing: `closed`, each neuron's dose from its own effect and cost; `uniform`, one dose for all.
         margin: what is pushed. `alternatives`: towards how answers without the behaviour begin; `openers`: away from
-            (or to induce, towards) how the behaviour's answers begin; `answer`: whole answers given with the prompts;
-            `own-answers`: from the model's own answers towards those to the other prompts of the pairs.
-            `behaviour`: as the prompt set says, openers being taken to induce and alternatives to remove.
+            (or to induce, towards) how the behaviour's answers begin; `spans`: away from (or towards) what those
+            answers say anywhere; `answer`: whole answers given with the prompts; `own-answers`: from the model's own
+            answers towards those to the other prompts of the pairs. `behaviour`: as the prompt set says, else the
+            first of these that tells development answers apart nearly as well as the best.
         neutral: list of neutral prompts for the damage, a name or a file.
         passages: how many neutral prompts are answered for the cost, and as many for the damage; none for all.
         answer_tokens: longest answer to a neutral or a development prompt.
         draws: labels drawn for each token of the neutral answers.
         max_degenerate: how many more of the answers to the development prompts may have broken down (loops, gibberish,
-            nothing said) than without steering, as a share; none: no answers are generated.
+            nothing said) than without steering, as a share; none: any.
+        max_broken: how far the mean brokenness of those answers may rise over the unsteered model's, where 0.5 is an
+            answer at the limit of a loop or of gibberish: finer than max_degenerate; none: any. Without either limit no
+            answers are generated.
         skip_layers: layers left out, such as 0,1.
         folds: number of prompt folds for the stability measure; 0 for none.
         seed: of the sampled labels.
@@ -68,6 +72,7 @@ class Dose:
     answer_tokens: int = 48
     draws: int = 2
     max_degenerate: float | None = None
+    max_broken: float | None = None
     skip_layers: tuple[int, ...] = ()
     folds: int = 10
     seed: int = 0

@@ -14,17 +14,17 @@ import math
 import torch
 
 from neurodial.circuit.circuit import Row
-from neurodial.margins.choose_margin import BehaviourMargin
+from neurodial.margins.behaviour_margin import BehaviourMargin
+from neurodial.margins.judged import Shows
 from neurodial.methods.dose.inputs import gather_inputs
 from neurodial.methods.dose.paths import Bounds, uniform_path
 from neurodial.methods.scores import Scores
-from neurodial.methods.searched import ROUNDS, DevelopmentSearch, Searched, reached, rows_of
+from neurodial.methods.searched import DevelopmentSearch, Searched, reached, rows_of
 from neurodial.methods.single.options import Single
 from neurodial.methods.single.scores_of_neurons import CandidateNeuron, CandidateSearch, candidates
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import PairSet
-from neurodial.strength.choose_path import choose_path
 from neurodial.strength.development import PathSearch
 from neurodial.strength.path import StrengthPath
 
@@ -35,6 +35,7 @@ def find_single(
     method: Single,
     *,
     margin: BehaviourMargin | None = None,
+    shows: Shows | None = None,
     progress: Progress = silent,
 ) -> Searched:
     """Find the one neuron that goes furthest within the limits, and its dose.
@@ -42,22 +43,24 @@ def find_single(
     Raises:
         MarginError: the behaviour can't be measured by the margin asked for.
         ActivationError: no neuron is more active on the positive prompts than on the negative ones.
-        BudgetError: the budget or the target can't be met.
+        BudgetError: nothing moves the margin as asked; a budget or a target that can't be met is reported.
         GradientError: the model gives no gradients.
         PromptError: a split is missing, or nearly all neutral answers show the behaviour.
     """
-    inputs = gather_inputs(subject, pairs, method, margin=margin, with_cost=False, progress=progress)  # 1
-    neurons = candidates(  # 2
-        subject,
-        inputs.margin.pushed,
-        pairs.discovery,
-        search=CandidateSearch(method.layers, method.candidates),
-        system=method.system,
-        progress=progress,
-    )
+    inputs = gather_inputs(subject, pairs, method, margin=margin, shows=shows, with_cost=False, progress=progress)  # 1
+    with inputs.watch.part("candidates"):
+        neurons = candidates(  # 2
+            subject,
+            inputs.margin.pushed,
+            pairs.discovery,
+            search=CandidateSearch(method.layers, method.candidates),
+            system=method.system,
+            progress=progress,
+        )
     searched = DevelopmentSearch(subject, pairs, method, inputs, progress)
     paths = {PathSearch(searched.development, dose_path(neuron, method)): neuron.neuron for neuron in neurons}  # 3
-    choice = choose_path(list(paths), searched.limits, rounds=ROUNDS)  # 4
+    with inputs.watch.part("search"):
+        choice = searched.best_of(list(paths))  # 4
     names = {path: f"{neuron.layer}.{neuron.index}" for path, neuron in paths.items()}
     report = searched.report(choice, candidates=reached(choice, searched.limits, names))
     return Searched(rows_of(choice.best.intervention), _scores(subject, neurons), None, report, inputs.margin)
@@ -78,8 +81,7 @@ def dose_path(candidate: CandidateNeuron, method: Single) -> StrengthPath:
 
 def _scores(subject: Subject, neurons: list[CandidateNeuron]) -> Scores:
     """The candidates' scores; 0 for every other neuron."""
-    widths = zip(subject.sites, subject.widths, strict=True)
-    by_site = {site: torch.zeros(width, dtype=torch.float64) for site, width in widths}
+    by_site = {site: torch.zeros(subject.widths[site.layer], dtype=torch.float64) for site in subject.sites}
     for candidate in neurons:
         by_site[candidate.neuron.site][candidate.neuron.index] = candidate.score
     return Scores(by_site)

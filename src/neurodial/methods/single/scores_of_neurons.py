@@ -125,8 +125,9 @@ def candidates(
         prompts = subject.render([example.prompt for example in examples], system=system)
         sides.append(_side(subject, margin, list(zip(prompts, examples, strict=True)), (width, budget), progress))
     neurons: list[CandidateNeuron] = []
-    for layer in range(math.ceil(chosen.layers * subject.layers)):
-        (active, slope), (other, other_slope) = (side[layer] for side in sides)
+    early = math.ceil(chosen.layers * subject.layers)
+    for layer, place_of_site in [(site.layer, place) for place, site in enumerate(subject.sites) if site.layer < early]:
+        (active, slope), (other, other_slope) = (side[place_of_site] for side in sides)
         scores = (slope + other_slope) * (active - other)  # slopes of B, the loss with its sign turned: (3)
         scores = torch.where(active.abs() > other.abs(), scores, -torch.inf)  # 4
         best, token = scores.max(dim=0)
@@ -154,12 +155,12 @@ def _side(
     sizes: tuple[int, int],
     progress: Progress,
 ) -> list[Means]:
-    """Mean activations and mean slopes of each layer at the tokens after the instruction (2)."""
+    """Mean activations and mean slopes of each site at the tokens after the instruction (2)."""
     width, budget = sizes
     prompts = [prompt for prompt, _ in rendered]
     groups = [margin.rows(subject, *pair) for pair in rendered]
     check_context([len(row) for group in groups for row in group], subject.context_length)
-    sums = [torch.zeros(2, width, size, dtype=torch.float64) for size in subject.widths]
+    sums = [torch.zeros(2, width, subject.widths[site.layer], dtype=torch.float64) for site in subject.sites]
     tape = Tape()
     with (
         frozen(subject),
@@ -172,9 +173,9 @@ def _side(
             for place, number in enumerate(batch.groups):
                 rows, end = list(batch.rows_of(place)), len(prompts[number])
                 after = slice(end - width, end)
-                for layer, slope in enumerate(slopes):
-                    sums[layer][0] += tape.neurons[layer][rows[0], after].detach().cpu().double()
-                    sums[layer][1] += slope[rows, after].sum(dim=0).cpu().double()
+                for site, slope in enumerate(slopes):
+                    sums[site][0] += tape.neurons[site][rows[0], after].detach().cpu().double()
+                    sums[site][1] += slope[rows, after].sum(dim=0).cpu().double()
             advance(len(batch.groups))
     return [(total[0] / len(rendered), total[1] / len(rendered)) for total in sums]
 

@@ -28,12 +28,13 @@ export interface MethodOptions {
   direction?: "remove" | "induce";
   x_max?: number;
   dosing?: "closed" | "uniform";
-  margin?: "behaviour" | "alternatives" | "openers" | "answer" | "own-answers";
+  margin?: "behaviour" | "alternatives" | "openers" | "spans" | "answer" | "own-answers";
   neutral?: string;
   passages?: number | null;
   answer_tokens?: number;
   draws?: number;
   max_degenerate?: number | null;
+  max_broken?: number | null;
   seed?: number;
   candidates?: number;
   layers?: number;
@@ -53,7 +54,7 @@ export interface EvaluationOptions {
   neutral?: number;
   over_refusal?: number;
   divergence_tokens?: number;
-  margin?: "recorded" | "behaviour" | "alternatives" | "openers" | "answer" | "own-answers" | "none";
+  margin?: "recorded" | "behaviour" | "alternatives" | "openers" | "spans" | "answer" | "own-answers" | "none";
   perplexity?: number;
   questions?: number;
   speed?: boolean;
@@ -61,6 +62,7 @@ export interface EvaluationOptions {
   development?: number;
   kl_limit?: number;
   max_degenerate?: number | null;
+  max_broken?: number | null;
   seeds?: number[];
 }
 

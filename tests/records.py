@@ -1,4 +1,4 @@
-"""One frozen record per model family: where the blocks and their MLPs are. Data, not code.
+"""Where the parts of a dozen families of models are, read in their source: what measuring must find too.
 
 Paths of `blocks` and `final_norm` start at the text decoder (`model.get_decoder()`), all others at a block.
 """
@@ -8,14 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from neurodial.errors import UnknownFamilyError
-
 NormKind = Literal["rms", "rms_plus_one", "layer"]
 
 
 @dataclass(frozen=True)
-class Family:
-    """Where a family of models keeps the parts that neurodial reads and writes.
+class Record:
+    """Where a family of models keeps its parts.
 
     Attributes:
         name: the family's name.
@@ -38,10 +36,6 @@ class Family:
         values: where the values come from: `apart`, a map of their own; `last`, the last features of the map in
             `query_key`; `by_head`, the last third of each head's features of it.
         query_key_norms: norms of queries and keys, where there are any.
-        gguf: llama.cpp's name of the architecture, None where llama.cpp does not run it.
-        gguf_interleaved: weights of a GGUF file in which each head's rows are interleaved, first half with second half.
-        gguf_rearranged: weights that llama.cpp's converter rearranges in ways that an adapter can't follow.
-        vllm_module: vLLM's name of the down projection, None where vLLM runs no LoRA on the family.
     """
 
     name: str
@@ -63,10 +57,6 @@ class Family:
     query_key: tuple[str, ...] = ("self_attn.q_proj", "self_attn.k_proj")
     values: Literal["apart", "last", "by_head"] = "apart"
     query_key_norms: tuple[str, ...] = ()
-    gguf: str | None = None
-    gguf_interleaved: tuple[str, ...] = ()
-    gguf_rearranged: tuple[str, ...] = ()
-    vllm_module: str | None = "down_proj"
 
     @property
     def is_gated(self) -> bool:
@@ -74,20 +64,17 @@ class Family:
         return self.gate is not None or self.fused
 
 
-_LLAMA_CPP_HEADS = ("attn_q", "attn_k")
 _QUERY_KEY_NORMS = ("self_attn.q_norm", "self_attn.k_norm")
 
 
 def _llama_like(
     name: str,
     *model_types: str,
-    gguf: str,
-    gguf_interleaved: tuple[str, ...] = (),
     norm: NormKind = "rms",
     query_key_norms: tuple[str, ...] = (),
-) -> Family:
+) -> Record:
     """Llama's layout: gate, up and down projections under `mlp`, norms before attention and MLP."""
-    return Family(
+    return Record(
         name=name,
         model_types=model_types,
         blocks="layers",
@@ -102,21 +89,18 @@ def _llama_like(
         up_rows_scale=True,
         norm=norm,
         query_key_norms=query_key_norms,
-        gguf=gguf,
-        gguf_interleaved=gguf_interleaved,
     )
 
 
 def _post_normed(
     name: str,
     *model_types: str,
-    gguf: str,
     norms: tuple[str, ...],
     norm: NormKind = "rms",
     query_key_norms: tuple[str, ...] = (),
-) -> Family:
+) -> Record:
     """Llama's layout with a norm between each sublayer and the residual stream: the norm's output is the write."""
-    return Family(
+    return Record(
         name=name,
         model_types=model_types,
         blocks="layers",
@@ -131,7 +115,6 @@ def _post_normed(
         up_rows_scale=True,
         norm=norm,
         query_key_norms=query_key_norms,
-        gguf=gguf,
     )
 
 
@@ -142,19 +125,18 @@ _GEMMA_NORMS = (
     "post_feedforward_layernorm",
 )
 
-FAMILIES: tuple[Family, ...] = (
-    _llama_like("llama", "llama", gguf="llama", gguf_interleaved=_LLAMA_CPP_HEADS),  # SmolLM and SmolLM2 too
-    _llama_like("smollm3", "smollm3", gguf="smollm3", gguf_interleaved=_LLAMA_CPP_HEADS),
-    _llama_like("mistral", "mistral", gguf="llama", gguf_interleaved=_LLAMA_CPP_HEADS),
-    _llama_like("qwen2", "qwen2", "qwen2_vl_text", "qwen2_5_vl_text", gguf="qwen2"),
-    _llama_like("qwen3", "qwen3", "qwen3_vl_text", gguf="qwen3", query_key_norms=_QUERY_KEY_NORMS),
-    _llama_like("gemma", "gemma", gguf="gemma", norm="rms_plus_one"),
-    _post_normed("gemma2", "gemma2", gguf="gemma2", norms=_GEMMA_NORMS, norm="rms_plus_one"),
+RECORDS: tuple[Record, ...] = (
+    _llama_like("llama", "llama"),  # SmolLM and SmolLM2 too
+    _llama_like("smollm3", "smollm3"),
+    _llama_like("mistral", "mistral"),
+    _llama_like("qwen2", "qwen2", "qwen2_vl_text", "qwen2_5_vl_text"),
+    _llama_like("qwen3", "qwen3", "qwen3_vl_text", query_key_norms=_QUERY_KEY_NORMS),
+    _llama_like("gemma", "gemma", norm="rms_plus_one"),
+    _post_normed("gemma2", "gemma2", norms=_GEMMA_NORMS, norm="rms_plus_one"),
     _post_normed(
         "gemma3",
         "gemma3",
         "gemma3_text",
-        gguf="gemma3",
         norms=_GEMMA_NORMS,
         norm="rms_plus_one",
         query_key_norms=_QUERY_KEY_NORMS,
@@ -162,11 +144,10 @@ FAMILIES: tuple[Family, ...] = (
     _post_normed(
         "olmo2",
         "olmo2",
-        gguf="olmo2",
         norms=("post_attention_layernorm", "post_feedforward_layernorm"),
         query_key_norms=_QUERY_KEY_NORMS,
     ),
-    Family(
+    Record(
         name="phi3",
         model_types=("phi3",),
         blocks="layers",
@@ -182,9 +163,8 @@ FAMILIES: tuple[Family, ...] = (
         up_rows_scale=True,
         query_key=("self_attn.qkv_proj",),
         values="last",
-        gguf="phi3",
     ),
-    Family(
+    Record(
         name="gpt2",
         model_types=("gpt2",),
         blocks="h",
@@ -200,10 +180,8 @@ FAMILIES: tuple[Family, ...] = (
         norm="layer",
         query_key=("attn.c_attn",),
         values="last",
-        gguf="gpt2",
-        vllm_module=None,
     ),
-    Family(
+    Record(
         name="gpt_neox",
         model_types=("gpt_neox",),
         blocks="layers",
@@ -218,11 +196,8 @@ FAMILIES: tuple[Family, ...] = (
         norm="layer",
         query_key=("attention.query_key_value",),
         values="by_head",
-        gguf="gptneox",
-        gguf_rearranged=("attn_qkv",),
-        vllm_module=None,
     ),
-    Family(
+    Record(
         name="opt",
         model_types=("opt",),
         blocks="layers",
@@ -236,48 +211,12 @@ FAMILIES: tuple[Family, ...] = (
         final_norm="final_layer_norm",
         flattens=True,
         norm="layer",
-        vllm_module="fc2",
     ),
 )
 
-_BY_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}
-_EXPERT_FIELDS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts", "moe_intermediate_size")
+_BY_TYPE = {model_type: family for family in RECORDS for model_type in family.model_types}
 
 
-def family_of(text_config: object) -> Family:
-    """The record that describes a model, from its text configuration.
-
-    Args:
-        text_config: a transformers configuration, `config.get_text_config()`.
-
-    Raises:
-        UnknownFamilyError: no record describes it, or it is a mixture of experts; the message holds the record
-            to write.
-    """
-    model_type = str(getattr(text_config, "model_type", "unknown"))
-    experts = next((name for name in _EXPERT_FIELDS if getattr(text_config, name, None)), None)
-    if experts is not None:
-        raise UnknownFamilyError(
-            f"The model type {model_type!r} is a mixture of experts ({experts} = {getattr(text_config, experts)}).",
-            wanted="a dense model; the neurons of experts can't be read yet",
-            fix=f"Families that work: {', '.join(family.name for family in FAMILIES)}.",
-        )
-    if model_type in _BY_TYPE:
-        return _BY_TYPE[model_type]
-    raise UnknownFamilyError(
-        f"No family record describes the model type {model_type!r}.",
-        wanted=f"one of {', '.join(sorted(_BY_TYPE))}",
-        fix=_record_to_write(model_type),
-    )
-
-
-def _record_to_write(model_type: str) -> str:
-    return (
-        "To teach neurodial this family, add a record to neurodial/model/families.py with the module paths that "
-        "print(model) shows; norm is rms, rms_plus_one or layer:\n"
-        f"    Family(name={model_type!r}, model_types=({model_type!r},), blocks='layers', "
-        "down='mlp.down_proj', up='mlp.up_proj', gate='mlp.gate_proj' or None, activation='mlp.act_fn', "
-        "attention_write='self_attn.o_proj', mlp_write='mlp.down_proj', norms=('input_layernorm', "
-        "'post_attention_layernorm'), norm='rms', query_key=('self_attn.q_proj', 'self_attn.k_proj'), "
-        "final_norm='norm')"
-    )
+def record_of(subject) -> Record:
+    """The record of a subject's family."""
+    return _BY_TYPE[subject.layout.label]

@@ -1,0 +1,59 @@
+"""`neurodial models`: which model types work, and what each of them can do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from neurodial.cli.console import out, print_json
+
+if TYPE_CHECKING:
+    from neurodial.model.known_models import KnownModel
+
+
+def models(*names: str, json: bool = False) -> None:
+    """List the model types that were tried, and what works with each.
+
+    Args:
+        names: model types (`model_type` in config.json), each with its reasons; by default all types in a table.
+        json: print JSON, with every reason.
+    """
+    from neurodial.model.known_models import known_model, known_models
+
+    rows = [known_model(name) for name in names] if names else known_models()
+    if json:
+        print_json([_plain(row) for row in rows])
+    elif names:
+        for row in rows:
+            _show(row)
+    else:
+        _list(rows)
+
+
+def _plain(row: KnownModel) -> dict[str, object]:
+    return {"name": row.name, "kind": row.kind, "neurons": row.neurons, "absent": row.absent, **row.told}
+
+
+def _list(rows: tuple[KnownModel, ...] | list[KnownModel]) -> None:
+    from neurodial.model.known_models import CAPABILITIES, YES, tried_with
+
+    table = Table("model type", *CAPABILITIES, "neurons at", box=None)
+    for row in rows:
+        if row.absent is None:
+            table.add_row(row.name, *("yes" if row.told[name] == YES else "-" for name in CAPABILITIES), row.neurons)
+    out.print(table)
+    working = sum(row.works for row in rows)
+    absent = [row.name for row in rows if row.absent is not None]
+    out.print(
+        f"\n{working} of {len(rows)} types of transformers {tried_with()} can be searched and steered, each tried on a "
+        "small random model. Other types work where a layout is found on loading.",
+        markup=False,
+    )
+    out.print(f"Without: {', '.join(absent)}. `neurodial models TYPE` says why.", markup=False)
+
+
+def _show(row: KnownModel) -> None:
+    out.print(f"{row.name} ({row.kind}): {row.absent or f'neurons at {row.neurons}'}", markup=False)
+    for name, text in row.told.items():
+        out.print(f"  {name}: {text}", markup=False)

@@ -1,0 +1,149 @@
+"""The model's own answers on either side, and what says of them whether they show the behaviour.
+
+1. A few answers to positive prompts come first: where the behaviour's detector sees it in none, there is nothing to
+   find, and that is said in the first seconds.
+2. Then all answers to discovery and development prompts.
+3. Labels of the development answers: the behaviour's detector's; else those of a classifier of the discovery answers;
+   else, where that can't tell the sides apart, the side that the prompt is on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from neurodial.errors import MarginError
+from neurodial.generation.decoding import Decoding
+from neurodial.generation.generate import Answer, generate
+from neurodial.margins.openers import first_words
+from neurodial.model.subject import Subject
+from neurodial.progress import Progress, silent
+from neurodial.prompts.pairs import Contrast, PairSet
+from neurodial.prompts.prompt import prompt_text
+from neurodial.text.answer_classifier import AnswerClassifier
+
+Shows = Callable[[Sequence[tuple[str, str]]], Sequence[bool | None]]
+"""Says of each prompt and answer whether the answer shows the behaviour; None where it can't tell."""
+
+_FIRST = 12  # positive prompts that are answered before all others
+
+
+class BothSides(NamedTuple):
+    """Answers to the positive and to the negative prompts of a split."""
+
+    positive: list[Answer]
+    negative: list[Answer]
+
+
+@dataclass(frozen=True)
+class JudgedAnswers:
+    """The model's own answers to discovery and development prompts.
+
+    Attributes:
+        discovery: on either side.
+        development: on either side.
+        shown: of the development answers, the positive side's first, whether they show the behaviour; None where that
+            can't be told.
+        judged_by: what says so, in words.
+        answer_tokens: longest answer that was asked for.
+    """
+
+    discovery: BothSides
+    development: BothSides
+    shown: tuple[bool | None, ...]
+    judged_by: str
+    answer_tokens: int = 48
+
+    @property
+    def all(self) -> list[Answer]:
+        """All answers."""
+        return [answer for split in (self.discovery, self.development) for side in split for answer in side]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a margin is chosen by, beside the prompts.
+
+    Attributes:
+        judged: the model's own answers to them.
+        neutral: its own answers to neutral prompts.
+    """
+
+    judged: JudgedAnswers
+    neutral: Sequence[Answer] = ()
+
+
+def judge_answers(
+    subject: Subject,
+    pairs: PairSet,
+    shows: Shows | None,
+    *,
+    answer_tokens: int = 48,
+    system: str | None = None,
+    progress: Progress = silent,
+) -> JudgedAnswers:
+    """Answer the discovery and development prompts, and judge the latter.
+
+    Args:
+        subject: the model, unsteered.
+        pairs: the prompts.
+        shows: the behaviour's own detector, where it names one.
+        answer_tokens: longest answer.
+        system: a system message before every prompt.
+        progress: shown while it runs.
+
+    Raises:
+        MarginError: the behaviour's detector sees it in no answer to a positive prompt.
+    """
+    decoding = Decoding(max_new_tokens=answer_tokens, batch_size=32, system=system)
+    prompts = [
+        example.prompt
+        for contrast in (pairs.discovery, pairs.development)
+        for side in (contrast.positive, contrast.negative)
+        for example in side
+    ]
+    count = min(_FIRST, len(pairs.discovery.positive)) if shows is not None else 0
+    first = generate(subject, prompts[:count], decoding=decoding, progress=progress)
+    if shows is not None and not any(judge(shows, first)):
+        raise _no_behaviour(pairs, first)
+    answers = [*first, *generate(subject, prompts[count:], decoding=decoding, progress=progress)]
+    discovery = _sides(answers, pairs.discovery)
+    development = _sides(answers[len(pairs.discovery) :], pairs.development)
+    return JudgedAnswers(discovery, development, *_labels(shows, discovery, development), answer_tokens)
+
+
+def _labels(shows: Shows | None, discovery: BothSides, development: BothSides) -> tuple[tuple[bool | None, ...], str]:
+    sides = (True,) * len(development.positive) + (False,) * len(development.negative)
+    if shows is not None:
+        labels = tuple(judge(shows, [*development.positive, *development.negative]))
+        if True in labels and False in labels:
+            return labels, "the behaviour's detector"
+        return sides, "the side of the prompt, as the detector says the same of all answers"
+    classifier = AnswerClassifier.fit(*([answer.text for answer in side] for side in discovery))
+    told = tuple(classifier.probability(a.text) > 0.5 for a in (*development.positive, *development.negative))
+    right = sum(label == side for label, side in zip(told, sides, strict=True))
+    if True in told and False in told and right > len(sides) / 2:
+        return told, "a classifier of the model's own answers"
+    return sides, "the side of the prompt, as no classifier of the answers tells the sides apart"
+
+
+def judge(shows: Shows, answers: Sequence[Answer]) -> list[bool | None]:
+    """Whether each answer shows the behaviour; None where that can't be told."""
+    return list(shows([(prompt_text(answer.prompt), answer.text) for answer in answers]))
+
+
+def _sides(answers: Sequence[Answer], contrast: Contrast) -> BothSides:
+    middle = len(contrast.positive)
+    return BothSides(list(answers[:middle]), list(answers[middle : len(contrast)]))
+
+
+def _no_behaviour(pairs: PairSet, answers: Sequence[Answer]) -> MarginError:
+    return MarginError(
+        f"There is no behaviour to find: of {len(answers)} answers to positive prompts of {pairs.behaviour.name!r}, "
+        f"the behaviour's detector ({pairs.behaviour.detector or 'as given'}) sees it in none. They begin "
+        f"{first_words(answers)}.",
+        wanted="positive prompts whose answers show the behaviour",
+        fix="Read some answers (neurodial steer MODEL PROMPT), make prompts that bring the behaviour out, or name "
+        "another detector in the behaviour's file.",
+    )

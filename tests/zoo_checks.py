@@ -1,0 +1,288 @@
+"""What a model type can do: each capability is tried on a tiny model of it, and told as `yes` or the reason why not."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from tests.subjects import differences, same_bits, snapshot
+from tests.zoo import zoo_subject
+
+import neurodial as nd
+from neurodial.activations.collect import Reading, collect
+from neurodial.activations.position import Last
+from neurodial.circuit.circuit import Circuit, Origin, Row
+from neurodial.circuit.site import Neuron, Site
+from neurodial.errors import NeurodialError
+from neurodial.export.export_circuit import export_circuit
+from neurodial.intervention.scale import Scale
+from neurodial.model.gradients import multiplier_slopes
+from neurodial.model.head import hidden_states, logits
+from neurodial.model.known_models import CAPABILITIES, YES, BlockNames
+from neurodial.model.layout import MapRows
+from neurodial.model.parts import untraceable
+from neurodial.model.subject import Subject
+from neurodial.tracing.question import Question
+from neurodial.tracing.relevance import relevance
+
+TOLERANCE = 2e-4
+"""Largest difference allowed, relative to the largest number: float32 sums in another order, through every layer.
+
+A wrong row, token or dial is off by a hundred times as much; the checks assert that too.
+"""
+TEXTS = ("sun", "old river", "a", "the way home")
+SHOWN, HIDDEN = "!", "?"
+
+
+class CheckFailedError(Exception):
+    """A check that did not hold; the text says which."""
+
+
+def expect(holds: bool, reason: str) -> None:
+    """Raise `CheckFailedError` unless something holds."""
+    if not holds:
+        raise CheckFailedError(reason)
+
+
+def off_by(first: torch.Tensor, second: torch.Tensor) -> float:
+    """The largest difference, relative to the largest number."""
+    scale = max(float(first.abs().max()), float(second.abs().max()), 1e-30)
+    return float((first.double() - second.double()).abs().max()) / scale
+
+
+@torch.no_grad()
+def outputs(subject: Subject, rows: list[list[int]]) -> list[torch.Tensor]:
+    """The model's own logits of each row, of one batch padded on the right."""
+    longest = max(map(len, rows))
+    ids = torch.tensor([row + [258] * (longest - len(row)) for row in rows])
+    mask = (torch.arange(longest) < torch.tensor([len(row) for row in rows])[:, None]).long()
+    found = subject.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    return [found[place, : len(row)] for place, row in enumerate(rows)]
+
+
+def rows_of(subject: Subject, texts: tuple[str, ...] = TEXTS) -> list[list[int]]:
+    """Token ids."""
+    return [list(subject.tokenizer(text)["input_ids"]) for text in texts]
+
+
+def circuit_on(subject: Subject, shift: int = 0, dose: float = 1.5) -> Circuit:
+    """Two neurons at every site."""
+    rows = [
+        Row(Neuron(site.layer, None, (7 * number + shift) % subject.widths[site.layer]), 1.0, dose)
+        for site in subject.sites
+        for number in (0, 1)
+    ]
+    return Circuit.of(rows, name="zoo", origin=Origin(model=subject.identity))
+
+
+def steer(subject: Subject) -> None:
+    """Dial 0 keeps every bit, hook = baked, a dial for each row, composed circuits, the model given back."""
+    before, row = snapshot(subject.model), rows_of(subject)[3]
+    [plain] = outputs(subject, [row])
+    first, second = circuit_on(subject), circuit_on(subject, 3, -0.5)
+    with nd.steer(subject, Scale(first, dial=0.0)):
+        expect(same_bits(outputs(subject, [row])[0], plain), "dial 0 changes bits")
+    with nd.steer(subject, Scale(first), Scale(second, dial=2.0)):
+        [hooked] = outputs(subject, [row])
+    expect(differences(before, snapshot(subject.model)) == [], "the model is not given back as it was")
+    expect(off_by(hooked, plain) > 10 * TOLERANCE, "steering changes nothing")
+    expect(off_by(hooked, baked(subject, [(first, 1.0), (second, 2.0)], row)) < TOLERANCE, "hook and weights differ")
+    rows, dials = rows_of(subject), [0.0, 1.0, -1.0, 0.5]
+    with nd.steer(subject, Scale(first, dial=dials)):
+        together = outputs(subject, rows)
+    for each, dial, found in zip(rows, dials, together, strict=True):
+        with nd.steer(subject, Scale(first, dial=dial)):
+            expect(off_by(found, outputs(subject, [each])[0]) < TOLERANCE, "a row of a batch is not as by itself")
+
+
+def baked(subject: Subject, scales: list[tuple[Circuit, float]], row: list[int]) -> torch.Tensor:
+    """The logits with the circuits' columns scaled by hand, weights put back afterwards."""
+    weights = {site: subject.down_weight(site) for site in subject.sites}
+    kept = {site: weight.detach().clone() for site, weight in weights.items()}
+    with torch.no_grad():
+        multipliers: dict[Neuron, float] = {}
+        for circuit, dial in scales:
+            for entry in circuit:
+                multipliers[entry.neuron] = multipliers.get(entry.neuron, 1.0) - dial * entry.dose
+        for neuron, multiplier in multipliers.items():
+            weights[neuron.site][:, neuron.index] *= multiplier
+        found = outputs(subject, [row])[0]
+        for site, weight in weights.items():
+            weight.copy_(kept[site])
+    return found
+
+
+def discover(subject: Subject) -> None:
+    """CNA finds a neuron that was planted; reading with and without a shared prefix agree."""
+    planted = plant(subject)
+    contrast = nd.Contrast.of([text + SHOWN for text in TEXTS], [text + HIDDEN for text in TEXTS])
+    circuit = nd.discover(subject, contrast, method=nd.CNA(universal=None, folds=0), select=nd.Count(1))
+    expect(circuit.rows[0].neuron == planted, f"found {tuple(circuit.rows[0].neuron)}, planted {tuple(planted)}")
+    sequences = [(256, *range(40, 46), *row) for row in rows_of(subject)]
+    apart, shared = (read(subject, sequences, share) for share in (False, True))
+    expect(off_by(apart, shared) < TOLERANCE, "a shared prefix changes activations")
+
+
+def read(subject: Subject, sequences: list[tuple[int, ...]], share: bool) -> torch.Tensor:
+    """Activations (prompt, neuron) of the whole model."""
+    parts: dict[tuple[int, Site], torch.Tensor] = {}
+
+    def keep(site: Site, activations: torch.Tensor, rows: tuple[int, ...]) -> None:
+        parts.update({(row, site): values.clone() for row, values in zip(rows, activations, strict=True)})
+
+    collect(subject, sequences, Reading(Last(), share_prefix=share), keep)
+    return torch.stack([torch.cat([parts[row, site] for site in subject.sites]) for row in range(len(sequences))])
+
+
+@torch.no_grad()
+def plant(subject: Subject) -> Neuron:
+    """Make a neuron of the last plantable site tell the two tokens apart: its rows give 8 on one and 0 on the other.
+
+    Where a norm or the like stands before the neurons, the neuron that tells them apart most is taken instead.
+    """
+    texts = [text + end for end in (SHOWN, HIDDEN) for text in TEXTS]
+    wanted = torch.tensor([8.0, 0.0], dtype=torch.float64).repeat_interleave(len(TEXTS))
+    for layer, site in reversed(list(subject.layout.sites)):
+        if site.up is None or (site.is_gated and site.gate is None):
+            continue
+        for rows in dict.fromkeys(filter(None, (site.up, site.gate))):
+            linear = subject.blocks[layer].get_submodule(rows.path)
+            given = last_inputs(subject, linear, texts).double()
+            place = feature(rows, site.width, 5)
+            weight = linear.weight.T if linear.weight.shape[1] != given.shape[1] or site.transposed else linear.weight
+            weight[place] = torch.linalg.lstsq(given, wanted).solution.float()
+            if getattr(linear, "bias", None) is not None:
+                linear.bias[place] = 0.0
+        return Neuron(layer, None, 5)
+    tables = [last_inputs(subject, subject.down(site), texts) for site in subject.sites]
+    gaps = [(table[: len(TEXTS)].mean(0) - table[len(TEXTS) :].mean(0)).abs() for table in tables]
+    best = max(range(len(gaps)), key=lambda number: float(gaps[number].max()))
+    return Neuron(subject.sites[best].layer, None, int(gaps[best].argmax()))
+
+
+def feature(rows: MapRows, width: int, index: int) -> int:
+    """The output feature that feeds a neuron."""
+    return {"all": index, "first": index, "second": width + index, "even": 2 * index, "odd": 2 * index + 1}[rows.part]
+
+
+@torch.no_grad()
+def last_inputs(subject: Subject, linear: torch.nn.Module, texts: list[str]) -> torch.Tensor:
+    """What a map is given at the last token of each text."""
+    seen: list[torch.Tensor] = []
+    handle = linear.register_forward_pre_hook(lambda _, args: seen.append(args[0].reshape(-1, args[0].shape[-1])[-1]))
+    try:
+        for row in rows_of(subject, tuple(texts)):
+            subject.model(input_ids=torch.tensor([row]), use_cache=False)
+    finally:
+        handle.remove()
+    return torch.stack(seen)
+
+
+def dose(subject: Subject) -> None:
+    """Hidden states become the model's own logits, slopes reach every site, and one equals a finite difference."""
+    [row] = rows_of(subject, ("the way home",))
+    tokens = torch.tensor([row])
+    with torch.no_grad():
+        expect(
+            off_by(logits(subject, hidden_states(subject, tokens))[0], outputs(subject, [row])[0]) < TOLERANCE, "logits"
+        )
+    slopes: dict[Site, torch.Tensor] = {}
+    with multiplier_slopes(subject, lambda site, slope: slopes.update({site: slope[0]})):
+        value_of(subject, tokens).backward()
+    expect(set(slopes) == set(subject.sites), "no slope reaches some layers")
+    site = max(slopes, key=lambda each: float(slopes[each].abs().max()))
+    index = int(slopes[site].abs().argmax())
+    circuit, step = Circuit.of([Row(Neuron(site.layer, None, index), 1.0, 1.0)]), 0.02
+    ends = []
+    for dial in (-step, step):
+        with torch.no_grad(), nd.steer(subject, Scale(circuit, dial=dial)):
+            ends.append(float(value_of(subject, tokens)))
+    measured, slope = (ends[0] - ends[1]) / (2 * step), float(slopes[site][index])
+    expect(abs(measured - slope) <= 0.03 * abs(slope), f"a slope is {slope:.4g}, measured {measured:.4g}")
+
+
+def value_of(subject: Subject, tokens: torch.Tensor) -> torch.Tensor:
+    """A number of the last position's logits."""
+    last = logits(subject, hidden_states(subject, tokens)[:, -1])[0]
+    return last[40] - last[41] + last[42] / 2
+
+
+def trace(subject: Subject) -> None:
+    """Without biases, relevance is conserved: at every depth it sums to the target's value."""
+    reason = untraceable(subject.layout)
+    expect(reason is None, str(reason))
+    with torch.no_grad():
+        for name, parameter in subject.model.named_parameters():
+            if name.endswith("bias"):
+                parameter.zero_()
+    [found] = relevance(subject, [Question(tuple(rows_of(subject)[3]), 40, 41)])
+    sums = [float(found.inputs.double().sum()), *(float(hidden.double().sum()) for hidden in found.hidden)]
+    worst = max(abs(total - found.value) for total in sums)
+    scale = max(abs(found.value), *(float(hidden.abs().max()) for hidden in found.hidden))
+    expect(worst <= 10 * TOLERANCE * scale, f"relevance sums to {sums[0]:.4g}, the target is {found.value:.4g}")
+
+
+def exported(route: str) -> Callable[[Subject], None]:
+    """The check of an export: the files are loaded again and do what the hook does."""
+
+    def check(subject: Subject) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            export_circuit(subject, Scale(circuit_on(subject), dial=0.75), route=route, output=Path(folder) / route)
+
+    return check
+
+
+def gguf(subject: Subject) -> None:
+    """Whether llama.cpp's name is known and a row of up scales a neuron; the bits are tested on files elsewhere."""
+    expect(subject.engines.gguf is not None, "llama.cpp's name of it is not known here")
+    expect(all(site.up_rows_scale for _, site in subject.layout.sites), "as an adapter only: no row scales a neuron")
+
+
+CHECKS: dict[str, Callable[[Subject], None]] = {
+    "steer": steer,
+    "discover": discover,
+    "dose": dose,
+    "lora": exported("lora"),
+    "ia3": exported("ia3"),
+    "weights": exported("weights"),
+    "gguf": gguf,
+    "trace": trace,
+}
+
+
+def told(check: Callable[[Subject], None], subject: Subject) -> str:
+    """`yes`, or why not."""
+    try:
+        check(subject)
+    except NeurodialError as error:
+        return error.problem
+    except CheckFailedError as error:
+        return str(error)
+    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError, NotImplementedError) as error:
+        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:160]
+    return YES
+
+
+def row_of(model_type: str, *, images: bool = False) -> dict[str, Any]:
+    """A model type's row of the table: its sites and each capability."""
+    try:
+        subject = zoo_subject(model_type, images=images)
+    except NeurodialError as error:
+        return {"refused": f"{error.problem} {('Wanted: ' + error.wanted) if error.wanted else ''}".strip()}
+    except Exception as error:  # noqa: BLE001  # transformers raises anything where a shrunk configuration does not fit
+        return {"not built": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:160]}
+    found = {name: told(check, subject) for name, check in CHECKS.items()}
+    blocks = json.loads(json.dumps(dataclasses.asdict(BlockNames.of(subject.layout))))
+    return {"neurons": neurons_of(subject), **{name: found[name] for name in CAPABILITIES}, "blocks": blocks}
+
+
+def neurons_of(subject: Subject) -> str:
+    """Where the neurons are: the down maps, each once, and what is not covered."""
+    maps = ", ".join(dict.fromkeys(site.down for _, site in subject.layout.sites))
+    routed = any(block.routed for block in subject.layout.blocks)
+    return maps + (", routed experts not read" if routed else "")
