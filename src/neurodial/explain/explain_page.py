@@ -17,7 +17,7 @@ from neurodial.evaluation.report.page import (
 from neurodial.explain.corpus import SIDES
 from neurodial.explain.dial_effects import Effect
 from neurodial.explain.explanation import AnswerCourse, CircuitExplanation, Firing, NeuronExplanation, Snippet
-from neurodial.explain.judged import JudgedWords
+from neurodial.explain.judged_words import JudgedWords
 from neurodial.explain.likeness import Neighbour
 from neurodial.tracing.neuron import WrittenToken
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from neurodial.explain.dial_effects import CircuitEffects, Effect
-from neurodial.explain.judged import JudgedWords
+from neurodial.explain.judged_words import JudgedWords
 from neurodial.explain.likeness import Neighbour
 from neurodial.tracing.neuron import WrittenToken
 

@@ -21,7 +21,7 @@ import numpy as np
 from neurodial.evaluation.detectors.endpoint import Endpoint, ask_all
 from neurodial.evaluation.intervals import wilson
 from neurodial.explain.corpus import Corpus
-from neurodial.explain.judged import JudgedWords
+from neurodial.explain.judged_words import JudgedWords
 from neurodial.explain.places import KeptPlaces, TextPlace, middle, window_tokens
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
