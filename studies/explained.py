@@ -16,7 +16,7 @@ from neurodial.explain.explain_circuit import explain_circuit
 from neurodial.explain.explain_page import explanation_page
 from neurodial.explain.options import Explaining
 from neurodial.files import write_atomic
-from neurodial.margins.choose_margin import recorded_margin
+from neurodial.margins.behaviour_margin import recorded_margin
 from neurodial.model.load import load
 from neurodial.prompts.behaviours import read_prompt_list
 from neurodial.prompts.pairs import PairSet
