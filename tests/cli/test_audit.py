@@ -17,7 +17,7 @@ SUBJECT = holding("llama")
 @pytest.fixture
 def model(monkeypatch):
     """A name that stands for the planted model, loaded once: loading is tested elsewhere."""
-    monkeypatch.setattr(ModelOptions, "load", lambda options, name: SUBJECT)
+    monkeypatch.setattr(ModelOptions, "load", lambda options, name, **_: SUBJECT)
     return "planted"
 
 

@@ -205,7 +205,7 @@ def test_a_circuit_of_another_model_is_refused_with_what_differs():
     ("change", "message"),
     [
         ({"widths": (24, 25)}, r"neurons per layer \(\[24, 25\] against 2 x 24\)"),
-        ({"family": "gpt2"}, r"family \(gpt2 against llama\)"),
+        ({"layout": "3" * 64}, r"layout \(llama 333333333333 against llama"),
         ({"digest": "0" * 64}, "weights"),
         ({"adapter_digest": "1" * 64}, "adapter .111111111111 against none"),
         ({"tokenizer_hash": "2" * 64}, "another vocabulary"),

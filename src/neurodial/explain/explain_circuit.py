@@ -61,7 +61,7 @@ def explain_circuit(
         ActivationError: an activation is not finite.
 
     Example:
-        >>> from neurodial.circuit.circuit import Row
+        >>> from neurodial.circuit.circuit import Circuit, Row
         >>> from neurodial.circuit.site import Neuron
         >>> from neurodial.explain.corpus import corpus_of
         >>> from neurodial.model.tiny import tiny_subject

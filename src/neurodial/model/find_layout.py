@@ -69,6 +69,7 @@ def find_layout(model: Any) -> Layout:
         >>> [(block.path, block.site.down, block.site.width) for block in layout.blocks]
         [('model.decoder.layers.0', 'fc2', 24), ('model.decoder.layers.1', 'fc2', 24)]
     """
+    model = getattr(model, "_orig_mod", model)  # torch.compile's wrapper has the paths of what it wraps
     label = str(getattr(model.config.get_text_config(), "model_type", "unknown"))
     _refuse_unloaded(model, label)
     with _resting(model):

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
-from neurodial.errors import MissingPackageError, ModelError
+from neurodial.errors import LayoutError, MissingPackageError, ModelError
 from neurodial.model.adapter import apply_adapter, check_adapter
 from neurodial.model.damage import DAMAGE, error_text
 from neurodial.model.gguf_header import read_once
+from neurodial.model.known_models import known_models
 from neurodial.model.quiet import quiet_bars
 from neurodial.model.subject import Subject
 from neurodial.model.which_model import DEMO_NAMES, refuse_no_model
@@ -134,6 +135,7 @@ def _read(
         dtype = torch.float32 if dtype == "auto" else dtype
     try:
         config = AutoConfig.from_pretrained(name, **shared)
+        _refuse_without_neurons(config)
         kind = AutoModelForCausalLM
         if type(config) not in AutoModelForCausalLM._model_mapping:
             kind = AutoModelForImageTextToText
@@ -147,6 +149,22 @@ def _read(
     if info["missing_keys"]:
         raise _incomplete(path, sorted(info["missing_keys"]))
     return model, tokenizer or _tokenizer(name, path, shared), tuple(sorted(info["unexpected_keys"]))
+
+
+def _refuse_without_neurons(config: Any) -> None:
+    """Refuse, before weights are read, a model type in which no MLP was found when it was tried.
+
+    Raises:
+        LayoutError: says what was found.
+    """
+    model_type = str(getattr(config.get_text_config(), "model_type", ""))
+    known = next((model for model in known_models() if model.name == model_type), None)
+    if known is not None and known.absent is not None and known.absent.startswith("No MLP was found"):
+        reason = known.absent.partition(" Wanted:")[0]
+        raise LayoutError(
+            f"Models of the type {model_type} have no neurons that can be read: {reason}",
+            wanted="one of the types that `neurodial models` lists",
+        )
 
 
 def _tokenizer(name: str, path: Path, options: dict[str, Any]) -> Any:
