@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -269,7 +270,13 @@ def told(check: Callable[[Subject], None], subject: Subject) -> str:
 
 
 def row_of(model_type: str, *, images: bool = False) -> dict[str, Any]:
-    """A model type's row of the table: its sites and each capability."""
+    """A model type's row of the table: its sites and each capability. Warnings of transformers change nothing in it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _row_of(model_type, images=images)
+
+
+def _row_of(model_type: str, *, images: bool) -> dict[str, Any]:
     try:
         subject = zoo_subject(model_type, images=images)
     except NeurodialError as error:
