@@ -275,6 +275,7 @@ def test_the_time_of_every_part_is_reported(subject, find, neutral):
     assert list(seconds) == ["neutral answers", "effects", "costs", "search"]
     chosen = Dose(select=nd.Count(5), neutral=neutral, answer_tokens=6, folds=0, margin="answer")
     report = nd.discover(subject, PAIRS, method=chosen).origin.report
+    assert report is not None
     assert "margin" in report.seconds
     [line] = [line for line in report_lines(replace(report, seconds={"a": 4.0, "b": 70.0})) if line.startswith("took")]
     assert line == "took 1 min 14 s: b 1 min 10 s, a 4 s"
