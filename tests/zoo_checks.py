@@ -25,7 +25,6 @@ from neurodial.intervention.scale import Scale
 from neurodial.model.gradients import multiplier_slopes
 from neurodial.model.head import hidden_states, logits
 from neurodial.model.known_models import CAPABILITIES, YES, BlockNames
-from neurodial.model.layout import MapRows
 from neurodial.model.parts import untraceable
 from neurodial.model.subject import Subject
 from neurodial.tracing.question import Question
@@ -154,7 +153,7 @@ def plant(subject: Subject) -> Neuron:
         for rows in dict.fromkeys(filter(None, (site.up, site.gate))):
             linear = subject.blocks[layer].get_submodule(rows.path)
             given = last_inputs(subject, linear, texts).double()
-            place = feature(rows, site.width, 5)
+            place = range(2 * site.width)[rows.features(site.width)][5]
             weight = linear.weight.T if linear.weight.shape[1] != given.shape[1] or site.transposed else linear.weight
             weight[place] = torch.linalg.lstsq(given, wanted).solution.float()
             if getattr(linear, "bias", None) is not None:
@@ -164,11 +163,6 @@ def plant(subject: Subject) -> Neuron:
     gaps = [(table[: len(TEXTS)].mean(0) - table[len(TEXTS) :].mean(0)).abs() for table in tables]
     best = max(range(len(gaps)), key=lambda number: float(gaps[number].max()))
     return Neuron(subject.sites[best].layer, None, int(gaps[best].argmax()))
-
-
-def feature(rows: MapRows, width: int, index: int) -> int:
-    """The output feature that feeds a neuron."""
-    return {"all": index, "first": index, "second": width + index, "even": 2 * index, "odd": 2 * index + 1}[rows.part]
 
 
 @torch.no_grad()

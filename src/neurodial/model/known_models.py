@@ -125,19 +125,25 @@ def tried_with() -> str:
     return str(json.loads(TABLE.read_text(encoding="utf-8"))["transformers"])
 
 
+def tried_model(name: str) -> KnownModel | None:
+    """The row of a model type, text first; None where no such type was tried."""
+    return next((model for model in known_models() if model.name == name), None)
+
+
 def known_model(name: str) -> KnownModel:
     """The row of a model type.
 
     Raises:
         UnknownNameError: no such type was tried.
     """
-    found = {model.name: model for model in reversed(known_models())}
-    if name not in found:
+    model = tried_model(name)
+    if model is None:
+        names = {known.name for known in known_models()}
         raise UnknownNameError(
             f"The model type {name!r} was not tried.",
-            fix=f"{near_names(name, found)} Other types work where a layout is found: load the model and see.",
+            fix=f"{near_names(name, names)} Other types work where a layout is found: load the model and see.",
         )
-    return found[name]
+    return model
 
 
 def _model(name: str, kind: Literal["text", "image and text"], row: Mapping[str, Any]) -> KnownModel:

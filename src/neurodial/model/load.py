@@ -12,7 +12,7 @@ from neurodial.errors import LayoutError, MissingPackageError, ModelError
 from neurodial.model.adapter import apply_adapter, check_adapter
 from neurodial.model.damage import DAMAGE, error_text
 from neurodial.model.gguf_header import read_once
-from neurodial.model.known_models import known_models
+from neurodial.model.known_models import tried_model
 from neurodial.model.quiet import quiet_bars
 from neurodial.model.subject import Subject
 from neurodial.model.which_model import DEMO_NAMES, refuse_no_model
@@ -158,7 +158,7 @@ def _refuse_without_neurons(config: Any) -> None:
         LayoutError: says what was found.
     """
     model_type = str(getattr(config.get_text_config(), "model_type", ""))
-    known = next((model for model in known_models() if model.name == model_type), None)
+    known = tried_model(model_type)
     if known is not None and known.absent is not None and known.absent.startswith("No MLP was found"):
         reason = known.absent.partition(" Wanted:")[0]
         raise LayoutError(
