@@ -121,24 +121,12 @@ def _texts(texts: str | None) -> list[Prompt]:
 
 
 def _measuring(subject: Subject, circuit: Circuit, pairs: PairSet | None, neutral: str) -> Measuring | None:
-    """The margin that the circuit was found by, else the behaviour's."""
     if pairs is None:
         return None
-    from neurodial.explain.dial_effects import Measuring
-    from neurodial.margins.behaviour_margin import recorded_margin
-    from neurodial.margins.choose_margin import choose_margin
-    from neurodial.prompts.behaviours import read_prompt_list
+    from neurodial.explain.dial_effects import measuring_of
 
-    record = circuit.origin.margin
-    made_on = circuit.origin.model
-    fits = made_on is None or made_on.tokenizer_hash == subject.identity.tokenizer_hash
     with status("preparing the margin"):
-        margin = None
-        if record is not None and fits:
-            margin = recorded_margin(record, subject, pairs.behaviour, [pairs.development], progress=bars)
-        if margin is None:
-            margin = choose_margin(subject, pairs, direction=circuit.direction, progress=bars)
-    return Measuring(pairs, margin, read_prompt_list(neutral).prompts)
+        return measuring_of(subject, circuit, pairs, neutral, progress=bars)
 
 
 def _show(explanation: CircuitExplanation) -> None:
