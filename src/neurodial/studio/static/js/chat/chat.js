@@ -1,12 +1,12 @@
 // Chat with a dial: both sides at once, token by token.
 import { fill, h } from "../dom.js";
 import { messageOf, problem, toast } from "../messages.js";
-import { cancelJob, startAnswer, startStrip } from "../server.js";
-import { askedAnswer, askedStrip } from "./asking.js";
+import { cancelJob, startAnswer } from "../server.js";
+import { askedAnswer } from "./asking.js";
 import { Composer } from "./composer.js";
 import { ConversationBar } from "./conversation-bar.js";
 import { Panel } from "./panel.js";
-import { restoreTurns } from "./restore.js";
+import { askStrip, restoreTurns } from "./more-answers.js";
 import { ChatState } from "./state.js";
 import { hideNote } from "./token-note.js";
 import { Turn } from "./turn.js";
@@ -28,6 +28,7 @@ export class Chat {
     /** @type {Turn[]} */
     this.turns = [];
     this.timer = 0;
+    this.isRestored = false;
     this.thread = h("div", { class: "thread" });
     this.composer = new Composer({
       onsend: () => this.send(),
@@ -63,6 +64,10 @@ export class Chat {
   async restore() {
     const { query } = this.state;
     await restoreTurns(this, this.state.savedTurns());
+    this.isRestored = true;
+    if (this.turns.length) {
+      this.save();
+    }
     const asked = query.get("q");
     if (asked && !this.turns.length) {
       if (query.get("draft")) {
@@ -75,6 +80,9 @@ export class Chat {
   }
 
   save() {
+    if (!this.isRestored) {
+      return; // half of the turns would take the place of all of them
+    }
     this.state.save(this.turns);
     this.bar.changed();
   }
@@ -106,7 +114,7 @@ export class Chat {
     const turn = new Turn(prompt, {
       again: (again) => this.again(again),
       edit: (edited) => this.edit(edited),
-      strip: (asked) => this.strip(asked),
+      strip: (asked) => askStrip(this, asked),
       onrunning: () => this.busy(),
       ontoken: () => this.panel.live(),
       onover: () => {
@@ -155,25 +163,6 @@ export class Chat {
   attach(turn, job) {
     turn.attach(job);
     this.save();
-  }
-
-  /** Answers at several dials, below both. @param {Turn} turn */
-  async strip(turn) {
-    let strip;
-    try {
-      const asked = askedStrip(this.state, this.turns, turn);
-      strip = turn.openStrip({ moved: asked.moved, dials: asked.dials, texts: [] });
-      strip.element.scrollIntoView({ block: "nearest" });
-      const job = await startStrip(asked);
-      strip.attach(job.id);
-      this.save();
-    } catch (error) {
-      if (strip) {
-        strip.fail(error);
-      } else {
-        fill(turn.trouble, problem(error));
-      }
-    }
   }
 
   // -------------------------------------------------------------- asking again

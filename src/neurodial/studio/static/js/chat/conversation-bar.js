@@ -21,6 +21,8 @@ export class ConversationBar {
     this.turns = turns;
     /** @type {ConversationEntry[]} */
     this.kept = [];
+    /** What is written waits for what was written before. @type {Promise<unknown>} */
+    this.writing = Promise.resolve();
     this.title = h("span", { class: "clip" });
     this.body = h("div", { class: "stack" });
     const open = (/** @type {Event & { currentTarget: HTMLDetailsElement }} */ event) => {
@@ -89,12 +91,19 @@ export class ConversationBar {
     return (this.turns()[0]?.prompt ?? "Conversation").slice(0, 60);
   }
 
-  /** @param {string} name */
-  async #write(name) {
-    const called = { id: this.state.conversation?.id ?? "", name };
-    const { id } = await saveConversation(askedConversation(this.state, this.turns(), called));
-    this.state.conversation = { id, name };
-    return id;
+  /** @param {string} name @returns {Promise<string>} its id */
+  #write(name) {
+    const next = this.writing.then(async () => {
+      const before = this.state.conversation;
+      const called = { id: before?.id ?? "", name };
+      const { id } = await saveConversation(askedConversation(this.state, this.turns(), called));
+      if (this.state.conversation === before) {
+        this.state.conversation = { id, name }; // and no new chat was begun meanwhile
+      }
+      return id;
+    });
+    this.writing = next.catch(() => {}); // whoever asked for it says so
+    return next;
   }
 
   /** @param {string} name */

@@ -26,6 +26,8 @@ export class ChatState {
     this.sets = [];
     /** What the conversation is called, once it has a name. @type {Called | null} */
     this.conversation = null;
+    /** What this browser kept. @type {SavedTurn[]} */
+    this.kept = recall("chat", []);
     /** @type {SavedTurn[] | null} */
     this.opened = null; // turns of a conversation that was opened
   }
@@ -46,7 +48,7 @@ export class ChatState {
     const id = this.query.get("talk");
     const kept = recall("conversation", /** @type {Called | null} */ (null));
     if (id === null || (kept?.id === id && this.query.get("c") !== null)) {
-      this.conversation = id === null && this.query.size ? null : kept;
+      this.conversation = id === null && this.savedTurns() !== this.kept ? null : kept;
       return;
     }
     const found = await getConversation(id);
@@ -92,11 +94,11 @@ export class ChatState {
       return this.opened;
     }
     const listed = this.query.get("jobs");
-    const kept = recall("chat", /** @type {SavedTurn[]} */ ([]));
     if (listed !== null) {
-      return listed.split(",").map((job) => kept.find((turn) => String(turn.job) === job) || { job: Number(job) });
+      return listed.split(",").map((job) => this.kept.find((turn) => String(turn.job) === job) || { job: Number(job) });
     }
-    return this.query.get("q") ? [] : kept;
+    const asked = this.query.get("q");
+    return asked && asked !== this.kept.at(-1)?.prompt ? [] : this.kept;
   }
 
   /** @param {Turn[]} turns */

@@ -1,6 +1,9 @@
-// Turns of an earlier visit, or of a conversation that was opened: from the server's jobs, else as they were kept.
-import { getJob } from "../server.js";
-import { promptOf } from "./asking.js";
+// Answers beside the running one: turns of an earlier visit or of a conversation that was opened, from the server's
+// jobs or else as they were kept; and those at several dials.
+import { fill } from "../dom.js";
+import { problem } from "../messages.js";
+import { getJob, startStrip } from "../server.js";
+import { askedStrip, promptOf } from "./asking.js";
 /** @import { SavedStrip, SavedTurn } from "../../../types/page.d.ts" */
 /** @import { Chat } from "./chat.js" */
 /** @import { Turn } from "./turn.js" */
@@ -39,6 +42,21 @@ async function restoreStrip(turn, saved) {
   const job = await knownJob(saved.job);
   if (job?.kind === "strip" && job.state !== "failed") {
     strip.attach(job.id);
+  }
+}
+
+/** Answers at several dials, below both. @param {Chat} chat @param {Turn} turn */
+export async function askStrip(chat, turn) {
+  let strip = null;
+  try {
+    const asked = askedStrip(chat.state, chat.turns, turn);
+    strip = turn.openStrip({ moved: asked.moved, dials: asked.dials, texts: [] });
+    strip.element.scrollIntoView({ block: "nearest" });
+    const job = await startStrip(asked);
+    strip.attach(job.id);
+    chat.save();
+  } catch (error) {
+    fill(strip ? strip.trouble : turn.trouble, problem(error));
   }
 }
 
