@@ -105,7 +105,8 @@ def open_conversation(studio: StudioState, value: object, place: str) -> tuple[s
         FileError: it is no whole conversation.
     """
     file = _validated(value, place)
-    notes, circuits = [], []
+    notes: list[str] = []
+    circuits: list[_Dialled] = []
     if file.model != studio.subject.label:
         notes.append(f"It was held with {file.model}; answers from here on are those of {studio.subject.label}.")
     for part in file.circuits:

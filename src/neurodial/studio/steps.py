@@ -69,12 +69,13 @@ class Steps:
     def step(self, description: str, total: int) -> Iterator[Step]:
         """Begin a step, or begin it again; it is over at the end of the block, also after an error."""
         step = self.steps.setdefault(description, Step(description))
-        step.done, step.total, step.times, step.begun = 0, total, step.times + 1, time.monotonic()
+        begun = time.monotonic()
+        step.done, step.total, step.times, step.begun = 0, total, step.times + 1, begun
         before, self.last = self.last, description
         try:
             yield step
         finally:
-            step.ended += time.monotonic() - step.begun
+            step.ended += time.monotonic() - begun
             step.begun = None
             outer = self.steps.get(before)
             if outer is not None and outer.begun is not None:

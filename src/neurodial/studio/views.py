@@ -190,7 +190,8 @@ def doses_view(circuits: Mapping[str, Circuit], widths: Sequence[int]) -> Plain:
             layer, index = row.neuron.layer, row.neuron.index
             if layer >= len(widths) or index >= widths[layer]:
                 raise CircuitError(f"The circuit {name!r} has a neuron {layer}.{index}, which this model has not.")
-            doses.setdefault((layer, index), [None] * len(circuits))[place] = _short(row.dose)
+            absent: list[float | None] = [None] * len(circuits)
+            doses.setdefault((layer, index), absent)[place] = _short(row.dose)
     return {
         "circuits": [
             {"id": name, "name": circuit.name, "direction": circuit.direction, "neurons": len(circuit)}

@@ -115,7 +115,7 @@ export class Panel {
     const names = dials.map(({ id }) => [id, this.state.circuit(id)?.name ?? id]);
     return h(
       "section",
-      {},
+      { class: "several" },
       h("h2", {}, "Several dials"),
       field(
         "Side by side",
