@@ -20,6 +20,7 @@ from neurodial.explain.dial_effects import Effect
 from neurodial.explain.explanation import AnswerCourse, CircuitExplanation, Firing, NeuronExplanation, Snippet
 from neurodial.explain.judged_words import JudgedWords
 from neurodial.explain.likeness import Neighbour
+from neurodial.explain.vector_section import vector_section
 from neurodial.tracing.neuron import WrittenToken
 
 _COLOURS = ("#d9772b", "#2f86e0", "#868c95")
@@ -41,6 +42,7 @@ def explanation_page(explanation: CircuitExplanation) -> Page:
     """
     sections = [
         _circuit_section(explanation),
+        vector_section(explanation.vectors),
         _firing_section("Where the circuit drives", explanation.firing, _DRIVE),
         _course_section(explanation.course),
         _group_section(explanation),
