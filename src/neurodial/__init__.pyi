@@ -56,9 +56,9 @@ from .nla.options import Verbalising as Verbalising
 from .nla.pair import read_pair as read_pair
 from .nla.train import train_pair as train_pair
 from .nla.train_options import Training as Training
+from .nla.vector_words import activation_reference as activation_reference
+from .nla.vector_words import put_vectors_into_words as put_vectors_into_words
 from .nla.vectors import token_vectors as token_vectors
-from .nla.words import activation_reference as activation_reference
-from .nla.words import put_vectors_into_words as put_vectors_into_words
 from .prompts.pairs import Behaviour as Behaviour
 from .prompts.pairs import Contrast as Contrast
 from .prompts.pairs import PairSet as PairSet

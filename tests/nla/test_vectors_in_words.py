@@ -30,7 +30,8 @@ from neurodial.intervention.vector import AddVector
 from neurodial.model.hooks import on_embedding
 from neurodial.nla.options import Verbalising
 from neurodial.nla.pair import read_pair
-from neurodial.nla.scores import Reference, rebuilt_score
+from neurodial.nla.rebuilt import ActivationReference, rebuilt_score
+from neurodial.nla.vector_words import activation_reference, put_vectors_into_words, scale_note, words_json
 from neurodial.nla.vectors import (
     NamedVector,
     block_outputs,
@@ -40,14 +41,15 @@ from neurodial.nla.vectors import (
     written_vector,
 )
 from neurodial.nla.verbaliser import said_text
-from neurodial.nla.words import activation_reference, put_vectors_into_words, scale_note, words_json
 from neurodial.prompts.pairs import Contrast
 
 SURE = Verbalising(samples=3, max_tokens=50, temperature=0.0, controls=8)
 
 
 def reference(planted):
-    return Reference(torch.cat([planted.vectors, torch.randn(20, 16, generator=torch.Generator().manual_seed(9))]), "r")
+    return ActivationReference(
+        torch.cat([planted.vectors, torch.randn(20, 16, generator=torch.Generator().manual_seed(9))]), "r"
+    )
 
 
 def named(planted):
@@ -148,14 +150,14 @@ def test_vectors_are_what_they_are_called(tmp_path):
 
 def test_scores_are_held_against_the_mean():
     vectors = torch.randn(50, 16, generator=torch.Generator().manual_seed(0)) + 3.0
-    against = Reference(vectors)
+    against = ActivationReference(vectors)
     mean = [rebuilt_score(vector, against.mean, against.mean_error) for vector in vectors]
     units = torch.nn.functional.normalize(vectors, dim=1)
     assert against.mean_error == pytest.approx(1 - float(units.mean(dim=0).square().sum()), rel=1e-4)
     assert min(score.cosine for score in mean) > 0.8  # the cosine alone would look good
     assert abs(sum(score.explained for score in mean) / 50) < 0.2
     with pytest.raises(VerbaliserError, match="same way"):
-        Reference(torch.ones(3, 16))
+        ActivationReference(torch.ones(3, 16))
     with pytest.raises(VerbaliserError, match="zero"):
         read_zero()
 
@@ -241,7 +243,7 @@ def test_an_engine_that_is_down_or_refuses_is_an_error(planted):
 def test_a_length_of_another_layer_is_noted(planted):
     pair = read_pair(planted.verbaliser, planted.reconstructor)
     assert scale_note(pair, reference(planted)) is None
-    assert "another layer or model" in scale_note(pair, Reference(1000 * reference(planted).vectors))
+    assert "another layer or model" in scale_note(pair, ActivationReference(1000 * reference(planted).vectors))
     subject = fresh("llama", num_hidden_layers=3)
     found = activation_reference(subject, ["a long enough text", "and another one"], LAYER, Verbalising(skip=2))
     assert found.vectors.shape == (8, 16)

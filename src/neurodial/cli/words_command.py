@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from neurodial.circuit.circuit import Circuit
     from neurodial.cli.declared import Given as WordsGiven
     from neurodial.model.subject import Subject
+    from neurodial.nla.vector_words import VectorWords
     from neurodial.nla.vectors import NamedVector
-    from neurodial.nla.words import VectorWords
     from neurodial.prompts.pairs import PairSet
 else:
     WordsGiven = command_options("WordsGiven", {"words": Verbalising()}, shared="How it is said", module=__name__)
@@ -100,7 +100,7 @@ def words(
     reference_list = read_prompt_list(reference_texts)
     subject = loading.load(model)
     pair.check_subject(subject, force=force_model)
-    from neurodial.nla.words import activation_reference, put_vectors_into_words, scale_note, words_json
+    from neurodial.nla.vector_words import activation_reference, put_vectors_into_words, scale_note, words_json
 
     asked = _Asked(prompt, positions, raw, found, dial, pairs, vector)
     vectors = asked.vectors(subject, pair.layer, force=force_model)

@@ -133,10 +133,11 @@ def compare_models(
         MarginError: no margin tells the behaviour's sides apart on the tuned model.
 
     Example:
+        >>> import neurodial as nd
         >>> from neurodial.model.tiny import tiny_subject
-        >>> few = ComparingModels(prompts=2, passages=2, answer_tokens=2)
+        >>> few = nd.ComparingModels(prompts=2, passages=2, answer_tokens=2)
         >>> pair = tiny_subject(), tiny_subject(seed=1)
-        >>> found = compare_models(*pair, PairSet.read("formality"), neutral=["Hi", "Why?"], options=few)
+        >>> found = nd.compare_models(*pair, nd.PairSet.read("formality"), neutral=["Hi", "Why?"], options=few)
         >>> len(found.transfer)
         8
     """

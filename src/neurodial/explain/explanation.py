@@ -8,7 +8,7 @@ from typing import Any
 from neurodial.explain.dial_effects import CircuitEffects, Effect
 from neurodial.explain.judged_words import JudgedWords
 from neurodial.explain.likeness import Neighbour
-from neurodial.nla.words import VectorWords
+from neurodial.nla.vector_words import VectorWords
 from neurodial.tracing.neuron import WrittenToken
 
 

@@ -17,9 +17,9 @@ from neurodial.intervention.steer import steer
 from neurodial.model.subject import Subject
 from neurodial.nla.options import Verbalising
 from neurodial.nla.pair import NlaPair
-from neurodial.nla.scores import RebuiltScore
+from neurodial.nla.rebuilt import RebuiltScore
+from neurodial.nla.vector_words import VectorWords, activation_reference, put_vectors_into_words, scale_note
 from neurodial.nla.vectors import NamedVector, block_outputs
-from neurodial.nla.words import VectorWords, activation_reference, put_vectors_into_words, scale_note
 from neurodial.progress import Progress, silent
 from neurodial.prompts.prompt import Prompt
 

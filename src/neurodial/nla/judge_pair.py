@@ -24,7 +24,7 @@ from torch import Tensor
 from neurodial.nla.activation_texts import SplitTexts
 from neurodial.nla.options import Verbalising
 from neurodial.nla.pair import NlaPair
-from neurodial.nla.scores import directions
+from neurodial.nla.rebuilt import directions
 from neurodial.nla.train_options import Training
 from neurodial.progress import Progress, silent
 

@@ -24,8 +24,8 @@ from neurodial.model.shortened import first_blocks
 from neurodial.model.subject import Subject
 from neurodial.nla.activation_texts import ActivationTexts
 from neurodial.nla.injection import Injection
+from neurodial.nla.rebuilt import directions
 from neurodial.nla.reconstructor import Reconstructor, last_states
-from neurodial.nla.scores import directions
 from neurodial.nla.train_options import Training
 from neurodial.nla.verbaliser import CLOSE, OPEN, LiveVerbaliser
 

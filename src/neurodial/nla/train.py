@@ -15,7 +15,7 @@ import json
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,7 @@ def train_pair(
     layer = layer_of(subject, options)
     injection = _injection(subject, 1.0)  # a tokenizer without a marker is refused before long work
     split = read_activation_texts(subject, texts, layer, options, progress=progress)
-    injection = Injection(**{**asdict(injection), "scale": _rounded_up(_mean_length(split.train.vectors))})
+    injection = replace(injection, scale=_rounded_up(_mean_length(split.train.vectors)))
     partial = target.with_name(f"{target.name}.partial")
     partial.mkdir(parents=True, exist_ok=True)
     refuse_full(partial, 3 * sum(value.numel() * value.element_size() for value in subject.model.parameters()))

@@ -104,8 +104,9 @@ def token_vectors(
         VerbaliserError: steering changes nothing there.
 
     Example:
+        >>> import neurodial as nd
         >>> from neurodial.model.tiny import tiny_subject
-        >>> [found] = token_vectors(tiny_subject(), (256, 65, 66), [Last()], 1)
+        >>> [found] = nd.token_vectors(tiny_subject(), (256, 65, 66), [nd.Last()], 1)
         >>> found.name, found.kind
         ("token 2 'c'", 'activation')
     """

@@ -42,7 +42,7 @@ class RebuiltScore:
 
 
 @dataclass(frozen=True, eq=False)
-class Reference:
+class ActivationReference:
     """Many activations of a layer: what a vector is held against.
 
     Attributes:

@@ -19,7 +19,7 @@ from neurodial.errors import PromptError
 from neurodial.model.subject import Subject
 from neurodial.nla.options import Verbalising
 from neurodial.nla.pair import NlaPair
-from neurodial.nla.scores import RebuiltScore, Reference, mean_score, rebuilt_score
+from neurodial.nla.rebuilt import ActivationReference, RebuiltScore, mean_score, rebuilt_score
 from neurodial.nla.vectors import NamedVector, block_outputs
 from neurodial.progress import Progress, silent
 from neurodial.prompts.prompt import Prompt
@@ -88,7 +88,7 @@ def activation_reference(
     *,
     name: str = "",
     progress: Progress = silent,
-) -> Reference:
+) -> ActivationReference:
     """Activations after a block over ordinary texts: of each text, tokens after the first few, evenly spread.
 
     Args:
@@ -116,13 +116,13 @@ def activation_reference(
     for states in block_outputs(subject, subject.render(chosen), layer, progress=progress):
         late = states[min(options.skip, len(states) - 1) :]
         rows.append(late[torch.linspace(0, len(late) - 1, min(4, len(late))).round().long()])
-    return Reference(torch.cat(rows), name)
+    return ActivationReference(torch.cat(rows), name)
 
 
 def put_vectors_into_words(
     pair: NlaPair,
     vectors: Sequence[NamedVector],
-    reference: Reference,
+    reference: ActivationReference,
     options: Verbalising | None = None,
     *,
     progress: Progress = silent,
@@ -186,7 +186,7 @@ def put_vectors_into_words(
     return tuple(found)
 
 
-def scale_note(pair: NlaPair, reference: Reference) -> str | None:
+def scale_note(pair: NlaPair, reference: ActivationReference) -> str | None:
     """A sentence where the pair's length for vectors is far from this layer's: it may be of another layer or model."""
     injection = pair.speaker.injection
     if injection is None or 1 / _ODD <= injection.scale / reference.length <= _ODD:
@@ -197,14 +197,14 @@ def scale_note(pair: NlaPair, reference: Reference) -> str | None:
     )
 
 
-def _odd_length(named: NamedVector, reference: Reference) -> tuple[str, ...]:
+def _odd_length(named: NamedVector, reference: ActivationReference) -> tuple[str, ...]:
     ratio = float(named.vector.norm()) / reference.length
     if named.kind == "direction" or 1 / _ODD <= ratio <= _ODD:
         return ()
     return (f"{ratio:.2g} times as long as an ordinary activation: such tokens decode badly",)
 
 
-def words_json(words: Sequence[VectorWords], pair: NlaPair, reference: Reference) -> dict[str, Any]:
+def words_json(words: Sequence[VectorWords], pair: NlaPair, reference: ActivationReference) -> dict[str, Any]:
     """All of it, for programs."""
     return {
         "format": "neurodial.words",
