@@ -280,7 +280,7 @@ def test_a_neuron_page(client, studio):
     page = client.get(f"/api/jobs/{job.number}/page")
     assert page.headers["content-security-policy"].startswith("sandbox allow-same-origin; default-src 'none'")
     assert "<script" not in page.text
-    for words in ("layer 1, neuron 3 of polite", "strongest, positive", "weakest", "AUROC", "promotes", "up reads"):
+    for words in ("layer 1, neuron 3 of polite", "strongest, ", "weakest, ", "AUROC", "promotes", "up reads"):
         assert words in page.text, words
     assert [step["description"] for step in job.steps.view()] == ["watching the circuit"]
     again = finished(studio, client.post("/api/neurons", json={**request, "index": 7}))

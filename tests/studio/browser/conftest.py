@@ -149,7 +149,7 @@ def open_page(browser, address):
     yield from page_opener(browser, address)
 
 
-def page_opener(browser, address):
+def page_opener(browser, address, patience=PATIENCE):
     """Opens pages; a page that logs an error, or asks another host, fails the test."""
     contexts, troubles = [], []
 
@@ -158,7 +158,7 @@ def page_opener(browser, address):
             context = browser.new_context(**KINDS[kind], reduced_motion="reduce")
             contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(PATIENCE)
+        page.set_default_timeout(patience)
         page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
         page.on("console", lambda said: troubles.append(said.text) if is_trouble(said, ignored) else None)
         page.on(
@@ -198,5 +198,9 @@ def served(studio):
 @pytest.fixture
 def open_small(browser, studio):
     """Opens pages of a studio on a tiny model; `studio` is what it serves."""
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=20_000)
     with served(studio) as address:
-        yield from page_opener(browser, address)
+        yield from page_opener(browser, address, 20_000)
+    expect.set_options(timeout=PATIENCE)
