@@ -112,10 +112,10 @@ def test_differences_are_those_of_the_means(folders):
 
 
 def test_ranks_are_compared():
-    assert rank_correlation([1, 2, 3, 4], [1, 4, 9, 16]) == 1
-    assert rank_correlation([1, 2, 3], [3, 2, 1]) == -1
-    assert rank_correlation([1, 2], [1, 2]) is None
-    assert rank_correlation([1, 1, 1], [1, 2, 3]) is None
+    assert rank_correlation([1.0, 2.0, 3.0, 4.0], [1.0, 4.0, 9.0, 16.0]) == 1
+    assert rank_correlation([1.0, 2.0, 3.0], [3.0, 2.0, 1.0]) == -1
+    assert rank_correlation([1.0, 2.0], [1.0, 2.0]) is None
+    assert rank_correlation([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]) is None
     one = circuit((0, 1), (0, 2), (0, 3))
     assert compare(one, one).ranks == 1.0
 
