@@ -19,7 +19,7 @@ from neurodial.activations.collect import Reading, collect
 from neurodial.activations.position import Last
 from neurodial.circuit.circuit import Circuit, Origin, Row
 from neurodial.circuit.site import Neuron, Site
-from neurodial.errors import NeurodialError
+from neurodial.errors import LayoutError, NeurodialError
 from neurodial.export.export_circuit import export_circuit
 from neurodial.intervention.scale import Scale
 from neurodial.model.gradients import multiplier_slopes
@@ -274,16 +274,14 @@ def _row_of(model_type: str, *, images: bool) -> dict[str, Any]:
     try:
         subject = zoo_subject(model_type, images=images)
     except NeurodialError as error:
-        return {"refused": f"{error.problem} {('Wanted: ' + error.wanted) if error.wanted else ''}".strip()}
+        refused = f"{error.problem} {('Wanted: ' + error.wanted) if error.wanted else ''}".strip()
+        mlp = error.mlp if isinstance(error, LayoutError) else None
+        return {"refused": refused} | ({} if mlp is None else {"mlp": mlp})
     except Exception as error:  # noqa: BLE001  # transformers raises anything where a shrunk configuration does not fit
         return {"not built": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:160]}
     found = {name: told(check, subject) for name, check in CHECKS.items()}
     blocks = json.loads(json.dumps(dataclasses.asdict(BlockNames.of(subject.layout))))
-    return {"neurons": neurons_of(subject), **{name: found[name] for name in CAPABILITIES}, "blocks": blocks}
-
-
-def neurons_of(subject: Subject) -> str:
-    """Where the neurons are: the down maps, each once, and what is not covered."""
     maps = ", ".join(dict.fromkeys(site.down for _, site in subject.layout.sites))
-    routed = any(block.routed for block in subject.layout.blocks)
-    return maps + (", routed experts not read" if routed else "")
+    mixed = any(block.routed for block in subject.layout.blocks)
+    where = {"neurons": maps + (", routed experts not read" if mixed else ""), "mlp": "mixed" if mixed else "dense"}
+    return {**where, **{name: found[name] for name in CAPABILITIES}, "blocks": blocks}

@@ -43,6 +43,7 @@ def test_a_type_does_what_the_table_says(kind, name):
     for capability in CAPABILITIES:
         assert (seen.get(capability) == "yes") == (expected.get(capability) == "yes"), (capability, seen)
     assert seen.get("neurons") == expected.get("neurons")
+    assert seen.get("mlp") == expected.get("mlp")
     assert seen.get("blocks") == expected.get("blocks")
 
 
@@ -79,5 +80,8 @@ def test_the_command_prints_the_table_and_a_types_reasons(capsys):
 
 
 def test_a_type_that_was_not_tried():
-    with pytest.raises(UnknownNameError, match="lama"):
+    with pytest.raises(UnknownNameError, match="lama") as refused:
         known_model("lama")
+    assert "llama" in str(refused.value)
+    assert f"All {len({model.name for model in known_models()})}: `neurodial models`" in str(refused.value)
+    assert len(str(refused.value)) < 250
