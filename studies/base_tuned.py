@@ -3,7 +3,8 @@
 Run: python studies/base_tuned.py demo -o docs/results/tuning (four minutes on a processor)
      python studies/base_tuned.py paper -o tuning (the instruct models of arXiv 2605.12290 and their bases; needs GPUs)
 
-Every pair gets a report, PAIR.json; one that is there is not made again. `table` writes the table of a folder.
+Every pair gets a report, PAIR.json; one that is there is not made again, nor are its circuits. `table` writes the table
+of a folder.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from neurodial.edits.compare_models import compare_models
+from neurodial.circuit.file import read_circuit
+from neurodial.discovery import discover
+from neurodial.edits.compare_models import compare_models, with_template_of
 from neurodial.edits.tuning_options import ComparingModels
 from neurodial.files import write_atomic
 from neurodial.methods.cna.options import CNA
@@ -33,13 +36,23 @@ PRESETS: dict[str, dict[str, tuple[str, str]]] = {
 
 
 def compared(
-    base: str, tuned: str, behaviour: str, options: ComparingModels, loading: dict[str, Any]
+    pair: tuple[str, str], behaviour: str, options: ComparingModels, loading: dict[str, Any], place: Path
 ) -> dict[str, Any]:
-    """One pair's report; circuits as the paper finds them."""
-    subjects = (load(base, **loading), load(tuned, **loading))
-    neutral = read_prompt_list("neutral").prompts
+    """One pair's report; circuits as the paper finds them, each kept, so that a run that was stopped goes on."""
+    base, tuned = (load(name, **loading) for name in pair)
     pairs = PairSet.read(behaviour)
-    return compare_models(*subjects, pairs, neutral=neutral, method=CNA(), options=options).as_json()
+    circuits = []
+    for name, subject in (
+        ("base", with_template_of(tuned, base) if options.tuned_template else base),
+        ("tuned", tuned),
+    ):
+        path = place.parent / "circuits" / f"{place.stem}-{name}.circuit.json"
+        if not path.exists():
+            discover(subject, pairs, method=CNA()).write(path)
+        circuits.append(read_circuit(path))
+    neutral = read_prompt_list("neutral").prompts
+    found = compare_models(base, tuned, pairs, neutral=neutral, circuits=(circuits[0], circuits[1]), options=options)
+    return found.as_json()
 
 
 def table(folder: Path) -> str:
@@ -76,11 +89,11 @@ def main() -> None:
     if arguments.preset != "table":
         options = ComparingModels(prompts=arguments.prompts, tuned_template=arguments.preset == "paper")
         loading = {"dtype": arguments.dtype, "device_map": arguments.device_map}
-        for name, (base, tuned) in PRESETS[arguments.preset].items():
+        for name, pair in PRESETS[arguments.preset].items():
             path = arguments.output / f"{name}.json"
             if path.exists() or arguments.only not in {None, name}:
                 continue
-            value = compared(base, tuned, arguments.behaviour, options, loading)
+            value = compared(pair, arguments.behaviour, options, loading, path)
             print(write_atomic(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n"))
     print(table(arguments.output))
 

@@ -87,7 +87,12 @@ def test_a_stopped_run_ends_as_a_straight_one(trained, tmp_path, monkeypatch):
     with pytest.raises(StoppedError):
         train_pair(base(), TEXTS, tmp_path / "pair", options=FEW)
     assert not (tmp_path / "pair").exists()
-    monkeypatch.setattr(fitting, "rows_of_step", lambda *given: made.append(-1) or straight(*given))
+
+    def count(*given):
+        made.append(-1)
+        return straight(*given)
+
+    monkeypatch.setattr(fitting, "rows_of_step", count)
     again = train_pair(base(), TEXTS, tmp_path / "pair", options=FEW)
     assert made.count(-1) == FEW.steps - 4  # four steps of the verbaliser were kept, and all of the reconstructor's
     for part in ("verbaliser", "reconstructor"):

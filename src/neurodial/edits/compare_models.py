@@ -150,9 +150,7 @@ def compare_models(
         )
     notes: list[str] = []
     if options.tuned_template:
-        tokenizer = copy.deepcopy(base.tokenizer)
-        tokenizer.chat_template = tuned.tokenizer.chat_template
-        base = replace(base, tokenizer=tokenizer)
+        base = with_template_of(tuned, base)
     elif base.identity.template_hash != tuned.identity.template_hash:
         notes.append("the models render prompts with different chat templates (--tuned-template: with one)")
     subjects = (base, tuned)
@@ -181,6 +179,13 @@ def compare_models(
         notes=tuple(notes),
         options=options,
     )
+
+
+def with_template_of(tuned: Subject, base: Subject) -> Subject:
+    """The base, rendering prompts with the tuned model's chat template."""
+    tokenizer = copy.deepcopy(base.tokenizer)
+    tokenizer.chat_template = tuned.tokenizer.chat_template
+    return replace(base, tokenizer=tokenizer)
 
 
 def _margins(

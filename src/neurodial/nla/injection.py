@@ -80,4 +80,5 @@ class Injection:
         lengths = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
         if not bool(torch.isfinite(lengths).all()) or bool((lengths == 0).any()):
             raise VerbaliserError("A vector is zero or not finite.", wanted="a direction that can be put into words")
-        return vectors * (self.scale / lengths)
+        scaled: Tensor = vectors * (self.scale / lengths)
+        return scaled
