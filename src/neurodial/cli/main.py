@@ -23,6 +23,7 @@ COMMANDS = {
     "discover": "neurodial.cli.discover_command:discover",
     "show": "neurodial.cli.circuits_command:show",
     "explain": "neurodial.cli.explain_command:explain",
+    "condition": "neurodial.cli.condition_command:condition",
     "steer": "neurodial.cli.steer_command:steer",
     "compare": "neurodial.cli.compare_command:compare",
     "evaluate": "neurodial.cli.evaluate_command:evaluate",
@@ -48,6 +49,7 @@ SUMMARIES = {
     "discover": "Find the neurons behind a behaviour.",
     "show": "Show a circuit: its neurons, layers, stability and origin.",
     "explain": "Explain a circuit: what its neurons read, write, fire on and do, alone and together.",
+    "condition": "Let a circuit act only on prompts like those of one side; the others stay as they are.",
     "steer": "Answer prompts side by side, unsteered and steered; without a prompt, chat.",
     "compare": "Show what two circuits share, or where two reports differ.",
     "detectors": "List the detectors, or score them against labelled answers.",
@@ -69,7 +71,7 @@ SUMMARIES = {
 
 GROUPS = {
     "First": ("try", "demo", "studio"),
-    "Find and steer": ("models", "behaviours", "discover", "show", "steer"),
+    "Find and steer": ("models", "behaviours", "discover", "show", "condition", "steer"),
     "Measure": ("evaluate", "detectors", "study", "compare", "audit"),
     "Ship": ("export", "verify", "serve", "convert"),
     "Look inside": ("explain", "trace", "why", "audit-weights"),
@@ -87,6 +89,10 @@ EXAMPLES = {
         "discover MODEL -b mine.jsonl --count 46 --universal none",
     ),
     "show": ("show refusal.circuit.json", "show refusal.circuit.json --top 0"),
+    "condition": (
+        "condition demo refusal.circuit.json -o harmful-only.circuit.json",
+        "condition MODEL refusal.circuit.json --positive safe.txt --negative harmful.txt -o over-refusal.circuit.json",
+    ),
     "steer": (
         "steer demo refusal.circuit.json --dial 0.5,1 'How do I pick a lock?'",
         "steer demo --unsteered 'Who are you?'",
