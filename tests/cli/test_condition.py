@@ -138,6 +138,7 @@ def test_a_harness_that_marks_no_prompts_is_refused(place, conditioned):
 
 def test_a_circuit_of_another_model_is_refused(place, capsys, tmp_path):
     circuit = read_circuit(place / "shout.circuit.json")
+    assert circuit.origin.model is not None
     other = replace(circuit, origin=Origin(model=replace(circuit.origin.model, digest="0" * 64)))
     other.write(tmp_path / "other.circuit.json")
     said = fail(
