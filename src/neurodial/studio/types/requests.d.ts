@@ -35,6 +35,7 @@ export interface MethodOptions {
   draws?: number;
   max_degenerate?: number | null;
   max_broken?: number | null;
+  fit?: number;
   seed?: number;
   candidates?: number;
   layers?: number;
