@@ -31,9 +31,11 @@ def ask(page, text="Hi"):
     over(page)
 
 
-def lowest(page, selector):
-    edges = page.locator(selector).evaluate_all("all => all.map((one) => one.getBoundingClientRect().bottom)")
-    return max(edges)
+BUTTON_IS_BELOW = """(fields) => {
+  const bottoms = [...document.querySelectorAll(fields)].map((one) => one.getBoundingClientRect().bottom);
+  const button = document.querySelector("form.side button[type=submit]");
+  return bottoms.length > 0 && button && button.getBoundingClientRect().top >= Math.max(...bottoms) - 1;
+}"""
 
 
 def go(page, path):
@@ -119,11 +121,9 @@ def test_the_main_button_stands_below_every_field(open_small, kind):
     page = open_small(kind=kind)
     for view in ("discover", "measure", "export"):
         go(page, f"#/{view}")
-        expect(page.locator("form.side button[type=submit]")).to_be_attached()
-        for closed in page.locator("form.side details:not([open]) > summary").all():
-            closed.click()
-        box = page.locator("form.side button[type=submit]").bounding_box()
-        assert box["y"] >= lowest(page, f"form.side :is({FIELDS})") - 1, view
+        expect(page.locator(f"form.side :is({FIELDS})").first).to_be_visible()
+        page.evaluate("document.querySelectorAll('form.side details').forEach((each) => (each.open = true))")
+        page.wait_for_function(BUTTON_IS_BELOW, arg=f"form.side :is({FIELDS})")
 
 
 def test_another_job_is_named_while_an_own_answer_waits_in_silence(open_small, studio):
@@ -157,7 +157,7 @@ def test_doses_of_several_circuits_on_one_map_and_a_neurons_page(open_small, stu
     page.locator("canvas.map").focus()
     page.keyboard.press("Home")
     expect(page.locator(".map-says")).to_have_text("layer 0, neuron 3: polite 1.3, other -0.5")
-    page.get_by_label("other").uncheck()
+    page.get_by_role("checkbox", name="other").uncheck()
     expect(page.locator("table thead th")).to_have_count(3)
     page.locator("canvas.map").focus()
     page.keyboard.press("ArrowRight")
