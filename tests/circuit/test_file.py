@@ -71,6 +71,7 @@ def test_a_file_is_for_people_too():
         "index": [1, 7],
         "score": [1.5, -0.25],
         "dose": [1.0, 0.5],
+        "visits": [None, None],
     }
     assert '"name": "réfus"' in circuit_json(Circuit.of([], name="réfus"))
 
@@ -91,6 +92,25 @@ def test_a_file_of_version_1_is_read_as_ever():
     assert circuit.stability is not None
     assert len(circuit.stability.overlaps) == 3
     assert len(circuit.stability.kept) == len(circuit)
+
+
+def test_a_file_of_version_2_holds_routed_experts():
+    """Never write this file again, either."""
+    circuit = read_circuit(GOLDEN / "circuit-v2.json")
+    assert circuit.origin.model is not None
+    assert circuit.origin.model.widths == (24, 12)
+    assert circuit.origin.model.experts == (None, (4, 12))
+    assert [(row.neuron.expert is None, row.visits is None) for row in circuit] == [(True, True)] * 2 + [
+        (False, False)
+    ] * (len(circuit) - 2)
+    assert all(0 <= count <= 6 for row in circuit for count in row.visits or ())
+
+
+def test_a_circuit_of_version_1_is_written_in_this_version():
+    circuit = read_circuit(GOLDEN / "circuit-v1.json")
+    value = json.loads(circuit_json(circuit))
+    assert value["version"] == VERSION
+    assert parse_circuit(value, place="here") == circuit
 
 
 def test_a_file_of_this_version_is_written_as_ever():
@@ -144,14 +164,17 @@ def changed(**changes: object) -> dict[str, Any]:
         ({"format": ...}, "not a circuit file"),
         ({"format": "someone.elses"}, "not a circuit file"),
         ({"version": ...}, "version: Field required"),
-        ({"version": 0}, "version: Input should be 1"),
-        ({"version": "1"}, "version: Input should be 1"),
+        ({"version": 0}, "version: Input should be 2"),
+        ({"version": "1"}, "version: Input should be 2"),
         ({"name": ...}, "name: Field required"),
         ({"direction": "sideways"}, "direction: Input should be 'remove' or 'induce'"),
         ({"model": "llama"}, "model: Input should be"),
         ({"model__digest": ...}, r"model\.digest: Field required"),
         ({"neurons": ...}, "neurons: Field required"),
         ({"neurons__dose": ...}, r"neurons\.dose: Field required"),
+        ({"neurons__visits": [[1], None]}, r"neurons\.visits\.0"),
+        ({"neurons__visits": [[1, -1], None]}, r"neurons\.visits\.0\.1: Input should be greater"),
+        ({"neurons__expert": [None, 1]}, r"its model has no Neuron\(layer=2, expert=1, index=7\)"),
         ({"neurons__note": []}, r"neurons\.note: Extra inputs"),
         ({"neurons__layer": [0]}, "columns of neurons differ in length"),
         ({"neurons__layer": [2, 0], "neurons__index": [7, 1]}, "neurons are not in order"),

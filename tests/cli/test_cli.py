@@ -520,7 +520,6 @@ def test_what_only_the_model_can_tell_is_refused_before_any_work(
         ("model.gguf", None, "Nothing stands at this path"),
         ("empty", "", "has no config.json"),
         ("unknown", '{"model_type": "mamba"}', "Models of the type mamba have no neurons"),
-        ("experts", '{"model_type": "mixtral"}', "It has routed experts"),
     ],
 )
 def test_a_model_that_cannot_be_used_is_refused(capsys, here, prompts, name, content, said):

@@ -72,7 +72,7 @@ def test_the_command_prints_the_table_and_a_types_reasons(capsys):
     assert next(row for row in listed if row["name"] == "llama")["trace"] == "yes"
     models("mixtral", "granite")
     shown = " ".join(capsys.readouterr().out.split())
-    assert "routed experts (mlp.experts), whose neurons can't be read yet" in shown
+    assert "mlp.experts.down_proj of routed experts" in shown
     assert "gguf: llama.cpp's name of it is not known here" in shown
     models()
     assert f"{sum(model.works for model in known_models())} of {len(known_models())} types" in capsys.readouterr().out

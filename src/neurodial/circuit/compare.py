@@ -54,7 +54,7 @@ def compare(first: Circuit, second: Circuit) -> CircuitOverlap:
         second=len(second),
         shared=len(both),
         jaccard=len(both) / max(1, len(first.neurons | second.neurons)),
-        expected=None if model is None else len(first) * len(second) / sum(model.widths),
+        expected=None if model is None else len(first) * len(second) / model.neurons,
         same_sign=sum(agreeing) / len(agreeing) if agreeing else None,
         by_layer=tuple(
             (layer, *(sum(neuron.layer == layer for neuron in neurons) for neurons in sets))  # type: ignore[misc]

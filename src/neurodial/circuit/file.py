@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from neurodial.circuit.circuit import Circuit, Origin, Row, Stability
 from neurodial.circuit.report import DoseReport, report_values, with_today_names
-from neurodial.circuit.site import Neuron
+from neurodial.circuit.site import AllNeurons, Neuron
 from neurodial.errors import CircuitError, CircuitFileError, FileError
 from neurodial.files import near_files, write_atomic
 from neurodial.prompts.looks import what_it_is
@@ -19,10 +19,12 @@ from neurodial.prompts.pairs import Direction
 from neurodial.provenance import ModelIdentity
 
 FORMAT = "neurodial.circuit"
-VERSION = 1
+VERSION = 2
+"""1: neurons of dense MLPs alone. 2: routed experts too, with their shapes in the model and their visits."""
 
 
 _Place = Annotated[int, Field(ge=0)]
+_Visits = Annotated[list[_Place], Field(min_length=2, max_length=2)]
 
 
 class _Neurons(BaseModel):
@@ -32,6 +34,7 @@ class _Neurons(BaseModel):
     index: list[_Place]
     score: list[float]
     dose: list[float]
+    visits: list[_Visits | None]
 
 
 class _Stability(BaseModel):
@@ -41,7 +44,7 @@ class _Stability(BaseModel):
 
 class _CircuitFile(BaseModel):
     format: Literal["neurodial.circuit"]
-    version: Literal[1]
+    version: Literal[2]
     name: str
     direction: Direction
     model: ModelIdentity | None
@@ -76,16 +79,19 @@ def circuit_json(circuit: Circuit) -> str:
             "index": [row.neuron.index for row in circuit],
             "score": [row.score for row in circuit],
             "dose": [row.dose for row in circuit],
+            "visits": [None if row.visits is None else list(row.visits) for row in circuit],
         },
     }
     if origin.model is not None and not origin.model.setup:
         del value["model"]["setup"]
     if origin.model is not None and origin.model.layout is None:
         del value["model"]["layout"]
+    if origin.model is not None and not origin.model.experts:
+        del value["model"]["experts"]
     value["report"] = None if origin.report is None else report_values(origin.report)
     for name in ("report", "behaviour", "margin"):
         if value[name] is None:
-            del value[name]  # newer than version 1: left out where a circuit has none, as in older files
+            del value[name]  # left out where a circuit has none, as in older files
     return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
 
@@ -135,7 +141,7 @@ def parse_circuit(value: object, *, place: str) -> Circuit:
             fix="Update neurodial to read it.",
         )
     try:
-        file = _CircuitFile.model_validate(value)
+        file = _CircuitFile.model_validate(_of_today(value))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(key) for key in first["loc"])
@@ -143,21 +149,31 @@ def parse_circuit(value: object, *, place: str) -> Circuit:
     return _circuit(file, place)
 
 
+def _of_today(value: dict[str, Any]) -> dict[str, Any]:
+    """The value as this version has it: version 1 knew no visits of tokens to experts."""
+    neurons = value.get("neurons")
+    if type(value.get("version")) is not int or value["version"] != 1 or not isinstance(neurons, dict):
+        return value
+    layers = neurons.get("layer")
+    visits = [None] * (len(layers) if isinstance(layers, list) else 0)
+    return {**value, "version": VERSION, "neurons": {"visits": visits, **neurons}}
+
+
 def _circuit(file: _CircuitFile, place: str) -> Circuit:
     columns = file.neurons
     if len({len(getattr(columns, name)) for name in _Neurons.model_fields}) != 1:
         raise CircuitFileError(f"{place} is damaged: the columns of neurons differ in length.")
     rows = [
-        Row(Neuron(layer, expert, index), score, dose)
-        for layer, expert, index, score, dose in zip(
-            columns.layer, columns.expert, columns.index, columns.score, columns.dose, strict=True
+        Row(Neuron(layer, expert, index), score, dose, None if visits is None else (visits[0], visits[1]))
+        for layer, expert, index, score, dose, visits in zip(
+            columns.layer, columns.expert, columns.index, columns.score, columns.dose, columns.visits, strict=True
         )
     ]
     if file.stability is not None and len(file.stability.kept) != len(rows):
         raise CircuitFileError(f"{place} is damaged: stability.kept is not of one number for each neuron.")
     if file.model is not None:
-        widths = dict(enumerate(file.model.widths))
-        outside = next((row.neuron for row in rows if row.neuron.index >= widths.get(row.neuron.layer, 0)), None)
+        everything = AllNeurons.of(file.model)
+        outside = next((row.neuron for row in rows if not everything.has(row.neuron)), None)
         if outside is not None:
             raise CircuitFileError(f"{place} is damaged: its model has no {outside}.")
     origin = Origin(

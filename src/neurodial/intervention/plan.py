@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from neurodial.circuit.site import Site
+from neurodial.model.experts import Visits
 from neurodial.text.answer_parts import Part
 
 When = Literal["all", "prompt", "generated", "thinking", "answer", "tools"]
@@ -39,12 +40,12 @@ class HookPoint(NamedTuple):
 
     kind: Literal["neurons", "attention", "mlp", "block", "embedding"]
     layer: int
-    expert: int | None = None
+    routed: bool = False
 
     @property
     def site(self) -> Site:
-        """The MLP, where its neurons are edited."""
-        return Site(self.layer, self.expert)
+        """Whose neurons are edited."""
+        return Site(self.layer, self.routed)
 
 
 class SlotIndex(NamedTuple):
@@ -66,6 +67,12 @@ class SlotIndex(NamedTuple):
         slot = self.slot if isinstance(self.slot, int) else self.slot.unsqueeze(1)
         return settings[self.phase, slot]
 
+    def of_visits(self, settings: Float[Tensor, "phase slot expert neuron"], visits: Visits) -> Tensor:
+        """The chosen settings of each visit of a token to an expert, (visit, neuron)."""
+        phase = self.phase if isinstance(self.phase, int) else self.phase.reshape(-1)[visits.cells]
+        slot = self.slot if isinstance(self.slot, int) else self.slot[visits.rows]
+        return settings[phase, slot, visits.experts]
+
 
 class SlottedEdit(ABC):
     """An edit at one hook point: its settings over phases and slots, and how they change a tensor."""
@@ -80,7 +87,7 @@ class SlottedEdit(ABC):
 
     @abstractmethod
     def apply(self, hidden: Tensor, *settings: Tensor) -> Tensor:
-        """The edited (row, token, feature), never in place; `settings` are what a `SlotIndex` chose, in order.
+        """The edited (row, token, feature) or (visit, neuron), never in place; `settings` are what a `SlotIndex` chose.
 
         Plain tensors in the signature: it also runs under torch.compile, which shape checks would break.
         """
@@ -108,7 +115,7 @@ class SlottedEdit(ABC):
 class Multiply(SlottedEdit):
     """Neuron j becomes `(1 - dose_j) * a_j`. Doses at one neuron add."""
 
-    doses: Float[Tensor, "phase slot neuron"]
+    doses: Float[Tensor, "phase slot *neuron"]
     are_multipliers: bool = False
 
     def tensors(self) -> tuple[Tensor, ...]:
@@ -179,8 +186,8 @@ class Project(SlottedEdit):
 class Replace(SlottedEdit):
     """Neuron j moves from its activation towards a constant: `a + s_j (v_j - a)`; s_j = 0 leaves it."""
 
-    values: Float[Tensor, "phase slot neuron"]
-    shares: Float[Tensor, "phase slot neuron"]
+    values: Float[Tensor, "phase slot *neuron"]
+    shares: Float[Tensor, "phase slot *neuron"]
 
     def tensors(self) -> tuple[Tensor, ...]:
         """Values and shares."""

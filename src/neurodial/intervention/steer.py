@@ -12,12 +12,14 @@ from neurodial.errors import SteeringError
 from neurodial.intervention.base import Intervention, Together
 from neurodial.intervention.parts_of_pass import PartsOfPass
 from neurodial.intervention.plan import HookPoint, Plan, SlotIndex, SlottedEdit, phases_of, stack
+from neurodial.model.experts import RoutedEdit, Visits
 from neurodial.model.hooks import (
     Edit,
     Handle,
     installed,
     on_block_output,
     on_embedding,
+    on_experts,
     on_neurons,
     on_tokens,
     on_write,
@@ -34,6 +36,7 @@ class Steering:
         self._label = subject.label
         self._placed: dict[tuple[int, torch.device, torch.dtype], SlottedEdit] = {}
         self._chosen: dict[tuple[int, int, torch.device, torch.dtype], tuple[Tensor, ...]] = {}
+        self._indices: dict[tuple[int, torch.device], SlotIndex] = {}
         self._assigned: tuple[int, ...] | None = None
         self._boundary: tuple[int, ...] | None = None
         self._shape = (0, 0, 0)
@@ -49,7 +52,7 @@ class Steering:
         """
         _check_slots(slots, self.plan)
         self._assigned = None if slots is None else tuple(slots)
-        self._chosen.clear()
+        self._forget()
 
     def mark_prompts(self, lengths: Sequence[int] | None) -> None:
         """Row r's tokens from place `lengths[r]` on count as generated (places count padding and cache).
@@ -58,7 +61,7 @@ class Steering:
         cache fills an empty one with every pass, so it needs the mark; `neurodial.generate` sets it.
         """
         self._boundary = None if lengths is None else tuple(lengths)
-        self._chosen.clear()
+        self._forget()
 
     @property
     def follows_parts(self) -> bool:
@@ -87,7 +90,7 @@ class Steering:
         """Note the pass that begins: rows and tokens, tokens already cached, and the ids."""
         self._shape = (*fed, cached)
         if not self._ignores_phase:
-            self._chosen.clear()
+            self._forget()
         if not self._ignores_parts:
             torch.compiler.disable(self._parts.look)(cached, ids, self._boundary, self._followed)
 
@@ -105,12 +108,30 @@ class Steering:
 
         return apply
 
+    def edit_experts(self, number: int) -> RoutedEdit:
+        """The same where the edit is at routed experts; the settings of each visit are looked up at every pass."""
+
+        def apply(neurons: Tensor, visits: Visits) -> Tensor:
+            key = (visits.shape[0], neurons.device)
+            with torch.inference_mode(mode=False):  # a later pass may need gradients
+                settings = self._placed_edit(number, neurons).tensors()
+                if key not in self._indices:
+                    self._indices[key] = self._slot_index(*key)
+            chosen = (self._indices[key].of_visits(tensor, visits) for tensor in settings)
+            return self.plan.edits[number][1].apply(neurons, *chosen)
+
+        return apply
+
     def _set(self, plan: Plan) -> None:
         self.plan = plan
         self._ignores_phase = plan.ignores_phase
         self._ignores_parts = plan.ignores_parts
         self._placed.clear()
+        self._forget()
+
+    def _forget(self) -> None:
         self._chosen.clear()
+        self._indices.clear()
 
     def _placed_edit(self, number: int, hidden: Tensor) -> SlottedEdit:
         key = (number, hidden.device, hidden.dtype)
@@ -122,26 +143,25 @@ class Steering:
     def _choose(self, number: int, hidden: Tensor) -> tuple[Tensor, ...]:
         """The settings of an edit for the cells of a batch; cached until rows, phases or dials change."""
         with torch.inference_mode(mode=False):  # a later pass may need gradients
-            index = self._slot_index(hidden)
+            index = self._slot_index(hidden.shape[0], hidden.device)
             return tuple(index.of(tensor) for tensor in self._placed_edit(number, hidden).tensors())
 
-    def _slot_index(self, hidden: Tensor) -> SlotIndex:
+    def _slot_index(self, rows: int, device: torch.device) -> SlotIndex:
         _, tokens, cached = self._shape
-        rows = hidden.shape[0]
         boundary = None
         if self._boundary is not None:
             boundary = _spread_over(self._boundary, rows, self._label)
         phase: int | Tensor = 0
         if not self._ignores_parts:
-            phase = self._parts.phases(hidden.device)
+            phase = self._parts.phases(device)
         elif not self._ignores_phase:
-            phase = phases_of(cached, tokens, boundary, hidden.device)
+            phase = phases_of(cached, tokens, boundary, device)
         slots = self._assigned
         if slots is None and self.plan.slots > 1:
             slots = tuple(range(self.plan.slots))
         if slots is None:
             return SlotIndex(phase, 0)
-        return SlotIndex(phase, torch.tensor(_spread_over(slots, rows, self._label), device=hidden.device))
+        return SlotIndex(phase, torch.tensor(_spread_over(slots, rows, self._label), device=device))
 
 
 @contextmanager
@@ -188,7 +208,10 @@ def steered(subject: Subject, plan: Plan) -> Iterator[Steering]:
         if plan.edits:
             handles.append(on_tokens(subject, steering.look))
         for number, (point, _) in enumerate(plan.edits):
-            handles.append(_install_edit(subject, point, steering.edit(number)))
+            if point.routed:
+                handles.append(on_experts(subject, point.layer, steering.edit_experts(number)))
+            else:
+                handles.append(_install_edit(subject, point, steering.edit(number)))
 
     with installed(install):
         yield steering

@@ -14,6 +14,7 @@ from neurodial.circuit.circuit import Circuit
 from neurodial.circuit.compare import compare
 from neurodial.circuit.report import DoseReport, report_values
 from neurodial.circuit.site import Neuron
+from neurodial.errors import CircuitError
 
 BINS = 61
 """Bins of the histogram of scores."""
@@ -30,7 +31,11 @@ def circuit_view(name: str, circuit: Circuit) -> Plain:
     Example:
         >>> circuit_view("none", Circuit.of([], name="none"))["neurons"]
         0
+
+    Raises:
+        CircuitError: it has neurons of routed experts.
     """
+    _refuse_experts(circuit)
     origin = circuit.origin
     kept = circuit.stability.kept if circuit.stability else (None,) * len(circuit)
     widths = origin.model.widths if origin.model else ()
@@ -58,6 +63,14 @@ def circuit_view(name: str, circuit: Circuit) -> Plain:
         "created": origin.created,
         "versions": dict(origin.versions),
     }
+
+
+def _refuse_experts(circuit: Circuit) -> None:
+    if any(row.neuron.expert is not None for row in circuit):
+        raise CircuitError(
+            f"The circuit {circuit.name!r} has neurons of routed experts, which the studio does not draw yet.",
+            fix="`neurodial show` and `neurodial compare` do.",
+        )
 
 
 def stability_view(circuit: Circuit) -> Plain | None:
@@ -140,8 +153,10 @@ def overlap_view(first: Circuit, second: Circuit) -> Plain:
     """What two circuits share, with the shared neurons themselves.
 
     Raises:
-        CircuitError: their models have different shapes.
+        CircuitError: their models have different shapes, or one has neurons of routed experts.
     """
+    _refuse_experts(first)
+    _refuse_experts(second)
     overlap = compare(first, second)
     other = {row.neuron: row for row in second}
     shared = [(row, other[row.neuron]) for row in first if row.neuron in other]
