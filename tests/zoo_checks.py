@@ -20,7 +20,7 @@ from neurodial.activations.position import Last
 from neurodial.circuit.circuit import Circuit, Origin, Row
 from neurodial.circuit.site import Neuron, Site
 from neurodial.discovery import find
-from neurodial.errors import NeurodialError
+from neurodial.errors import LayoutError, NeurodialError
 from neurodial.export.export_circuit import export_circuit
 from neurodial.export.formats import export_format
 from neurodial.intervention.scale import Scale
@@ -347,17 +347,17 @@ def _row_of(model_type: str, *, images: bool) -> dict[str, Any]:
     try:
         subject = zoo_subject(model_type, images=images)
     except NeurodialError as error:
-        return {"refused": f"{error.problem} {('Wanted: ' + error.wanted) if error.wanted else ''}".strip()}
+        refused = f"{error.problem} {('Wanted: ' + error.wanted) if error.wanted else ''}".strip()
+        mlp = error.mlp if isinstance(error, LayoutError) else None
+        return {"refused": refused} | ({} if mlp is None else {"mlp": mlp})
     except Exception as error:  # noqa: BLE001  # transformers raises anything where a shrunk configuration does not fit
         return {"not built": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:160]}
     found = {name: told(check, subject) for name, check in CHECKS.items()}
     blocks = json.loads(json.dumps(dataclasses.asdict(BlockNames.of(subject.layout))))
-    return {"neurons": neurons_of(subject), **{name: found[name] for name in CAPABILITIES}, "blocks": blocks}
-
-
-def neurons_of(subject: Subject) -> str:
-    """Where the neurons are: the down maps, each once, and what is not covered."""
     maps = [site.down for _, site in subject.layout.sites]
     maps += [f"{experts.module}.{experts.down} of routed experts" for _, experts in subject.layout.experts]
     maps += ["routed experts not read" for block in subject.layout.blocks if block.unread]
-    return ", ".join(dict.fromkeys(maps))
+    routed = any(block.routed for block in subject.layout.blocks)
+    kind = "dense" if not routed else "mixed" if subject.dense_sites else "routed"
+    where = {"neurons": ", ".join(dict.fromkeys(maps)), "mlp": kind}
+    return {**where, **{name: found[name] for name in CAPABILITIES}, "blocks": blocks}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Literal
 
 
 class NeurodialError(Exception):
@@ -57,7 +58,13 @@ class ModelError(NeurodialError):
 
 
 class LayoutError(ModelError):
-    """No neurons were found in a model, or it is built in a way that can't be used."""
+    """No neurons were found in a model, or it is built in a way that can't be used.
+
+    Attributes:
+        mlp: `routed` where all MLPs are routed experts, `none` where there is no MLP, None where another reason holds.
+    """
+
+    mlp: Literal["routed", "none"] | None = None
 
 
 class ModelMismatchError(ModelError):
@@ -112,6 +119,10 @@ class VerificationError(ExportError):
     """Exported files do not do what the circuit does in the model."""
 
 
+class VerbaliserError(NeurodialError):
+    """A verbaliser or reconstructor is damaged, is for another model or layer, or does not answer."""
+
+
 class MissingPackageError(NeurodialError):
     """An optional part needs a package that is not installed; the message says how to get it."""
 
@@ -128,14 +139,22 @@ class ServerClosedError(ServingError):
     """The server is shutting down."""
 
 
-def near_names(name: str, known: Iterable[str]) -> str:
-    """A sentence that offers the known names nearest to `name`.
+def near_names(name: str, known: Iterable[str], *, listed_by: str | None = None) -> str:
+    """A sentence that offers the known names nearest to `name`, and all of them.
+
+    Args:
+        name: what came.
+        known: the names that there are.
+        listed_by: a command that lists them, where they are too many for a message: it stands in their place.
 
     Example:
         >>> near_names("refusel", ["refusal", "french"])
         'Did you mean refusal? Known: french, refusal.'
+        >>> near_names("lama", ["llama", "mamba", "gpt2"], listed_by="neurodial models")
+        'Did you mean llama or mamba? All 3: `neurodial models`.'
     """
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name, names, n=5 if listed_by else 3, cutoff=0.5)
     hint = f"Did you mean {' or '.join(close)}? " if close else ""
-    return f"{hint}Known: {', '.join(names)}."
+    every = f"All {len(names)}: `{listed_by}`" if listed_by else f"Known: {', '.join(names)}"
+    return f"{hint}{every}."

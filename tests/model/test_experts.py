@@ -486,10 +486,11 @@ def test_formats_that_hold_no_experts_say_so(tmp_path):
 
 def test_the_studio_and_single_neurons_are_for_dense_mlps(tmp_path):
     from neurodial.methods.single.scores_of_neurons import candidates
+    from neurodial.nla.vectors import written_vector
     from neurodial.studio.collection import Collection
     from neurodial.studio.jobs import JobQueue
     from neurodial.studio.studio_state import StudioState
-    from neurodial.studio.views import circuit_view, overlap_view
+    from neurodial.studio.views import circuit_view, doses_view, overlap_view
 
     subject = tiny_subject("mixtral")
     queue = JobQueue()
@@ -502,5 +503,15 @@ def test_the_studio_and_single_neurons_are_for_dense_mlps(tmp_path):
             view()
     with pytest.raises(ModelError, match=r"All neurons of tiny-mixtral are in routed experts.*cna and dose"):
         candidates(subject, Openers.of([(40,)]), contrast())
+    dense = tiny_subject()
+    for pair in ((subject, dense), (dense, subject)):
+        with pytest.raises(
+            ModelError, match=r"routed experts, whose neurons are not set side by side.*neurodial compare"
+        ):
+            nd.compare_models(*pair, nd.PairSet.read("formality"), neutral=["Hi"])
+    with pytest.raises(ModelError, match="is for dense MLPs"):
+        written_vector(subject, circuit, contrast(), 1)
+    with pytest.raises(CircuitError, match="the studio does not draw"):
+        doses_view({"a": circuit}, [0, 0])
     shared = candidates(tiny_subject("qwen2_moe"), Openers.of([(40,)]), contrast())
     assert all(candidate.neuron.expert is None for candidate in shared)

@@ -145,7 +145,7 @@ def parse_circuit(value: object, *, place: str) -> Circuit:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(key) for key in first["loc"])
-        raise CircuitFileError(f"{place} is damaged: {where}: {first['msg']}.") from error
+        raise CircuitFileError(f"{place} is damaged: {where}: {first['msg']}.", wanted="an unchanged file") from error
     return _circuit(file, place)
 
 

@@ -32,7 +32,8 @@ def models(*names: str, json: bool = False) -> None:
 
 
 def _plain(row: KnownModel) -> dict[str, object]:
-    return {"name": row.name, "kind": row.kind, "neurons": row.neurons, "absent": row.absent, **row.told}
+    found = {"name": row.name, "kind": row.kind, "neurons": row.neurons, "mlp": row.mlp, "absent": row.absent}
+    return {**found, **row.told}
 
 
 def _list(rows: tuple[KnownModel, ...] | list[KnownModel]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from cyclopts import CycloptsError, Group, Parameter
 
@@ -90,7 +90,7 @@ class ModelOptions:
         refuse_no_model(model)
         quiet_libraries()
         template = self.template()
-        options: dict[str, object] = {}
+        options: dict[str, Any] = {}
         if self.load_in is not None:
             options["quantization_config"] = _quantisation(self.load_in)
         with status(f"loading {model}") if in_steps is None else in_steps.next():

@@ -107,7 +107,7 @@ def _known(model_type: str, label: str) -> KnownModel:
         known = known_model(model_type)
     except UnknownNameError as error:
         raise LayoutError(f"{label} is of the model type {model_type}, which was not tried.", fix=error.fix) from error
-    if known.blocks is None or "routed experts" in known.neurons:
+    if known.mlp != "dense":
         reason = known.absent or "the weights of its routed experts can't be compared yet."
         raise LayoutError(f"{label} is of the model type {model_type}: {reason}", wanted="a dense model")
     return known

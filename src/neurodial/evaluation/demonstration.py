@@ -207,8 +207,8 @@ def _where(circuits: tuple[Circuit, ...]) -> str:
         layers = {row.neuron.layer for row in circuit}
         picked.append(f"{circuit.name} picked {len(circuit)} in {len(layers)} layers")
     model = circuits[0].origin.model
-    neurons, layers = (model.neurons, len(model.widths)) if model else (0, 0)
-    return f"Of {neurons:,} MLP neurons in {layers} layers, {' and '.join(picked)}."
+    neurons, of_model = (model.neurons, len(model.widths)) if model else (0, 0)
+    return f"Of {neurons:,} MLP neurons in {of_model} layers, {' and '.join(picked)}."
 
 
 def _stability(circuits: tuple[Circuit, ...]) -> Iterator[str]:

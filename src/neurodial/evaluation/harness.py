@@ -69,7 +69,7 @@ def check_tasks(tasks: Sequence[str]) -> None:
             raise UnknownNameError(
                 f"lm-evaluation-harness has no task {task!r}.",
                 wanted="a task's name, or the path of a task file (.yaml)",
-                fix=_near(task, known),
+                fix=near_names(task, known, listed_by="lm_eval ls tasks"),
             )
 
 
@@ -206,12 +206,6 @@ def _results(output: Mapping[str, Any]) -> list[TaskResult]:
 
 def _is_file(task: str) -> bool:
     return task.endswith((".yaml", ".yml"))
-
-
-def _near(task: str, known: set[str]) -> str:
-    """The nearest few: the harness knows thousands."""
-    close = near_names(task, known).split("Known:", maxsplit=1)[0].strip()
-    return close or f"It knows {len(known)} tasks; such as mmlu, arc_easy, hellaswag."
 
 
 def _require() -> None:

@@ -149,8 +149,9 @@ def _change(subject: Subject, recipe: Recipe | None, lora: Lora | None, folder: 
         for step in steps:
             change_tensor(place, step)
         dtypes.add(place.dtype)
-    for layer in recipe.routed if recipe is not None else ():
-        dtypes |= _scale_experts(subject, recipe, layer, places)
+    if recipe is not None:
+        for layer in recipe.routed:
+            dtypes |= _scale_experts(subject, recipe, layer, places)
     return tuple(sorted(dtypes))
 
 

@@ -126,6 +126,7 @@ def paired_decoding(
     *,
     decoding: Decoding | None = None,
     openers: Sequence[Tokens] = (),
+    sides: Sequence[Side] = SIDES,
 ) -> Iterator[TokenComparison]:
     """Answer a prompt unsteered and steered at once. Closing the iterator stops between two tokens.
 
@@ -135,6 +136,7 @@ def paired_decoding(
         intervention: of the steered side.
         decoding: length, temperature, seed and system prompt.
         openers: how the behaviour's answers begin, as token ids.
+        sides: whose answers are wanted.
 
     Raises:
         ContextLengthError: a prompt and its answer don't fit the context.
@@ -151,7 +153,7 @@ def paired_decoding(
     decoding = decoding or Decoding()
     rendered = subject.render(prompts, system=decoding.system)
     check_context([len(tokens) for tokens in rendered], subject.context_length, extra=decoding.max_new_tokens)
-    batches = _batches(subject, prompts, rendered)
+    batches = _batches(subject, prompts, rendered, sides)
     draw = _Draw(decoding, subject.tokenizer, stop_tokens(subject))
     first = torch.tensor(sorted({opener[0] for opener in openers if opener}), dtype=torch.long)
     with contiguous_head(subject), steer_each(subject, [Together(()), intervention]) as steering:
@@ -170,17 +172,21 @@ def paired_decoding(
                 batch.go_on(chosen)
 
 
-def _batches(subject: Subject, prompts: Sequence[Prompt], rendered: Sequence[Tokens]) -> list[_PairBatch]:
+def _batches(
+    subject: Subject, prompts: Sequence[Prompt], rendered: Sequence[Tokens], sides: Sequence[Side]
+) -> list[_PairBatch]:
     kept_tokens = special_markers(subject.tokenizer, subject.thinking)
     streams = [_Stream(side, TextStream(subject.tokenizer, stop_texts(subject), kept=kept_tokens)) for side in SIDES]
     groups = [streams] if rendered[0] == rendered[1] else [[stream] for stream in streams]
+    wanted = [[stream for stream in group if stream.side in sides] for group in groups]
     return [
         _PairBatch(
             torch.tensor([tokens, tokens], device=subject.device),
             [group],
             trackers=[tracker_of(subject, prompt) for _ in SIDES],
         )
-        for prompt, tokens, group in zip(prompts, rendered, groups, strict=False)
+        for prompt, tokens, group in zip(prompts, rendered, wanted, strict=False)
+        if group
     ]
 
 

@@ -55,7 +55,7 @@ RoutedEdit = Callable[[Tensor, Visits], Tensor | None]
 
 
 @dataclass(eq=False)
-class _Entry:
+class _TapEdit:
     edit: RoutedEdit
     done: Callable[[], None] | None
 
@@ -74,7 +74,7 @@ class Tap:
         self, module: nn.Module, down: str, shape: Sequence[int], released: Callable[[], None] | None = None
     ) -> None:
         self._module, self._down, self._shape, self._released = module, down, shape, released
-        self._entries: list[_Entry] = []
+        self._entries: list[_TapEdit] = []
         self._call: _Call | None = None
         # Where accelerate brings offloaded weights, its own forward does so before it calls this one.
         self._slot = "_old_forward" if "_old_forward" in vars(module) else "forward"
@@ -86,11 +86,11 @@ class Tap:
 
     def add(self, edit: RoutedEdit, *, first: bool = False, done: Callable[[], None] | None = None) -> TapHandle:
         """Install an edit; `done` is called when the module has run."""
-        entry = _Entry(edit, done)
+        entry = _TapEdit(edit, done)
         self._entries.insert(0 if first else len(self._entries), entry)
         return TapHandle(self, entry)
 
-    def remove(self, entry: _Entry) -> None:
+    def remove(self, entry: _TapEdit) -> None:
         """Remove an edit; without any the module is as it was."""
         self._entries.remove(entry)
         if self._entries:
@@ -146,7 +146,7 @@ class Tap:
 class TapHandle:
     """An installed edit."""
 
-    def __init__(self, tap: Tap, entry: _Entry) -> None:
+    def __init__(self, tap: Tap, entry: _TapEdit) -> None:
         self._tap, self._entry = tap, entry
 
     def remove(self) -> None:
@@ -198,9 +198,9 @@ class _Call:
                 raise SteeringError(
                     "How the experts' tokens are ordered is not known.", wanted="(expert, token, neuron)"
                 )
-            experts, cells = activations.shape[:2]
-            numbers = torch.arange(experts, device=device).repeat_interleave(cells)
-            return numbers, torch.arange(cells, device=device).repeat(experts), None
+            number, tokens = activations.shape[:2]
+            experts = torch.arange(number, device=device).repeat_interleave(tokens)
+            return experts, torch.arange(tokens, device=device).repeat(number), None
         choices = self.index.shape[1]
         if index is None:
             sorted_experts, order = torch.sort(self.index.reshape(-1))  # as the grouped product sorts them

@@ -327,9 +327,11 @@ def _refuse_without_neurons(label: str, layouts: tuple[BlockLayout, ...], known:
     looked_at = {f"{path} ({reason})": None for shape in known for path, reason in shape.rejected.items()}
     routed = {path: None for block in layouts for path in block.routed}
     experts = f" It has routed experts ({', '.join(routed)}), whose neurons can't be read." if routed else ""
-    raise LayoutError(
+    error = LayoutError(
         f"No MLP was found in the {len(layouts)} blocks of the {label} model.{experts} "
         f"Looked at: {'; '.join(looked_at) or 'no map of residual width writes to the stream'}.",
         wanted="a dense or shared MLP in at least one block",
         fix="Where one of these is an MLP all the same, write a Layout by hand and pass it as layout=.",
     )
+    error.mlp = "routed" if routed else "none"
+    raise error

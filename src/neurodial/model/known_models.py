@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 CAPABILITIES = ("discover", "steer", "dose", "trace", "lora", "ia3", "weights", "gguf")
 """What is tried on each type; `dose` stands for everything that needs gradients at the neurons."""
+Mlp = Literal["dense", "mixed", "routed", "none"]
 YES = "yes"
 TABLE = Path(__file__).with_name("known_models.json")
 
@@ -85,6 +86,8 @@ class KnownModel:
         kind: `text`, or `image and text`, of which the text part is used.
         neurons: the maps whose inputs are neurons, those of routed experts too, and what is not covered; empty where
             nothing was found.
+        mlp: what its MLPs are: `dense` (shared ones too), `mixed` with routed experts beside, `routed` experts alone,
+            `none`; None where it could not be tried.
         told: for each capability `yes`, or why not; empty where nothing could be tried.
         absent: why nothing could be tried, None otherwise.
         blocks: what its blocks call their parts; None where nothing was found.
@@ -93,6 +96,7 @@ class KnownModel:
     name: str
     kind: Literal["text", "image and text"]
     neurons: str
+    mlp: Mlp | None
     told: Mapping[str, str]
     absent: str | None
     blocks: BlockNames | None = None
@@ -140,9 +144,10 @@ def known_model(name: str) -> KnownModel:
     model = tried_model(name)
     if model is None:
         names = {known.name for known in known_models()}
+        near = near_names(name, names, listed_by="neurodial models")
         raise UnknownNameError(
             f"The model type {name!r} was not tried.",
-            fix=f"{near_names(name, names)} Other types work where a layout is found: load the model and see.",
+            fix=f"{near} Other types work where a layout is found: load the model and see.",
         )
     return model
 
@@ -155,4 +160,4 @@ def _model(name: str, kind: Literal["text", "image and text"], row: Mapping[str,
     named = row.get("blocks")
     fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in (named or {}).items()}
     blocks = BlockNames(**fields) if fields else None
-    return KnownModel(name, kind, row.get("neurons", ""), told, absent, blocks)
+    return KnownModel(name, kind, row.get("neurons", ""), row.get("mlp"), told, absent, blocks)

@@ -178,6 +178,7 @@ class Subject:
         """The axes of a tensor over a site: (neuron,), or (expert, neuron) of routed experts.
 
         Example:
+            >>> from neurodial.circuit.site import Site
             >>> from neurodial.model.tiny import tiny_subject
             >>> tiny_subject().shape(Site(0)), tiny_subject("mixtral").shape(Site(0, routed=True))
             ((24,), (4, 24))

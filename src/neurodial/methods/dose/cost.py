@@ -159,7 +159,8 @@ def quadratic_cost(
     def take(site: Site, gradients: Tensor, rows: Sequence[int], draw: int) -> None:
         if site in columns:
             cells = torch.tensor(rows) + draw * len(passages)
-            chosen = gradients[(slice(None), *places(columns[site]))]
+            index: tuple[Any, ...] = (slice(None), *places(columns[site]))
+            chosen = gradients[index]
             slopes[cells[:, None], torch.tensor(list(columns[site].values()))] = chosen.cpu().double()
 
     _label_slopes(subject, passages, sampling, take, progress)
