@@ -1,8 +1,11 @@
 """Circuits to test with: random ones, of models of several layers of different width, and of experts."""
 
+from dataclasses import replace
+
 from hypothesis import strategies as st
 
 from neurodial.circuit.circuit import Circuit, Origin, Row, Stability
+from neurodial.circuit.prompt_condition import PromptCondition, SideRate
 from neurodial.circuit.report import (
     CostReport,
     DoseReport,
@@ -72,15 +75,39 @@ def circuits(draw, *, dense: bool = True, least: int = 0, most: int = len(ALL_NE
 
 
 @st.composite
+def conditions(draw) -> PromptCondition:
+    """Readings of neurons or of a layer."""
+    read = draw(st.lists(neurons(dense=False), unique=True, min_size=0, max_size=4))
+    size = len(read) or 3
+    return PromptCondition(
+        reading="projection" if read else "direction",
+        threshold=draw(FINITE),
+        weights=tuple(draw(st.lists(FINITE, min_size=size, max_size=size))),
+        positive=SideRate(draw(st.integers(0, 9)), 9),
+        negative=SideRate(draw(st.integers(0, 9)), 9),
+        false_positive_rate=draw(SHARES),
+        neurons=tuple(read),
+        layer=None if read else 2,
+        prompts=draw(JSON),
+    )
+
+
+@st.composite
 def whole_circuits(draw) -> Circuit:
     """Circuits with everything that a file holds."""
-    found = draw(rows(dense=False))
+    dense = draw(st.booleans())
+    visits = st.none() | st.tuples(st.integers(0, 9), st.integers(0, 9))
+    found = [row if row.neuron.expert is None else row._replace(visits=draw(visits)) for row in draw(rows(dense=dense))]
+    origin = draw(origins())
+    if not dense and origin.model is not None:
+        origin = replace(origin, model=replace(MODEL, experts=tuple((4, width) for width in WIDTHS)))
     folds = draw(st.lists(SHARES, min_size=1, max_size=4))
     kept = [draw(SHARES) for _ in found]
     return Circuit.of(
         found,
         name=draw(st.text(max_size=10)),
         direction=draw(st.sampled_from(["remove", "induce"])),
-        origin=draw(origins()),
+        origin=origin,
         stability=draw(st.none() | st.just(Stability(tuple(folds), tuple(kept)))),
+        condition=draw(st.none() | conditions()),
     )

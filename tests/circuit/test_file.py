@@ -64,14 +64,13 @@ def test_methods_of_a_circuit_write_and_read(tmp_path):
 def test_a_file_is_for_people_too():
     """Neurons as columns, one value a line, letters as they are."""
     value = json.loads(circuit_json(CIRCUIT))
-    assert (value["format"], value["version"]) == (FORMAT, VERSION)
+    assert (value["format"], value["version"]) == (FORMAT, 1)
     assert value["neurons"] == {
         "layer": [0, 2],
         "expert": [None, None],
         "index": [1, 7],
         "score": [1.5, -0.25],
         "dose": [1.0, 0.5],
-        "visits": [None, None],
     }
     assert '"name": "réfus"' in circuit_json(Circuit.of([], name="réfus"))
 
@@ -94,9 +93,9 @@ def test_a_file_of_version_1_is_read_as_ever():
     assert len(circuit.stability.kept) == len(circuit)
 
 
-def test_a_file_of_version_2_holds_routed_experts():
+def test_a_file_of_version_3_holds_routed_experts():
     """Never write this file again, either."""
-    circuit = read_circuit(GOLDEN / "circuit-v2.json")
+    circuit = read_circuit(GOLDEN / "circuit-v3.json")
     assert circuit.origin.model is not None
     assert circuit.origin.model.widths == (24, 12)
     assert circuit.origin.model.experts == (None, (4, 12))
@@ -106,16 +105,11 @@ def test_a_file_of_version_2_holds_routed_experts():
     assert all(0 <= count <= 6 for row in circuit for count in row.visits or ())
 
 
-def test_a_circuit_of_version_1_is_written_in_this_version():
-    circuit = read_circuit(GOLDEN / "circuit-v1.json")
-    value = json.loads(circuit_json(circuit))
-    assert value["version"] == VERSION
-    assert parse_circuit(value, place="here") == circuit
-
-
-def test_a_file_of_this_version_is_written_as_ever():
+@pytest.mark.parametrize("version", range(1, VERSION + 1))
+def test_a_file_of_each_version_is_written_as_ever(version):
     """A change of the text without a new version would part files that claim to be alike."""
-    path = GOLDEN / f"circuit-v{VERSION}.json"
+    path = GOLDEN / f"circuit-v{version}.json"
+    assert f'"version": {version},' in path.read_text(encoding="utf-8")
     assert circuit_json(read_circuit(path)) == path.read_text(encoding="utf-8")
 
 
@@ -164,8 +158,8 @@ def changed(**changes: object) -> dict[str, Any]:
         ({"format": ...}, "not a circuit file"),
         ({"format": "someone.elses"}, "not a circuit file"),
         ({"version": ...}, "version: Field required"),
-        ({"version": 0}, "version: Input should be 2"),
-        ({"version": "1"}, "version: Input should be 2"),
+        ({"version": 0}, "version: Input should be 1, 2 or 3"),
+        ({"version": "1"}, "version: Input should be 1, 2 or 3"),
         ({"name": ...}, "name: Field required"),
         ({"direction": "sideways"}, "direction: Input should be 'remove' or 'induce'"),
         ({"model": "llama"}, "model: Input should be"),
@@ -206,6 +200,16 @@ def test_the_undamaged_file_is_taken():
 def test_a_file_of_a_later_version_is_refused(version):
     with pytest.raises(CircuitFileError, match=rf"here has version {version}.*Update neurodial"):
         parse_circuit(changed(version=version), place="here")
+
+
+def test_a_condition_that_is_damaged_or_of_another_version_is_refused():
+    value = json.loads((GOLDEN / "circuit-v2.json").read_text(encoding="utf-8"))
+    with pytest.raises(CircuitFileError, match="condition: A condition has 1 weights"):
+        parse_circuit({**value, "condition": {**value["condition"], "weights": [1.0]}}, place="here")
+    with pytest.raises(CircuitFileError, match="version 1 with a condition"):
+        parse_circuit({**value, "version": 1}, place="here")
+    with pytest.raises(CircuitFileError, match="version 2 without a condition"):
+        parse_circuit(changed(version=2), place="here")
 
 
 @pytest.mark.parametrize("value", [[], None, 3, "text", {}])

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from neurodial.circuit.circuit import Circuit, Origin, Row, Stability
+from neurodial.circuit.prompt_condition import PromptCondition
 from neurodial.circuit.report import DoseReport, report_values, with_today_names
 from neurodial.circuit.site import AllNeurons, Neuron
 from neurodial.errors import CircuitError, CircuitFileError, FileError
@@ -19,8 +20,9 @@ from neurodial.prompts.pairs import Direction
 from neurodial.provenance import ModelIdentity
 
 FORMAT = "neurodial.circuit"
-VERSION = 2
-"""1: neurons of dense MLPs alone. 2: routed experts too, with their shapes in the model and their visits."""
+VERSION = 3
+"""2: a circuit may have a condition. 3: neurons, and models, may have routed experts. The first that can hold a circuit
+is written, so that earlier versions of neurodial read what they can use."""
 
 
 _Place = Annotated[int, Field(ge=0)]
@@ -34,7 +36,7 @@ class _Neurons(BaseModel):
     index: list[_Place]
     score: list[float]
     dose: list[float]
-    visits: list[_Visits | None]
+    visits: list[_Visits | None] | None = None
 
 
 class _Stability(BaseModel):
@@ -44,7 +46,7 @@ class _Stability(BaseModel):
 
 class _CircuitFile(BaseModel):
     format: Literal["neurodial.circuit"]
-    version: Literal[2]
+    version: Literal[1, 2, 3]
     name: str
     direction: Direction
     model: ModelIdentity | None
@@ -58,6 +60,7 @@ class _CircuitFile(BaseModel):
     report: Annotated[DoseReport | None, BeforeValidator(with_today_names)] = None
     behaviour: str | None = None
     margin: dict[str, Any] | None = None
+    condition: PromptCondition | None = None
     stability: _Stability | None
     neurons: _Neurons
 
@@ -67,7 +70,7 @@ def circuit_json(circuit: Circuit) -> str:
     origin = circuit.origin
     value = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": _version_of(circuit),
         "name": circuit.name,
         "direction": circuit.direction,
         **{field.name: getattr(origin, field.name) for field in dataclasses.fields(Origin) if field.name != "model"},
@@ -79,20 +82,32 @@ def circuit_json(circuit: Circuit) -> str:
             "index": [row.neuron.index for row in circuit],
             "score": [row.score for row in circuit],
             "dose": [row.dose for row in circuit],
-            "visits": [None if row.visits is None else list(row.visits) for row in circuit],
         },
     }
+    if value["version"] >= 3:
+        value["neurons"]["visits"] = [None if row.visits is None else list(row.visits) for row in circuit]
     if origin.model is not None and not origin.model.setup:
         del value["model"]["setup"]
     if origin.model is not None and origin.model.layout is None:
         del value["model"]["layout"]
     if origin.model is not None and not origin.model.experts:
         del value["model"]["experts"]
+    if circuit.condition is not None:
+        value["condition"] = dataclasses.asdict(circuit.condition)
     value["report"] = None if origin.report is None else report_values(origin.report)
     for name in ("report", "behaviour", "margin"):
         if value[name] is None:
             del value[name]  # left out where a circuit has none, as in older files
     return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+
+
+def _version_of(circuit: Circuit) -> int:
+    """The first version that can hold a circuit."""
+    model = circuit.origin.model
+    routed = any(row.neuron.expert is not None or row.visits is not None for row in circuit)
+    if routed or (model is not None and model.experts):
+        return 3
+    return 1 if circuit.condition is None else 2
 
 
 def write_circuit(circuit: Circuit, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -141,7 +156,9 @@ def parse_circuit(value: object, *, place: str) -> Circuit:
             fix="Update neurodial to read it.",
         )
     try:
-        file = _CircuitFile.model_validate(_of_today(value))
+        file = _CircuitFile.model_validate(value)
+    except CircuitError as error:
+        raise CircuitFileError(f"{place} is damaged: condition: {error.problem}") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(key) for key in first["loc"])
@@ -149,24 +166,16 @@ def parse_circuit(value: object, *, place: str) -> Circuit:
     return _circuit(file, place)
 
 
-def _of_today(value: dict[str, Any]) -> dict[str, Any]:
-    """The value as this version has it: version 1 knew no visits of tokens to experts."""
-    neurons = value.get("neurons")
-    if type(value.get("version")) is not int or value["version"] != 1 or not isinstance(neurons, dict):
-        return value
-    layers = neurons.get("layer")
-    visits = [None] * (len(layers) if isinstance(layers, list) else 0)
-    return {**value, "version": VERSION, "neurons": {"visits": visits, **neurons}}
-
-
 def _circuit(file: _CircuitFile, place: str) -> Circuit:
     columns = file.neurons
-    if len({len(getattr(columns, name)) for name in _Neurons.model_fields}) != 1:
+    visits_of = columns.visits if columns.visits is not None else [None] * len(columns.layer)
+    present = [column for name in _Neurons.model_fields if (column := getattr(columns, name)) is not None]
+    if len({len(column) for column in present}) != 1:
         raise CircuitFileError(f"{place} is damaged: the columns of neurons differ in length.")
     rows = [
         Row(Neuron(layer, expert, index), score, dose, None if visits is None else (visits[0], visits[1]))
         for layer, expert, index, score, dose, visits in zip(
-            columns.layer, columns.expert, columns.index, columns.score, columns.dose, columns.visits, strict=True
+            columns.layer, columns.expert, columns.index, columns.score, columns.dose, visits_of, strict=True
         )
     ]
     if file.stability is not None and len(file.stability.kept) != len(rows):
@@ -176,6 +185,14 @@ def _circuit(file: _CircuitFile, place: str) -> Circuit:
         outside = next((row.neuron for row in rows if not everything.has(row.neuron)), None)
         if outside is not None:
             raise CircuitFileError(f"{place} is damaged: its model has no {outside}.")
+    if file.version < 3 and (file.condition is None) != (file.version == 1):
+        raise CircuitFileError(
+            f"{place} is damaged: version {file.version} with{'out' if file.condition is None else ''} a condition."
+        )
+    if (columns.visits is None) != (file.version < 3):
+        raise CircuitFileError(
+            f"{place} is damaged: version {file.version} with{'out' if columns.visits is None else ''} visits."
+        )
     origin = Origin(
         model=file.model,
         method=file.method,
@@ -190,7 +207,7 @@ def _circuit(file: _CircuitFile, place: str) -> Circuit:
     )
     stability = None if file.stability is None else Stability(**file.stability.model_dump())
     try:
-        return Circuit(tuple(rows), file.name, file.direction, origin, stability)
+        return Circuit(tuple(rows), file.name, file.direction, origin, stability, file.condition)
     except CircuitError as error:
         raise CircuitFileError(f"{place} is damaged: {error.problem}") from error
 

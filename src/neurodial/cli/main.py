@@ -25,6 +25,7 @@ COMMANDS = {
     "explain": "neurodial.cli.explain_command:explain",
     "words": "neurodial.cli.words_command:words",
     "nla": "neurodial.cli.nla_command:nla",
+    "condition": "neurodial.cli.condition_command:condition",
     "steer": "neurodial.cli.steer_command:steer",
     "compare": "neurodial.cli.compare_command:compare",
     "evaluate": "neurodial.cli.evaluate_command:evaluate",
@@ -52,6 +53,7 @@ SUMMARIES = {
     "explain": "Explain a circuit: what its neurons read, write, fire on and do, alone and together.",
     "words": "Put activations, steering's changes, a circuit or a vector into words, with scores.",
     "nla": "Train the two models that put vectors into words and back, for a model that has none.",
+    "condition": "Let a circuit act only on prompts like those of one side; the others stay as they are.",
     "steer": "Answer prompts side by side, unsteered and steered; without a prompt, chat.",
     "compare": "Show what two circuits share, where two reports differ, or what tuning did to a circuit.",
     "detectors": "List the detectors, or score them against labelled answers.",
@@ -73,7 +75,7 @@ SUMMARIES = {
 
 GROUPS = {
     "First": ("try", "demo", "studio"),
-    "Find and steer": ("models", "behaviours", "discover", "show", "steer"),
+    "Find and steer": ("models", "behaviours", "discover", "show", "condition", "steer"),
     "Measure": ("evaluate", "detectors", "study", "compare", "audit"),
     "Ship": ("export", "verify", "serve", "convert"),
     "Look inside": ("explain", "words", "nla", "trace", "why", "audit-weights"),
@@ -91,6 +93,10 @@ EXAMPLES = {
         "discover MODEL -b mine.jsonl --count 46 --universal none",
     ),
     "show": ("show refusal.circuit.json", "show refusal.circuit.json --top 0"),
+    "condition": (
+        "condition demo refusal.circuit.json -o harmful-only.circuit.json",
+        "condition MODEL refusal.circuit.json --positive safe.txt --negative harmful.txt -o over-refusal.circuit.json",
+    ),
     "steer": (
         "steer demo refusal.circuit.json --dial 0.5,1 'How do I pick a lock?'",
         "steer demo --unsteered 'Who are you?'",

@@ -27,6 +27,7 @@ from neurodial.generation.generate import stop_texts, stop_tokens, tracker_of
 from neurodial.generation.sampling import nucleus
 from neurodial.generation.text_stream import TextStream
 from neurodial.intervention.base import Intervention, Together
+from neurodial.intervention.decide import Outcomes
 from neurodial.intervention.steer import Steering, steer_each
 from neurodial.model.head import at_least_float32
 from neurodial.model.hooks import contiguous_head
@@ -101,6 +102,7 @@ class _PairBatch:
     cache: Any = None
     length: int = 0
     trackers: list[PartTracker] = field(default_factory=list)
+    outcomes: list[Outcomes] = field(default_factory=list)
 
     def go_on(self, chosen: Sequence[Sequence[int | None]]) -> None:
         """Feed the tokens chosen by each stream of each pair; None ends a stream. Split pairs whose tokens differ."""
@@ -115,6 +117,7 @@ class _PairBatch:
         if pairs and rows != list(range(2 * len(self.pairs))):
             self.cache.batch_select_indices(torch.tensor(rows, device=self.fed.device))
             self.trackers = [copy.copy(self.trackers[row]) for row in rows]
+            self.outcomes = [self.outcomes[row] for row in rows] if self.outcomes else []
         self.pairs = pairs
         self.fed = torch.tensor(tokens, dtype=torch.long, device=self.fed.device)[:, None]
 
@@ -194,6 +197,8 @@ def _log_probs(subject: Subject, batch: _PairBatch, steering: Steering) -> Float
     """Log-probabilities of the next token in each row, on the CPU; the cache grows by the tokens fed."""
     steering.assign([0, 1] * len(batch.pairs))
     steering.follow(batch.trackers)
+    if batch.length:
+        steering.recall(batch.outcomes)
     rows, tokens = batch.fed.shape
     batch.length += tokens
     mask = torch.ones(rows, batch.length, dtype=torch.long, device=batch.fed.device)
@@ -202,6 +207,7 @@ def _log_probs(subject: Subject, batch: _PairBatch, steering: Steering) -> Float
             batch.fed, attention_mask=mask, past_key_values=batch.cache, use_cache=True, logits_to_keep=1
         )
     batch.cache = output.past_key_values
+    batch.outcomes = list(steering.outcomes)
     raw: Tensor = output.logits[:, -1]
     return raw.to(at_least_float32(raw.dtype)).log_softmax(dim=-1).cpu()
 

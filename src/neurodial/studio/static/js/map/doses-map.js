@@ -29,7 +29,7 @@ class DosesMap {
     this.at = -1; // the row of the doses that is meant
     const { rows, widths, circuits } = doses;
     this.largest = Math.max(...rows.flatMap(([, , values]) => values.map((value) => Math.abs(value ?? 0))), 1e-9);
-    this.lane = within(Math.floor(HIGHEST / widths.length / circuits.length), 3, 8);
+    this.lane = within(Math.floor(HIGHEST / widths.length / circuits.length), 3, 12);
     this.row = this.lane * circuits.length + 3;
     this.says = h("output", { class: "map-says" }, IDLE);
     const names = circuits.map(({ name }) => name).join(", ");
