@@ -70,10 +70,10 @@ def test_the_widths_of_intervals_are_what_the_page_says():
         assert round(50 * (half.high - half.low)) == int(width)
 
 
-def test_one_extra_asks_for_every_other_that_needs_no_gpu():
+def test_one_extra_asks_for_every_other_that_needs_no_gpu_and_holds_no_package_back():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    assert extras["all"] == [f"neurodial[{','.join(sorted(extras.keys() - {'all', 'dev', 'quantised'}))}]"]
+    assert extras["all"] == [f"neurodial[{','.join(sorted(extras.keys() - {'all', 'dev', 'inspect', 'quantised'}))}]"]
 
 
 @pytest.mark.slow

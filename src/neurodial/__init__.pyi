@@ -24,6 +24,8 @@ from .evaluation.detectors.registry import detector as detector
 from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.options import Evaluation as Evaluation
 from .evaluation.results import Report as Report
+from .evaluation.watch import Watch as Watch
+from .evaluation.watch import Watching as Watching
 from .explain.corpus import corpus_of as corpus_of
 from .explain.explain_circuit import explain_circuit as explain_circuit
 from .explain.options import Explaining as Explaining
