@@ -21,7 +21,7 @@ export TRANSFORMERS_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check check-page docs format format-page bench setup-engines browser test-engines study-organism study-organism-float32 study-organism-alternatives study-organism-long study-behaviours study-mmlu clean
+.PHONY: help install demo test check check-page docs format format-page bench setup-engines browser test-engines study-organism study-organism-long study-behaviours study-mmlu clean
 
 help:
 	@echo 'make demo    the whole method on a small real model, offline; ends with demo/report.html (DEMO_FLAGS=--short)'
@@ -32,8 +32,7 @@ help:
 	@echo 'make bench   time and memory, against a plain forward pass and a naive loop'
 	@echo 'make setup-engines  llama.cpp and vLLM, each in an environment of its own, and a browser (some minutes, once)'
 	@echo 'make test-engines   the tests against real engines and in a real browser, which make test leaves out'
-	@echo 'make study-organism  every method on the refusal organism: dense grids, then answers at dial 1; resumable'
-	@echo 'make study-organism-alternatives  Dose pushed towards the other side, against comparators tuned on the same'
+	@echo 'make study-organism  every method on the refusal organism, in one run; resumable'
 	@echo 'make study-organism-long  the headline again with answers of up to 512 tokens'
 	@echo 'make study-behaviours  Dose against every other method on five behaviours, resumable (STUDY_FLAGS=--plan: the token bill)'
 	@echo 'make study-mmlu  MMLU and refusals against the dial, for every method; from the Hub, or MMLU=FOLDER; resumable'
@@ -155,40 +154,27 @@ $(LLAMA_SERVER):
 test-engines: $(INSTALLED)
 	NEURODIAL_REQUIRE_ENGINES=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'engine or browser' $(TEST_FLAGS)
 
-# The study of docs/results/organism.md. In bfloat16, as models are served; a file that is there is not made again.
-ORGANISM  := docs/results/organism
-ORGANISMS := cna cna-reference dose
-DISCOVER_cna           := --method cna
+# The study of docs/results/organism.md: every method in one run. In float32, in which the circuits were found; a file
+# that is there is not made again.
+ORGANISM := docs/results/organism
 DISCOVER_cna-reference := --method cna-reference
-DISCOVER_dose          := --method dose --budget 0.1 --margin openers --sign positive
+DISCOVER_dose-0.1      := --method dose --budget 0.1 --sign positive --folds 0
 
 $(ORGANISM)/%.circuit.json: | $(INSTALLED)
-	$(BIN)/neurodial discover demo --behaviour refusal $(DISCOVER_$*) --dtype bfloat16 -o $@
+	$(BIN)/neurodial discover demo --behaviour refusal $(DISCOVER_$*) -o $@
 
-study-organism: $(ORGANISMS:%=$(ORGANISM)/%.circuit.json)
-	$(BIN)/neurodial study frontier demo $(foreach c,$(ORGANISMS),$c=$(ORGANISM)/$c.circuit.json) --behaviour refusal --dtype bfloat16 \
-	  --against caa,caa-published,direction,direction-blocks,random,random-layer,prompt \
-	  --dials=-1,0.5,1,2 --points 1 --neutral 16 --over-refusal 20 --perplexity 8 --questions 60 \
-	  --max-new-tokens 64 --batch-size 52 -o $(ORGANISM)/frontier $(STUDY_FLAGS)
-	$(BIN)/python studies/paired.py $(ORGANISM)/frontier/answers -o $(ORGANISM)/paired.json
-
-study-organism-float32: $(INSTALLED)
-	$(BIN)/neurodial evaluate demo dose-float32=$(ORGANISM)/dose-openers.circuit.json --behaviour refusal --force --dials 1 --dtype bfloat16 \
-	  --neutral 16 --over-refusal 20 --perplexity 8 --questions 60 --max-new-tokens 64 --batch-size 52 -o $(ORGANISM)/dose-float32
-
-# Pushed towards the openings of answers without the behaviour; comparators tuned on the same. Circuits from float32.
-$(ORGANISM)/dose-alternatives.circuit.json: | $(INSTALLED)
-	$(BIN)/neurodial discover demo --behaviour refusal --method dose --budget 0.1 --sign positive --folds 0 -o $@
-
-study-organism-alternatives: $(ORGANISM)/dose-alternatives.circuit.json
-	$(BIN)/neurodial evaluate demo dose-0.03=docs/results/demo/dose.circuit.json dose-0.1=$< --behaviour refusal --force --dials 1 \
-	  --against caa,direction --dtype bfloat16 --neutral 16 --over-refusal 20 --perplexity 8 --questions 60 \
-	  --max-new-tokens 64 --batch-size 52 -o $(ORGANISM)/alternatives
+study-organism: $(ORGANISM)/cna-reference.circuit.json $(ORGANISM)/dose-0.1.circuit.json
+	$(BIN)/neurodial evaluate demo cna=docs/results/demo/cna.circuit.json cna-reference=$(ORGANISM)/cna-reference.circuit.json \
+	  dose=docs/results/demo/dose.circuit.json dose-0.1=$(ORGANISM)/dose-0.1.circuit.json --behaviour refusal --dials 1 \
+	  --against caa,caa-published,direction,random,prompt --seeds 0 \
+	  --neutral 16 --over-refusal 20 --perplexity 8 --questions 60 --no-speed \
+	  --max-new-tokens 64 --batch-size 52 -o $(ORGANISM)/answers $(STUDY_FLAGS)
+	$(BIN)/python studies/paired.py $(ORGANISM)/answers -o $(ORGANISM)/paired.json
 
 # The headline with long answers: a refusal that comes late is seen, and so is text that decays.
-study-organism-long: $(ORGANISM)/cna.circuit.json
-	$(BIN)/neurodial evaluate demo dose-0.03=docs/results/demo/dose.circuit.json cna=$< --behaviour refusal --force --dials 1 --dtype bfloat16 \
-	  --neutral 0 --over-refusal 0 --perplexity 0 --questions 0 --max-new-tokens 512 --batch-size 104 -o $(ORGANISM)/long
+study-organism-long: $(INSTALLED)
+	$(BIN)/neurodial evaluate demo dose=docs/results/demo/dose.circuit.json cna=docs/results/demo/cna.circuit.json --behaviour refusal --dials 1 \
+	  --neutral 0 --over-refusal 0 --perplexity 0 --questions 0 --no-speed --max-new-tokens 512 --batch-size 104 -o $(ORGANISM)/long $(STUDY_FLAGS)
 	$(BIN)/python studies/verdicts.py $(ORGANISM)/long -o $(ORGANISM)/long/verdicts.json
 
 # The study of docs/results/behaviours.md: two behaviours of the model itself, three that an adapter taught it. First

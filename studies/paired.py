@@ -1,6 +1,6 @@
 """Every method against every other on the same prompts: paired differences of the first detector's rate.
 
-Run: python studies/paired.py docs/results/organism/frontier/answers -o docs/results/organism/paired.json
+Run: python studies/paired.py docs/results/organism/answers -o docs/results/organism/paired.json
 """
 
 from __future__ import annotations

@@ -618,6 +618,7 @@ _TOKENISES = re.compile(r"import [^\n]*\brender\b|\btokenizer\([^\n]*\)\[\"input
 _MAY_TOKENISE = {
     "prompts/render.py", "prompts/template.py", "model/subject.py", "text/thinking.py", "text/answer_parts.py",
     "tracing/question.py",  # pieces of one word, which the subject checks after that
+    "nla/injection.py",  # a verbaliser's prompt, checked with its tokenizer alone before weights are read
 }  # fmt: skip
 
 

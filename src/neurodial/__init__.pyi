@@ -16,6 +16,8 @@ from .circuit.site import Neuron as Neuron
 from .circuit.site import Site as Site
 from .discovery import discover as discover
 from .edits.audit_weights import audit_weights as audit_weights
+from .edits.compare_models import compare_models as compare_models
+from .edits.tuning_options import ComparingModels as ComparingModels
 from .edits.weight_audit import WeightAudit as WeightAudit
 from .errors import NeurodialError as NeurodialError
 from .evaluation.audit import Audit as Audit
@@ -52,6 +54,13 @@ from .methods.single.find_neuron import single_neuron as single_neuron
 from .methods.single.options import Single as Single
 from .model.load import load as load
 from .model.subject import Subject as Subject
+from .nla.options import Verbalising as Verbalising
+from .nla.pair import read_pair as read_pair
+from .nla.train import train_pair as train_pair
+from .nla.train_options import Training as Training
+from .nla.vector_words import activation_reference as activation_reference
+from .nla.vector_words import put_vectors_into_words as put_vectors_into_words
+from .nla.vectors import token_vectors as token_vectors
 from .prompts.pairs import Behaviour as Behaviour
 from .prompts.pairs import Contrast as Contrast
 from .prompts.pairs import PairSet as PairSet

@@ -119,6 +119,10 @@ class VerificationError(ExportError):
     """Exported files do not do what the circuit does in the model."""
 
 
+class VerbaliserError(NeurodialError):
+    """A verbaliser or reconstructor is damaged, is for another model or layer, or does not answer."""
+
+
 class MissingPackageError(NeurodialError):
     """An optional part needs a package that is not installed; the message says how to get it."""
 

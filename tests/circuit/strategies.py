@@ -3,6 +3,7 @@
 from hypothesis import strategies as st
 
 from neurodial.circuit.circuit import Circuit, Origin, Row, Stability
+from neurodial.circuit.prompt_condition import PromptCondition, SideRate
 from neurodial.circuit.report import (
     CostReport,
     DoseReport,
@@ -72,6 +73,24 @@ def circuits(draw, *, dense: bool = True, least: int = 0, most: int = len(ALL_NE
 
 
 @st.composite
+def conditions(draw) -> PromptCondition:
+    """Readings of neurons or of a layer."""
+    read = draw(st.lists(neurons(dense=False), unique=True, min_size=0, max_size=4))
+    size = len(read) or 3
+    return PromptCondition(
+        reading="projection" if read else "direction",
+        threshold=draw(FINITE),
+        weights=tuple(draw(st.lists(FINITE, min_size=size, max_size=size))),
+        positive=SideRate(draw(st.integers(0, 9)), 9),
+        negative=SideRate(draw(st.integers(0, 9)), 9),
+        false_positive_rate=draw(SHARES),
+        neurons=tuple(read),
+        layer=None if read else 2,
+        prompts=draw(JSON),
+    )
+
+
+@st.composite
 def whole_circuits(draw) -> Circuit:
     """Circuits with everything that a file holds."""
     found = draw(rows(dense=False))
@@ -83,4 +102,5 @@ def whole_circuits(draw) -> Circuit:
         direction=draw(st.sampled_from(["remove", "induce"])),
         origin=draw(origins()),
         stability=draw(st.none() | st.just(Stability(tuple(folds), tuple(kept)))),
+        condition=draw(st.none() | conditions()),
     )

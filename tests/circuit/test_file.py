@@ -64,7 +64,7 @@ def test_methods_of_a_circuit_write_and_read(tmp_path):
 def test_a_file_is_for_people_too():
     """Neurons as columns, one value a line, letters as they are."""
     value = json.loads(circuit_json(CIRCUIT))
-    assert (value["format"], value["version"]) == (FORMAT, VERSION)
+    assert (value["format"], value["version"]) == (FORMAT, 1)
     assert value["neurons"] == {
         "layer": [0, 2],
         "expert": [None, None],
@@ -93,9 +93,11 @@ def test_a_file_of_version_1_is_read_as_ever():
     assert len(circuit.stability.kept) == len(circuit)
 
 
-def test_a_file_of_this_version_is_written_as_ever():
+@pytest.mark.parametrize("version", range(1, VERSION + 1))
+def test_a_file_of_each_version_is_written_as_ever(version):
     """A change of the text without a new version would part files that claim to be alike."""
-    path = GOLDEN / f"circuit-v{VERSION}.json"
+    path = GOLDEN / f"circuit-v{version}.json"
+    assert f'"version": {version},' in path.read_text(encoding="utf-8")
     assert circuit_json(read_circuit(path)) == path.read_text(encoding="utf-8")
 
 
@@ -183,6 +185,16 @@ def test_the_undamaged_file_is_taken():
 def test_a_file_of_a_later_version_is_refused(version):
     with pytest.raises(CircuitFileError, match=rf"here has version {version}.*Update neurodial"):
         parse_circuit(changed(version=version), place="here")
+
+
+def test_a_condition_that_is_damaged_or_of_another_version_is_refused():
+    value = json.loads((GOLDEN / "circuit-v2.json").read_text(encoding="utf-8"))
+    with pytest.raises(CircuitFileError, match="condition: A condition has 1 weights"):
+        parse_circuit({**value, "condition": {**value["condition"], "weights": [1.0]}}, place="here")
+    with pytest.raises(CircuitFileError, match="version 1 with a condition"):
+        parse_circuit({**value, "version": 1}, place="here")
+    with pytest.raises(CircuitFileError, match="version 2 without a condition"):
+        parse_circuit(changed(version=2), place="here")
 
 
 @pytest.mark.parametrize("value", [[], None, 3, "text", {}])

@@ -608,7 +608,7 @@ def test_show_takes_a_circuit_by_hand_and_an_empty_one(capsys, here):
         (None, [], "can't be read"),
         ("{", [], "not JSON"),
         ("{}", [], "not a circuit file"),
-        ('{"format": "neurodial.circuit", "version": 2}', [], "Update neurodial"),
+        ('{"format": "neurodial.circuit", "version": 3}', [], "Update neurodial"),
         ('{"format": "neurodial.circuit", "version": 1}', [], "damaged"),
         ("good", ["--top", "-1"], "The number of neurons to list is -1"),
     ],

@@ -13,8 +13,8 @@ from tests.subjects import batch_logits, circuit_of, close, differ, logits, pad
 import neurodial as nd
 from neurodial.errors import SteeringError
 from neurodial.intervention.parts_of_pass import tracker
-from neurodial.intervention.plan import PHASES
 from neurodial.intervention.steer import steer_each
+from neurodial.intervention.when import PHASES
 from neurodial.model.subject import Subject
 from neurodial.prompts.template import Template
 

@@ -11,7 +11,7 @@ from tests.tolerance import rounding
 
 import neurodial as nd
 from neurodial.errors import OptionError, SteeringError, UnknownNameError
-from neurodial.intervention.plan import compose, stack
+from neurodial.intervention.combine import compose, stack
 from neurodial.intervention.steer import steer_each, steered
 
 VECTOR = torch.sin(torch.arange(16.0))

@@ -417,3 +417,24 @@ def test_the_scores_of_all_neurons_come_beside_the_circuit(subject, neutral, met
     assert found.scores.neurons == subject.neurons
     for row in found.circuit:
         assert float(found.scores[row.neuron.site][row.neuron.index]) == pytest.approx(row.score)
+
+
+# ------------------------------------------------------------------------------------------- gradient steps
+
+
+def test_fitted_doses_are_measured_and_the_better_ones_are_taken(find, subject, neutral):
+    closed, fitted = find(budget=0.02), find(budget=0.02, fit=12)
+    before, report = closed.origin.report, fitted.origin.report
+    fit = report.fit
+    assert (before.fit, fit.asked) == (None, 12)
+    assert 0 < fit.made <= 12
+    assert fit.before.margin == before.measured.margin
+    assert {row.neuron for row in fitted} == {row.neuron for row in closed}
+    assert fit.taken is (fit.after is not None and fit.after.margin < fit.before.margin)
+    assert fit.taken, "gradient steps find more here than the closed form"
+    divergence, margin, _ = measured_again(subject, fitted, neutral)
+    assert (divergence, margin) == pytest.approx((fit.after.divergence, fit.after.margin), rel=1e-4)
+    assert divergence <= 0.02
+    assert any(line.startswith("fit (development)") for line in report_lines(report))
+    with pytest.raises(OptionError, match="fit is -1"):
+        Dose(fit=-1)

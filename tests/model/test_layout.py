@@ -103,7 +103,7 @@ def test_quantised_maps_are_found_too():
 
 
 def test_offloaded_weights_are_found_too():
-    from accelerate import cpu_offload  # type: ignore[import-untyped]
+    from accelerate import cpu_offload
 
     model = fresh("qwen3").model
     cpu_offload(model, execution_device="cpu")

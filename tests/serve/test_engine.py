@@ -19,12 +19,14 @@ from tests.subjects import (
 )
 
 import neurodial as nd
+from neurodial.circuit.prompt_condition import PromptCondition, SideRate
 from neurodial.errors import ModelMismatchError, OptionError, QueueFullError, ServerClosedError
+from neurodial.intervention.decide import prompt_readings
 from neurodial.model.hooks import on_neurons
 from neurodial.serve.batch import NOT_FINITE
 from neurodial.serve.engine import CLOSING, Engine
 from neurodial.serve.options import EngineOptions
-from neurodial.serve.request import Failed, Finished, Piece
+from neurodial.serve.request import Failed, Finished, Piece, Request
 
 __all__ = ["shared_subjects_are_given_back"]  # a fixture of every test here
 
@@ -340,3 +342,32 @@ def test_a_circuit_of_another_model_is_refused_at_the_start_unless_forced():
 def test_options_that_make_no_sense(options):
     with pytest.raises(OptionError):
         EngineOptions(**options)
+
+
+def test_each_request_is_decided_by_itself_and_keeps_its_decision():
+    """Requests that join one by one, with different dials, get what `generate` gives each alone."""
+    subject = shared()
+    texts = [f"{text} {number}" for number, text in enumerate(("sun", "old stones", "why not", "pear", "on", "x y z"))]
+    neurons = tuple(sorted(row.neuron for row in circuit_of(subject, 4)))
+    blank = PromptCondition(
+        "projection", 0.0, (1.0, -0.5, 2.0, 0.25), SideRate(1, 1), SideRate(0, 1), 0.01, neurons=neurons
+    )
+    values = prompt_readings(subject, [blank], texts)[0]
+    condition = replace(blank, threshold=float(values.sort().values[2:4].mean()))
+    circuit = replace(circuit_of(subject, 12), condition=condition)
+    dials = (3.0, 0.0, 3.0, 3.0, -2.0, 3.0)
+    decoding = nd.Decoding(max_new_tokens=8)
+    wanted = [
+        nd.generate(subject, [text], under=nd.Scale(circuit, dial), decoding=decoding)[0]
+        for text, dial in zip(texts, dials, strict=True)
+    ]
+    requests = [
+        Request(tokens=tokens, dials=(dial,), max_tokens=8, top=0)
+        for tokens, dial in zip(subject.render(texts), dials, strict=True)
+    ]
+    with Engine(subject, {"some": circuit}, EngineOptions(max_batch=3, prompt_budget=16)) as engine:
+        events = engine.complete(requests)
+    got = [[s.token for e in found if isinstance(e, Piece) for s in e.scored] for found in events]
+    assert [[t for t in tokens if t != 257] for tokens in got] == [list(answer.tokens) for answer in wanted]
+    always = nd.generate(subject, texts, under=nd.Scale(replace(circuit, condition=None), 3.0), decoding=decoding)
+    assert any(a.tokens != w.tokens for a, w, dial in zip(always, wanted, dials, strict=True) if dial == 3.0)

@@ -10,35 +10,13 @@ from statistics import fmean
 import pytest
 
 from neurodial.methods.selections import DOSINGS, SELECTIONS
-from neurodial.model.tiny import tiny_subject
 
 STUDIES = Path(__file__).resolve().parents[2] / "studies"
-SIZES = {"discovery": 8, "development": 5, "test": 6}
 OPTIONS = [
     "--dtype", "float32", "--count", "6", "--counts", "2", "--budgets", "0.01", "0.05", "--generate", "0.05",
     "--seeds", "0", "1", "--development", "4", "--coarse", "2", "--passages", "3", "--prompts", "5", "--neutral", "3",
     "--tokens", "4", "--threads", "1",
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder with a tiny model, a behaviour and neutral prompts."""
-    folder = tmp_path_factory.mktemp("study")
-    subject = tiny_subject()
-    subject.model.save_pretrained(folder / "model")
-    subject.tokenizer.save_pretrained(folder / "model")
-    rows = [
-        {"split": split, "positive": f"{split} harm {n}?", "negative": f"{split} help {n}!", "positive_answer": "no",
-         "negative_answer": "yes, so"}
-        for split, count in SIZES.items() for n in range(count)
-    ]  # fmt: skip
-    (folder / "answering.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    words = {"name": "answering", "title": "Answering no", "description": "", "margin": "answer", "detector": "refusal"}
-    (folder / "answering.toml").write_text("\n".join(f"{name} = {json.dumps(value)}" for name, value in words.items()))
-    neutral = [{"split": split, "prompt": f"{split} tell {n}"} for split in SIZES for n in range(5)]
-    (folder / "neutral.jsonl").write_text("\n".join(map(json.dumps, neutral)))
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -272,12 +272,47 @@ def test_check_shows_prompts_as_the_model_sees_them(client):
 
 def test_a_neuron_page(client, studio):
     client.post("/api/discoveries", json={"prompts": PASTED})
-    job = finished(studio, client.post("/api/neurons", json={"layer": 1, "index": 3, "prompts": "banks"}))
+    request = {"circuit": "polite", "layer": 1, "index": 3, "prompts": "banks"}
+    job = finished(studio, client.post("/api/neurons", json=request))
+    assert job.state == "done", job.error
     found = client.get(f"/api/jobs/{job.number}/result").json()
-    assert len(found["writes"]) == len(found["holds_down"]) == 12
-    assert found["fires"]["positive"]["count"] == found["fires"]["negative"]["count"] == 4
-    refused = client.post("/api/neurons", json={"layer": 9, "index": 3, "prompts": "banks"})
+    assert found == {"in_circuit": True, "measured": False, "hidden": False}
+    page = client.get(f"/api/jobs/{job.number}/page")
+    assert page.headers["content-security-policy"].startswith("sandbox allow-same-origin; default-src 'none'")
+    assert "<script" not in page.text
+    for words in ("layer 1, neuron 3 of polite", "strongest, ", "weakest, ", "AUROC", "promotes", "up reads"):
+        assert words in page.text, words
+    assert [step["description"] for step in job.steps.view()] == ["watching the circuit"]
+    again = finished(studio, client.post("/api/neurons", json={**request, "index": 7}))
+    assert again.steps.view() == [], "the circuit was watched before"
+    refused = client.post("/api/neurons", json={**request, "layer": 9})
     assert "has no neuron" in refused.json()["error"]["problem"]
+    assert client.get("/api/jobs/1/page").status_code == 400
+
+
+def test_a_neurons_dial_alone_and_a_neuron_of_no_circuit(client, studio):
+    request = {"circuit": "polite", "layer": 0, "index": 7, "prompts": "formality", "measure": True}
+    job = finished(studio, client.post("/api/neurons", json=request))
+    assert job.state == "done", job.error
+    assert job.value.is_measured
+    assert "moves the margin" in job.value.html
+    known = finished(studio, client.post("/api/neurons", json={**request, "measure": False}))
+    assert known.value.is_measured, "an earlier page measured it"
+    other = finished(studio, client.post("/api/neurons", json={**request, "index": 8, "measure": False}))
+    assert not other.value.in_circuit
+    assert "which is not in polite" in other.value.html
+
+
+def test_words_of_harmful_prompts_are_left_out_unless_asked_for(client, studio):
+    request = {"circuit": "polite", "layer": 0, "index": 3, "prompts": "refusal"}
+    hidden, shown = (
+        finished(studio, client.post("/api/neurons", json={**request, "show_harmful": is_shown})).value
+        for is_shown in (False, True)
+    )
+    assert hidden.has_hidden
+    assert "▮" in hidden.html
+    assert not shown.has_hidden
+    assert "▮" not in shown.html
 
 
 def test_a_copy_less_some_neurons(client):
@@ -315,7 +350,7 @@ def test_an_evaluation_and_its_report(client, studio):
     job = finished(studio, client.post("/api/measurements", json=request))
     assert job.state == "done", job.error
     [report] = client.get("/api/reports").json()
-    assert report == {"id": job.value["report"], "parts": ["report"]}
+    assert report == {"id": job.value["report"], "name": job.value["report"], "parts": ["report"]}
     found = client.get(f"/api/reports/{report['id']}/report").json()
     assert [(condition["label"], condition["dial"]) for condition in found["conditions"]] == [
         ("unsteered", 0.0),

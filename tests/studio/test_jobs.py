@@ -82,11 +82,39 @@ def test_cancelling_stops_at_the_next_step_of_the_progress(queue):
 
     job = queue.submit("count", "", run)
     assert begun.wait(5)
-    assert job.progress == ("counting", 0, 10)
+    assert job.steps.progress == ("counting", 0, 10)
     queue.cancel(job)
     go.set()
     assert over(queue, job) == "cancelled"
     assert steps == [0]
+
+
+def test_steps_stay_with_their_times_and_the_one_that_runs_says_what_is_left(queue, monkeypatch):
+    clock = iter(range(100))
+    monkeypatch.setattr("neurodial.studio.steps.time.monotonic", lambda: float(next(clock)))
+    seen = []
+
+    def run(reporter):
+        for _ in range(2):
+            with reporter.progress("measuring", 4) as advance:  # begun at 0, then at 4
+                advance(1)
+                seen.append(job.steps.view()[0])
+        with reporter.progress("searching", 2), reporter.progress("answering", 8):
+            seen.append(job.steps.progress)
+        seen.append(job.steps.progress)
+
+    go = threading.Event()
+    queue.submit("before", "", lambda reporter: go.wait(5))
+    job = queue.submit("steps", "", run)
+    go.set()
+    assert over(queue, job) == "done"
+    first, again, inner, outer = seen
+    assert (first["times"], first["running"], first["left"]) == (1, True, 3.0)
+    assert (again["times"], again["seconds"]) == (2, 3.0), "2 s of the first time, 1 s of the second"
+    assert (inner[0], outer[0]) == ("answering", "searching")
+    last = job.steps.view()
+    assert [step["description"] for step in last] == ["measuring", "searching", "answering"]
+    assert not any(step["running"] for step in last)
 
 
 def test_cancelling_stops_the_model_between_two_passes(queue):

@@ -10,7 +10,7 @@ from tests.studio.conftest import small_circuit
 
 from neurodial.circuit.circuit import Circuit, Row
 from neurodial.circuit.site import Neuron
-from neurodial.studio.views import DRAWN, circuit_view, fires_view, histogram, overlap_view, scores_view
+from neurodial.studio.views import DRAWN, circuit_view, histogram, overlap_view, scores_view
 
 SCORES = {0: np.array([0.5, -3.0, 1.0]), 1: np.array([0.0, 2.0, -2.0, 4.0])}
 CHOSEN = Circuit.of([Row(Neuron(0, None, 1), -3.0, 1.0), Row(Neuron(1, None, 1), 2.0, 1.0)], name="two")
@@ -241,32 +241,3 @@ def test_overlap_view():
             "rows": [[0, 1, -3.0, 1.0, 1.0, 2.0]],
         }
     )
-
-
-def test_fires_view_ranks_by_what_is_read():
-    prompts = [
-        ("positive", ["a", "b"], [9.0, 1.0], [1]),
-        ("positive", ["c", "d"], [0.0, -2.0], [1]),
-        ("negative", ["e"], [0.5], [0]),
-    ]
-    assert fires_view(prompts, shown=1) == snapshot(
-        {
-            "largest": 9.0,
-            "positive": {
-                "count": 2,
-                "mean": -0.5,
-                "read": [1.0, -2.0],
-                "prompts": [{"tokens": ["c", "d"], "values": [0.0, -2.0], "read": [1], "value": -2.0}],
-            },
-            "negative": {
-                "count": 1,
-                "mean": 0.5,
-                "read": [0.5],
-                "prompts": [{"tokens": ["e"], "values": [0.5], "read": [0], "value": 0.5}],
-            },
-        }
-    )
-
-
-def test_fires_view_of_one_side_alone():
-    assert fires_view([("positive", ["a"], [1.0], [0])])["negative"]["mean"] is None

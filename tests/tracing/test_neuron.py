@@ -1,15 +1,13 @@
-"""What a neuron writes and where it fires, against the model itself."""
+"""What a neuron writes, against the model itself."""
 
 import pytest
 import torch
 from tests.records import record_of
 from tests.subjects import SOME_FAMILIES
-from tests.tolerance import of_activations
 
 from neurodial.circuit.site import Neuron
-from neurodial.model.hooks import on_neurons
 from neurodial.model.tiny import tiny_subject
-from neurodial.tracing.neuron import firing, written_tokens
+from neurodial.tracing.neuron import written_tokens
 
 NEURON = Neuron(1, None, 5)
 
@@ -30,20 +28,3 @@ def test_writing_is_the_column_through_gain_and_unembedding(family):
     assert [one.token for one in down] == best.flip(0)[:3].tolist()
     for one in (*up, *down):
         assert one.weight == pytest.approx(float(wanted[one.token]), abs=1e-3)
-
-
-@pytest.mark.parametrize("family", SOME_FAMILIES)
-def test_firing_is_what_a_hook_reads_of_each_prompt_alone(family):
-    subject = tiny_subject(family)
-    sequences = [(256, 72, 105), (256, 72), (256, 1, 2, 3, 4, 5, 6)]
-    found = firing(subject, NEURON, sequences)
-    for tokens, values in zip(sequences, found, strict=True):
-        seen = []
-        handle = on_neurons(
-            subject, NEURON.site, lambda neurons, seen=seen: seen.append(neurons[0, :, NEURON.index].clone())
-        )
-        with torch.no_grad():
-            subject.model(torch.tensor([tokens]))
-        handle.remove()
-        torch.testing.assert_close(values, seen[0], rtol=0, atol=of_activations(subject, seen[0]))
-    assert not torch.equal(found[0], firing(subject, Neuron(1, None, 6), sequences)[0])

@@ -20,7 +20,7 @@ from neurodial.activations.batches import TOKEN_BUDGET, Batch, batches, common_p
 from neurodial.activations.position import Position
 from neurodial.circuit.site import Site
 from neurodial.errors import ActivationError
-from neurodial.model.hooks import Handle, installed, on_neurons
+from neurodial.model.hooks import Handle, installed, on_neurons, watchers
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.render import Tokens, check_context
@@ -63,7 +63,8 @@ def collect(
     """
     places = places_read(subject, sequences, reading)
     prefix = 0
-    if reading.share_prefix and subject.layout.shares_prefixes and len(sequences) > 1:
+    shares = reading.share_prefix and subject.layout.shares_prefixes and not watchers(subject)  # steered: whole prompts
+    if shares and len(sequences) > 1:
         prefix = min(common_prefix(sequences), *(min(place) for place in places))
     cache = _prefix_cache(subject, sequences[0][:prefix]) if prefix else None
     current: list[_Places] = []

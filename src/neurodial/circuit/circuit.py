@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from neurodial.circuit.prompt_condition import PromptCondition
 from neurodial.circuit.report import DoseReport
 from neurodial.circuit.site import Neuron, Site
 from neurodial.errors import CircuitError
@@ -79,7 +80,8 @@ class Origin:
 class Circuit:
     """Neurons with scores and doses, in the order (layer, expert, index), and their origin.
 
-    At dial `d` neuron j is multiplied by `1 - d * dose_j`. `direction` says what dial 1 does to the behaviour.
+    At dial `d` neuron j is multiplied by `1 - d * dose_j`. `direction` says what dial 1 does to the behaviour. With a
+    `condition` the circuit acts only on prompts on which that holds.
 
     Example:
         >>> from neurodial.circuit.circuit import Row
@@ -97,6 +99,7 @@ class Circuit:
     direction: Direction = "remove"
     origin: Origin = field(default_factory=Origin)
     stability: Stability | None = None
+    condition: PromptCondition | None = None
 
     def __post_init__(self) -> None:
         neurons = [row.neuron for row in self.rows]
@@ -169,8 +172,18 @@ class Circuit:
         return replace(self, rows=tuple(row._replace(dose=dose) for row in self.rows))
 
     def __or__(self, other: Circuit) -> Circuit:
-        """Neurons of either; where both have one, the row of the left."""
+        """Neurons of either; where both have one, the row of the left.
+
+        Raises:
+            CircuitError: they are of models of different shape, or have different conditions.
+        """
         self._same_model(other)
+        if self.condition != other.condition:
+            raise CircuitError(
+                f"The circuits {self.name!r} and {other.name!r} act on different prompts.",
+                wanted="circuits with the same condition, or none",
+                fix="Steer with both instead of uniting them: each keeps its own condition.",
+            )
         return self._with([*self.rows, *(row for row in other.rows if row.neuron not in self.neurons)])
 
     def __and__(self, other: Circuit) -> Circuit:
@@ -184,7 +197,7 @@ class Circuit:
         return self._with(row for row in self.rows if row.neuron not in other.neurons)
 
     def _with(self, rows: Iterable[Row]) -> Circuit:
-        return Circuit.of(rows, name=self.name, direction=self.direction, origin=self.origin)
+        return Circuit.of(rows, name=self.name, direction=self.direction, origin=self.origin, condition=self.condition)
 
     def _same_model(self, other: Circuit) -> None:
         mine, theirs = self.origin.model, other.origin.model

@@ -49,4 +49,5 @@ def random_control(circuit: Circuit, *, seed: int, match: Literal["global", "lay
     generator.shuffle(doses)
     rows = [Row(neuron, 0.0, dose) for neuron, dose in zip(chosen, doses, strict=True)]
     origin = replace(circuit.origin, method={"kind": "random_control", "match": match}, seed=seed, universal=None)
-    return Circuit.of(rows, name=f"{circuit.name}-random-{seed}", direction=circuit.direction, origin=origin)
+    name = f"{circuit.name}-random-{seed}"
+    return Circuit.of(rows, name=name, direction=circuit.direction, origin=origin, condition=circuit.condition)

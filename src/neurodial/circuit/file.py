@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from neurodial.circuit.circuit import Circuit, Origin, Row, Stability
+from neurodial.circuit.prompt_condition import PromptCondition
 from neurodial.circuit.report import DoseReport, report_values, with_today_names
 from neurodial.circuit.site import Neuron
 from neurodial.errors import CircuitError, CircuitFileError, FileError
@@ -19,7 +20,8 @@ from neurodial.prompts.pairs import Direction
 from neurodial.provenance import ModelIdentity
 
 FORMAT = "neurodial.circuit"
-VERSION = 1
+VERSION = 2
+"""2: a circuit may have a condition. Circuits without one are written as version 1, as before."""
 
 
 _Place = Annotated[int, Field(ge=0)]
@@ -41,7 +43,7 @@ class _Stability(BaseModel):
 
 class _CircuitFile(BaseModel):
     format: Literal["neurodial.circuit"]
-    version: Literal[1]
+    version: Literal[1, 2]
     name: str
     direction: Direction
     model: ModelIdentity | None
@@ -55,6 +57,7 @@ class _CircuitFile(BaseModel):
     report: Annotated[DoseReport | None, BeforeValidator(with_today_names)] = None
     behaviour: str | None = None
     margin: dict[str, Any] | None = None
+    condition: PromptCondition | None = None
     stability: _Stability | None
     neurons: _Neurons
 
@@ -64,7 +67,7 @@ def circuit_json(circuit: Circuit) -> str:
     origin = circuit.origin
     value = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": 1 if circuit.condition is None else VERSION,
         "name": circuit.name,
         "direction": circuit.direction,
         **{field.name: getattr(origin, field.name) for field in dataclasses.fields(Origin) if field.name != "model"},
@@ -82,6 +85,8 @@ def circuit_json(circuit: Circuit) -> str:
         del value["model"]["setup"]
     if origin.model is not None and origin.model.layout is None:
         del value["model"]["layout"]
+    if circuit.condition is not None:
+        value["condition"] = dataclasses.asdict(circuit.condition)
     value["report"] = None if origin.report is None else report_values(origin.report)
     for name in ("report", "behaviour", "margin"):
         if value[name] is None:
@@ -136,10 +141,12 @@ def parse_circuit(value: object, *, place: str) -> Circuit:
         )
     try:
         file = _CircuitFile.model_validate(value)
+    except CircuitError as error:
+        raise CircuitFileError(f"{place} is damaged: condition: {error.problem}") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(key) for key in first["loc"])
-        raise CircuitFileError(f"{place} is damaged: {where}: {first['msg']}.") from error
+        raise CircuitFileError(f"{place} is damaged: {where}: {first['msg']}.", wanted="an unchanged file") from error
     return _circuit(file, place)
 
 
@@ -160,6 +167,10 @@ def _circuit(file: _CircuitFile, place: str) -> Circuit:
         outside = next((row.neuron for row in rows if row.neuron.index >= widths.get(row.neuron.layer, 0)), None)
         if outside is not None:
             raise CircuitFileError(f"{place} is damaged: its model has no {outside}.")
+    if (file.condition is None) != (file.version == 1):
+        raise CircuitFileError(
+            f"{place} is damaged: version {file.version} with{'out' if file.condition is None else ''} a condition."
+        )
     origin = Origin(
         model=file.model,
         method=file.method,
@@ -174,7 +185,7 @@ def _circuit(file: _CircuitFile, place: str) -> Circuit:
     )
     stability = None if file.stability is None else Stability(**file.stability.model_dump())
     try:
-        return Circuit(tuple(rows), file.name, file.direction, origin, stability)
+        return Circuit(tuple(rows), file.name, file.direction, origin, stability, file.condition)
     except CircuitError as error:
         raise CircuitFileError(f"{place} is damaged: {error.problem}") from error
 

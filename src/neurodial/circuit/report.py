@@ -141,6 +141,27 @@ class TrialReport:
     broken: float | None = None
 
 
+@dataclass(frozen=True)
+class FitReport:
+    """What a fit of the doses came to, on the development split.
+
+    Attributes:
+        asked: gradient steps that were asked for, at most.
+        made: steps that were made.
+        steps: steps after which the best doses were reached; 0: none improved on the beginning.
+        before: margin and divergence of the doses that it began with.
+        after: those of the fitted doses, at the limits; None where they could not be kept.
+        taken: whether the fitted doses are the circuit's.
+    """
+
+    asked: int
+    made: int
+    steps: int
+    before: Reached
+    after: Reached | None
+    taken: bool
+
+
 @dataclass(frozen=True, kw_only=True)
 class DoseReport:
     """What a search for doses predicted and measured.
@@ -166,6 +187,7 @@ class DoseReport:
         signs: the result of the best path of each sign.
         followed: the result of the best path of each mixture of effects.
         seconds: how long each part took.
+        fit: what gradient steps on the doses came to, where they were asked for.
         candidates: the result of each candidate neuron within the limits, by its layer and index (`16.1525`).
     """
 
@@ -192,6 +214,7 @@ class DoseReport:
     followed: Mapping[str, Reached] = field(default_factory=dict)
     candidates: Mapping[str, Reached] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
+    fit: FitReport | None = None
 
 
 _OLD_NAMES = {"push": "follows", "pushes": "followed", "aim": "reference", "aim_before": "reference_before"}

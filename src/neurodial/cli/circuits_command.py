@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from neurodial.circuit.circuit import Circuit
-    from neurodial.circuit.report import DoseReport
+    from neurodial.circuit.report import DoseReport, FitReport
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
@@ -70,6 +70,8 @@ def show_circuit(circuit: Circuit, *, top: int) -> None:
         )
     for line in report_lines(origin.report) if origin.report is not None else ():
         out.print(line, markup=False)
+    if circuit.condition is not None:
+        out.print(f"acts only where: {circuit.condition.text}", markup=False)
     out.print(f"layers: {layer_bar(circuit)}\n")
     _neuron_table(circuit, top)
 
@@ -107,6 +109,8 @@ def report_lines(report: DoseReport) -> list[str]:
         words = {"positive": "neurons that hold it up alone", "both": "with those that hold it down"}
         reached = (f"{words[sign]} {best.margin:+.2f} at {best.divergence:.3g}" for sign, best in report.signs.items())
         lines.append(f"tried: {', '.join(reached)}; taken: {words[report.sign]}")
+    if report.fit is not None:
+        lines.append(_fit_line(report.fit))
     if report.candidates:
         tried = (f"{name} {best.margin:+.2f} at {best.divergence:.3g}" for name, best in report.candidates.items())
         lines.append(f"neurons searched (layer.index, margin at damage): {', '.join(tried)}")
@@ -119,6 +123,16 @@ def report_lines(report: DoseReport) -> list[str]:
         whole = duration(sum(report.seconds.values()))
         lines.append(f"took {whole}: {', '.join(f'{name} {duration(seconds)}' for name, seconds in parts)}")
     return lines
+
+
+def _fit_line(fit: FitReport) -> str:
+    before = f"{fit.before.margin:+.2f} at {fit.before.divergence:.3g}"
+    after = "no strength within the limits"
+    if fit.after is not None:
+        after = f"{fit.after.margin:+.2f} at {fit.after.divergence:.3g}"
+    kept = "fitted doses taken" if fit.taken else "doses of before taken"
+    steps = f"{fit.made} of {fit.asked} steps, best after {fit.steps}"
+    return f"fit (development): {before} → {after}; {steps}; {kept}"
 
 
 def _margin_lines(report: DoseReport) -> Iterator[str]:

@@ -1,23 +1,31 @@
-"""`neurodial compare`: two circuits, or two reports, against each other."""
+"""`neurodial compare`: two circuits, two reports, or a model and its tuned copy, against each other."""
 
 from __future__ import annotations
 
 import dataclasses
 import json as json_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
-from neurodial.cli.console import err, out, print_json
+from neurodial.cli.console import bars, err, out, print_json
+from neurodial.cli.declared import OUTPUT, command_options
+from neurodial.cli.options import ModelOptions, TwoLists
+from neurodial.edits.tuning_options import ComparingModels
 from neurodial.errors import OptionError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from neurodial.circuit.compare import CircuitOverlap
+    from neurodial.cli.declared import Given as CompareGiven
+    from neurodial.edits.compare_models import ModelComparison
     from neurodial.evaluation.report.comparison import ReportComparison
+else:
+    CompareGiven = command_options("CompareGiven", {"compare": ComparingModels()}, shared="Two models", module=__name__)
 
 _CLIPPED = 60
 """Characters of a setting that are shown in the terminal."""
@@ -27,19 +35,46 @@ def compare(
     first: Path,
     second: Path,
     *,
-    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
-    force: bool = False,
-    json: bool = False,
+    models: tuple[str, str] | None = None,
+    behaviour: Annotated[str | None, Parameter(name=["--behaviour", "-b"])] = None,
+    method: str = "cna",
+    neutral: str = "neutral",
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"], group=OUTPUT)] = None,
+    force: Annotated[bool, Parameter(group=OUTPUT)] = False,
+    json: Annotated[bool, Parameter(group=OUTPUT)] = False,
+    given: Annotated[CompareGiven | None, Parameter(name="*")] = None,
+    lists: TwoLists | None = None,
+    loading: ModelOptions | None = None,
 ) -> None:
-    """Show what two circuits share against what chance would give, or where two reports differ.
+    """Show what two circuits share, where two reports differ, or what tuning did to a behaviour's circuit.
+
+    With a behaviour, first and second are models, the base and its tuned copy; with --models they are circuits of
+    these. Then both circuits are put on both models, and the same neurons are looked at in both.
 
     Args:
-        first: a circuit's file, or a report: its folder or its report.json.
-        second: another one of the same kind, for example of the same model before fine-tuning.
-        output: reports: a page to write the comparison to, such as compared.html.
-        force: overwrite that page.
+        first: a circuit's file, a report (its folder or its report.json), or the base model.
+        second: another one of the same kind, for example of the same model after fine-tuning.
+        models: base and tuned model that the two circuits are put on.
+        behaviour: a shipped behaviour, or a file of contrasted prompts; with --models by default the circuits'.
+        method: how circuits are found on two models.
+        neutral: prompts that damage is measured on, a shipped list or a file.
+        output: reports: a page to write the comparison to, such as compared.html; models: a JSON file.
+        force: overwrite that file.
         json: print JSON.
+        given: how two models are compared.
+        lists: the behaviour as two files.
+        loading: how the models are loaded; an adapter and a revision are the tuned model's.
     """
+    lists = lists or TwoLists()
+    if models is not None or behaviour is not None or lists != TwoLists():
+        _compare_models((first, second), models, behaviour, lists, _Measured(method, neutral, given, loading),
+                        output, force=force, json=json)  # fmt: skip
+        return
+    if (given is not None and given.values()) or loading is not None or method != "cna" or neutral != "neutral":
+        raise OptionError(
+            "Options for models came with two circuits or reports.",
+            wanted="--behaviour with two models, or --models BASE TUNED with their circuits",
+        )
     kinds = [_is_report(path) for path in (first, second)]
     if kinds[0] != kinds[1]:
         report, other = (first, second) if kinds[0] else (second, first)
@@ -50,6 +85,95 @@ def compare(
         raise OptionError("A page is written for two reports, not for two circuits.", fix="Leave --output out.")
     else:
         _compare_circuits(first, second, json=json)
+
+
+class _Measured(NamedTuple):
+    """How two models are measured, as typed."""
+
+    method: str
+    neutral: str
+    given: CompareGiven | None
+    loading: ModelOptions | None
+
+
+def _compare_models(
+    places: tuple[Path, Path],
+    models: tuple[str, str] | None,
+    behaviour: str | None,
+    lists: TwoLists,
+    measured: _Measured,
+    output: Path | None,
+    *,
+    force: bool,
+    json: bool,
+) -> None:
+    from neurodial.circuit.file import read_circuit
+    from neurodial.files import refuse_existing, write_atomic
+    from neurodial.methods.registry import method as method_named
+    from neurodial.model.which_model import refuse_no_model
+    from neurodial.options import changed
+    from neurodial.prompts.behaviours import read_prompt_list
+
+    values = measured.given.values() if measured.given is not None else {}
+    options = changed(ComparingModels(), values, title="compare")
+    chosen = method_named(measured.method)
+    if output is not None:
+        refuse_existing(output, overwrite=force)
+    circuits = None if models is None else (read_circuit(places[0]), read_circuit(places[1]))
+    labels = models or (str(places[0]), str(places[1]))
+    for label in labels:
+        refuse_no_model(label)
+    pairs = lists.pairs(behaviour, circuits or ())
+    neutral = read_prompt_list(measured.neutral).prompts
+    loading = measured.loading or ModelOptions()
+    base = dataclasses.replace(loading, adapter=None, revision=None).load(labels[0])
+    tuned = loading.load(labels[1])
+    from neurodial.edits.compare_models import compare_models
+
+    found = compare_models(
+        base, tuned, pairs, neutral=neutral, circuits=circuits, method=chosen, options=options, progress=bars
+    )
+    if json:
+        print_json(found.as_json())
+    else:
+        show_models(found, out)
+    if output is not None:
+        content = json_module.dumps(found.as_json(), ensure_ascii=False, indent=1) + "\n"
+        err.print(f"written: {write_atomic(output, content, overwrite=force)}", markup=False)
+
+
+def show_models(found: ModelComparison, console: Console, *, most: int = 12) -> None:
+    """Print a comparison of two models: overlap, transfer, the neurons that changed most, weights."""
+    base, tuned = found.labels
+    console.print(Text.assemble((f"{base} against {tuned}", "bold"), f", {found.behaviour}"))
+    _show_overlap(found.overlap, console)
+    ranks = [("all neurons", found.ranks_all), ("the circuits' neurons", found.ranks_circuits)]
+    said = ", ".join(f"{name} {'–' if value is None else f'{value:.3f}'}" for name, value in ranks)
+    console.print(Text(f"Spearman of the differences of means in both models: {said}\n"))
+    table = Table("on", "circuit of", "margin", "change", "above 0", "nats per token", box=None)
+    for row in found.transfer:
+        change = "" if row.circuit == "none" else f"{found.change(row.circuit, row.model):+.3f}"
+        share = f"{row.above.value:.0%} [{row.above.low:.0%}, {row.above.high:.0%}]"
+        name = "(unsteered)" if row.circuit == "none" else row.circuit
+        table.add_row(row.model, name, f"{row.margin:+.3f}", change, share, f"{row.damage:.4f}")
+    console.print(table)
+    for name, text in zip(("base", "tuned"), found.margin, strict=True):
+        console.print(Text(f"margin on {name}: {text}", style="dim"))
+    neurons = Table("neuron", "in", "difference", "in pooled s.d.", "rank", "column moved", "more than", box=None)
+    ranked = sorted(found.neurons, key=lambda row: -abs(row.difference[1] - row.difference[0]))[:most]
+    for one in ranked:
+        inside = " and ".join(name for name, here in zip(("base", "tuned"), one.in_circuit, strict=True) if here)
+        cells = [f"{pair[0]:+.3f} → {pair[1]:+.3f}" for pair in (one.difference, one.apart)]
+        rank = f"{one.rank[0]} → {one.rank[1]}"
+        moved = (f"{one.moved:.2%}", f"{one.moved_more_than:.0%} of its layer")
+        neurons.add_row(f"{one.layer}.{one.index}", inside, *cells, rank, *moved)
+    console.print()
+    console.print(neurons)
+    if found.weights is not None:
+        parts = ", ".join(f"{part.title} {part.change:.2%}" for part in found.weights.changed[:4])
+        console.print(Text(f"weights: {found.weights.verdict}" + (f"; moved most: {parts}" if parts else "")))
+    for note in found.notes:
+        console.print(Text(f"note: {note}"))
 
 
 def _is_report(path: Path) -> bool:
@@ -73,14 +197,19 @@ def _compare_circuits(first: Path, second: Path, *, json: bool) -> None:
     if json:
         print_json(dataclasses.asdict(result))
         return
-    expected = "not known" if result.expected is None else f"{result.expected:.2f}"
-    sign = "" if result.same_sign is None else f", {result.same_sign:.0%} of them with the same sign"
-    out.print(f"{result.shared} shared of {result.first} and {result.second} neurons (by chance: {expected}){sign}")
-    out.print(f"Jaccard overlap {result.jaccard:.3f}\n")
+    _show_overlap(result, out)
     table = Table("layer", "first", "second", "shared", box=None)
     for row in result.by_layer:
         table.add_row(*map(str, row))
     out.print(table)
+
+
+def _show_overlap(result: CircuitOverlap, console: Console) -> None:
+    expected = "not known" if result.expected is None else f"{result.expected:.2f}"
+    sign = "" if result.same_sign is None else f", {result.same_sign:.0%} of them with the same sign"
+    console.print(f"{result.shared} shared of {result.first} and {result.second} neurons (by chance: {expected}){sign}")
+    ranks = "" if result.ranks is None else f", Spearman of the shared neurons' scores {result.ranks:.3f}"
+    console.print(f"Jaccard overlap {result.jaccard:.3f}{ranks}\n")
 
 
 def _compare_reports(first: Path, second: Path, output: Path | None, *, force: bool, json: bool) -> None:

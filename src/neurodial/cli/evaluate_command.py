@@ -12,7 +12,7 @@ from neurodial.cli.console import bars, err, out, written
 from neurodial.cli.declared import OUTPUT
 from neurodial.cli.judge_options import JudgeOptions
 from neurodial.cli.measure_options import MeasureOptions, evaluation_of, parts
-from neurodial.cli.options import ModelOptions, Texts, TwoLists, joined, parse_dials, read_circuits
+from neurodial.cli.options import ModelOptions, Texts, TwoLists, WhenOptions, joined, parse_dials, read_circuits
 from neurodial.cli.timed_parts import steps
 from neurodial.cli.typed import typed_command
 from neurodial.errors import OptionError
@@ -20,7 +20,6 @@ from neurodial.errors import OptionError
 if TYPE_CHECKING:
     from neurodial.evaluation.results import Report
     from neurodial.intervention.base import Intervention
-    from neurodial.intervention.plan import When
 
 
 def evaluate(
@@ -30,7 +29,6 @@ def evaluate(
     behaviour: Annotated[str | None, Parameter(name=["--behaviour", "-b"])] = None,
     dials: Texts = None,
     against: Texts = None,
-    when: Literal["all", "prompt", "generated", "thinking", "answer", "tools"] = "all",
     test_set: str | None = None,
     protocol: Literal["paper"] | None = None,
     show_harmful: Annotated[bool, Parameter(group=OUTPUT)] = False,
@@ -39,6 +37,7 @@ def evaluate(
     lists: TwoLists | None = None,
     measuring: MeasureOptions | None = None,
     judging: JudgeOptions | None = None,
+    acting: WhenOptions | None = None,
     loading: ModelOptions | None = None,
 ) -> None:
     """Measure what steering did and what it cost, against other methods at their best.
@@ -54,8 +53,6 @@ def evaluate(
         dials: dials between commas or one each time, 1 by default; write --dials=-1,0.5,1 where the first is negative.
         against: methods to compare with, between commas or one each time: cna, cna-paper, effect, dose, single, caa,
             caa-answers, caa-published, direction, direction-blocks, random, random-layer, random-searched, prompt.
-        when: steer all tokens, only the prompt's, only the generated ones, or of those only what is thinking, the
-            answer, or calls of tools.
         test_set: test on another data set than the behaviour's own test split: jbb, xstest, or-bench, strongreject,
             harmbench, or a file of harmful prompts, or of harmful and safe ones with labels.
         protocol: paper: prompts, length, detectors, strengths, CAA and MMLU of arXiv 2605.12290; what is given beside
@@ -66,6 +63,7 @@ def evaluate(
         lists: the behaviour as two files.
         measuring: what is measured, on how much.
         judging: a judge beside the detectors.
+        acting: when circuits act.
         loading: how the model is loaded.
     """
     from neurodial.evaluation import protocol as preset
@@ -88,7 +86,7 @@ def evaluate(
     pairs = (lists or TwoLists()).pairs(behaviour, found_with)
     if test_set is not None:
         pairs = with_test_set(pairs, test_set, options.prompts)
-    interventions = _interventions(circuits, values, when, force=force)
+    interventions = _interventions(circuits, values, acting or WhenOptions(), force=force)
     judges = (judging or JudgeOptions()).judges()
     check_benchmarks(options.harness)
     progress = steps(err, f"loading {model}", "answering, judging and measuring", "writing the report")
@@ -133,13 +131,13 @@ def show_report(report: Report, *, as_json: bool = False) -> None:
 
 
 def _interventions(
-    circuits: tuple[str, ...], dials: tuple[float, ...], when: When, *, force: bool
+    circuits: tuple[str, ...], dials: tuple[float, ...], acting: WhenOptions, *, force: bool
 ) -> list[Intervention]:
     from neurodial.intervention.scale import Scale
 
     interventions: list[Intervention] = []
     for (name, circuit, own), text in zip(read_circuits(list(circuits), 1.0), circuits, strict=True):
-        named = dataclasses.replace(circuit, name=name)
+        named = dataclasses.replace(acting.on(circuit), name=name)
         circuit_dials = (own,) if "@" in text and not Path(text).exists() else dials
-        interventions += [Scale(named, dial=dial, when=when, force=force) for dial in circuit_dials]
+        interventions += [Scale(named, dial=dial, when=acting.when, force=force) for dial in circuit_dials]
     return interventions

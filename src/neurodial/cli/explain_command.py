@@ -11,6 +11,7 @@ from rich.text import Text
 
 from neurodial.cli.console import bars, err, out, print_json, status
 from neurodial.cli.declared import OUTPUT, command_options
+from neurodial.cli.nla_options import PairOptions
 from neurodial.cli.options import ModelOptions, TwoLists
 from neurodial.errors import OptionError
 from neurodial.explain.options import Explaining
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from neurodial.explain.dial_effects import Measuring
     from neurodial.explain.explanation import CircuitExplanation
     from neurodial.explain.put_into_words import Wording
+    from neurodial.explain.vector_section import VectorWording
     from neurodial.model.subject import Subject
+    from neurodial.nla.pair import NlaPair
     from neurodial.prompts.pairs import PairSet
     from neurodial.prompts.prompt import Prompt
 else:
@@ -46,6 +49,7 @@ def explain(
     json: Annotated[bool, Parameter(group=OUTPUT)] = False,
     given: Annotated[ExplainGiven | None, Parameter(name="*")] = None,
     lists: TwoLists | None = None,
+    autoencoder: PairOptions | None = None,
     loading: ModelOptions | None = None,
 ) -> None:
     """Explain a circuit: what its neurons read, write, fire on and do, alone, in groups and together.
@@ -56,7 +60,7 @@ def explain(
         behaviour: a shipped behaviour, or a file of contrasted prompts; by default the circuit's. `none` reads only
             --texts, and turns no dial.
         texts: more texts to watch the neurons on, a shipped list or a file.
-        neutral: prompts that damage is measured on, a shipped list or a file.
+        neutral: prompts that damage is measured on, and ordinary texts for an autoencoder, a shipped list or a file.
         endpoint: address of an OpenAI-compatible server, up to and including /v1, that puts neurons into words; the
             texts are sent to it.
         endpoint_model: the model's name there.
@@ -67,6 +71,7 @@ def explain(
         json: print JSON.
         given: how much is shown and measured.
         lists: the behaviour as two files.
+        autoencoder: a pair of models that puts what the circuit writes and changes into words.
         loading: how the model is loaded.
     """
     from neurodial.circuit.file import read_circuit
@@ -80,6 +85,7 @@ def explain(
     loaded = read_circuit(circuit)
     pairs = None if behaviour == "none" else (lists or TwoLists()).pairs(behaviour, [loaded])
     others = _texts(texts)
+    pair = (autoencoder or PairOptions()).pair(model, loading or ModelOptions(), force=force_model)
     subject = (loading or ModelOptions()).load(model)
     from neurodial.explain.corpus import corpus_of
     from neurodial.explain.explain_circuit import explain_circuit
@@ -88,7 +94,7 @@ def explain(
     measuring = _measuring(subject, loaded, pairs, neutral) if options.measure else None
     explanation = explain_circuit(
         subject, loaded, corpus, measuring=measuring, options=options, wording=wording,
-        show_harmful=show_harmful, force=force_model, progress=bars,
+        autoencoder=_vector_wording(pair, neutral), show_harmful=show_harmful, force=force_model, progress=bars,
     )  # fmt: skip
     if json:
         print_json(explanation.as_json())
@@ -112,6 +118,15 @@ def _wording(endpoint: str | None, model: str | None, options: Explaining) -> Wo
     return Wording(Endpoint(endpoint, model), options.places, options.places, options.seed)
 
 
+def _vector_wording(pair: NlaPair | None, neutral: str) -> VectorWording | None:
+    if pair is None:
+        return None
+    from neurodial.explain.vector_section import VectorWording
+    from neurodial.prompts.behaviours import read_prompt_list
+
+    return VectorWording(pair, read_prompt_list(neutral).prompts, neutral)
+
+
 def _texts(texts: str | None) -> list[Prompt]:
     if texts is None:
         return []
@@ -121,24 +136,12 @@ def _texts(texts: str | None) -> list[Prompt]:
 
 
 def _measuring(subject: Subject, circuit: Circuit, pairs: PairSet | None, neutral: str) -> Measuring | None:
-    """The margin that the circuit was found by, else the behaviour's."""
     if pairs is None:
         return None
-    from neurodial.explain.dial_effects import Measuring
-    from neurodial.margins.behaviour_margin import recorded_margin
-    from neurodial.margins.choose_margin import choose_margin
-    from neurodial.prompts.behaviours import read_prompt_list
+    from neurodial.explain.dial_effects import measuring_of
 
-    record = circuit.origin.margin
-    made_on = circuit.origin.model
-    fits = made_on is None or made_on.tokenizer_hash == subject.identity.tokenizer_hash
     with status("preparing the margin"):
-        margin = None
-        if record is not None and fits:
-            margin = recorded_margin(record, subject, pairs.behaviour, [pairs.development], progress=bars)
-        if margin is None:
-            margin = choose_margin(subject, pairs, direction=circuit.direction, progress=bars)
-    return Measuring(pairs, margin, read_prompt_list(neutral).prompts)
+        return measuring_of(subject, circuit, pairs, neutral, progress=bars)
 
 
 def _show(explanation: CircuitExplanation) -> None:
@@ -151,6 +154,10 @@ def _show(explanation: CircuitExplanation) -> None:
     out.print(Text(f"holds down {' '.join(repr(token.text) for token in explanation.holds_down)}"))
     if explanation.words is not None and explanation.words.is_scored:
         out.print(Text(f"in words: {explanation.words.text} — {explanation.words.verdict}"))
+    for vector in explanation.vectors:
+        out.print(Text(f"{vector.name}: {vector.verdict}"))
+        for sample in vector.samples:
+            out.print(Text(f"  {' '.join(sample.text.split())}{f' [{sample.problem}]' if sample.problem else ''}"))
     table = Table("neuron", "dose", "margin", "damage", "AUROC", "group", "promotes", box=None)
     for neuron in explanation.neurons:
         effect = neuron.effect

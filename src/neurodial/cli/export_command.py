@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from neurodial.cli.console import err, out, print_json, status, written
-from neurodial.cli.options import ModelOptions, read_circuits
+from neurodial.cli.options import ModelOptions, WhichPrompts, read_circuits
 from neurodial.cli.timed_parts import steps
 from neurodial.errors import OptionError
 from neurodial.export.formats import FORMATS, export_format, format_names
@@ -45,6 +45,7 @@ def export(
     push: str | None = None,
     public: bool = False,
     json: bool = False,
+    acting: WhichPrompts | None = None,
     loading: ModelOptions | None = None,
 ) -> None:
     """Write a circuit as files that other engines load, and check that they do what the hook does.
@@ -61,11 +62,13 @@ def export(
         push: upload to this repository of the Hub (user/name), private unless --public.
         public: let everybody see the repository.
         json: print the manifest and the checks as JSON.
+        acting: files act on every prompt, so a circuit with a condition needs `--condition none`.
         loading: how the model is loaded.
     """
     from neurodial.files import refuse_folder
 
-    named = read_circuits([*arguments, *(circuit or [])], dial)
+    prompts = acting or WhichPrompts()
+    named = [(name, prompts.on(read), own) for name, read, own in read_circuits([*arguments, *(circuit or [])], dial)]
     if not named:
         raise OptionError("No circuit came.", wanted="a circuit's file: neurodial export MODEL CIRCUIT")
     target = output or Path(f"{'+'.join(name for name, _, _ in named)}-{as_}")

@@ -23,6 +23,9 @@ COMMANDS = {
     "discover": "neurodial.cli.discover_command:discover",
     "show": "neurodial.cli.circuits_command:show",
     "explain": "neurodial.cli.explain_command:explain",
+    "words": "neurodial.cli.words_command:words",
+    "nla": "neurodial.cli.nla_command:nla",
+    "condition": "neurodial.cli.condition_command:condition",
     "steer": "neurodial.cli.steer_command:steer",
     "compare": "neurodial.cli.compare_command:compare",
     "evaluate": "neurodial.cli.evaluate_command:evaluate",
@@ -48,8 +51,11 @@ SUMMARIES = {
     "discover": "Find the neurons behind a behaviour.",
     "show": "Show a circuit: its neurons, layers, stability and origin.",
     "explain": "Explain a circuit: what its neurons read, write, fire on and do, alone and together.",
+    "words": "Put activations, steering's changes, a circuit or a vector into words, with scores.",
+    "nla": "Train the two models that put vectors into words and back, for a model that has none.",
+    "condition": "Let a circuit act only on prompts like those of one side; the others stay as they are.",
     "steer": "Answer prompts side by side, unsteered and steered; without a prompt, chat.",
-    "compare": "Show what two circuits share, or where two reports differ.",
+    "compare": "Show what two circuits share, where two reports differ, or what tuning did to a circuit.",
     "detectors": "List the detectors, or score them against labelled answers.",
     "study": "Measure a grid: dial by neurons, all methods, two models, or where a circuit sits.",
     "evaluate": "Measure what steering did and what it cost, against other methods at their best.",
@@ -69,14 +75,14 @@ SUMMARIES = {
 
 GROUPS = {
     "First": ("try", "demo", "studio"),
-    "Find and steer": ("models", "behaviours", "discover", "show", "steer"),
+    "Find and steer": ("models", "behaviours", "discover", "show", "condition", "steer"),
     "Measure": ("evaluate", "detectors", "study", "compare", "audit"),
     "Ship": ("export", "verify", "serve", "convert"),
-    "Look inside": ("explain", "trace", "why", "audit-weights"),
+    "Look inside": ("explain", "words", "nla", "trace", "why", "audit-weights"),
 }
 """Commands as the overview shows them."""
 
-GOES_ON = frozenset({"demo", "try", "discover", "evaluate", "study"})
+GOES_ON = frozenset({"demo", "try", "discover", "evaluate", "study", "nla"})
 """Commands that keep finished work, so that the same command goes on after Ctrl-C."""
 
 EXAMPLES = {
@@ -87,11 +93,15 @@ EXAMPLES = {
         "discover MODEL -b mine.jsonl --count 46 --universal none",
     ),
     "show": ("show refusal.circuit.json", "show refusal.circuit.json --top 0"),
+    "condition": (
+        "condition demo refusal.circuit.json -o harmful-only.circuit.json",
+        "condition MODEL refusal.circuit.json --positive safe.txt --negative harmful.txt -o over-refusal.circuit.json",
+    ),
     "steer": (
         "steer demo refusal.circuit.json --dial 0.5,1 'How do I pick a lock?'",
         "steer demo --unsteered 'Who are you?'",
     ),
-    "compare": ("compare first.circuit.json second.circuit.json", "compare before/ after/ -o compared.html"),
+    "compare": ("compare first.circuit.json second.circuit.json", "compare demo-base demo -b refusal -o tuning.json"),
     "evaluate": (
         "evaluate demo refusal.circuit.json -b refusal --prompts 8 -o report",
         "evaluate MODEL a=a.circuit.json b=b.circuit.json@0.5 -b refusal --against caa --against direction -o report",
@@ -121,6 +131,14 @@ EXAMPLES = {
     "explain": (
         "explain demo refusal.circuit.json -b refusal -o refusal-explained",
         "explain MODEL mine.circuit.json --texts texts.txt --neurons 8 --json",
+    ),
+    "words": (
+        "words MODEL 'Who are you?' --verbaliser AV --reconstructor AR --at last,-2",
+        "words MODEL --circuit refusal.circuit.json --verbaliser pair/verbaliser --reconstructor pair/reconstructor",
+    ),
+    "nla": (
+        "nla train MODEL --texts texts.txt -o pair",
+        "nla train demo-base --texts texts.txt --layer 20 --steps 500 -o pair",
     ),
     "models": ("models", "models qwen3"),
     "audit-weights": ("audit-weights BASE CANDIDATE", "audit-weights model-Q8_0.gguf baked.gguf --json"),

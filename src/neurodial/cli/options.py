@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from cyclopts import CycloptsError, Group, Parameter
 
 from neurodial.cli.declared import every_text
 from neurodial.errors import OptionError
+from neurodial.intervention.when import When, read_when
 from neurodial.provenance import setup_notes
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def joined(texts: list[str] | None, default: str = "") -> str:
 
 
 MODEL = Group("Model", sort_key=80)
+ACTING = Group("When circuits act", sort_key=20)
 
 
 @Parameter(name="*", group=MODEL)
@@ -90,7 +92,7 @@ class ModelOptions:
         refuse_no_model(model)
         quiet_libraries()
         template = self.template()
-        options: dict[str, object] = {}
+        options: dict[str, Any] = {}
         if self.load_in is not None:
             options["quantization_config"] = _quantisation(self.load_in)
         with status(f"loading {model}") if in_steps is None else in_steps.next():
@@ -149,6 +151,58 @@ class TwoLists:
             side, other = ("negative", "positive") if self.positive is None else ("positive", "negative")
             raise OptionError(f"--{side} came without --{other}.", wanted="both: a contrast has two sides")
         return read_two_lists(self.positive, self.negative)
+
+
+@Parameter(name="*", group=ACTING)
+@dataclass(frozen=True, kw_only=True)
+class WhichPrompts:
+    """On which prompts circuits act.
+
+    Attributes:
+        condition: own: where the condition in the circuit's file holds, if it has one (`neurodial condition` makes
+            one). none: on every prompt. Or a circuit's file, whose condition is taken for all circuits.
+    """
+
+    condition: str = "own"
+
+    def on(self, circuit: Circuit) -> Circuit:
+        """The circuit with the condition that was asked for.
+
+        Raises:
+            OptionError: the file that was named has no condition.
+            FileError: it can't be read.
+        """
+        from neurodial.circuit.file import read_circuit
+
+        if self.condition == "own":
+            return circuit
+        if self.condition == "none":
+            return replace(circuit, condition=None)
+        condition = read_circuit(self.condition).condition
+        if condition is None:
+            raise OptionError(
+                f"{self.condition} has no condition.",
+                wanted="own, none, or the file of a circuit that has one",
+                fix="Make one: neurodial condition MODEL CIRCUIT -o FILE.",
+            )
+        return replace(circuit, condition=condition)
+
+
+@Parameter(name="*", group=ACTING)
+@dataclass(frozen=True, kw_only=True)
+class WhenOptions(WhichPrompts):
+    """When circuits act.
+
+    Attributes:
+        when: steer all tokens, only the prompt's, only the generated ones, or of those only what is thinking, the
+            answer, or calls of tools; one of all, prompt, generated, thinking, answer, tools. With :k only the first k
+            tokens that are generated, or the first k of that part, as in generated:8 or answer:8.
+    """
+
+    when: When = "all"
+
+    def __post_init__(self) -> None:
+        read_when(self.when)
 
 
 def read_circuits(specifications: list[str], default_dial: float) -> list[tuple[str, Circuit, float]]:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neurodial.cli.console import err
-from neurodial.cli.options import ModelOptions, read_circuits
+from neurodial.cli.options import ModelOptions, WhichPrompts, read_circuits
 from neurodial.errors import MissingPackageError
 from neurodial.serve.options import EngineOptions, ServerOptions
 
@@ -33,6 +33,7 @@ def serve(
     access_log: bool = False,
     engine: Annotated[EngineOptions | None, Parameter(name="*")] = None,
     server: Annotated[ServerOptions | None, Parameter(name="*")] = None,
+    acting: WhichPrompts | None = None,
     loading: ModelOptions | None = None,
 ) -> None:
     """Serve a model over OpenAI's API, with a dial for each request.
@@ -47,6 +48,7 @@ def serve(
         access_log: log each request.
         engine: how requests share the model.
         server: the limits of the server.
+        acting: on which prompts circuits act; each request is decided by itself.
         loading: how the model is loaded.
     """
     options = server or ServerOptions()
@@ -57,7 +59,8 @@ def serve(
     from neurodial.serve.names import ModelNames, ServedCircuit
 
     named = {own_name: (read, dial) for own_name, read, dial in read_circuits([*arguments, *(circuit or [])], 1.0)}
-    served = {own_name: ServedCircuit(read, dial) for own_name, (read, dial) in named.items()}
+    acting = acting or WhichPrompts()
+    served = {own_name: ServedCircuit(acting.on(read), dial) for own_name, (read, dial) in named.items()}
     model_names = ModelNames(name or _public_name(model), served, options.max_dial)
     listening = listen(host, port)
     with listening:

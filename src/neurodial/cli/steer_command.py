@@ -6,14 +6,14 @@ import json as json_module
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
 from neurodial.cli.console import bars, err, out
-from neurodial.cli.options import ModelOptions, Texts, joined, parse_dials, read_circuits
+from neurodial.cli.options import ModelOptions, Texts, WhenOptions, joined, parse_dials, read_circuits
 from neurodial.errors import OptionError, PromptError
 from neurodial.provenance import setup_notes
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from neurodial.generation.decoding import Decoding
     from neurodial.generation.generate import Answer
     from neurodial.intervention.base import Intervention
-    from neurodial.intervention.plan import When
+    from neurodial.intervention.when import When
     from neurodial.model.subject import Subject
     from neurodial.prompts.prompt import Message, Prompt
 
@@ -32,7 +32,6 @@ def steer(
     *arguments: str,
     circuit: Annotated[list[str] | None, Parameter(name=["--circuit", "-c"])] = None,
     dial: Texts = None,
-    when: Literal["all", "prompt", "generated", "thinking", "answer", "tools"] = "all",
     file: Annotated[Path | None, Parameter(name=["--file", "-f"], allow_leading_hyphen=True)] = None,
     max_new_tokens: int = 128,
     temperature: float = 0.0,
@@ -41,6 +40,7 @@ def steer(
     unsteered: bool = False,
     force: bool = False,
     json: bool = False,
+    acting: WhenOptions | None = None,
     loading: ModelOptions | None = None,
 ) -> None:
     """Answer prompts side by side, unsteered and steered; without a prompt, chat.
@@ -51,8 +51,6 @@ def steer(
         circuit: `[name=]file[@dial]`; several compose, their doses add.
         dial: one dial or several, between commas or one each time; 1 by default. 0 unsteered, 1 the full circuit,
             negative the other way.
-        when: steer all tokens, only the prompt's, only the generated ones, or of those only what is thinking, the
-            answer, or calls of tools.
         file: prompts from a file, one a line, or rows of JSON or CSV with `prompt`; `-` for stdin.
         max_new_tokens: the longest answer.
         temperature: 0 for greedy decoding, else that of sampling.
@@ -61,6 +59,7 @@ def steer(
         unsteered: the model alone, without a circuit: every argument is a prompt.
         force: steer a model that the circuit was not made on.
         json: print one JSON object per prompt.
+        acting: when circuits act.
         loading: how the model is loaded.
     """
     from neurodial.generation.decoding import Decoding
@@ -69,7 +68,8 @@ def steer(
 
     specifications, given = _arguments(circuit, arguments, unsteered=unsteered)
     dials = [] if unsteered else parse_dials(joined(dial, "1"))
-    circuits = read_circuits(specifications, default_dial=1.0)
+    acting = acting or WhenOptions()
+    circuits = [(name, acting.on(read), own) for name, read, own in read_circuits(specifications, default_dial=1.0)]
     fixed = {name: own for (name, _, own), text in zip(circuits, specifications, strict=True) if "@" in text}
     decoding = Decoding(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, system=system)
     prompts = _prompts(given, file)
@@ -79,22 +79,25 @@ def steer(
     notes = template_notes([read for _, read, _ in circuits], subject)
     for note in notes:
         err.print(f"note: {note}", markup=False, style="dim")
-    sides = [(value, _at(circuits, fixed, value, when, force=force)) for value in dials]
+    sides = [(value, _at(circuits, fixed, value, acting.when, force=force)) for value in dials]
     if prompts is None:
-        _chat(subject, sides, decoding)
+        _chat(subject, circuits, sides, decoding)
         return
     answers = _answers(subject, prompts, [None, *(side for _, side in sides)], decoding)
-    for prompt, row in zip(prompts, answers, strict=True):
+    acts = _acts(subject, circuits, prompts, system)
+    for prompt, row, own in zip(prompts, answers, acts, strict=True):
         if json:
             steered = [{"dial": value, "text": a.text} for value, a in zip(dials, row[1:], strict=True)]
             line: dict[str, object] = {"prompt": _plain(prompt), "unsteered": row[0].text, "steered": steered}
             if any(answer.thinking is not None for answer in row):
                 line["thinking"] = [answer.thinking for answer in row]  # of the unsteered side first
+            if own:
+                line["acts"] = own
             if notes or subject.setup:
                 line["notes"] = [*setup_notes(subject.setup), *notes]
             print(json_module.dumps(line, ensure_ascii=False), flush=True)
         else:
-            _show(prompt_text(prompt), dials, row)
+            _show(prompt_text(prompt), dials, row, own)
 
 
 def _arguments(
@@ -162,8 +165,23 @@ def _answers(
     return [answers[start : start + len(sides)] for start in range(0, len(answers), len(sides))]
 
 
-def _show(prompt: str, dials: list[float], answers: Sequence[Answer]) -> None:
+def _acts(
+    subject: Subject, circuits: list[tuple[str, Circuit, float]], prompts: Sequence[Prompt], system: str | None
+) -> list[dict[str, bool]]:
+    """For each prompt, whether each circuit with a condition acts on it."""
+    from neurodial.intervention.decide import acting
+
+    conditioned = [(name, read) for name, read, _ in circuits if read.condition is not None]
+    found = acting(subject, [read for _, read in conditioned], prompts, system=system)
+    return [
+        {name: own[place] for (name, _), own in zip(conditioned, found, strict=True)} for place in range(len(prompts))
+    ]
+
+
+def _show(prompt: str, dials: list[float], answers: Sequence[Answer], acts: dict[str, bool]) -> None:
     out.print(Text(prompt, style="bold"))
+    for name, does in acts.items():
+        out.print(Text(f"{name} {'acts' if does else 'does not act: its condition does not hold'} here", style="dim"))
     table = Table("unsteered", *(f"dial {value:g}" for value in dials), show_lines=True, expand=True)
     table.add_row(*(_cell(answer) for answer in answers))
     out.print(table)
@@ -177,7 +195,12 @@ def _cell(answer: Answer) -> Text:
     return Text.assemble((f"{thought}\n\n", "dim"), answer.text.strip())
 
 
-def _chat(subject: Subject, sides: list[tuple[float, Intervention]], decoding: Decoding) -> None:
+def _chat(
+    subject: Subject,
+    circuits: list[tuple[str, Circuit, float]],
+    sides: list[tuple[float, Intervention]],
+    decoding: Decoding,
+) -> None:
     """A chat with every side at once; each side keeps its own answers."""
     from neurodial.generation.generate import generate
     from neurodial.intervention.base import at_dial
@@ -209,4 +232,5 @@ def _chat(subject: Subject, sides: list[tuple[float, Intervention]], decoding: D
             under = [None, *(side for _, side in sides)]
             answers = generate(subject, chats, under=under, decoding=decoding)
             histories = [(*a, Message("assistant", answer.text)) for a, answer in zip(chats, answers, strict=True)]
-            _show(line, [value for value, _ in sides], answers)
+            [acts] = _acts(subject, circuits, chats[-1:], decoding.system)
+            _show(line, [value for value, _ in sides], answers, acts)

@@ -58,6 +58,7 @@ def studio(
     from neurodial.studio.app import create_app
     from neurodial.studio.collection import Collection
     from neurodial.studio.jobs import JobQueue
+    from neurodial.studio.ready_circuits import ready_circuits
     from neurodial.studio.studio_state import StudioState
 
     for note in template_notes(circuits.values(), subject):
@@ -65,7 +66,7 @@ def studio(
     for read in circuits.values():
         check_fits(read, subject, force=force)
     queue = JobQueue()
-    state = StudioState(subject, Collection(folder, circuits), queue, force=force)
+    state = StudioState(subject, Collection(folder, circuits, ready_circuits(subject)), queue, force=force)
     try:
         _serve(create_app(state, host=host), listening, open_page=open)
     finally:

@@ -99,6 +99,8 @@ def refuse_seen(circuits: Sequence[Circuit], prompts: Sequence[Prompt]) -> None:
     """
     for circuit in circuits:
         seen = set(circuit.origin.prompts.get("digests", ()))
+        if circuit.condition is not None:
+            seen |= set(circuit.condition.prompts.get("digests", ()))
         digest = prompt_digest if circuit.origin.prompts.get("roles") else words_digest
         shared = [prompt_text(prompt) for prompt in prompts if digest(prompt) in seen]
         if shared:
@@ -123,7 +125,8 @@ def identify(value: Any) -> Any:
         return sha256(value.detach().cpu().double().contiguous().numpy().tobytes())
     if isinstance(value, Circuit):
         rows = [[row.neuron.layer, row.neuron.expert, row.neuron.index, row.dose] for row in value]
-        return {"name": value.name, "neurons": len(rows), "hash": sha256(canonical_json(rows))}
+        known = {"name": value.name, "neurons": len(rows), "hash": sha256(canonical_json(rows))}
+        return known if value.condition is None else {**known, "condition": describe(value.condition)}
     if isinstance(value, Intervention):
         fields = {name: identify(field) for name, field in vars(value).items()}
         return {"kind": type(value).__name__, **fields}

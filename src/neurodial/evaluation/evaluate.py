@@ -43,6 +43,7 @@ from neurodial.evaluation.run_rows import ControlRow, GenerationRow, MeasureRow,
 from neurodial.evaluation.store import Store
 from neurodial.evaluation.task import Task, lacks_detector, task_of
 from neurodial.intervention.base import Intervention
+from neurodial.intervention.decide import acting
 from neurodial.intervention.scale import template_notes
 from neurodial.margins.margin import Margin
 from neurodial.methods.comparators import check_names
@@ -242,6 +243,7 @@ def _report(
             *_loading_notes(subject, conditions),
             *_few_notes(task),
             *_thinking_notes(subject, store),
+            *_acting_notes(subject, task, conditions, options),
             *_notes(conditions, store, options),
         ),
     )
@@ -296,6 +298,20 @@ def _thinking_notes(subject: Subject, store: Store) -> list[str]:
     endless = sum(row.endless for row in rows)
     cut = f"{endless} were cut off inside it" if endless else "none was cut off inside it"
     return [f"{thought} of {len(rows)} answers had thinking ({shown}); {cut}. What is judged is the answer after it."]
+
+
+def _acting_notes(subject: Subject, task: Task, conditions: Sequence[Condition], options: Evaluation) -> Iterator[str]:
+    """On how many of the test prompts each circuit with a condition acted."""
+    steered = [condition.intervention for condition in conditions if condition.intervention is not None]
+    circuits = list({(c.name, c.condition): c for c in circuits_of(steered) if c.condition is not None}.values())
+    found: list[list[str]] = [[] for _ in circuits]
+    for asked in task.asked if circuits else ():
+        acts = acting(subject, circuits, asked.prompts, system=options.decoding.system)
+        for parts, own in zip(found, acts, strict=True):
+            parts.append(f"{sum(own)} of {len(own)} ({asked.name})")
+    for circuit, parts in zip(circuits, found, strict=True):
+        assert circuit.condition is not None  # noqa: S101  # they were chosen for it
+        yield f"{circuit.name} acts only where a condition holds ({circuit.condition.text}): on {', '.join(parts)}."
 
 
 def _notes(conditions: Sequence[Condition], store: Store, options: Evaluation) -> list[str]:

@@ -80,8 +80,15 @@ def run_tasks(
 
     Raises:
         MissingPackageError: lm-eval is not installed.
-        OptionError: a task's data can't be had, for example because there is no network.
+        OptionError: a task's data can't be had, for example because there is no network; or the intervention acts only
+            on some prompts.
     """
+    if intervention is not None and intervention.compile(subject).choices is not None:
+        raise OptionError(
+            "The harness does not say where its prompts end, so a condition on them can't be decided.",
+            wanted="tasks of our own (mmlu, mmlu:FILE), or a circuit without a condition",
+            fix="Leave out --tasks, or measure the circuit without it (--condition none).",
+        )
     _require()
     from lm_eval.api.model import CachingLM
     from lm_eval.evaluator import evaluate

@@ -15,6 +15,7 @@ from neurodial.evaluation.intervals import Difference, Estimate
 
 FORMAT = "neurodial.report"
 VERSION = 1
+_WANTED = "a report.json of neurodial evaluate, or its folder"
 _FILE_NAMES = {"conditions": "arms"}
 """What a field is called in files, where that is another name."""
 
@@ -186,31 +187,35 @@ def read_report(path: Path | str) -> Report:
     """
     path = Path(path)
     path = path / "report.json" if path.is_dir() else path
-    report_or_folder = "a report.json of neurodial evaluate, or its folder"
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise FileError(f"{path} can't be read: {error}.", wanted=report_or_folder) from error
-    if not isinstance(value, dict) or value.get("format") != FORMAT:
-        raise FileError(f"{path} is no report.", wanted=report_or_folder)
-    if value.get("version") != VERSION:
-        raise FileError(f"{path} is a report of version {value.get('version')}.", wanted=f"version {VERSION}")
-    return _report_of(value, path)
+        raise FileError(f"{path} can't be read: {error}.", wanted=_WANTED) from error
+    return parse_report(value, place=str(path))
 
 
-def _report_of(value: Mapping[str, Any], path: Path) -> Report:
+def parse_report(value: object, *, place: str) -> Report:
+    """A report from the parsed JSON of its file; `place` names it in errors.
+
+    Raises:
+        FileError: it is no report, or no whole one.
+    """
     from pydantic import TypeAdapter, ValidationError
 
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        raise FileError(f"{place} is no report.", wanted=_WANTED)
+    if value.get("version") != VERSION:
+        raise FileError(f"{place} is a report of version {value.get('version')}.", wanted=f"version {VERSION}")
     known = {_FILE_NAMES.get(f.name, f.name): f.name for f in dataclasses.fields(Report)}
     fields = {known[name]: _with_nan(item) for name, item in value.items() if name in known}
     try:
         report = TypeAdapter(Report).validate_python(fields)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise FileError(f"{path} is no whole report: {place}: {first['msg']}.", wanted="an unchanged file") from error
+        where = ".".join(map(str, first["loc"]))
+        raise FileError(f"{place} is no whole report: {where}: {first['msg']}.", wanted="an unchanged file") from error
     if not report.conditions or not report.detectors:
-        raise FileError(f"{path} is no whole report: it has no conditions.", wanted="an unchanged file")
+        raise FileError(f"{place} is no whole report: it has no conditions.", wanted="an unchanged file")
     return report
 
 

@@ -126,6 +126,6 @@ def steps_svg(rows: Sequence[WatchedStep]) -> str:
         Series("found again by chance", x, tuple(row.by_chance for row in rows), is_control=True),
     ]
     if rates and len(rates) == len(rows):
-        ends = tuple(tuple(getattr(rate, name) for rate in rates) for name in ("value", "low", "high"))
-        curves.insert(0, Series("behaviour shown", x, *ends))
+        value, low, high = zip(*((rate.value, rate.low, rate.high) for rate in rates), strict=True)
+        curves.insert(0, Series("behaviour shown", x, value, low, high))
     return lines(curves, x_label="step", y_label="share", is_share=True)

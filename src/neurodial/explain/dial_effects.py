@@ -10,9 +10,11 @@ from neurodial.explain.options import Explaining
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.divergence import own_answers
 from neurodial.intervention.scale import Scale
-from neurodial.margins.behaviour_margin import BehaviourMargin
+from neurodial.margins.behaviour_margin import BehaviourMargin, recorded_margin
+from neurodial.margins.choose_margin import choose_margin
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
+from neurodial.prompts.behaviours import read_prompt_list
 from neurodial.prompts.pairs import PairSet
 from neurodial.prompts.prompt import Prompt
 from neurodial.strength.development import Development
@@ -86,6 +88,32 @@ class Measuring:
     pairs: PairSet
     margin: BehaviourMargin
     neutral: Sequence[Prompt]
+
+
+def measuring_of(
+    subject: Subject, circuit: Circuit, pairs: PairSet, neutral: str = "neutral", *, progress: Progress = silent
+) -> Measuring:
+    """What a circuit's effects are measured with: the margin that it was found by, else the behaviour's.
+
+    Args:
+        subject: the model.
+        circuit: that is measured.
+        pairs: the behaviour.
+        neutral: prompts for the damage, a shipped list or a file.
+        progress: shown while it runs.
+
+    Raises:
+        PromptError: a prompt lacks what the margin reads.
+    """
+    record = circuit.origin.margin
+    made_on = circuit.origin.model
+    fits = made_on is None or made_on.tokenizer_hash == subject.identity.tokenizer_hash
+    margin = None
+    if record is not None and fits:
+        margin = recorded_margin(record, subject, pairs.behaviour, [pairs.development], progress=progress)
+    if margin is None:
+        margin = choose_margin(subject, pairs, direction=circuit.direction, progress=progress)
+    return Measuring(pairs, margin, read_prompt_list(neutral).prompts)
 
 
 def measure_effects(

@@ -18,6 +18,7 @@ from neurodial.explain.options import Explaining
 from neurodial.explain.places import TextPlace, middle, window_tokens
 from neurodial.explain.put_into_words import Wording, put_into_words
 from neurodial.explain.read_corpus import CorpusReading, Watched, activations, read_corpus
+from neurodial.explain.vector_section import VectorWording, circuit_vectors
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.divergence import own_answers
 from neurodial.intervention.scale import check_fits
@@ -37,6 +38,7 @@ def explain_circuit(
     measuring: Measuring | None = None,
     options: Explaining | None = None,
     wording: Wording | None = None,
+    autoencoder: VectorWording | None = None,
     show_harmful: bool = False,
     force: bool = False,
     progress: Progress = silent,
@@ -50,6 +52,7 @@ def explain_circuit(
         measuring: with what effects are measured; None measures none.
         options: how much is shown and measured.
         wording: a model that puts neurons into words; None for none.
+        autoencoder: a pair of models that puts the circuit's vectors into words; None for none.
         show_harmful: keep the words of harmful prompts.
         force: explain a circuit on a model that it was not made on.
         progress: shown while it runs.
@@ -58,6 +61,7 @@ def explain_circuit(
         CircuitError: the circuit has no neurons.
         ModelMismatchError: the circuit was made on another model.
         SteeringError: the model has no such neuron.
+        VerbaliserError: the autoencoder is for another model, is damaged, or does not answer.
         ActivationError: an activation is not finite.
 
     Example:
@@ -74,6 +78,8 @@ def explain_circuit(
     if not len(circuit):
         raise CircuitError(f"The circuit {circuit.name!r} has no neurons.", wanted="at least one")
     check_fits(circuit, subject, force=force)
+    if autoencoder is not None:
+        autoencoder.pair.check_subject(subject, force=force)
     reading = read_corpus(
         subject, circuit, corpus, shown=options.neurons, places=2 * options.places, seed=options.seed, progress=progress
     )
@@ -106,6 +112,11 @@ def explain_circuit(
         words=None,
         notes=tuple(notes),
     )
+    if autoencoder is not None:
+        vectors, more = circuit_vectors(
+            subject, circuit, corpus, reading.watched.direction, autoencoder, force=force, progress=progress
+        )
+        explanation = replace(explanation, vectors=vectors, notes=(*explanation.notes, *more))
     return explanation if wording is None else _worded(explanation, reading, (subject, corpus), wording, progress)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from neurodial.evaluation.report.page import (
     ColouredText,
@@ -19,6 +20,7 @@ from neurodial.explain.dial_effects import Effect
 from neurodial.explain.explanation import AnswerCourse, CircuitExplanation, Firing, NeuronExplanation, Snippet
 from neurodial.explain.judged_words import JudgedWords
 from neurodial.explain.likeness import Neighbour
+from neurodial.explain.vector_section import vector_section
 from neurodial.tracing.neuron import WrittenToken
 
 _COLOURS = ("#d9772b", "#2f86e0", "#868c95")
@@ -40,20 +42,48 @@ def explanation_page(explanation: CircuitExplanation) -> Page:
     """
     sections = [
         _circuit_section(explanation),
+        vector_section(explanation.vectors),
         _firing_section("Where the circuit drives", explanation.firing, _DRIVE),
         _course_section(explanation.course),
         _group_section(explanation),
         _overview(explanation),
         *(_neuron_section(neuron, explanation) for neuron in explanation.neurons),
     ]
+    first = FirstScreen(_verdict(explanation), _numbers(explanation))
+    title = f"What {explanation.name} does, neuron by neuron"
+    return Page(title, first, tuple(sections), about=_read(explanation))
+
+
+def _read(explanation: CircuitExplanation) -> str:
+    """On what the circuit was watched."""
     texts = ", ".join(f"{count} {side}" for side, count in explanation.texts.items() if count)
-    about = (
+    return (
         f"{explanation.model}; {explanation.corpus}: {texts} texts, {explanation.tokens} tokens, "
         f"{explanation.passes:.2f} passes over them"
     )
-    first = FirstScreen(_verdict(explanation), _numbers(explanation))
-    title = f"What {explanation.name} does, neuron by neuron"
-    return Page(title, first, tuple(sections), about=about)
+
+
+def neuron_page(neuron: NeuronExplanation, explanation: CircuitExplanation) -> Page:
+    """The page of one neuron.
+
+    Args:
+        neuron: what is known of it.
+        explanation: of the circuit that it belongs to, which says what was read.
+    """
+    promotes = ", ".join(repr(token.text) for token in neuron.writes[:3])
+    numbers = []
+    if neuron.firing.auroc is not None:
+        small = f"AUROC at the last token, ± {neuron.firing.auroc_error:.1g} from binning; 0.5 is chance"
+        numbers.append(KeyNumber("tells the sides apart", f"{neuron.firing.auroc:.3f}", small))
+    if neuron.effect is not None:
+        error = f"± {neuron.effect.damage_error:.1g} nats per token on neutral answers"
+        alone = f"nats, its dial alone at 1, dose {neuron.dose:.3g}"
+        numbers.append(KeyNumber("moves the margin", f"{neuron.effect.margin:+.3f}", alone))
+        numbers.append(KeyNumber("damage", f"{neuron.effect.damage:.3g}", error))
+    section = replace(_neuron_section(neuron, explanation), heading="What it writes, reads and fires on", folded=False)
+    first = FirstScreen(f"Promotes {promotes}; score {neuron.score:.3g}, dose {neuron.dose:.3g}.", tuple(numbers))
+    notes = Section("What a reader should know", (_LENS, *(f"Note: {note}." for note in explanation.notes)))
+    return Page(f"{neuron.name} of {explanation.name}", first, (section, notes), about=_read(explanation))
 
 
 _DRIVE = (

@@ -8,6 +8,7 @@ from typing import Any
 from neurodial.explain.dial_effects import CircuitEffects, Effect
 from neurodial.explain.judged_words import JudgedWords
 from neurodial.explain.likeness import Neighbour
+from neurodial.nla.vector_words import VectorWords
 from neurodial.tracing.neuron import WrittenToken
 
 
@@ -132,6 +133,7 @@ class CircuitExplanation:
         neurons: those with a part of their own.
         words: what a model said of the circuit's direction.
         notes: what was left out, and why.
+        vectors: the circuit's vectors in the words of a natural-language autoencoder, with scores.
     """
 
     name: str
@@ -151,6 +153,7 @@ class CircuitExplanation:
     neurons: tuple[NeuronExplanation, ...]
     words: JudgedWords | None
     notes: tuple[str, ...]
+    vectors: tuple[VectorWords, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """All of it, for programs."""

@@ -23,6 +23,7 @@ from neurodial.circuit.circuit import Circuit, Origin, Row
 from neurodial.circuit.site import Neuron
 from neurodial.errors import CircuitError, CircuitFileError, FileError
 from neurodial.export.neuron_tables import TableLine, read_lines
+from neurodial.export.recipe import refuse_condition
 from neurodial.files import write_atomic
 from neurodial.prompts.rows import read_text
 from neurodial.provenance import ModelIdentity, now, sha256, versions
@@ -105,6 +106,7 @@ def write_neurons(circuit: Circuit, path: str | Path, *, overwrite: bool = False
 
     Raises:
         FileError: the file exists and `overwrite` is false, or it can't be written.
+        ExportError: the circuit acts only on some prompts, which a table can't say.
 
     Example:
         >>> import tempfile
@@ -114,6 +116,7 @@ def write_neurons(circuit: Circuit, path: str | Path, *, overwrite: bool = False
         >>> nd.write_neurons(circuit, f"{tempfile.mkdtemp()}/mine.csv").read_text().splitlines()
         ['layer,expert,index,score,dose', '3,,7,0.5,1.0']
     """
+    refuse_condition(circuit, "a table of neurons holds no condition")
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(COLUMNS)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from neurodial.circuit.circuit import Circuit
 from neurodial.circuit.site import Site
 from neurodial.errors import CircuitError, ExportError, OptionError
 from neurodial.intervention.scale import Scale, check_fits
@@ -84,6 +85,22 @@ def recipe_of(subject: Subject, scales: Sequence[Scale]) -> Recipe:
     return Recipe(kept, dials[0] if is_one else 1.0, is_one)
 
 
+def refuse_condition(circuit: Circuit, since: str) -> None:
+    """Refuse to write a circuit with a condition into files that would act without it.
+
+    Raises:
+        ExportError: names the condition, and what serves it.
+    """
+    if circuit.condition is None:
+        return
+    raise ExportError(
+        f"The circuit {circuit.name!r} acts only on prompts on which a condition holds ({circuit.condition.text}).",
+        wanted=f"a circuit without a condition: {since}",
+        fix="Serve it instead (neurodial serve decides for each request), or leave the condition out "
+        "(neurodial export --condition none).",
+    )
+
+
 def _check(scale: Scale) -> None:
     if not isinstance(scale.dial, int | float):
         raise OptionError("A list of dials came.", wanted="one dial: files hold one strength")
@@ -93,5 +110,6 @@ def _check(scale: Scale) -> None:
             wanted="another dial",
             fix="Write an adapter at dial 1: an engine's strength then turns the dial, 0 included.",
         )
+    refuse_condition(scale.circuit, "weights and adapters act on every prompt")
     if scale.when != "all":
         raise ExportError(f"The circuit acts on the {scale.when} tokens only.", wanted="`when` all: weights act on all")

@@ -87,7 +87,8 @@ def branch_states(
         >>> [(ends.rows, ends.start) for ends in branch_states(tiny_subject(), None, [branch])]
         [(((0, 1), (0, 0)), 19)]
     """
-    shares = subject.layout.shares_prefixes and not is_steered_elsewhere(subject, steering)
+    is_whole = steering is not None and steering.needs_whole_prompts
+    shares = subject.layout.shares_prefixes and not is_whole and not is_steered_elsewhere(subject, steering)
     lengths = [branch.shared if shares else 0 for branch in branches]
     order = sorted(range(len(branches)), key=lambda n: (-lengths[n], branches[n].rows[0][: lengths[n]]))
     for chosen in _alike(order, lengths, [len(branch.rows) for branch in branches], budget):

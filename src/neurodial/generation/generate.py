@@ -163,6 +163,22 @@ def _one_token(subject: Subject, text: str) -> int | None:
     return None if token is None else int(token)
 
 
+def sampled_answers(subject: Subject, tokens: Sequence[int], rows: int, decoding: Decoding) -> list[tuple[int, ...]]:
+    """Answers to one rendered prompt in one batch of `rows`, up to their end tokens; kept nowhere.
+
+    For callers whose hooks treat the rows differently: row k of the batch is answer k.
+
+    Raises:
+        ContextLengthError: prompt and answer don't fit the context.
+    """
+    check_context([len(tokens)], subject.context_length, extra=decoding.max_new_tokens)
+    stops = Stops(stop_tokens(subject), stop_texts(subject))
+    batch = Batch(tuple(range(rows)), padded([tokens] * rows, pad_id(subject), "left"), (len(tokens),) * rows)
+    with _fork_seed(subject, decoding.seed), contiguous_head(subject), plain_generation(subject.model):
+        found = _generate_batch(subject, batch, decoding, stops)
+    return [_up_to_end(subject, row, stops)[0] for row in found]
+
+
 def _by_size(sequences: Sequence[Sequence[int]], size: int, pad: int) -> Iterator[Batch]:
     """Batches of similar length. Within one the prompts keep their order: dials given per row follow it."""
     order = sorted(range(len(sequences)), key=lambda row: -len(sequences[row]))
@@ -195,13 +211,19 @@ def _generate_batch(subject: Subject, batch: Batch, decoding: Decoding, stops: S
     return [[int(token) for token in row] for row in output[:, width:].tolist()]
 
 
-def _answer(subject: Subject, prompt: Prompt, tokens: list[int], stops: Stops) -> Answer:
+def _up_to_end(subject: Subject, tokens: list[int], stops: Stops) -> tuple[tuple[int, ...], bool]:
+    """An answer's tokens without its end, and whether it has one."""
     end = next((place for place, token in enumerate(tokens) if token in stops.tokens), None)
-    answer_tokens = tokens if end is None else tokens[:end]
-    if stops.texts and (stop := place_of_stop(subject.tokenizer, answer_tokens, stops.texts)) is not None:
-        answer_tokens, end = answer_tokens[:stop], stop
+    kept_tokens = tokens if end is None else tokens[:end]
+    if stops.texts and (stop := place_of_stop(subject.tokenizer, kept_tokens, stops.texts)) is not None:
+        kept_tokens, end = kept_tokens[:stop], stop
+    return tuple(kept_tokens), end is not None
+
+
+def _answer(subject: Subject, prompt: Prompt, tokens: list[int], stops: Stops) -> Answer:
+    answer_tokens, has_end = _up_to_end(subject, tokens, stops)
     texts = split_answer(subject, prompt, answer_tokens)
-    return Answer(prompt, texts.answer, tuple(answer_tokens), end is not None, texts.thinking, texts.is_endless)
+    return Answer(prompt, texts.answer, answer_tokens, has_end, texts.thinking, texts.is_endless)
 
 
 def split_answer(subject: Subject, prompt: Prompt, tokens: Sequence[int]) -> Parts:

@@ -27,6 +27,7 @@ from neurodial.generation.generate import stop_texts, stop_tokens, tracker_of
 from neurodial.generation.sampling import nucleus
 from neurodial.generation.text_stream import TextStream
 from neurodial.intervention.base import Intervention, Together
+from neurodial.intervention.decide import Outcomes
 from neurodial.intervention.steer import Steering, steer_each
 from neurodial.model.head import at_least_float32
 from neurodial.model.hooks import contiguous_head
@@ -101,6 +102,7 @@ class _PairBatch:
     cache: Any = None
     length: int = 0
     trackers: list[PartTracker] = field(default_factory=list)
+    outcomes: list[Outcomes] = field(default_factory=list)
 
     def go_on(self, chosen: Sequence[Sequence[int | None]]) -> None:
         """Feed the tokens chosen by each stream of each pair; None ends a stream. Split pairs whose tokens differ."""
@@ -115,6 +117,7 @@ class _PairBatch:
         if pairs and rows != list(range(2 * len(self.pairs))):
             self.cache.batch_select_indices(torch.tensor(rows, device=self.fed.device))
             self.trackers = [copy.copy(self.trackers[row]) for row in rows]
+            self.outcomes = [self.outcomes[row] for row in rows] if self.outcomes else []
         self.pairs = pairs
         self.fed = torch.tensor(tokens, dtype=torch.long, device=self.fed.device)[:, None]
 
@@ -126,6 +129,7 @@ def paired_decoding(
     *,
     decoding: Decoding | None = None,
     openers: Sequence[Tokens] = (),
+    sides: Sequence[Side] = SIDES,
 ) -> Iterator[TokenComparison]:
     """Answer a prompt unsteered and steered at once. Closing the iterator stops between two tokens.
 
@@ -135,6 +139,7 @@ def paired_decoding(
         intervention: of the steered side.
         decoding: length, temperature, seed and system prompt.
         openers: how the behaviour's answers begin, as token ids.
+        sides: whose answers are wanted.
 
     Raises:
         ContextLengthError: a prompt and its answer don't fit the context.
@@ -151,7 +156,7 @@ def paired_decoding(
     decoding = decoding or Decoding()
     rendered = subject.render(prompts, system=decoding.system)
     check_context([len(tokens) for tokens in rendered], subject.context_length, extra=decoding.max_new_tokens)
-    batches = _batches(subject, prompts, rendered)
+    batches = _batches(subject, prompts, rendered, sides)
     draw = _Draw(decoding, subject.tokenizer, stop_tokens(subject))
     first = torch.tensor(sorted({opener[0] for opener in openers if opener}), dtype=torch.long)
     with contiguous_head(subject), steer_each(subject, [Together(()), intervention]) as steering:
@@ -170,17 +175,21 @@ def paired_decoding(
                 batch.go_on(chosen)
 
 
-def _batches(subject: Subject, prompts: Sequence[Prompt], rendered: Sequence[Tokens]) -> list[_PairBatch]:
+def _batches(
+    subject: Subject, prompts: Sequence[Prompt], rendered: Sequence[Tokens], sides: Sequence[Side]
+) -> list[_PairBatch]:
     kept_tokens = special_markers(subject.tokenizer, subject.thinking)
     streams = [_Stream(side, TextStream(subject.tokenizer, stop_texts(subject), kept=kept_tokens)) for side in SIDES]
     groups = [streams] if rendered[0] == rendered[1] else [[stream] for stream in streams]
+    wanted = [[stream for stream in group if stream.side in sides] for group in groups]
     return [
         _PairBatch(
             torch.tensor([tokens, tokens], device=subject.device),
             [group],
             trackers=[tracker_of(subject, prompt) for _ in SIDES],
         )
-        for prompt, tokens, group in zip(prompts, rendered, groups, strict=False)
+        for prompt, tokens, group in zip(prompts, rendered, wanted, strict=False)
+        if group
     ]
 
 
@@ -188,6 +197,8 @@ def _log_probs(subject: Subject, batch: _PairBatch, steering: Steering) -> Float
     """Log-probabilities of the next token in each row, on the CPU; the cache grows by the tokens fed."""
     steering.assign([0, 1] * len(batch.pairs))
     steering.follow(batch.trackers)
+    if batch.length:
+        steering.recall(batch.outcomes)
     rows, tokens = batch.fed.shape
     batch.length += tokens
     mask = torch.ones(rows, batch.length, dtype=torch.long, device=batch.fed.device)
@@ -196,6 +207,7 @@ def _log_probs(subject: Subject, batch: _PairBatch, steering: Steering) -> Float
             batch.fed, attention_mask=mask, past_key_values=batch.cache, use_cache=True, logits_to_keep=1
         )
     batch.cache = output.past_key_values
+    batch.outcomes = list(steering.outcomes)
     raw: Tensor = output.logits[:, -1]
     return raw.to(at_least_float32(raw.dtype)).log_softmax(dim=-1).cpu()
 

@@ -57,7 +57,8 @@ def row_states(subject: Subject, steering: Steering | None, rows: Rows) -> Float
     distinct = sorted(set(rows.slots))
     shared = min(common_prefix(rows.tokens.tolist()), rows.tokens.shape[1] - 1, *rows.prompts)
     pays = subject.layout.shares_prefixes and shared >= SHORTEST_SHARED and len(rows.tokens) > len(distinct)
-    if not pays or is_steered_elsewhere(subject, steering):
+    is_whole = steering is not None and steering.needs_whole_prompts
+    if not pays or is_whole or is_steered_elsewhere(subject, steering):
         assign_rows(steering, rows.slots, rows.prompts)
         return hidden_states(subject, rows.tokens)
     tokens = rows.tokens.to(subject.device)

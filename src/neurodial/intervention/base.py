@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neurodial.errors import OptionError, SteeringError, UnknownNameError, near_names
-from neurodial.intervention.plan import PHASES, Plan, When, compose
+from neurodial.errors import OptionError, SteeringError
+from neurodial.intervention.combine import compose
+from neurodial.intervention.plan import HookPoint, Plan, SlottedEdit
+from neurodial.intervention.when import When, read_when
 from neurodial.model.subject import Subject
 from neurodial.text.thinking import THINKING, TOOLS
 
@@ -26,7 +28,8 @@ class Intervention(ABC):
     Attributes:
         dial: one number, or one for each row of a batch.
         when: `all` tokens, those of the `prompt`, the `generated` ones; or of the generated ones only
-            `thinking`, the `answer` after it, or calls of `tools`.
+            `thinking`, the `answer` after it, or calls of `tools`. With `:k` (`generated:8`, `answer:8`) only the first
+            k tokens that are generated, or the first k of that part.
     """
 
     dial: Dial
@@ -87,15 +90,14 @@ def check_options(dial: Dial, when: When) -> None:
 
     Raises:
         OptionError: names the dial and the range.
-        UnknownNameError: names the phase.
+        UnknownNameError: names what `when` should be.
     """
     for value in _values(dial):
         if not math.isfinite(value) or abs(value) > MAX_DIAL:
             raise OptionError(f"The dial is {value}.", wanted=f"a number from -{MAX_DIAL:g} to {MAX_DIAL:g}")
     if isinstance(dial, Sequence) and not dial:
         raise OptionError("The list of dials is empty.", wanted="a number for each row")
-    if when not in PHASES:
-        raise UnknownNameError(f"`when` is {when!r}.", fix=near_names(str(when), PHASES))
+    read_when(when)
 
 
 def check_parts(when: When, subject: Subject) -> None:
@@ -104,16 +106,22 @@ def check_parts(when: When, subject: Subject) -> None:
     Raises:
         SteeringError: names the part, and where its markers were searched for.
     """
-    known = {"thinking": THINKING, "tools": TOOLS}.get(when)
+    part = when.partition(":")[0]
+    known = {"thinking": THINKING, "tools": TOOLS}.get(part)
     if known is None or subject.markers(known):
         return
     raise SteeringError(
-        f"Nothing marks {when} in {subject.label}: neither its chat template nor its tokenizer names such a marker.",
+        f"Nothing marks {part} in {subject.label}: neither its chat template nor its tokenizer names such a marker.",
         wanted=f"one such as {known[0].begin} and {known[0].end}",
         fix="Name them with --thinking-markers (Template(thinking_markers=...))."
-        if when == "thinking"
+        if part == "thinking"
         else "Steer the answer or all that is generated instead.",
     )
+
+
+def planned(edits: Sequence[tuple[HookPoint, SlottedEdit]], dial: Dial, when: When) -> Plan:
+    """The plan of edits at the dials that an intervention has, for its tokens."""
+    return Plan(tuple(edits), len(_values(dial)), rows_of(dial), read_when(when).first)
 
 
 def dial_column(dial: Dial) -> Tensor:

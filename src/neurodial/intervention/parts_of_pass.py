@@ -1,4 +1,4 @@
-"""The phase of each cell of a pass, where steering is limited to thinking, to the answer or to tool calls.
+"""The phase of each cell of a pass, where steering is limited to a part of answers, or to its first tokens.
 
 1. A pass that fills an empty cache is a prompt; with a boundary, row r's tokens from place `boundary[r]` on are not.
 2. Every generated token is fed to its row's tracker, in order; the part that the tracker returns is the token's phase.
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from neurodial.errors import SteeringError
-from neurodial.intervention.plan import PHASE_OF
+from neurodial.intervention.when import LATE, PHASE_OF, First
 from neurodial.model.subject import Subject
 from neurodial.text.answer_parts import PartTracker
 from neurodial.text.thinking import TOOLS
@@ -46,8 +46,9 @@ class PartsOfPass:
         ids: Tensor | None,
         boundary: Sequence[int] | None,
         followed: Sequence[PartTracker] | None,
+        first: First | None = None,
     ) -> None:
-        """Note a pass.
+        """Note a pass; `first`: which of the generated tokens are the first.
 
         Raises:
             SteeringError: the model gets embeddings instead of tokens, or rows that were not there before.
@@ -77,7 +78,7 @@ class PartsOfPass:
         if boundary is not None:
             starts = [min(max(end - cached, 0), width) for _, end in _ends(rows, boundary)]
         phases = [
-            [0] * start + [PHASE_OF[tracker.feed(token)] for token in row[start:]]
+            [0] * start + [_phase(tracker, token, first) for token in row[start:]]
             for row, start, tracker in zip(rows, starts, trackers, strict=True)
         ]
         self._phases = torch.tensor(phases)
@@ -88,6 +89,14 @@ class PartsOfPass:
         text = str(self._subject.tokenizer.decode(list(prompt[-_TAIL:]))).rstrip()
         opened = any(text.endswith(pair.begin.rstrip()) for pair in self._subject.thinking)
         return tracker(self._subject, starts_inside=opened)
+
+
+def _phase(tracker: PartTracker, token: int, first: First | None) -> int:
+    part = tracker.feed(token)
+    if first is None:
+        return PHASE_OF[part]
+    made = tracker.made[part] if first.of_part else sum(tracker.made.values())
+    return PHASE_OF[part] + (LATE if made > first.tokens else 0)
 
 
 def _ends(rows: Sequence[Sequence[int]], boundary: Sequence[int] | None) -> list[tuple[Sequence[int], int]]:

@@ -1,8 +1,9 @@
 """What an intervention compiles to: edits at the hook points of a model, each with settings for every slot.
 
-Settings have the axes (phase, slot, …). Phase 0 is the prompt. Generated tokens are of phase 1 (the answer), 2
-(thinking before it) or 3 (a tool call); where every edit treats those alike, all are of phase 1. Slot `s` holds the
-settings of the s-th intervention of a batch. Which row uses which slot is decided when a batch runs
+Settings have the axes (phase, column, …). Phase 0 is the prompt. Generated tokens are of phase 1 (the answer), 2
+(thinking before it) or 3 (a tool call), and 4 to 6 are the same after the first k tokens; where every edit treats
+those alike, all are of phase 1. Slot `s` holds the settings of the s-th intervention of a batch: one column, or where
+it has conditions on the prompt, one for each outcome. Which row uses which slot is decided when a batch runs
 (`Steering.assign`), so one batch may have a different dial in each row, and changing a dial changes buffers, never
 hooks.
 """
@@ -10,7 +11,7 @@ hooks.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -18,20 +19,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from neurodial.circuit.prompt_condition import PromptCondition
 from neurodial.circuit.site import Site
-from neurodial.text.answer_parts import Part
-
-When = Literal["all", "prompt", "generated", "thinking", "answer", "tools"]
-PHASES: dict[When, tuple[bool, bool, bool, bool]] = {
-    "all": (True, True, True, True),
-    "prompt": (True, False, False, False),
-    "generated": (False, True, True, True),
-    "thinking": (False, False, True, False),
-    "answer": (False, True, False, False),
-    "tools": (False, False, False, True),
-}
-"""For each phase, whether steering acts in it: the prompt, the answer, thinking, tool calls."""
-PHASE_OF: dict[Part, int] = {"answer": 1, "thinking": 2, "tools": 3}
+from neurodial.intervention.when import LATE, First, When, read_when
 
 
 class HookPoint(NamedTuple):
@@ -52,27 +42,27 @@ class SlotIndex(NamedTuple):
 
     Attributes:
         phase: one for all cells, or one per cell.
-        slot: 0 for all rows, or one per row.
+        column: 0 for all rows, or one per row.
     """
 
     phase: int | Int[Tensor, "row token"]
-    slot: int | Int[Tensor, "row"]
+    column: int | Int[Tensor, "row"]
 
-    def of(self, settings: Float[Tensor, "phase slot *rest"]) -> Tensor:
+    def of(self, settings: Float[Tensor, "phase column *rest"]) -> Tensor:
         """The chosen settings, in a shape that broadcasts against (row, token, feature)."""
         if isinstance(self.phase, int):
-            chosen = settings[self.phase, self.slot]
-            return chosen if isinstance(self.slot, int) else chosen.unsqueeze(1)
-        slot = self.slot if isinstance(self.slot, int) else self.slot.unsqueeze(1)
-        return settings[self.phase, slot]
+            chosen = settings[self.phase, self.column]
+            return chosen if isinstance(self.column, int) else chosen.unsqueeze(1)
+        column = self.column if isinstance(self.column, int) else self.column.unsqueeze(1)
+        return settings[self.phase, column]
 
 
 class SlottedEdit(ABC):
-    """An edit at one hook point: its settings over phases and slots, and how they change a tensor."""
+    """An edit at one hook point: its settings over phases and columns, and how they change a tensor."""
 
     @abstractmethod
     def tensors(self) -> tuple[Tensor, ...]:
-        """The settings, each (phase, slot, …)."""
+        """The settings, each (phase, column, …)."""
 
     @abstractmethod
     def with_tensors(self, tensors: Sequence[Tensor]) -> SlottedEdit:
@@ -85,9 +75,14 @@ class SlottedEdit(ABC):
         Plain tensors in the signature: it also runs under torch.compile, which shape checks would break.
         """
 
-    def neutral(self) -> SlottedEdit:
-        """One slot that changes nothing."""
-        return self.with_tensors([torch.zeros_like(tensor[:, :1]) for tensor in self.tensors()])
+    def neutral(self, columns: int = 1) -> SlottedEdit:
+        """Columns that change nothing."""
+        empty = [torch.zeros_like(tensor[:, :1]) for tensor in self.tensors()]
+        return self.with_tensors([tensor.expand(-1, columns, *tensor.shape[2:]) for tensor in empty])
+
+    def columns(self, chosen: Sequence[int]) -> SlottedEdit:
+        """The same edit with the given columns, in their order."""
+        return self.with_tensors([tensor[:, list(chosen)] for tensor in self.tensors()])
 
     def to(self, device: torch.device, dtype: torch.dtype) -> SlottedEdit:
         """The settings on the device and in the precision in which they are used."""
@@ -108,7 +103,7 @@ class SlottedEdit(ABC):
 class Multiply(SlottedEdit):
     """Neuron j becomes `(1 - dose_j) * a_j`. Doses at one neuron add."""
 
-    doses: Float[Tensor, "phase slot neuron"]
+    doses: Float[Tensor, "phase column neuron"]
     are_multipliers: bool = False
 
     def tensors(self) -> tuple[Tensor, ...]:
@@ -132,7 +127,7 @@ class Multiply(SlottedEdit):
 class Add(SlottedEdit):
     """A vector is added."""
 
-    vectors: Float[Tensor, "phase slot feature"]
+    vectors: Float[Tensor, "phase column feature"]
 
     def tensors(self) -> tuple[Tensor, ...]:
         """The vectors, dial included."""
@@ -151,8 +146,8 @@ class Add(SlottedEdit):
 class Project(SlottedEdit):
     """The component along a unit vector is removed, times the strength: `h - s (h·u) u`."""
 
-    directions: Float[Tensor, "phase slot feature"]
-    strengths: Float[Tensor, "phase slot one"]
+    directions: Float[Tensor, "phase column feature"]
+    strengths: Float[Tensor, "phase column one"]
 
     def tensors(self) -> tuple[Tensor, ...]:
         """Directions and strengths."""
@@ -179,8 +174,8 @@ class Project(SlottedEdit):
 class Replace(SlottedEdit):
     """Neuron j moves from its activation towards a constant: `a + s_j (v_j - a)`; s_j = 0 leaves it."""
 
-    values: Float[Tensor, "phase slot neuron"]
-    shares: Float[Tensor, "phase slot neuron"]
+    values: Float[Tensor, "phase column neuron"]
+    shares: Float[Tensor, "phase column neuron"]
 
     def tensors(self) -> tuple[Tensor, ...]:
         """Values and shares."""
@@ -196,6 +191,22 @@ class Replace(SlottedEdit):
         return torch.where(share == 0, hidden, torch.lerp(hidden, value.expand_as(hidden), share))
 
 
+class Choice(NamedTuple):
+    """Which column a slot uses.
+
+    Attributes:
+        conditions: on the prompt.
+        columns: one for each outcome of the conditions; bit n of its place says whether condition n holds.
+    """
+
+    conditions: tuple[PromptCondition, ...]
+    columns: tuple[int, ...]
+
+    def column(self, holds: Mapping[PromptCondition, bool]) -> int:
+        """The column for what was decided."""
+        return self.columns[sum(holds[condition] << place for place, condition in enumerate(self.conditions))]
+
+
 @dataclass(frozen=True)
 class Plan:
     """Edits in the order in which they act.
@@ -204,11 +215,15 @@ class Plan:
         edits: hook point and edit of each.
         slots: number of slots of every edit.
         rows: the number of rows that the dials were given for, one slot each; None where one slot is for all.
+        first: only the first generated tokens; None for all.
+        choices: which column each slot uses, where some have conditions; None: slot s uses column s.
     """
 
     edits: tuple[tuple[HookPoint, SlottedEdit], ...]
     slots: int = 1
     rows: int | None = None
+    first: First | None = None
+    choices: tuple[Choice, ...] | None = None
 
     @property
     def ignores_phase(self) -> bool:
@@ -217,63 +232,19 @@ class Plan:
 
     @property
     def ignores_parts(self) -> bool:
-        """Whether all generated tokens are treated alike: thinking, the answer and tool calls."""
+        """Whether all generated tokens are treated alike: thinking, the answer and tool calls, the first and others."""
         return all(edit.ignores_parts for _, edit in self.edits)
 
-
-def spread(values: Tensor, when: When) -> Float[Tensor, "phase slot *rest"]:
-    """Settings (slot, …) over the phases in which they act; zero, which changes nothing, in the others."""
-    return torch.stack([values if active else torch.zeros_like(values) for active in PHASES[when]])
-
-
-def stack(plans: Sequence[Plan]) -> Plan:
-    """One plan whose slot s does what plan s does. Each plan must have one slot.
-
-    Edits of one kind at one point become one where each plan's own order at the point allows it, so many dials of
-    one circuit cost one multiply.
-    """
-    points: dict[HookPoint, list[tuple[type[SlottedEdit], list[SlottedEdit | None]]]] = {}
-    for number, plan in enumerate(plans):
-        reached: dict[HookPoint, int] = {}
-        for point, edit in plan.edits:
-            shared = points.setdefault(point, [])
-            start = reached.get(point, 0)
-            place = next((n for n in range(start, len(shared)) if shared[n][0] is type(edit)), None)
-            if place is None:
-                place = start
-                shared.insert(place, (type(edit), [None] * len(plans)))
-            shared[place][1][number] = edit
-            reached[point] = place + 1
-    edits = [(point, _side_by_side(own)) for point, shared in points.items() for _, own in shared]
-    return Plan(tuple(edits), len(plans))
+    def choice(self, slot: int) -> Choice:
+        """Which columns a slot uses."""
+        return Choice((), (slot,)) if self.choices is None else self.choices[slot]
 
 
-def _side_by_side(edits: Sequence[SlottedEdit | None]) -> SlottedEdit:
-    """Edits of one kind as one edit, a slot each; None changes nothing."""
-    template = next(edit for edit in edits if edit is not None)
-    filled = [template.neutral() if edit is None else edit for edit in edits]
-    settings = zip(*(edit.tensors() for edit in filled), strict=True)
-    return template.with_tensors([torch.cat(tensors, dim=1) for tensors in settings])
-
-
-def compose(plans: Sequence[Plan]) -> Plan:
-    """One plan that makes the edits of all given ones: doses at one site add, other edits act one after the other."""
-    rows = {plan.rows for plan in plans if plan.rows is not None}
-    slots = max((plan.slots for plan in plans), default=1)
-    doses: dict[HookPoint, Tensor] = {}
-    others: list[tuple[HookPoint, SlottedEdit]] = []
-    for plan in plans:
-        for point, edit in plan.edits:
-            if isinstance(edit, Multiply):
-                doses[point] = doses[point] + edit.doses if point in doses else edit.doses
-            else:
-                others.append((point, _widened(edit, slots)))
-    first = [(point, _widened(Multiply(dose), slots)) for point, dose in doses.items()]
-    return Plan((*first, *others), slots, next(iter(rows), None))
-
-
-def _widened(edit: SlottedEdit, slots: int) -> SlottedEdit:
-    return edit.with_tensors([tensor.expand(-1, slots, *tensor.shape[2:]) for tensor in edit.tensors()])
+def spread(values: Tensor, when: When) -> Float[Tensor, "phase column *rest"]:
+    """Settings (column, …) over the phases in which they act; zero, which changes nothing, in the others."""
+    phases, first = read_when(when)
+    late = phases[1:] if first is None else (False,) * LATE
+    return torch.stack([values if active else torch.zeros_like(values) for active in (*phases, *late)])
 
 
 def phases_of(cached: int, tokens: int, boundary: Sequence[int] | None, device: torch.device) -> int | Tensor:

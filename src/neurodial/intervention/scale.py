@@ -12,17 +12,20 @@ from dataclasses import dataclass
 import torch
 
 from neurodial.circuit.circuit import Circuit
+from neurodial.circuit.prompt_condition import PromptCondition
 from neurodial.circuit.site import Neuron, Site
 from neurodial.errors import ModelMismatchError, OptionError, SteeringError
-from neurodial.intervention.base import Dial, Intervention, check_options, check_parts, dial_column, rows_of
-from neurodial.intervention.plan import HookPoint, Multiply, Plan, Replace, When, spread
+from neurodial.intervention.base import Dial, Intervention, check_options, check_parts, dial_column, planned
+from neurodial.intervention.combine import only_where
+from neurodial.intervention.plan import HookPoint, Multiply, Plan, Replace, spread
+from neurodial.intervention.when import When
 from neurodial.model.subject import Subject
 from neurodial.provenance import other_template
 
 
 @dataclass(frozen=True)
 class Scale(Intervention):
-    """Multiply each neuron of a circuit by `1 - dial * dose`.
+    """Multiply each neuron of a circuit by `1 - dial * dose`; only on prompts on which its condition holds, if any.
 
     Attributes:
         circuit: which neurons, and their doses.
@@ -61,7 +64,12 @@ class Scale(Intervention):
             doses = torch.zeros(subject.widths[site.layer], dtype=torch.float64)
             doses[[row.neuron.index for row in rows]] = torch.tensor([row.dose for row in rows], dtype=torch.float64)
             edits.append((HookPoint("neurons", site.layer, site.expert), Multiply(spread(column * doses, self.when))))
-        return Plan(tuple(edits), len(column), rows_of(self.dial))
+        plan = planned(edits, self.dial, self.when)
+        condition = self.circuit.condition
+        if condition is None or not bool(column.any()):
+            return plan
+        check_condition(condition, subject)
+        return only_where(plan, condition)
 
 
 @dataclass(frozen=True)
@@ -115,7 +123,7 @@ class Pin(Intervention):
             values[list(pinned)] = torch.tensor(list(pinned.values()), dtype=torch.float64)
             edit = Replace(spread(torch.ones_like(column) * values, self.when), spread(column * share, self.when))
             edits.append((HookPoint("neurons", site.layer, site.expert), edit))
-        return Plan(tuple(edits), len(column), rows_of(self.dial))
+        return planned(edits, self.dial, self.when)
 
 
 def check_fits(circuit: Circuit, subject: Subject, *, force: bool = False) -> None:
@@ -148,6 +156,22 @@ def template_notes(circuits: Iterable[Circuit], subject: Subject) -> list[str]:
         if differs is not None:
             notes.append(f"The circuit {circuit.name!r} was {differs}.")
     return notes
+
+
+def check_condition(condition: PromptCondition, subject: Subject) -> None:
+    """Refuse a condition whose reading the model does not have.
+
+    Raises:
+        SteeringError: names the neuron or the layer.
+    """
+    check_neurons(frozenset(condition.neurons), subject)
+    if condition.layer is not None and (
+        condition.layer >= subject.layers or len(condition.weights) != subject.hidden_size
+    ):
+        raise SteeringError(
+            f"The condition reads {len(condition.weights)} numbers after block {condition.layer}.",
+            wanted=f"{subject.hidden_size} numbers, blocks 0 to {subject.layers - 1}, as in {subject.label}",
+        )
 
 
 def check_neurons(neurons: Mapping[Neuron, float] | frozenset[Neuron], subject: Subject) -> None:

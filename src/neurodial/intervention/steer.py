@@ -10,16 +10,19 @@ from torch import Tensor
 
 from neurodial.errors import SteeringError
 from neurodial.intervention.base import Intervention, Together
+from neurodial.intervention.combine import stack
+from neurodial.intervention.decide import Outcomes, PromptDecisions
 from neurodial.intervention.parts_of_pass import PartsOfPass
-from neurodial.intervention.plan import HookPoint, Plan, SlotIndex, SlottedEdit, phases_of, stack
+from neurodial.intervention.plan import HookPoint, Plan, SlotIndex, SlottedEdit, phases_of
 from neurodial.model.hooks import (
+    DecoderPass,
     Edit,
     Handle,
     installed,
     on_block_output,
     on_embedding,
     on_neurons,
-    on_tokens,
+    on_pass,
     on_write,
     refuse_compiled,
 )
@@ -39,6 +42,7 @@ class Steering:
         self._shape = (0, 0, 0)
         self._followed: tuple[PartTracker, ...] | None = None
         self._parts = PartsOfPass(subject)
+        self._decisions = PromptDecisions(subject)
         self._set(plan)
 
     def assign(self, slots: Sequence[int] | None) -> None:
@@ -68,9 +72,31 @@ class Steering:
     def follow(self, trackers: Sequence[PartTracker] | None) -> None:
         """Row r of the next passes is the answer that `trackers[r]` follows; None: each prompt begins new answers.
 
-        Only steering that is limited to a part of answers (`when` thinking, answer or tools) uses it.
+        Only steering that is limited to a part of answers (`when` thinking, answer or tools) or to its first tokens
+        uses it.
         """
         self._followed = None if trackers is None else tuple(trackers)
+
+    @property
+    def has_conditions(self) -> bool:
+        """Whether some steering acts only on prompts on which a condition holds."""
+        return self.plan.choices is not None
+
+    @property
+    def needs_whole_prompts(self) -> bool:
+        """Whether each row's prompt must pass in one piece, by itself: then beginnings can't be shared."""
+        return self.follows_parts or self.has_conditions
+
+    @property
+    def outcomes(self) -> tuple[Outcomes, ...]:
+        """For each row of the last prompts that passed, which of its conditions hold."""
+        return self._decisions.outcomes if self.has_conditions else ()
+
+    def recall(self, outcomes: Sequence[Outcomes]) -> None:
+        """Row r of the next passes is the one for which `outcomes[r]` was decided when its prompt passed."""
+        if self.has_conditions:
+            self._decisions.recall(outcomes)
+            self._chosen.clear()
 
     def replace(self, plan: Plan) -> None:
         """Exchange the settings for those of a plan with the same hook points in the same order; no hook changes.
@@ -83,18 +109,27 @@ class Steering:
         _check_slots(self._assigned, plan)
         self._set(plan)
 
-    def look(self, fed: tuple[int, int], cached: int, ids: Tensor | None) -> None:
-        """Note the pass that begins: rows and tokens, tokens already cached, and the ids."""
-        self._shape = (*fed, cached)
+    def look(self, fed: DecoderPass) -> None:
+        """Note the pass that begins."""
+        if self._decisions.is_reading:
+            return
+        self._shape = (fed.rows, fed.tokens, fed.cached)
+        if self.has_conditions:
+            self._chosen.clear()
+            torch.compiler.disable(self._decide)(fed)
         if not self._ignores_phase:
             self._chosen.clear()
         if not self._ignores_parts:
-            torch.compiler.disable(self._parts.look)(cached, ids, self._boundary, self._followed)
+            torch.compiler.disable(self._parts.look)(
+                fed.cached, fed.ids, self._boundary, self._followed, self.plan.first
+            )
 
     def edit(self, number: int) -> Edit:
         """The function that makes the plan's edit of the given number."""
 
         def apply(hidden: Tensor) -> Tensor:
+            if self._decisions.is_reading:
+                return hidden
             key = (number, hidden.shape[0], hidden.device, hidden.dtype)
             settings = self._chosen.get(key)
             if (
@@ -136,12 +171,25 @@ class Steering:
             phase = self._parts.phases(hidden.device)
         elif not self._ignores_phase:
             phase = phases_of(cached, tokens, boundary, hidden.device)
-        slots = self._assigned
-        if slots is None and self.plan.slots > 1:
-            slots = tuple(range(self.plan.slots))
+        columns = slots = self._slots(rows)
         if slots is None:
             return SlotIndex(phase, 0)
-        return SlotIndex(phase, torch.tensor(_spread_over(slots, rows, self._label), device=hidden.device))
+        if self.has_conditions:
+            decided = zip(slots, self._decisions.outcomes, strict=True)
+            columns = [self.plan.choice(slot).column(outcomes) for slot, outcomes in decided]
+        return SlotIndex(phase, torch.tensor(columns, device=hidden.device))
+
+    def _slots(self, rows: int) -> list[int] | None:
+        """The slot of each row; None where all rows use the only one, without a condition."""
+        slots = self._assigned
+        if slots is None and (self.plan.slots > 1 or self.has_conditions):
+            slots = tuple(range(self.plan.slots))
+        return None if slots is None else _spread_over(slots, rows, self._label)
+
+    def _decide(self, fed: DecoderPass) -> None:
+        boundary = None if self._boundary is None else _spread_over(self._boundary, fed.rows, self._label)
+        choices = [self.plan.choice(slot) for slot in self._slots(fed.rows) or ()]
+        self._decisions.look(fed, choices, boundary)
 
 
 @contextmanager
@@ -186,7 +234,7 @@ def steered(subject: Subject, plan: Plan) -> Iterator[Steering]:
 
     def install(handles: list[Handle]) -> None:
         if plan.edits:
-            handles.append(on_tokens(subject, steering.look))
+            handles.append(on_pass(subject, steering.look))
         for number, (point, _) in enumerate(plan.edits):
             handles.append(_install_edit(subject, point, steering.edit(number)))
 

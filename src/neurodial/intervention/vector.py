@@ -11,8 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neurodial.errors import OptionError, SteeringError, UnknownNameError, near_names
-from neurodial.intervention.base import Dial, Intervention, check_options, check_parts, dial_column, rows_of
-from neurodial.intervention.plan import Add, HookPoint, Plan, Project, When, spread
+from neurodial.intervention.base import Dial, Intervention, check_options, check_parts, dial_column, planned
+from neurodial.intervention.plan import Add, HookPoint, Plan, Project, spread
+from neurodial.intervention.when import When
 from neurodial.model.subject import Subject
 
 Where = Literal["writes", "blocks"]
@@ -57,7 +58,7 @@ class AddVector(Intervention):
         check_parts(self.when, subject)
         column = dial_column(self.dial)
         edit = Add(spread(column * self.alpha * self.vector.double().cpu(), self.when))
-        return Plan(((HookPoint("block", self.layer), edit),), len(column), rows_of(self.dial))
+        return planned([(HookPoint("block", self.layer), edit)], self.dial, self.when)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +116,7 @@ class ProjectOut(Intervention):
                 HookPoint("embedding", 0),
                 *(HookPoint(sublayer, layer) for layer in layers for sublayer in sublayers),
             ]
-        return Plan(tuple((point, edit) for point in points), len(column), rows_of(self.dial))
+        return planned([(point, edit) for point in points], self.dial, self.when)
 
 
 def _check_vector(vector: Tensor) -> None:

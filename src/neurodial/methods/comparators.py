@@ -16,8 +16,8 @@ from neurodial.circuit.circuit import Circuit
 from neurodial.circuit.controls import random_control
 from neurodial.errors import OptionError, UnknownNameError, near_names
 from neurodial.intervention.base import Intervention
-from neurodial.intervention.plan import When
 from neurodial.intervention.scale import Scale
+from neurodial.intervention.when import When
 from neurodial.margins.margin import Margin
 from neurodial.methods.selections import Selections
 from neurodial.methods.single.paths import pin_paths

@@ -5,9 +5,9 @@ A function gets a tensor of shape (row, token, feature) and returns its replacem
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -175,23 +175,45 @@ def on_embedding(subject: Subject, edit: Edit) -> Handle:
     return subject.blocks[0].register_forward_pre_hook(hook, with_kwargs=True)
 
 
+class DecoderPass(NamedTuple):
+    """A pass of the decoder that begins.
+
+    Attributes:
+        rows: of the batch.
+        tokens: of each row, padding included.
+        cached: tokens that are cached already.
+        inputs: what the decoder is called with, by name.
+    """
+
+    rows: int
+    tokens: int
+    cached: int
+    inputs: Mapping[str, Any]
+
+    @property
+    def ids(self) -> torch.Tensor | None:
+        """The token ids; None for embeddings."""
+        return self.inputs.get("input_ids")
+
+
 def on_forward(subject: Subject, look: Callable[[int, int, int], None]) -> Handle:
     """Call `look` before each pass of the decoder with the number of rows, of tokens, and of tokens already cached."""
-    return on_tokens(subject, lambda fed, cached, _: look(*fed, cached))
+    return on_pass(subject, lambda fed: look(fed.rows, fed.tokens, fed.cached))
 
 
-def on_tokens(subject: Subject, look: Callable[[tuple[int, int], int, torch.Tensor | None], None]) -> Handle:
-    """Call `look` before each pass with (rows, tokens), tokens already cached, and the ids (None for embeddings)."""
+def on_pass(subject: Subject, look: Callable[[DecoderPass], None]) -> Handle:
+    """Call `look` before each pass of the decoder."""
 
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         del module
-        ids = kwargs.get("input_ids", args[0] if args else None)
-        tokens = kwargs.get("inputs_embeds") if ids is None else ids
+        inputs = {**({"input_ids": args[0]} if args else {}), **kwargs}
+        ids = inputs.get("input_ids")
+        tokens = inputs.get("inputs_embeds") if ids is None else ids
         if tokens is None:
             raise SteeringError("The decoder was called without input_ids or inputs_embeds.")
-        cache = kwargs.get("past_key_values")
+        cache = inputs.get("past_key_values")
         cached = 0 if cache is None else int(cache.get_seq_length())
-        look((int(tokens.shape[0]), int(tokens.shape[1])), cached, ids)
+        look(DecoderPass(int(tokens.shape[0]), int(tokens.shape[1]), cached, inputs))
 
     return subject.decoder.register_forward_pre_hook(hook, with_kwargs=True)
 

@@ -30,6 +30,7 @@ def load(
     revision: str | None = None,
     trust_remote_code: bool = False,
     template: Template = PLAIN,
+    may_lack_head: bool = False,
     **model_options: Any,
 ) -> Subject:
     """Load a model to read and steer.
@@ -46,6 +47,8 @@ def load(
         revision: the Hub revision.
         trust_remote_code: run code from the repository; off by default.
         template: variables of the chat template, and the markers of thinking where they can't be found.
+        may_lack_head: take a checkpoint that lacks weights behind its blocks (final norm, output head), which are
+            then random: for models whose blocks alone are read.
         model_options: passed to `from_pretrained`, for example `quantization_config`.
 
     Raises:
@@ -76,7 +79,7 @@ def load(
             adapter = adapter if adapter is not None else demo_adapter
         else:
             path = Path(source).expanduser()
-        model, tokenizer, unused = _from_name(path, _dtype(dtype), options, tokenizer)
+        model, tokenizer, unused = _from_name(path, _dtype(dtype), options, (tokenizer, may_lack_head))
         label, place = str(source), str(path)
     else:
         model, place, unused = source, None, ()
@@ -113,18 +116,18 @@ def _check_device(device: str | torch.device) -> None:
 
 
 def _from_name(
-    path: Path, dtype: torch.dtype | str, options: dict[str, Any], tokenizer: Any
+    path: Path, dtype: torch.dtype | str, options: dict[str, Any], given: tuple[Any, bool]
 ) -> tuple[Any, Any, tuple[str, ...]]:
     is_gguf = path.suffix == ".gguf"
     with quiet_bars(), read_once() if is_gguf else nullcontext():
-        model, tokenizer, unused = _read(path, dtype, options, tokenizer, is_gguf=is_gguf)
+        model, tokenizer, unused = _read(path, dtype, options, given, is_gguf=is_gguf)
     if is_gguf:
         _forget_gguf(model)
     return model, tokenizer, unused
 
 
 def _read(
-    path: Path, dtype: torch.dtype | str, options: dict[str, Any], tokenizer: Any, *, is_gguf: bool
+    path: Path, dtype: torch.dtype | str, options: dict[str, Any], given: tuple[Any, bool], *, is_gguf: bool
 ) -> tuple[Any, Any, tuple[str, ...]]:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
@@ -146,8 +149,10 @@ def _read(
         raise _not_loaded(path, error) from error
     if info.get("mismatched_keys"):
         raise _of_other_shape(path, sorted(info["mismatched_keys"]))
-    if info["missing_keys"]:
-        raise _incomplete(path, sorted(info["missing_keys"]))
+    tokenizer, may_lack_head = given
+    missing = [key for key in sorted(info["missing_keys"]) if not (may_lack_head and _is_behind_blocks(model, key))]
+    if missing:
+        raise _incomplete(path, missing)
     return model, tokenizer or _tokenizer(name, path, shared), tuple(sorted(info["unexpected_keys"]))
 
 
@@ -212,6 +217,13 @@ def _of_other_shape(path: Path, mismatched: list[tuple[str, Any, Any]]) -> Model
         f"{tuple(stored)} against {tuple(expected)}.",
         wanted="weights of the architecture that the configuration names",
     )
+
+
+def _is_behind_blocks(model: Any, key: str) -> bool:
+    """Whether a weight belongs neither to a numbered block nor to the input embedding."""
+    embedding = model.get_input_embeddings().weight
+    is_embedding = any(key == name and weight is embedding for name, weight in model.named_parameters())
+    return not is_embedding and not any(part.isdigit() for part in key.split("."))
 
 
 def _incomplete(path: Path, missing: list[str]) -> ModelError:

@@ -19,6 +19,7 @@ from neurodial.activations.batches import padded
 from neurodial.activations.collect import pad_id
 from neurodial.generation.generate import stop_texts, stop_tokens
 from neurodial.generation.text_stream import TextStream
+from neurodial.intervention.decide import Outcomes
 from neurodial.intervention.parts_of_pass import tracker
 from neurodial.intervention.steer import Steering
 from neurodial.model.cache import empty_cache, joined, kept, row_counts
@@ -43,6 +44,7 @@ class RunningRow:
         kept = special_markers(subject.tokenizer, subject.thinking)
         self.text = TextStream(subject.tokenizer, (*request.stop, *stop_texts(subject)), kept=kept)
         self.tracker = tracker(subject, starts_inside=request.starts_inside)
+        self.outcomes: Outcomes = {}
         self.length = len(request.tokens)
         self.made: int = 0
         self.last = request.tokens[-1]
@@ -99,6 +101,8 @@ class RunningBatch:
             cache,
             keep=0 if echoing else 1,
         )
+        for row, outcomes in zip(new, self._steering.outcomes, strict=False):  # none without conditions
+            row.outcomes = outcomes
         for row, own in zip(new, logits, strict=True):
             if row.request.echo:
                 row.deliver(Piece("", _prompt_scores(own, row.request)))
@@ -144,6 +148,7 @@ class RunningBatch:
         self._table.hold([row.request.dials for row in kept_rows], self._steering)
         self._steering.assign(self._table.slots([row.request.dials for row in acting]))
         self._steering.follow([row.tracker for row in acting])
+        self._steering.recall([row.outcomes for row in acting])
 
     def _pass(
         self, tokens: Int[Tensor, "row token"], lengths: Sequence[int], cache: Any, *, keep: int

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 from neurodial.errors import OptionError
+from neurodial.intervention.when import When, read_when
 
 MAX_DIAL = 100.0
 
@@ -20,11 +20,12 @@ class EngineOptions:
         max_queue: requests that may wait beyond those; more are told to come again later (429).
         prompt_budget: tokens of prompts, padding included, that pass together while running answers wait.
         when: which tokens are steered: all, those of the prompt, the generated ones, or of those only what is thinking,
-            the answer, or calls of tools.
+            the answer, or calls of tools; with :k only the first k that are generated, as in generated:8.
         force: take circuits that were made on another model, if the shape allows.
 
     Raises:
         OptionError: a number is too small.
+        UnknownNameError: `when` names no tokens.
 
     Example:
         >>> EngineOptions(max_batch=4).max_queue
@@ -34,7 +35,7 @@ class EngineOptions:
     max_batch: int = 16
     max_queue: int = 64
     prompt_budget: int = 4096
-    when: Literal["all", "prompt", "generated", "thinking", "answer", "tools"] = "all"
+    when: When = "all"
     force: bool = False
 
     def __post_init__(self) -> None:
@@ -43,6 +44,7 @@ class EngineOptions:
                 f"max_batch is {self.max_batch}, max_queue {self.max_queue}, prompt_budget {self.prompt_budget}.",
                 wanted="at least 1, 0 and 1",
             )
+        read_when(self.when)
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,11 @@ from collections.abc import Iterable, Sequence
 
 from neurodial.circuit.circuit import Circuit
 from neurodial.intervention.base import Together
-from neurodial.intervention.plan import Plan, When, stack
+from neurodial.intervention.combine import stack
+from neurodial.intervention.plan import Plan
 from neurodial.intervention.scale import Scale
 from neurodial.intervention.steer import Steering
+from neurodial.intervention.when import When
 from neurodial.model.subject import Subject
 
 Dials = tuple[float, ...]

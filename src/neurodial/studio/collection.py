@@ -10,11 +10,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from neurodial.circuit.circuit import Circuit
 from neurodial.circuit.file import read_circuit, write_circuit
-from neurodial.errors import CircuitFileError, UnknownNameError, near_names
+from neurodial.errors import CircuitFileError, FileError, UnknownNameError, near_names
 from neurodial.files import write_atomic
 from neurodial.prompts.behaviours import behaviour_names, describe_behaviour, read_pairs
 from neurodial.prompts.pairs import PairSet
@@ -22,6 +22,7 @@ from neurodial.prompts.read import read_pair_file
 
 _CIRCUIT = ".circuit.json"
 _PROMPTS = ".jsonl"
+_CONVERSATION = ".conversation.json"
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")
 
 
@@ -32,16 +33,18 @@ class StoredCircuit:
     Attributes:
         id: what it is asked for by.
         circuit: itself.
-        is_given: whether it came with the command, and not from the folder.
+        origin: whether it came with the command, with the package, or is in the folder.
     """
 
     id: str
     circuit: Circuit
-    is_given: bool
+    origin: Literal["command", "ready", "saved"]
 
 
 class Collection:
-    """The folder of a studio, and the circuits that came with the command.
+    """The folder of a studio, and the circuits that came with the command and with the package.
+
+    A circuit of the package gives way to one of the command of the same name.
 
     Example:
         >>> import tempfile
@@ -52,18 +55,22 @@ class Collection:
         ['very-polite']
     """
 
-    def __init__(self, folder: Path, given: Mapping[str, Circuit]) -> None:
+    def __init__(self, folder: Path, given: Mapping[str, Circuit], ready: Mapping[str, Circuit] | None = None) -> None:
         self.folder = folder
-        self._given = {_slug(name): replace(circuit, name=name) for name, circuit in given.items()}
+        named = {name: replace(circuit, name=name) for name, circuit in {**given, **(ready or {}), **given}.items()}
+        self._given = {_slug(name): circuit for name, circuit in named.items()}
+        self._ready = {_slug(name) for name in ready or {} if name not in given}
 
     def circuits(self) -> list[StoredCircuit]:
-        """Every circuit that can be read: those of the command first, then the saved ones."""
-        circuits = [StoredCircuit(name, circuit, is_given=True) for name, circuit in self._given.items()]
+        """Every circuit that can be read: those of the command first, then the ready ones, then the saved ones."""
+        circuits = [
+            StoredCircuit(name, circuit, "ready" if name in self._ready else "command")
+            for name, circuit in self._given.items()
+        ]
         for name in self._names("circuits", _CIRCUIT):
             try:
-                circuits.append(
-                    StoredCircuit(name, read_circuit(self.folder / "circuits" / f"{name}{_CIRCUIT}"), is_given=False)
-                )
+                read = read_circuit(self.folder / "circuits" / f"{name}{_CIRCUIT}")
+                circuits.append(StoredCircuit(name, read, "saved"))
             except CircuitFileError:
                 continue  # a damaged file is no reason to show nothing
         return circuits
@@ -123,6 +130,57 @@ class Collection:
         prompt_set = self._new("prompts", name, _PROMPTS, taken=behaviour_names())
         write_atomic(self.folder / "prompts" / f"{prompt_set}{_PROMPTS}", lines)
         return prompt_set
+
+    def conversations(self) -> list[str]:
+        """Ids of the kept conversations, newest first."""
+        names = self._names("conversations", _CONVERSATION)
+        return sorted(names, key=lambda name: -self._conversation(name).stat().st_mtime)
+
+    def conversation(self, name: str) -> Path:
+        """The file of a conversation.
+
+        Raises:
+            UnknownNameError: there is none.
+        """
+        self._known("conversation", "conversations", name, _CONVERSATION, also=())
+        return self._conversation(name)
+
+    def new_conversation(self, name: str) -> Path:
+        """The file of a conversation to be kept."""
+        return self._conversation(self._new("conversations", name, _CONVERSATION))
+
+    def _conversation(self, name: str) -> Path:
+        return self.folder / "conversations" / f"{name}{_CONVERSATION}"
+
+    def new_report(self, name: str) -> tuple[str, Path]:
+        """Id and folder of a report to be kept."""
+        report = self._new("reports", name, "")
+        return report, self.folder / "reports" / report
+
+    def report_names(self) -> dict[str, str]:
+        """What reports were called, by their ids.
+
+        Raises:
+            FileError: the file of names is damaged.
+        """
+        path = self.folder / "reports" / "names.json"
+        if not path.is_file():
+            return {}
+        try:
+            names: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise FileError(f"{path} is not JSON: {error}.", fix="Take it out: the names alone are lost.") from error
+        return names
+
+    def name_report(self, report: str, name: str) -> None:
+        """Call a report something.
+
+        Raises:
+            UnknownNameError: there is none.
+        """
+        self.report(report)
+        text = json.dumps({**self.report_names(), report: name}, ensure_ascii=False, indent=1)
+        write_atomic(self.folder / "reports" / "names.json", text + "\n", overwrite=True)
 
     def reports(self) -> list[str]:
         """Ids of the finished reports, newest first: a frontier's numbers stand in its part `dense`."""

@@ -6,22 +6,23 @@ import dataclasses
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.responses import FileResponse, HTMLResponse, Response
+from fastapi.responses import FileResponse, Response
 
 from neurodial import __version__
 from neurodial.errors import OptionError, UnknownNameError
 from neurodial.evaluation.options import Evaluation
-from neurodial.evaluation.report.html_page import without_script
 from neurodial.export import formats
 from neurodial.methods.comparators import COMPARATORS
 from neurodial.methods.registry import METHOD_WORDS, METHODS
-from neurodial.studio import requests, tasks, tasks_discover, tasks_measure
+from neurodial.studio import requests, tasks, tasks_discover, tasks_explain, tasks_measure
+from neurodial.studio.file_routes import file_routes, sandboxed
 from neurodial.studio.jobs import Job
 from neurodial.studio.option_forms import form
 from neurodial.studio.prompt_preview import TokenizerView, check_view
-from neurodial.studio.safety import REPORT_POLICY
+from neurodial.studio.safety import NEURON_POLICY
 from neurodial.studio.studio_state import StudioState, without
 from neurodial.studio.tasks_discover import Discovered
+from neurodial.studio.tasks_explain import NeuronPage
 from neurodial.studio.views import circuit_view, overlap_view
 
 Plain = dict[str, Any]
@@ -37,6 +38,12 @@ def work_routes(app: FastAPI, studio: StudioState) -> None:
         title = asked.steered[-1].content[:80]
         return job_values(queue.submit("answer", title, run, asked=asked.model_dump(), is_urgent=True))
 
+    @app.post("/api/strips")
+    def strips(asked: requests.StripRequest) -> Plain:
+        run = tasks.strip(studio, asked)
+        title = asked.chat[-1].content[:80]
+        return job_values(queue.submit("strip", title, run, asked=asked.model_dump(), is_urgent=True))
+
     @app.post("/api/discoveries")
     def discoveries(asked: requests.Discovery) -> Plain:
         run = tasks_discover.discover(studio, asked)
@@ -50,7 +57,7 @@ def work_routes(app: FastAPI, studio: StudioState) -> None:
 
     @app.post("/api/neurons")
     def neurons(asked: requests.NeuronRequest) -> Plain:
-        run = tasks_discover.neuron(studio, asked)
+        run = tasks_explain.neuron(studio, asked)
         title = f"layer {asked.layer}, neuron {asked.index}"
         return job_values(queue.submit("neuron", title, run, asked=asked.model_dump(), is_urgent=True))
 
@@ -68,7 +75,14 @@ def work_routes(app: FastAPI, studio: StudioState) -> None:
     @app.get("/api/jobs/{number}/result")
     def result(number: int) -> Plain:
         value = _result(studio, number)
-        return value.view() if isinstance(value, Discovered) else dict(value)
+        return value.view() if isinstance(value, Discovered | NeuronPage) else dict(value)
+
+    @app.get("/api/jobs/{number}/page")
+    def job_page(number: int) -> Response:
+        value = _result(studio, number)
+        if not isinstance(value, NeuronPage):
+            raise OptionError(f"Job {number} made no page.", wanted="one that explains a neuron")
+        return sandboxed(value.html, NEURON_POLICY)
 
 
 def library_routes(app: FastAPI, studio: StudioState) -> None:
@@ -100,7 +114,7 @@ def library_routes(app: FastAPI, studio: StudioState) -> None:
                 "name": stored.circuit.name,
                 "direction": stored.circuit.direction,
                 "neurons": len(stored.circuit),
-                "given": stored.is_given,
+                "origin": stored.origin,
             }
             for stored in collection.circuits()
         ]
@@ -117,6 +131,7 @@ def library_routes(app: FastAPI, studio: StudioState) -> None:
     def overlap(first: str, second: str) -> Plain:
         return overlap_view(collection.circuit(first), collection.circuit(second))
 
+    file_routes(app, studio)  # before the reports' own: a file is no part of a report
     _report_routes(app, studio)
     _export_routes(app, studio)
 
@@ -134,19 +149,22 @@ def _report_routes(app: FastAPI, studio: StudioState) -> None:
 
     @app.get("/api/reports")
     def reports() -> list[Plain]:
+        names = collection.report_names()
         listed = [(name, collection.report(name)) for name in collection.reports()]
-        return [{"id": name, "parts": tasks_measure.report_parts(folder)} for name, folder in listed]
+        return [
+            {"id": name, "name": names.get(name, name), "parts": tasks_measure.report_parts(folder)}
+            for name, folder in listed
+        ]
 
     @app.get("/api/reports/{name}/{part}")
     def report(name: str, part: str) -> Plain:
-        return tasks_measure.report_view(name, collection.report(name), part)
+        called = collection.report_names().get(name, name)
+        return {"name": called, **tasks_measure.report_view(name, collection.report(name), part)}
 
     @app.get("/api/reports/{name}/{part}/page")
     def page(name: str, part: str) -> Response:
         folder = tasks_measure.part_folder(collection.report(name), part)
-        headers = {"content-security-policy": REPORT_POLICY}
-        html = (folder / "report.html").read_text(encoding="utf-8")
-        return HTMLResponse(without_script(html), headers=headers)
+        return sandboxed((folder / "report.html").read_text(encoding="utf-8"))
 
 
 def _export_routes(app: FastAPI, studio: StudioState) -> None:
@@ -227,7 +245,7 @@ def save_circuit(studio: StudioState, asked: requests.SaveRequest) -> str:
 
 def job_values(job: Job) -> dict[str, Any]:
     """A job as the page sees it; its events are read apart."""
-    description, done, total = job.progress
+    description, done, total = job.steps.progress
     return {
         "id": job.number,
         "kind": job.kind,
@@ -235,6 +253,7 @@ def job_values(job: Job) -> dict[str, Any]:
         "state": job.state,
         "created": job.created,
         "progress": {"description": description, "done": done, "total": total},
+        "steps": job.steps.view(),
         "error": job.error,
         "asked": job.asked,
     }

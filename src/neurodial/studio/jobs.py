@@ -21,6 +21,7 @@ from neurodial.errors import NeurodialError, OptionError
 from neurodial.model.hooks import Handle, installed, on_forward
 from neurodial.model.subject import Subject
 from neurodial.provenance import now
+from neurodial.studio.steps import Steps
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 QUEUE = 20
@@ -36,7 +37,7 @@ class Cancelled(Exception):  # noqa: N818  # not an error: somebody asked for it
 
 @dataclass
 class Job:
-    """A piece of work and everything it has said. Changes under the queue's lock only.
+    """A piece of work and everything it has said. Changes under the queue's lock; its steps by its worker alone.
 
     Attributes:
         number: its id, counted from 1.
@@ -45,7 +46,7 @@ class Job:
         state: queued, running, done, failed or cancelled.
         asked: the request that it came from, as plain values.
         created: when, ISO 8601.
-        progress: what it is at: description, steps done, steps in all.
+        steps: what it did, and what it is at.
         events: what it said, in order; plain values.
         error: what went wrong, in words.
         value: what came out; stays on the server.
@@ -57,7 +58,7 @@ class Job:
     state: State = "queued"
     asked: dict[str, Any] = field(default_factory=dict)
     created: str = ""
-    progress: tuple[str, int, int] = ("", 0, 0)
+    steps: Steps = field(default_factory=Steps)
     events: list[dict[str, Any]] = field(default_factory=list)
     error: dict[str, str | None] | None = None
     value: Any = None
@@ -92,17 +93,14 @@ class Reporter:
     @contextmanager
     def progress(self, description: str, total: int) -> Iterator[Callable[[int], None]]:
         """A `Progress` for the library."""
-        done = 0
-
-        def advance(steps: int) -> None:
-            nonlocal done
-            done += steps
-            self.check()
-            self._queue.show_progress(self._job, (description, done, total))
-
         self.check()
-        self._queue.show_progress(self._job, (description, 0, total))
-        yield advance
+        with self._job.steps.step(description, total) as step:
+
+            def advance(steps: int) -> None:
+                step.done += steps
+                self.check()
+
+            yield advance
 
     @contextmanager
     def stoppable(self, subject: Subject) -> Iterator[None]:
@@ -205,11 +203,6 @@ class JobQueue:
         with self._changed:
             job.events.append(event)
             self._changed.notify_all()
-
-    def show_progress(self, job: Job, progress: tuple[str, int, int]) -> None:
-        """Keep how far a job is."""
-        with self._changed:
-            job.progress = progress
 
     def _forget(self) -> None:
         over = [number for number, job in self._jobs.items() if job.is_over]

@@ -49,17 +49,81 @@ class ChatTurn(_Request):
 Chat = Annotated[list[ChatTurn], Field(min_length=1, max_length=60)]
 
 
-class AnswerRequest(_Request):
+class _Drawn(_Request):
+    """How answers are drawn."""
+
+    system: Text = ""
+    temperature: Annotated[float, Field(ge=0, le=10)] = 0.0
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    max_new_tokens: Annotated[int, Field(ge=1, le=2048)] = 128
+
+
+class AnswerRequest(_Drawn):
     """An answer of both sides. Each side has a chat of its own: the answers in it differ."""
 
     unsteered: Chat
     steered: Chat
     circuits: Annotated[list[Turned], Field(max_length=8)] = []
+    openers: Annotated[str, Field(max_length=80)] = ""
+
+
+class StripRequest(_Drawn):
+    """Answers to one chat with one circuit at several dials; the others stay where they are."""
+
+    chat: Chat
+    circuits: Annotated[list[Turned], Field(min_length=1, max_length=8)]
+    moved: Id
+    dials: Annotated[list[Dial], Field(min_length=1, max_length=8)]
+
+
+class SavedStrip(_Request):
+    """Answers at several dials, as a conversation keeps them."""
+
+    moved: Name
+    dials: Annotated[list[Dial], Field(min_length=1, max_length=8)]
+    texts: Annotated[list[Text], Field(max_length=8)]
+
+
+class SavedAnswers(_Request):
+    """A prompt with both answers, as a conversation keeps them."""
+
+    prompt: Text
+    unsteered: Text = ""
+    steered: Text = ""
+    strip: SavedStrip | None = None
+
+
+class ChatSettings(_Request):
+    """How the answers of a conversation are drawn."""
+
     system: Text = ""
     temperature: Annotated[float, Field(ge=0, le=10)] = 0.0
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    max_new_tokens: Annotated[int, Field(ge=1, le=2048)] = 128
+    length: Annotated[int, Field(ge=1, le=2048)] = 128
     openers: Annotated[str, Field(max_length=80)] = ""
+
+
+class ConversationRequest(_Request):
+    """A conversation to keep; with an id, in the place of the one of that id."""
+
+    name: Name
+    id: Annotated[str, Field(max_length=80)] = ""
+    settings: ChatSettings = Field(default_factory=ChatSettings)
+    circuits: Annotated[list[Turned], Field(max_length=8)] = []
+    turns: Annotated[list[SavedAnswers], Field(max_length=200)] = []
+
+
+class NameRequest(_Request):
+    """A new name."""
+
+    name: Name
+
+
+class OpenRequest(_Request):
+    """A file that somebody shared, to be checked and kept."""
+
+    name: Annotated[str, Field(max_length=200)]
+    text: Annotated[str, Field(max_length=1_000_000)]
 
 
 class Prompts(_Request):
@@ -105,11 +169,14 @@ class SaveRequest(_Request):
 
 
 class NeuronRequest(_Request):
-    """A neuron to read."""
+    """A neuron to explain: one of a circuit, or another of the model, which then stands alone."""
 
+    circuit: Id
     layer: Annotated[int, Field(ge=0, le=10_000)]
     index: Annotated[int, Field(ge=0, le=10_000_000)]
     prompts: Id
+    measure: bool = False
+    show_harmful: bool = False
 
 
 class MeasurementRequest(_Request):

@@ -19,6 +19,8 @@ REPORT_POLICY = (
     "form-action 'none'"
 )
 """For reports: they hold text that models wrote, and need no scripts."""
+NEURON_POLICY = REPORT_POLICY.replace("sandbox;", "sandbox allow-same-origin;")
+"""For a neuron's page: no script either, but the studio's own page may measure how tall it is."""
 _EVERY_ADDRESS = {"0.0.0.0", "::"}  # noqa: S104  # compared with, not bound to
 
 

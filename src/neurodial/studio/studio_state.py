@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from neurodial.circuit.circuit import Circuit
 from neurodial.errors import OptionError
@@ -25,6 +26,7 @@ class StudioState:
         queue: the queue of jobs.
         force: take circuits that were made on another model.
         found_openers: openers by the prompt set that they were found with.
+        readings: what neurons' pages were made from, so that the next page of a circuit needs no other pass.
     """
 
     subject: Subject
@@ -32,6 +34,7 @@ class StudioState:
     queue: JobQueue
     force: bool = False
     found_openers: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    readings: dict[object, Any] = field(default_factory=dict)
 
     def scale(self, turned: Turned) -> Scale:
         """A circuit at its dial, without the neurons that are switched off.

@@ -1,17 +1,13 @@
-"""Jobs that find things: circuits, openers, and what a neuron does."""
+"""Jobs that find things: circuits and openers."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
-from neurodial.activations.position import Last
 from neurodial.circuit.circuit import Circuit
-from neurodial.circuit.site import Neuron
 from neurodial.discovery import find
 from neurodial.evaluation.detectors.registry import shows_of
-from neurodial.intervention.scale import check_neurons
 from neurodial.margins.choose_margin import choose_margin
 from neurodial.methods.check import check_method
 from neurodial.methods.registry import Method, method
@@ -20,10 +16,7 @@ from neurodial.studio import requests
 from neurodial.studio.jobs import Reporter, Run
 from neurodial.studio.prompt_preview import as_lines, read_prompts
 from neurodial.studio.studio_state import StudioState
-from neurodial.studio.views import circuit_view, fires_view, scores_view
-from neurodial.tracing.neuron import WrittenToken, firing, written_tokens
-
-_READ = 24  # prompts of each side that a neuron's page reads
+from neurodial.studio.views import circuit_view, scores_view
 
 
 @dataclass(frozen=True)
@@ -88,41 +81,3 @@ def openers(studio: StudioState, asked: requests.OpenersRequest) -> Run:
         return {"texts": list(beginnings.texts), "positive": beginnings.positive, "negative": beginnings.negative}
 
     return run
-
-
-def neuron(studio: StudioState, asked: requests.NeuronRequest) -> Run:
-    """What a neuron writes, and where it fires on a contrast.
-
-    Raises:
-        SteeringError: the model has no such neuron.
-        UnknownNameError: there is no such prompt set.
-    """
-    neuron = Neuron(asked.layer, None, asked.index)
-    check_neurons(frozenset({neuron}), studio.subject)
-    contrast = studio.collection.pairs(asked.prompts).discovery
-
-    def run(reporter: Reporter) -> dict[str, Any]:
-        subject = studio.subject
-        sides = {"positive": contrast.positive[:_READ], "negative": contrast.negative[:_READ]}
-        named = [(side, example.prompt) for side, examples in sides.items() for example in examples]
-        sequences = subject.render([prompt for _, prompt in named])
-        with reporter.stoppable(subject):
-            up, down = written_tokens(subject, neuron, count=12)
-            values = firing(subject, neuron, sequences, progress=reporter.progress)
-        spelled = [
-            (side, [subject.tokenizer.decode([token]) for token in tokens], fired.tolist(), Last().read(len(tokens)))
-            for (side, _), tokens, fired in zip(named, sequences, values, strict=True)
-        ]
-        return {
-            "layer": asked.layer,
-            "index": asked.index,
-            "writes": _written(up),
-            "holds_down": _written(down),
-            "fires": fires_view(spelled),
-        }
-
-    return run
-
-
-def _written(tokens: list[WrittenToken]) -> list[list[Any]]:
-    return [[token.text, float(f"{token.weight:.4g}")] for token in tokens if math.isfinite(token.weight)]

@@ -58,15 +58,14 @@ def measure(studio: StudioState, asked: requests.MeasurementRequest) -> Run:
                     folder=folder,
                     progress=reporter.progress,
                 )
-                _write(report, folder)
+                write_part(report, folder, "report")
             else:
                 points = tuple(dial for dial in dials if dial in {0.5, 1.0}) or (dials[-1],)
                 grid = Grid(dials, points, options, folder)
                 study = frontier(studio.subject, circuits, pairs, against, grid=grid, progress=reporter.progress)
-                _write(study.dense, folder / "dense")
+                write_part(study.dense, folder, "dense")
                 if study.answers is not None:
-                    _write(study.answers, folder / "answers")
-                _write_figures(study.dense, folder)
+                    write_part(study.answers, folder, "answers")
         return {"report": name}
 
     return run
@@ -91,8 +90,12 @@ def measurement_place(studio: StudioState, asked: requests.MeasurementRequest) -
     return name, studio.collection.folder / "reports" / name
 
 
-def _write(report: Report, folder: Path) -> None:
-    write_report(report, folder, Answers.read(folder))
+def write_part(report: Report, folder: Path, part: str) -> None:
+    """Write a part of a report, as JSON and as a page, with the figures of a frontier."""
+    place = folder / PARTS[part]
+    write_report(report, place, Answers.read(place))
+    if part == "dense":
+        _write_figures(report, folder)
 
 
 def _write_figures(report: Report, folder: Path) -> None:

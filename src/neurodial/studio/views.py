@@ -14,6 +14,7 @@ from neurodial.circuit.circuit import Circuit
 from neurodial.circuit.compare import compare
 from neurodial.circuit.report import DoseReport, report_values
 from neurodial.circuit.site import Neuron
+from neurodial.errors import CircuitError
 
 BINS = 61
 """Bins of the histogram of scores."""
@@ -167,39 +168,38 @@ def overlap_view(first: Circuit, second: Circuit) -> Plain:
     }
 
 
-def fires_view(
-    prompts: Sequence[tuple[str, Sequence[str], Sequence[float], Sequence[int]]], *, shown: int = 6
-) -> Plain:
-    """Where a neuron fires: means of both sides at the position read, and the prompts of largest absolute activation.
+def doses_view(circuits: Mapping[str, Circuit], widths: Sequence[int]) -> Plain:
+    """Several circuits' doses neuron by neuron; a neuron that a circuit lacks has None there.
 
     Args:
-        prompts: for each its side, its tokens as text, the activation at each, and the places that are read.
-        shown: how many prompts of each side are shown.
+        circuits: by id, all of one model.
+        widths: neurons of each layer of the model.
+
+    Raises:
+        CircuitError: a circuit has a neuron that the model has not.
+
+    Example:
+        >>> from neurodial.circuit.circuit import Row
+        >>> one, other = (Circuit.of([Row(Neuron(0, None, k), 1.0, k / 2)], name=str(k)) for k in (1, 2))
+        >>> doses_view({"one": one, "other": other}, [4])["rows"]
+        [[0, 1, [0.5, None]], [0, 2, [None, 1.0]]]
     """
-    sides: Plain = {}
-    largest = max((abs(value) for _, _, values, _ in prompts for value in values), default=0.0)
-    for side in ("positive", "negative"):
-        of_side = [
-            (sum(values[place] for place in places) / len(places), tokens, values, places)
-            for name, tokens, values, places in prompts
-            if name == side
-        ]
-        ranked = sorted(of_side, key=lambda read: -abs(read[0]))
-        sides[side] = {
-            "count": len(of_side),
-            "mean": _short(sum(read[0] for read in of_side) / len(of_side)) if of_side else None,
-            "read": [_short(read[0]) for read in of_side],
-            "prompts": [
-                {
-                    "tokens": list(tokens),
-                    "values": [_short(v) for v in values],
-                    "read": list(places),
-                    "value": _short(at),
-                }
-                for at, tokens, values, places in ranked[:shown]
-            ],
-        }
-    return {"largest": _short(largest), **sides}
+    doses: dict[tuple[int, int], list[float | None]] = {}
+    for place, (name, circuit) in enumerate(circuits.items()):
+        for row in circuit:
+            layer, index = row.neuron.layer, row.neuron.index
+            if layer >= len(widths) or index >= widths[layer]:
+                raise CircuitError(f"The circuit {name!r} has a neuron {layer}.{index}, which this model has not.")
+            absent: list[float | None] = [None] * len(circuits)
+            doses.setdefault((layer, index), absent)[place] = _short(row.dose)
+    return {
+        "circuits": [
+            {"id": name, "name": circuit.name, "direction": circuit.direction, "neurons": len(circuit)}
+            for name, circuit in circuits.items()
+        ],
+        "widths": list(widths),
+        "rows": [[layer, index, doses[layer, index]] for layer, index in sorted(doses)],
+    }
 
 
 def _ranks(neurons: Sequence[Neuron], order: Mapping[int, np.ndarray]) -> list[list[int]]:

@@ -6,7 +6,7 @@ since the model continues inside it, and the marker that closes it belongs to wh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from neurodial.text.thinking import THINKING, Markers, special_markers, spoken
@@ -21,6 +21,7 @@ class PartTracker:
 
     Attributes:
         part: where the answer is now.
+        made: how many tokens of each part came so far.
 
     Example:
         >>> from neurodial.model.tiny import tiny_tokenizer
@@ -52,6 +53,7 @@ class PartTracker:
         self._before: tuple[Part, tuple[str, ...]] = ("answer", ())
         self._is_start = not inside
         self._tokens: list[int] = []
+        self.made: Mapping[Part, int] = {}
 
     def feed(self, token: int) -> Part:
         """Take the next token and return the part that it belongs to."""
@@ -65,6 +67,7 @@ class PartTracker:
             self._enter(*opened)
         elif text.strip() and not any(pair.begin.startswith(text.lstrip()) for pair in THINKING):
             self._is_start = False
+        self.made = {**self.made, self.part: self.made.get(self.part, 0) + 1}
         return self.part
 
     def _opened(self, text: str) -> tuple[Part, tuple[str, ...]] | None:

@@ -1,29 +1,22 @@
-"""What one neuron writes, and where it fires.
+"""What one neuron writes.
 
-1. It writes its column of the down projection to the residual stream. Times the gain of the final norm and through the
-   unembedding, less the mean over the vocabulary, that is what it adds to each logit per unit of activation, if
-   nothing came after it: the norm's scale, later blocks and norms after the MLP are left out.
-2. It fires: its activation at every token of every prompt, in right-padded batches.
+It writes its column of the down projection to the residual stream. Times the gain of the final norm and through the
+unembedding, less the mean over the vocabulary, that is what it adds to each logit per unit of activation, if nothing
+came after it: the norm's scale, later blocks and norms after the MLP are left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neurodial.activations.batches import TOKEN_BUDGET, batches
-from neurodial.activations.collect import pad_id
 from neurodial.circuit.site import Neuron
 from neurodial.model.head import logits
-from neurodial.model.hooks import Handle, installed, on_neurons
 from neurodial.model.parts import final_gain
 from neurodial.model.subject import Subject
-from neurodial.progress import Progress, silent
-from neurodial.prompts.render import Tokens, check_context
 
 
 class WrittenToken(NamedTuple):
@@ -74,43 +67,6 @@ def tokens_of_write(
         [WrittenToken(int(t), subject.tokenizer.decode([int(t)]), float(added[t])) for t in places]
         for places in (order[:size], order.flip(0)[:size])
     )
-
-
-@torch.no_grad()
-def firing(
-    subject: Subject, neuron: Neuron, sequences: Sequence[Tokens], *, progress: Progress = silent
-) -> list[Float[Tensor, "token"]]:
-    """The neuron's activation at every token of each sequence, in float32 or better, on the CPU.
-
-    Raises:
-        ContextLengthError: a sequence is longer than the context.
-
-    Example:
-        >>> from neurodial.model.tiny import tiny_subject
-        >>> [values] = firing(tiny_subject(), Neuron(1, None, 0), [(256, 72, 105)])
-        >>> tuple(values.shape)
-        (3,)
-    """
-    check_context([len(sequence) for sequence in sequences], subject.context_length)
-    values_of_row: dict[int, Tensor] = {}
-    seen: list[Tensor] = []
-
-    def read(neurons: Tensor) -> None:
-        values = neurons[:, :, neuron.index]
-        seen[:] = [values.to(torch.promote_types(values.dtype, torch.float32)).cpu()]
-
-    edit = cast(Callable[[Tensor], Tensor | None], read)
-
-    def install(handles: list[Handle]) -> None:
-        handles.append(on_neurons(subject, neuron.site, edit))
-
-    with installed(install), progress("reading activations", len(sequences)) as advance:
-        for batch in batches(sequences, pad=pad_id(subject), budget=TOKEN_BUDGET):
-            subject.decoder(input_ids=batch.tokens.to(subject.device), use_cache=False)
-            for place, row in enumerate(batch.rows):
-                values_of_row[row] = seen[0][place, : batch.lengths[place]]
-            advance(len(batch.rows))
-    return [values_of_row[row] for row in range(len(sequences))]
 
 
 def _gain(subject: Subject) -> Float[Tensor, "hidden"] | Tensor:

@@ -9,7 +9,9 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,8 @@ import pytest
 
 from neurodial.circuit.circuit import Circuit, Row
 from neurodial.circuit.site import Neuron
+from neurodial.serve.address import listen
+from neurodial.studio.app import create_app
 from neurodial.studio.collection import Collection
 from neurodial.studio.views import scores_view
 
@@ -141,6 +145,11 @@ def is_trouble(said, ignored):
 
 @pytest.fixture
 def open_page(browser, address):
+    """Opens pages of the demo's studio."""
+    yield from page_opener(browser, address)
+
+
+def page_opener(browser, address, patience=PATIENCE):
     """Opens pages; a page that logs an error, or asks another host, fails the test."""
     contexts, troubles = [], []
 
@@ -149,7 +158,7 @@ def open_page(browser, address):
             context = browser.new_context(**KINDS[kind], reduced_motion="reduce")
             contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(PATIENCE)
+        page.set_default_timeout(patience)
         page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
         page.on("console", lambda said: troubles.append(said.text) if is_trouble(said, ignored) else None)
         page.on(
@@ -168,3 +177,30 @@ def open_page(browser, address):
 @pytest.fixture
 def page(open_page):
     return open_page()
+
+
+@contextmanager
+def served(studio):
+    """A studio's address; it is served by a thread of this process."""
+    import uvicorn
+
+    listening = listen("127.0.0.1", 0)
+    server = uvicorn.Server(uvicorn.Config(create_app(studio), log_level="warning", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
+    finally:
+        server.should_exit = True
+        thread.join(timeout=10)
+
+
+@pytest.fixture
+def open_small(browser, studio):
+    """Opens pages of a studio on a tiny model; `studio` is what it serves."""
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=20_000)
+    with served(studio) as address:
+        yield from page_opener(browser, address, 20_000)
+    expect.set_options(timeout=PATIENCE)

@@ -14,10 +14,11 @@ READY = {
     "discover": ("#/discover", ".piece.read"),
     "look": ("#/look/refusal", ".neurons tbody tr"),
     "map": ("#/look/large", "canvas.map"),
-    "neuron": ("#/look/refusal/neuron/29.1026?set=refusal", ".fired"),
+    "neuron": ("#/look/refusal/neuron/29.1026?set=refusal", ".explained-page"),
     "measure": ("#/measure", "form.side .field"),
     "export": ("#/export", "form.side .choice"),
     "overlap": ("#/look/large/with/refusal", ".big"),
+    "doses": ("#/look/refusal,refusal-cna/doses", "canvas.map"),
 }
 FRAMES = """async () => {
   const canvas = document.querySelector('canvas.map');

@@ -7,7 +7,7 @@ import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -69,17 +69,30 @@ def ask_all(
     A server that is down, slow or busy (429, 5xx) and an answer that can't be parsed are asked again; any other
     refusal (401, 404) is not.
     """
+    bodies = [
+        {"model": endpoint.model, "messages": chat, "temperature": 0, "max_tokens": endpoint.max_tokens}
+        for chat in chats
+    ]
+    return ask_each(endpoint, "chat/completions", bodies, parse)
+
+
+def ask_each(
+    endpoint: Endpoint, route: str, bodies: Sequence[Mapping[str, Any]], parse: Callable[[str], Parsed | None]
+) -> list[Parsed | str]:
+    """The same for requests of any kind that is answered with one text: `chat/completions` or `completions`."""
     with ThreadPoolExecutor(endpoint.workers) as pool:
-        return list(pool.map(lambda chat: _patiently(endpoint, chat, parse), chats))
+        return list(pool.map(lambda body: _patiently(endpoint, (route, body), parse), bodies))
 
 
-def _patiently(endpoint: Endpoint, chat: list[dict[str, str]], parse: Callable[[str], Parsed | None]) -> Parsed | str:
+def _patiently(
+    endpoint: Endpoint, asked: tuple[str, Mapping[str, Any]], parse: Callable[[str], Parsed | None]
+) -> Parsed | str:
     problem = "not asked"
     for attempt in range(endpoint.retries + 1):
         if attempt:
             time.sleep(endpoint.wait * 2 ** (attempt - 1))
         try:
-            text = _ask(endpoint, chat)
+            text = _ask(endpoint, *asked)
         except urllib.error.HTTPError as error:
             problem = f"HTTP {error.code}"
             if error.code != 429 and error.code < 500:
@@ -95,18 +108,18 @@ def _patiently(endpoint: Endpoint, chat: list[dict[str, str]], parse: Callable[[
     return f"judge failed: {problem}"
 
 
-def _ask(endpoint: Endpoint, chat: list[dict[str, str]]) -> str:
-    body = {"model": endpoint.model, "messages": chat, "temperature": 0, "max_tokens": endpoint.max_tokens}
+def _ask(endpoint: Endpoint, route: str, body: Mapping[str, Any]) -> str:
     headers = {"Content-Type": "application/json"}
     key = os.environ.get(endpoint.key, "") if endpoint.key else ""
     if key:
         headers["Authorization"] = f"Bearer {key}"
     request = urllib.request.Request(  # noqa: S310  # the scheme was checked when the endpoint was made
-        f"{endpoint.url.rstrip('/')}/chat/completions", json.dumps(body).encode(), headers
+        f"{endpoint.url.rstrip('/')}/{route}", json.dumps(body).encode(), headers
     )
     with urllib.request.urlopen(request, timeout=endpoint.timeout) as response:  # noqa: S310
         value: Any = json.loads(response.read())
-    content: Any = value["choices"][0]["message"]["content"]
+    choice: Any = value["choices"][0]
+    content: Any = choice["message"]["content"] if "message" in choice else choice["text"]
     if not isinstance(content, str):
         raise TypeError("the judge's answer holds no text")
     return content

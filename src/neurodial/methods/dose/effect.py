@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neurodial.activations.collect import pad_id
+from neurodial.activations.collect import Sink, pad_id
 from neurodial.activations.groups import GroupBatch, group_batches
 from neurodial.activations.statistics import GroupedMoments
 from neurodial.circuit.site import Site
@@ -72,19 +72,41 @@ def effect(
     """
     if not examples:
         raise PromptError("There are no prompts to take the effect on.", wanted="at least one")
+    folds = folds or [0] * len(examples)
+    moments = GroupedMoments(folds, 1 + max(folds))
+    margin_slopes(subject, margin, examples, moments.add, system=system, budget=budget, progress=progress)
+    return moments
+
+
+def margin_slopes(
+    subject: Subject,
+    margin: Margin,
+    examples: Sequence[Example],
+    sink: Sink,
+    *,
+    system: str | None = None,
+    budget: int | None = None,
+    progress: Progress = silent,
+) -> list[float]:
+    """The margin of each prompt; `sink` gets its slope in every neuron's multiplier, under the steering that acts.
+
+    Raises:
+        ContextLengthError: a prompt is longer than the context.
+        GradientError: the model gives no gradients.
+        MarginError: a prompt lacks what the margin reads.
+    """
     prompts = subject.render([example.prompt for example in examples], system=system)
     groups = [margin.rows(subject, *pair) for pair in zip(prompts, examples, strict=True)]
     check_context([len(row) for group in groups for row in group], subject.context_length)
-    folds = folds or [0] * len(examples)
-    moments = GroupedMoments(folds, 1 + max(folds))
     current: list[GroupBatch] = []
     reached: set[Site] = set()
+    found = [0.0] * len(examples)
 
     owners = torch.zeros(0, dtype=torch.long)
 
     def take(site: Site, slopes: Tensor) -> None:
         by_prompt = slopes.new_zeros(len(current[0].groups), slopes.shape[1])
-        moments.add(site, by_prompt.index_add_(0, owners.to(slopes.device), slopes), current[0].groups)
+        sink(site, by_prompt.index_add_(0, owners.to(slopes.device), slopes), current[0].groups)
         reached.add(site)
 
     with multiplier_slopes(subject, take), progress("measuring effects", len(groups)) as advance:
@@ -96,10 +118,11 @@ def effect(
             for place, number in enumerate(batch.groups):
                 states = [hidden[row, : batch.lengths[row]] for row in batch.rows_of(place)]
                 values.append(margin.value(subject, groups[number], states, len(prompts[number])))
+                found[number] = float(values[-1].detach())
             backward(subject, [torch.stack(values).sum()])
             advance(len(batch.groups))
     check_reached(subject, reached)
-    return moments
+    return found
 
 
 def effect_scores(moments: GroupedMoments, sites: Sequence[Site], folds: Sequence[int] = (0,)) -> Scores:

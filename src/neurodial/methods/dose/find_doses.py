@@ -8,12 +8,14 @@
 5. Paths of doses (`paths.py`): once with the neurons that hold the behaviour up alone, once with those that hold it
    down as well, unless one is asked for; and for each mixture of effects where the margin knows reference answers.
 6. The one search (`strength/`) along each of them; what goes further on the development split is chosen.
-7. The report: what was predicted, what was measured. Stability: what is chosen again without each fold.
+7. Where it is asked for, gradient steps on the doses (`refine.py`); the better of before and after is taken.
+8. The report: what was predicted, what was measured. Stability: what is chosen again without each fold.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from neurodial.circuit.circuit import Row
 from neurodial.circuit.report import CostReport, Predicted
@@ -22,8 +24,10 @@ from neurodial.margins.judged import Shows
 from neurodial.methods.dose.candidates import candidate_of, candidates, first_order
 from neurodial.methods.dose.cost import Cost, Sampling, cost
 from neurodial.methods.dose.effects import Effects, effects_by_fold
+from neurodial.methods.dose.fit import Fitting
 from neurodial.methods.dose.inputs import gather_inputs
 from neurodial.methods.dose.options import Dose
+from neurodial.methods.dose.refine import Refinement
 from neurodial.methods.folds import fold_of_each, stability_over_folds
 from neurodial.methods.searched import DevelopmentSearch, Searched, reached, rows_of
 from neurodial.model.subject import Subject
@@ -74,7 +78,15 @@ def find_doses(
     }
     with watch.part("search"):
         choice = searched.best_of(list(paths))  # 6
-    chosen, rows = paths[choice.path], rows_of(choice.best.intervention)
+    chosen = paths[choice.path]
+    taken, fit = choice, None
+    if method.fit:
+        with watch.part("fit"):
+            refined = Refinement(searched, limits).fit(rows_of(choice.best.intervention), Fitting(method.fit))  # 7
+        fit = refined.report(choice.best, limits, method.fit)
+        if fit.taken:
+            taken = replace(choice, best=refined.taken(choice.best, limits), trials=refined.trials)
+    rows = rows_of(taken.best.intervention)
 
     def chosen_without(fold: int) -> Sequence[Row]:
         left = effects_of_folds([other for other in range(count) if other != fold])
@@ -86,8 +98,9 @@ def find_doses(
         count if method.folds >= 2 else 0,
         lambda fold: (row.neuron for row in chosen_without(fold)),
     )
-    report = searched.report(  # 7
-        choice,
+    report = searched.report(  # 8
+        taken,
+        fit=fit,
         cost=CostReport(costs.tokens, costs.noise),
         predicted=_predicted(effects, costs, rows, development.unsteered.margin),
         sign=chosen.sign,

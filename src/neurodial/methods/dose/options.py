@@ -48,6 +48,9 @@ class Dose:
         max_broken: how far the mean brokenness of those answers may rise over the unsteered model's, where 0.5 is an
             answer at the limit of a loop or of gibberish: finer than max_degenerate; none: any. Without either limit no
             answers are generated.
+        fit: gradient steps, at most, that refine the doses which effect and cost give, on the true margin and the
+            measured damage; development prompts say when to stop. Each costs two forward and two backward passes; 0 for
+            none.
         skip_layers: layers left out, such as 0,1.
         folds: number of prompt folds for the stability measure; 0 for none.
         seed: of the sampled labels.
@@ -73,6 +76,7 @@ class Dose:
     draws: int = 2
     max_degenerate: float | None = None
     max_broken: float | None = None
+    fit: int = 0
     skip_layers: tuple[int, ...] = ()
     folds: int = 10
     seed: int = 0
@@ -81,6 +85,8 @@ class Dose:
     def __post_init__(self) -> None:
         check_search(self)
         check_choices(self, sign=DoseSign, dosing=Dosing)
+        if self.fit < 0:
+            raise OptionError(f"fit is {self.fit}.", wanted="a number of steps, such as 30, or 0 for none")
         if self.draws < 1:
             raise OptionError(f"draws is {self.draws}.", wanted="at least 1")
         if self.folds < 0 or self.folds == 1:

@@ -16,8 +16,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neurodial.errors import OptionError, PromptError
-from neurodial.intervention.base import Dial, Intervention, check_options, check_parts, dial_column, rows_of
-from neurodial.intervention.plan import Add, HookPoint, Plan, When, spread
+from neurodial.intervention.base import Dial, Intervention, check_options, check_parts, dial_column, planned
+from neurodial.intervention.plan import Add, HookPoint, Plan, spread
+from neurodial.intervention.when import When
 from neurodial.methods.apart import check_apart
 from neurodial.methods.vectors.residual import residual_means
 from neurodial.model.subject import Subject
@@ -146,7 +147,7 @@ class AddEverywhere(Intervention):
             (HookPoint("mlp", layer), Add(spread(column * self.alpha * self.vectors[layer].double().cpu(), self.when)))
             for layer in range(subject.layers)
         )
-        return Plan(edits, len(column), rows_of(self.dial))
+        return planned(edits, self.dial, self.when)
 
 
 def _answers(example: Example, fallback: tuple[str, str] | None) -> tuple[str, str]:

@@ -18,8 +18,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neurodial.intervention.base import Intervention
-from neurodial.intervention.plan import When
 from neurodial.intervention.vector import AddVector, ProjectOut, Where
+from neurodial.intervention.when import When
 from neurodial.methods.vectors.differences import (
     AddEverywhere,
     answer_vectors,

@@ -48,6 +48,8 @@ export interface ChatOptions extends Record<string, string | number> {
   seed: number;
   length: number;
   openers: string;
+  strip: string;
+  moved: string;
 }
 
 /** A turn of the chat as this browser keeps it. */
@@ -56,6 +58,21 @@ export interface SavedTurn {
   prompt?: string;
   unsteered?: string;
   steered?: string;
+  strip?: SavedStrip | null;
+}
+
+/** Answers at several dials as this browser keeps them; `job` where the server may still know it. */
+export interface SavedStrip {
+  job?: number | null;
+  moved: string;
+  dials: number[];
+  texts: string[];
+}
+
+/** What a conversation is called, and its id where it is kept. */
+export interface Called {
+  id: string;
+  name: string;
 }
 
 /** How a job that is watched went on. `forgotten`: the server does not know it any more. */

@@ -81,14 +81,70 @@ export interface ChatTurn {
 
 /** An answer of both sides. Each side has a chat of its own: the answers in it differ. */
 export interface AnswerRequest {
-  unsteered: ChatTurn[];
-  steered: ChatTurn[];
-  circuits?: Turned[];
   system?: string;
   temperature?: number;
   seed?: number;
   max_new_tokens?: number;
+  unsteered: ChatTurn[];
+  steered: ChatTurn[];
+  circuits?: Turned[];
   openers?: string;
+}
+
+/** Answers to one chat with one circuit at several dials; the others stay where they are. */
+export interface StripRequest {
+  system?: string;
+  temperature?: number;
+  seed?: number;
+  max_new_tokens?: number;
+  chat: ChatTurn[];
+  circuits: Turned[];
+  moved: string;
+  dials: number[];
+}
+
+/** Answers at several dials, as a conversation keeps them. */
+export interface SavedStrip {
+  moved: string;
+  dials: number[];
+  texts: string[];
+}
+
+/** A prompt with both answers, as a conversation keeps them. */
+export interface SavedAnswers {
+  prompt: string;
+  unsteered?: string;
+  steered?: string;
+  strip?: SavedStrip | null;
+}
+
+/** How the answers of a conversation are drawn. */
+export interface ChatSettings {
+  system?: string;
+  temperature?: number;
+  seed?: number;
+  length?: number;
+  openers?: string;
+}
+
+/** A conversation to keep; with an id, in the place of the one of that id. */
+export interface ConversationRequest {
+  name: string;
+  id?: string;
+  settings?: ChatSettings;
+  circuits?: Turned[];
+  turns?: SavedAnswers[];
+}
+
+/** A new name. */
+export interface NameRequest {
+  name: string;
+}
+
+/** A file that somebody shared, to be checked and kept. */
+export interface OpenRequest {
+  name: string;
+  text: string;
 }
 
 /** A contrast: one of the collection's sets, or two lists, or the lines of a JSONL file. */
@@ -128,11 +184,14 @@ export interface SaveRequest {
   off?: [number, number][];
 }
 
-/** A neuron to read. */
+/** A neuron to explain: one of a circuit, or another of the model, which then stands alone. */
 export interface NeuronRequest {
+  circuit: string;
   layer: number;
   index: number;
   prompts: string;
+  measure?: boolean;
+  show_harmful?: boolean;
 }
 
 /** An evaluation or a frontier. */

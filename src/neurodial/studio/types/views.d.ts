@@ -71,6 +71,17 @@ export interface Progress {
   total: number;
 }
 
+/** A step of a job: how often it was begun, its seconds in all, and the seconds that the running one still takes. */
+export interface Step {
+  description: string;
+  done: number;
+  total: number;
+  times: number;
+  seconds: number;
+  left: number | null;
+  running: boolean;
+}
+
 /** A job; `asked` is the request that it came from. */
 export interface Job {
   id: number;
@@ -79,6 +90,7 @@ export interface Job {
   state: "queued" | "running" | "done" | "failed" | "cancelled";
   created: string;
   progress: Progress;
+  steps: Step[];
   error: Words | null;
   asked: Record<string, unknown>;
 }
@@ -111,6 +123,72 @@ export interface AnswersEvent {
   steered: AnswerEnd;
 }
 
+/** A token of a column of a strip: an answer at one of its dials. */
+export interface ColumnToken extends TokenEvent {
+  column: number;
+}
+
+/** Every answer of a strip, whole: its last event. */
+export interface StripEvent {
+  event: "strip";
+  columns: AnswerEnd[];
+}
+
+// ---------------------------------------------------------------------------------------------------- conversations
+
+export interface ConversationEntry {
+  id: string;
+  name: string;
+  created: string;
+  model: string;
+  turns: number;
+}
+
+export interface KeptStrip {
+  moved: string;
+  dials: number[];
+  texts: string[];
+}
+
+export interface KeptTurn {
+  prompt: string;
+  unsteered: string;
+  steered: string;
+  strip: KeptStrip | null;
+}
+
+export interface KeptSettings {
+  system: string;
+  temperature: number;
+  seed: number;
+  length: number;
+  openers: string;
+}
+
+export interface KeptDial {
+  id: string;
+  dial: number;
+  off: [number, number][];
+}
+
+/** A conversation that was kept; its circuits are those that are still here. */
+export interface Conversation {
+  id: string;
+  name: string;
+  created: string;
+  model: string;
+  settings: KeptSettings;
+  circuits: KeptDial[];
+  turns: KeptTurn[];
+}
+
+/** What a file was that was opened, and under which id it is kept. */
+export interface Opened {
+  kind: "circuit" | "conversation" | "run";
+  id: string;
+  notes: string[];
+}
+
 // ---------------------------------------------------------------------------------------------------------- circuits
 
 export interface CircuitEntry {
@@ -118,7 +196,7 @@ export interface CircuitEntry {
   name: string;
   direction: "remove" | "induce";
   neurons: number;
-  given: boolean;
+  origin: "command" | "ready" | "saved";
 }
 
 /** Layer, index, score, dose, and the share of folds that keep the neuron. */
@@ -231,6 +309,20 @@ export interface Overlap {
   rows: [number, number, number, number, number, number][];
 }
 
+/** Several circuits' doses. Rows: layer, index, the dose in each circuit. */
+export interface Doses {
+  circuits: DosedCircuit[];
+  widths: number[];
+  rows: [number, number, (number | null)[]][];
+}
+
+export interface DosedCircuit {
+  id: string;
+  name: string;
+  direction: "remove" | "induce";
+  neurons: number;
+}
+
 // ---------------------------------------------------------------------------------------------------------- prompts
 
 export interface PromptSet {
@@ -263,40 +355,18 @@ export interface CheckedExamples {
 
 // ---------------------------------------------------------------------------------------------------------- neurons
 
-/** A prompt with the neuron's activation at each token; `value` is the mean over the places that are read. */
-export interface FiringPrompt {
-  tokens: string[];
-  values: number[];
-  read: number[];
-  value: number;
-}
-
-export interface FiringSide {
-  count: number;
-  mean: number | null;
-  read: number[];
-  prompts: FiringPrompt[];
-}
-
-export interface Fires {
-  largest: number;
-  positive: FiringSide;
-  negative: FiringSide;
-}
-
-/** What a neuron writes, and where it fires. */
+/** What the studio says beside a neuron's page; `hidden`: words of harmful prompts are left out. */
 export interface NeuronView {
-  layer: number;
-  index: number;
-  writes: [string, number][];
-  holds_down: [string, number][];
-  fires: Fires;
+  in_circuit: boolean;
+  measured: boolean;
+  hidden: boolean;
 }
 
 // ---------------------------------------------------------------------------------------------------------- reports
 
 export interface ReportEntry {
   id: string;
+  name: string;
   parts: string[];
 }
 
@@ -331,6 +401,7 @@ export interface Figure {
 
 export interface ReportView {
   id: string;
+  name: string;
   part: string;
   behaviour: string;
   headline: string;
@@ -342,6 +413,29 @@ export interface ReportView {
   figures: Figure[] | null;
 }
 
+/** A number of a condition that two runs share; `clear`: the difference is beyond chance. */
+export interface ComparedNumber {
+  label: string;
+  dial: number;
+  metric: string;
+  first: Estimate | null;
+  second: Estimate | null;
+  difference: Estimate | null;
+  clear: boolean;
+}
+
+/** Two runs against each other. Changes: place, first, second. */
+export interface Comparison {
+  names: [string, string];
+  summary: string;
+  verdicts: [string, string];
+  metrics: Record<string, Metric>;
+  numbers: ComparedNumber[];
+  same_prompts: boolean;
+  alone: Record<string, string[]>;
+  changes: [string, string, string][];
+}
+
 /** What a measurement came to. */
 export interface Reported {
   report: string;
@@ -350,7 +444,7 @@ export interface Reported {
 // ---------------------------------------------------------------------------------------------------------- exports
 
 /** One comparison of exported files with the circuit in the model; differences are nats. */
-export interface Comparison {
+export interface EngineComparison {
   engine: string;
   strength: number;
   prompts: number;
@@ -367,7 +461,7 @@ export interface Comparison {
 export interface Proof {
   precision: string;
   unit: string;
-  comparisons: Comparison[];
+  comparisons: EngineComparison[];
 }
 
 export interface EngineNote {

@@ -8,6 +8,7 @@ export const glyphs = {
   again: "M19 12a7 7 0 1 1-2.2-5.1M19 4v4h-4",
   edit: "M5 19h3l10-10-3-3L5 16zM13 8l3 3",
   close: "M6 6l12 12M18 6 6 18",
+  strip: "M4 5h4v14H4zM10 5h4v14h-4zM16 5h4v14h-4z",
   sun:
     "M12 8a4 4 0 1 0 0 8 4 4 0 0 0 0-8M12 2v2M12 20v2M2 12h2M20 12h2M5 5l1.5 1.5M17.5 17.5 19 19" +
     "M5 19l1.5-1.5M17.5 6.5 19 5",

@@ -3,6 +3,7 @@ import { iconButton } from "./controls.js";
 import { fill, h, part } from "./dom.js";
 import { address } from "./route.js";
 import { cancelJob, listJobs } from "./server.js";
+import { stepsOf } from "./watch.js";
 /** @import { Job } from "../../types/views.d.ts" */
 
 const SHOWN = 30;
@@ -85,19 +86,9 @@ function drawJob(job) {
     { "data-state": job.state },
     h("div", { class: "row spread" }, h("strong", {}, job.kind), h("span", { class: `state ${job.state}` }, job.state)),
     h("div", { class: "clip" }, view ? h("a", { href: address(view, [], { job: job.id }) }, job.title) : job.title),
-    job.state === "running" && job.progress.total ? drawProgress(job) : null,
+    job.state === "running" && job.kind !== "answer" ? stepsOf(job) : null,
     job.state === "failed" ? h("small", {}, job.error?.problem) : null,
     isWaiting ? h("button", { type: "button", class: "small", onclick: stop }, "Cancel") : null,
-  );
-}
-
-/** @param {Job} job */
-function drawProgress({ progress: { description, done, total } }) {
-  return h(
-    "div",
-    { class: "row" },
-    h("progress", { value: done, max: total, "aria-label": description }),
-    h("small", {}, `${description} ${done} of ${total}`),
   );
 }
 

@@ -5,6 +5,7 @@ import { blank, loading, problem } from "./messages.js";
 import { grouped } from "./numbers.js";
 import { address, route } from "./route.js";
 import { getModel } from "./server.js";
+import { startShortcuts } from "./shortcuts.js";
 import "./theme.js";
 /** @import { Show } from "../../types/page.d.ts" */
 /** @import { Model } from "../../types/views.d.ts" */
@@ -78,12 +79,6 @@ async function firstModel() {
 
 part("tabs").append(...tabs);
 addEventListener("hashchange", show);
-addEventListener("keydown", (event) => {
-  if (event.altKey && /^[1-5]$/.test(event.key)) {
-    location.hash = address(Object.keys(VIEWS)[Number(event.key) - 1]);
-    event.preventDefault();
-  }
-});
-
 show();
 startJobsPanel();
+startShortcuts();

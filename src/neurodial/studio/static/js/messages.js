@@ -35,6 +35,20 @@ export function problem(error, ...actions) {
 }
 
 /**
+ * What still lacks while one is typing: no error, for it is not sent.
+ * @param {unknown} error what the server would say
+ */
+export function hint(error) {
+  const words = wordsOf(error);
+  return h(
+    "div",
+    { class: "card soft hint", role: "status" },
+    h("p", {}, h("strong", {}, "Not ready to send yet"), ": ", words.problem),
+    words.wanted && h("p", {}, "Wanted: ", words.wanted),
+  );
+}
+
+/**
  * @param {string} title
  * @param {string} text
  * @param {...Child} actions
@@ -60,5 +74,5 @@ export const soft = (text) => h("div", { class: "card soft" }, h("p", {}, text))
 export function toast(text) {
   const note = h("div", { class: "toast" }, text);
   part("toasts").append(note);
-  setTimeout(() => note.remove(), 5000);
+  setTimeout(() => note.remove(), Math.max(5000, 80 * text.length));
 }

@@ -34,6 +34,26 @@ export function bytes(size) {
 }
 
 /**
+ * The numbers of a text with commas between them; null where a part is no number. A comma at the end is no part.
+ * @param {string} text
+ */
+export function numbersIn(text) {
+  const parts = text
+    .split(",")
+    .map((part) => part.trim())
+    .filter(Boolean);
+  const values = parts.map(Number);
+  return values.every(Number.isFinite) ? values : null;
+}
+
+/** Seconds as a person says them. @param {number} seconds */
+export function duration(seconds) {
+  const whole = Math.max(1, Math.round(seconds));
+  const rest = whole % 60 ? ` ${whole % 60} s` : "";
+  return whole < 60 ? `${whole} s` : `${Math.floor(whole / 60)} min${rest}`;
+}
+
+/**
  * A value within limits.
  * @param {number} value @param {number} low @param {number} high
  */

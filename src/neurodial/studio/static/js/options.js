@@ -83,7 +83,7 @@ export class OptionFields {
 
   /** A value that is spelled: a menu of its forms, and the form's value beside it. @param {OptionField} option */
   #formed(option) {
-    const box = h("div", { class: "row pair" });
+    const box = h("div");
     const draw = () => {
       const [name, value] = textOf(option, this.given).split(":");
       const form = option.forms.find((other) => other.name === name) || option.forms[0];
@@ -99,7 +99,11 @@ export class OptionFields {
         draw();
       });
       menu.setAttribute("aria-label", option.label);
-      fill(box, menu, form.kind === null ? null : number);
+      fill(
+        box,
+        h("div", { class: "row pair" }, menu, form.kind === null ? null : number),
+        h("small", {}, form.meaning),
+      );
     };
     draw();
     return box;
@@ -135,7 +139,7 @@ function explained(element, words) {
 const plain = (value) => [value, value];
 
 /** @param {OptionField["forms"][number]} form @returns {Option} */
-const formOption = ({ name, meaning }) => [name, `${name}: ${meaning}`];
+const formOption = ({ name }) => [name, name];
 
 /** @param {OptionField} option */
 function patternOf({ kind, list, optional }) {

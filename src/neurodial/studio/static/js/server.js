@@ -37,6 +37,9 @@ export const getDiscovered = (job) => get(`/api/jobs/${job}/result`);
 /** @param {number} job @returns {Promise<views.NeuronView>} */
 export const getNeuron = (job) => get(`/api/jobs/${job}/result`);
 
+/** @param {number} job */
+export const neuronPage = (job) => `/api/jobs/${job}/page`;
+
 /** @param {number} job @returns {Promise<views.Reported>} */
 export const getReported = (job) => get(`/api/jobs/${job}/result`);
 
@@ -45,6 +48,9 @@ export const getExported = (job) => get(`/api/jobs/${job}/result`);
 
 /** @param {requests.AnswerRequest} asked @returns {Promise<views.Job>} */
 export const startAnswer = (asked) => post("/api/answers", asked);
+
+/** @param {requests.StripRequest} asked @returns {Promise<views.Job>} */
+export const startStrip = (asked) => post("/api/strips", asked);
 
 /** @param {requests.OpenersRequest} asked @returns {Promise<views.Job>} */
 export const startOpeners = (asked) => post("/api/openers", asked);
@@ -61,6 +67,26 @@ export const startMeasurement = (asked) => post("/api/measurements", asked);
 /** @param {requests.ExportRequest} asked @returns {Promise<views.Job>} */
 export const startExport = (asked) => post("/api/exports", asked);
 
+// -------------------------------------------------------------- conversations and files
+
+/** @returns {Promise<views.ConversationEntry[]>} */
+export const listConversations = () => get("/api/conversations");
+
+/** @param {string} id @returns {Promise<views.Conversation>} */
+export const getConversation = (id) => get(`/api/conversations/${part(id)}`);
+
+/** @param {requests.ConversationRequest} asked @returns {Promise<views.Saved>} */
+export const saveConversation = (asked) => post("/api/conversations", asked);
+
+/** @param {string} id @returns {Promise<views.Saved>} */
+export const removeConversation = (id) => remove(`/api/conversations/${part(id)}`);
+
+/** @param {string} id */
+export const conversationFile = (id) => `/api/conversations/${part(id)}/file`;
+
+/** @param {requests.OpenRequest} asked @returns {Promise<views.Opened>} */
+export const openFile = (asked) => post("/api/open", asked);
+
 // -------------------------------------------------------------- circuits
 
 /** @returns {Promise<views.CircuitEntry[]>} */
@@ -75,6 +101,12 @@ export const saveCircuit = (asked) => post("/api/circuits", asked);
 /** @param {string} first @param {string} second @returns {Promise<views.Overlap>} */
 export const getOverlap = (first, second) => get(`/api/overlap/${part(first)}/${part(second)}`);
 
+/** @param {string} id */
+export const circuitFile = (id) => `/api/circuits/${part(id)}/file`;
+
+/** @param {string[]} ids @returns {Promise<views.Doses>} */
+export const getDoses = (ids) => get(`/api/doses/${ids.map(part).join(",")}`);
+
 // -------------------------------------------------------------- reports and exports
 
 /** @returns {Promise<string[]>} */
@@ -88,6 +120,18 @@ export const getReport = (id, reportPart) => get(`/api/reports/${part(id)}/${par
 
 /** @param {string} id @param {string} reportPart */
 export const reportPage = (id, reportPart) => `/api/reports/${part(id)}/${part(reportPart)}/page`;
+
+/** @param {string} id @param {requests.NameRequest} asked @returns {Promise<views.Saved>} */
+export const renameReport = (id, asked) => post(`/api/reports/${part(id)}/name`, asked);
+
+/** @param {string} id */
+export const runFile = (id) => `/api/reports/${part(id)}/file`;
+
+/** @param {string[]} parts two reports, each with its part @returns {Promise<views.Comparison>} */
+export const getComparison = (parts) => get(`/api/comparisons/${parts.map(part).join("/")}`);
+
+/** @param {string[]} parts two reports, each with its part */
+export const comparisonPage = (parts) => `/api/comparisons/${parts.map(part).join("/")}/page`;
 
 /** @returns {Promise<views.ExportFormat[]>} */
 export const listExportFormats = () => get("/api/export-formats");

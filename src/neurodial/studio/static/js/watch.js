@@ -2,9 +2,10 @@
 import { Refused } from "./api.js";
 import { button } from "./controls.js";
 import { h } from "./dom.js";
+import { duration } from "./numbers.js";
 import { cancelJob, getJob } from "./server.js";
 /** @import { Watcher } from "../../types/page.d.ts" */
-/** @import { Job } from "../../types/views.d.ts" */
+/** @import { Job, Step } from "../../types/views.d.ts" */
 
 const PAUSE = 400; // milliseconds
 const UNSAID = { problem: "It failed, and does not say why." };
@@ -54,19 +55,45 @@ export function watchJob(number, watcher) {
   };
 }
 
-/** @param {string} title @param {Job} job */
+/**
+ * What a job is at: every step that it did and does, with its time, and how long the running one still takes.
+ * @param {string} title @param {Job} job
+ */
 export function progressOf(title, job) {
-  const { description, done, total } = job.progress;
+  const isWaiting = job.state === "queued";
   return h(
     "section",
     { class: "card working", role: "status" },
     h(
       "div",
       { class: "row spread" },
-      h("h2", {}, job.state === "queued" ? `${title}: waiting for the job before it` : title),
+      h("h2", {}, isWaiting ? `${title}: waiting for the job before it` : title),
       button("Cancel", () => cancelJob(job.id), { class: "danger small" }),
     ),
-    h("progress", { value: total ? done : undefined, max: total || 1, "aria-label": description || title }),
-    h("p", { class: "faint" }, description ? `${description}: ${done} of ${total}` : "starting …"),
+    stepsOf(job),
+  );
+}
+
+/** The steps of a job. @param {Job} job */
+export function stepsOf({ state, steps }) {
+  if (!steps.length) {
+    return state === "queued" ? null : h("p", { class: "faint" }, "starting …");
+  }
+  return h("ol", { class: "steps" }, steps.map(drawStep));
+}
+
+/** @param {Step} step */
+function drawStep({ description, done, total, times, seconds, left, running }) {
+  const again = times > 1 ? `, time ${times}` : "";
+  const rest = left === null ? "" : `, about ${duration(left)} left`;
+  const said = running
+    ? `${done} of ${total}${again}${rest}`
+    : `${duration(seconds)}${times > 1 ? `, ${times} times` : ""}`;
+  return h(
+    "li",
+    { class: running ? "running" : "" },
+    h("span", {}, description),
+    h("small", {}, said),
+    running ? h("progress", { value: done, max: total || 1, "aria-label": description }) : null,
   );
 }

@@ -25,6 +25,12 @@ export const WORDS = {
     "How far dial 1 turns this neuron: it is multiplied by 1 − dial × dose. 1 switches it off at dial 1; more" +
       " than 1 turns its sign.",
   ],
+  doses_map: [
+    "Doses on the map",
+    "Each row is a layer, each column a place in it by index. A row has a lane for each circuit, so marks of one " +
+      "neuron stand above each other. A mark is as tall as the dose; a hollow one has a negative dose: dial 1 turns " +
+      "it up.",
+  ],
   kept: [
     "Kept in folds",
     "Of the folds of the prompts, the share without which the neuron is chosen all the same. 100 %: it " +
@@ -50,16 +56,6 @@ export const WORDS = {
     "Layer by rank",
     "Each column of a row is one neuron: the row is its layer, and in a row neurons stand in the order of " +
       "their absolute score, the largest at the left.",
-  ],
-  writes: [
-    "What it writes",
-    "The neuron's column of the down projection, times the gain of the final norm, against each token's " +
-      "unembedding, less the mean over the vocabulary: what the neuron adds to the logits per unit of " +
-      "activation if nothing came after it. Deep layers are read well so, early ones badly.",
-  ],
-  fires: [
-    "Where it fires",
-    "The neuron's activation at every token of contrast prompts; the position that discovery reads is marked.",
   ],
   overlap: [
     "Overlap",

@@ -1,6 +1,6 @@
 // An answer as its tokens, each coloured by how its probability moved. Hover, tap, or walk with the arrow keys.
 import { fill, h } from "../dom.js";
-import { within } from "../numbers.js";
+import { number, within } from "../numbers.js";
 import { hideNote, showNote } from "./token-note.js";
 /** @import { AnswerEnd, TokenEvent } from "../../../types/views.d.ts" */
 
@@ -9,8 +9,9 @@ const LIMIT = 3; // doublings at which the colour is full
 const STEPS = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: 10, ArrowUp: -10, Home: -1e6, End: 1e6 };
 
 export class Answer {
-  /** @param {"unsteered" | "steered"} side */
-  constructor(side) {
+  /** @param {"unsteered" | "steered" | "column"} side @param {string} [title] */
+  constructor(side, title = side) {
+    this.isColumn = side === "column";
     this.text = "";
     /** @type {TokenEvent[]} */
     this.events = [];
@@ -21,12 +22,12 @@ export class Answer {
       class: "answer-text",
       tabindex: "0",
       role: "group",
-      "aria-label": `${side}: walk through its tokens with the arrow keys`,
+      "aria-label": `${title}: walk through its tokens with the arrow keys`,
       "aria-describedby": "token-note",
     });
     this.numbers = h("span", { class: "numbers" });
-    const head = h("header", {}, h("h3", {}, side), this.numbers);
-    this.element = h("section", { class: `answer ${side}`, "aria-label": side }, head, this.body);
+    const head = h("header", {}, h("h3", {}, title), this.numbers);
+    this.element = h("section", { class: `answer ${side}`, "aria-label": title }, head, this.body);
     this.#listen();
   }
 
@@ -95,6 +96,9 @@ export class Answer {
     fill(
       this.numbers,
       h("span", {}, `${count} token${count === 1 ? "" : "s"}`),
+      end && this.isColumn
+        ? h("span", { title: "KL from the unsteered model, nats per token of this answer" }, `KL ${number(end.kl)}`)
+        : null,
       isCut ? h("span", { title: "It reached the longest length" }, "cut off") : null,
     );
   }

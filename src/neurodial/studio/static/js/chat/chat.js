@@ -1,15 +1,17 @@
 // Chat with a dial: both sides at once, token by token.
 import { fill, h } from "../dom.js";
 import { messageOf, problem, toast } from "../messages.js";
-import { cancelJob, getJob, startAnswer } from "../server.js";
-import { askedAnswer, promptOf } from "./asking.js";
+import { cancelJob, startAnswer } from "../server.js";
+import { askedAnswer } from "./asking.js";
 import { Composer } from "./composer.js";
+import { ConversationBar } from "./conversation-bar.js";
 import { Panel } from "./panel.js";
+import { askStrip, restoreTurns } from "./more-answers.js";
 import { ChatState } from "./state.js";
 import { hideNote } from "./token-note.js";
 import { Turn } from "./turn.js";
 import { noCircuit, welcome } from "./welcome.js";
-/** @import { SavedTurn, Show } from "../../../types/page.d.ts" */
+/** @import { Show } from "../../../types/page.d.ts" */
 
 const PAUSE = 140; // milliseconds between a dial that moved and the answer
 
@@ -19,13 +21,14 @@ export function show(main, { query }) {
   return () => chat.leave();
 }
 
-class Chat {
+export class Chat {
   /** @param {HTMLElement} main @param {URLSearchParams} query */
   constructor(main, query) {
     this.state = new ChatState(query);
     /** @type {Turn[]} */
     this.turns = [];
     this.timer = 0;
+    this.isRestored = false;
     this.thread = h("div", { class: "thread" });
     this.composer = new Composer({
       onsend: () => this.send(),
@@ -35,10 +38,13 @@ class Chat {
     this.panel = new Panel(
       this.state,
       () => this.turned(),
+      () => this.save(),
       () => this.turns.at(-1),
     );
+    this.bar = new ConversationBar(this.state, () => this.turns);
     const heading = h("h1", { class: "unseen" }, "Chat with a dial");
-    fill(main, this.panel.element, h("div", { class: "conversation" }, heading, this.thread, this.composer.element));
+    const said = h("div", { class: "conversation" }, heading, this.bar.element, this.thread, this.composer.element);
+    fill(main, this.panel.element, said);
     this.ready = this.load();
   }
 
@@ -50,17 +56,18 @@ class Chat {
       return;
     }
     this.panel.draw();
+    this.bar.draw();
     await this.restore();
     this.composer.input.focus({ preventScroll: true });
   }
 
-  // -------------------------------------------------------------- turns of an earlier visit
-
   async restore() {
-    for (const saved of this.state.savedTurns()) {
-      await this.restoreTurn(saved);
-    }
     const { query } = this.state;
+    await restoreTurns(this, this.state.savedTurns());
+    this.isRestored = true;
+    if (this.turns.length) {
+      this.save();
+    }
     const asked = query.get("q");
     if (asked && !this.turns.length) {
       if (query.get("draft")) {
@@ -72,28 +79,20 @@ class Chat {
     this.empty();
   }
 
-  /** @param {SavedTurn} saved */
-  async restoreTurn({ job: number, prompt, unsteered, steered }) {
-    const job = number ? await getJob(number).catch(() => null) : null; // forgotten: what this browser kept is shown
-    const asked = job ? promptOf(job) : null;
-    if (job && asked !== null && (!prompt || prompt === asked)) {
-      this.attach(this.addTurn(asked), job.id);
-    } else if (prompt) {
-      const { sides } = this.addTurn(prompt);
-      sides.unsteered.plain(unsteered || "");
-      sides.steered.plain(steered || "");
-    }
-  }
-
   save() {
+    if (!this.isRestored) {
+      return; // half of the turns would take the place of all of them
+    }
     this.state.save(this.turns);
+    this.bar.changed();
   }
 
   empty() {
     if (this.turns.length) {
       return;
     }
-    fill(this.thread, this.state.circuits.length ? welcome((example) => this.ask(example)) : noCircuit());
+    const { circuits } = this.state;
+    fill(this.thread, circuits.length ? welcome(circuits, (example) => this.ask(example)) : noCircuit());
   }
 
   // -------------------------------------------------------------- asking
@@ -115,6 +114,7 @@ class Chat {
     const turn = new Turn(prompt, {
       again: (again) => this.again(again),
       edit: (edited) => this.edit(edited),
+      strip: (asked) => askStrip(this, asked),
       onrunning: () => this.busy(),
       ontoken: () => this.panel.live(),
       onover: () => {
@@ -202,6 +202,8 @@ class Chat {
     for (const turn of this.turns.splice(0)) {
       turn.halt();
     }
+    this.state.conversation = null;
+    this.bar.draw();
     this.save();
     this.empty();
     this.panel.live();
@@ -228,6 +230,7 @@ class Chat {
     hideNote();
     for (const turn of this.turns) {
       turn.unfollow?.();
+      turn.strip?.unfollow?.();
     }
   }
 }

@@ -30,7 +30,12 @@ export class Composer {
       "composer",
       onsend,
       h("div", { class: "row" }, this.input, this.stopButton, h("button", sending, svg(glyphs.send))),
-      h("div", { class: "row spread faint under" }, legend(), button("New chat", onreset, { class: "link" })),
+      h(
+        "div",
+        { class: "row spread faint under" },
+        legend(),
+        button("New chat", onreset, { class: "link", id: "new-chat" }),
+      ),
     );
   }
 

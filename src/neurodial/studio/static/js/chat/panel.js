@@ -1,6 +1,6 @@
 // Dials, live numbers and settings beside the chat.
 import { follow } from "../api.js";
-import { select } from "../controls.js";
+import { field, select } from "../controls.js";
 import { dial } from "../dial.js";
 import { fill, h } from "../dom.js";
 import { explain } from "../explain.js";
@@ -20,9 +20,11 @@ export class Panel {
   /**
    * @param {ChatState} state
    * @param {() => void} onturned a dial or a setting moved
+   * @param {() => void} onkept something changed that needs no other answer
    * @param {() => Turn | undefined} lastTurn
    */
-  constructor(state, onturned, lastTurn) {
+  constructor(state, onturned, onkept, lastTurn) {
+    this.onkept = onkept;
     this.state = state;
     this.onturned = onturned;
     this.lastTurn = lastTurn;
@@ -39,6 +41,7 @@ export class Panel {
       this.#dials(),
       h("section", {}, h("h2", {}, "Damage so far", explain("kl_so_far")), this.damage),
       h("section", {}, h("h2", {}, "First token", explain("openers")), this.gauge, this.#openerChoice()),
+      this.#several(),
       drawSettings(this.state.options, this.onturned),
     );
     this.live();
@@ -93,6 +96,39 @@ export class Panel {
     });
     choice.setAttribute("aria-label", "Add a circuit");
     return choice;
+  }
+
+  /** Which dials stand beside each other where several are asked for. */
+  #several() {
+    const { options, dials } = this.state;
+    const write = (/** @type {"strip" | "moved"} */ key, /** @type {string} */ text) => {
+      options[key] = text;
+      this.onkept();
+    };
+    const values = h("input", {
+      type: "text",
+      value: options.strip,
+      id: "strip-dials",
+      onchange: (event) => write("strip", event.currentTarget.value),
+    });
+    /** @type {Option[]} */
+    const names = dials.map(({ id }) => [id, this.state.circuit(id)?.name ?? id]);
+    return h(
+      "section",
+      { class: "several" },
+      h("h2", {}, "Several dials"),
+      field(
+        "Side by side",
+        values,
+        "Numbers between commas; the button with three columns beside a prompt asks for them.",
+      ),
+      names.length > 1
+        ? field(
+            "Of the circuit",
+            select(names, this.state.moved, (id) => write("moved", id)),
+          )
+        : null,
+    );
   }
 
   #openerChoice() {

@@ -3,17 +3,21 @@ import { follow } from "../api.js";
 import { button, iconButton } from "../controls.js";
 import { fill, h } from "../dom.js";
 import { problem } from "../messages.js";
-import { cancelJob } from "../server.js";
+import { cancelJob, listJobs } from "../server.js";
 import { Answer } from "./answer.js";
+import { Strip } from "./strip.js";
+/** @import { SavedStrip } from "../../../types/page.d.ts" */
 /** @import { AnswersEvent, Job, TokenEvent } from "../../../types/views.d.ts" */
 
 const PATIENCE = 4000; // milliseconds until the turn says that it waits
+const OWN = ["answer", "strip"]; // kinds of jobs that the chat itself starts
 
 /**
  * What the chat does when something happens to a turn.
  * @typedef {object} Doings
  * @property {(turn: Turn) => void} again
  * @property {(turn: Turn) => void} edit
+ * @property {(turn: Turn) => void} strip
  * @property {() => void} onrunning it began to run, or ended
  * @property {() => void} ontoken
  * @property {() => void} onover
@@ -34,19 +38,41 @@ export class Turn {
     /** @type {(() => void) | null} */
     this.unfollow = null;
     this.trouble = h("div");
+    this.stripBox = h("div");
+    /** @type {Strip | null} */
+    this.strip = null;
     this.element = this.#draw();
   }
 
   #draw() {
     const edit = iconButton("edit", "Edit this prompt", () => this.doings.edit(this));
+    const strip = iconButton("strip", "Answer at several dials", () => this.doings.strip(this));
+    strip.classList.add("strip-button");
     const again = iconButton("again", "Answer again", () => this.doings.again(this));
     return h(
       "article",
       { class: "turn" },
-      h("div", { class: "asked" }, h("p", {}, this.prompt), h("span", { class: "row tight" }, edit, again)),
+      h("div", { class: "asked" }, h("p", {}, this.prompt), h("span", { class: "row tight" }, strip, edit, again)),
       this.trouble,
       h("div", { class: "sides" }, this.sides.unsteered.element, this.sides.steered.element),
+      this.stripBox,
     );
+  }
+
+  /** Columns below both answers, in the place of earlier ones. @param {SavedStrip} kept */
+  openStrip(kept) {
+    this.strip?.halt();
+    const strip = new Strip(kept, {
+      onover: this.doings.onover,
+      onclose: () => {
+        this.strip = null;
+        fill(this.stripBox);
+        this.doings.onover();
+      },
+    });
+    this.strip = strip;
+    fill(this.stripBox, strip.element);
+    return strip;
   }
 
   begin() {
@@ -119,11 +145,19 @@ export class Turn {
     this.doings.onover();
   }
 
-  #sayThatItWaits() {
-    if (this.isRunning && !this.sides.steered.events.length) {
-      const text = "The model is busy with another job; the answer comes when it ends. See Jobs, above.";
+  /** Only where another job is at work: an own answer that takes its time is no other job. */
+  async #sayThatItWaits() {
+    const jobs = this.#isSilent ? await listJobs().catch(() => []) : [];
+    const other = jobs.find(({ state }) => state === "running");
+    const isQueued = jobs.some(({ id, state }) => id === this.job && state === "queued");
+    if (this.#isSilent && isQueued && other && !OWN.includes(other.kind)) {
+      const text = `The model is busy (${other.kind}: ${other.title}); the answer comes when that ends.`;
       fill(this.trouble, h("p", { class: "loading", role: "status" }, h("span", { class: "spinner" }), text));
     }
+  }
+
+  get #isSilent() {
+    return this.isRunning && !this.sides.steered.events.length;
   }
 
   /** @param {string} text @param {{ class?: string }} [properties] */
@@ -133,6 +167,7 @@ export class Turn {
 
   /** No longer listen, and stop the work. */
   async halt() {
+    this.strip?.halt();
     this.unfollow?.();
     this.unfollow = null;
     this.isRunning = false;

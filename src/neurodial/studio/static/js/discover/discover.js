@@ -1,7 +1,7 @@
 // Discover: contrast prompts in, a circuit out, with everything that says how far to trust it.
 import { button, form } from "../controls.js";
 import { fill, h } from "../dom.js";
-import { loading, problem, soft } from "../messages.js";
+import { hint, loading, problem, soft } from "../messages.js";
 import { jobIn } from "../route.js";
 import { checkPrompts, getDiscovered, getOptions, listPromptSets, startDiscovery } from "../server.js";
 import { progressOf, watchJob } from "../watch.js";
@@ -128,13 +128,11 @@ class Discover {
     try {
       const checked = await checkPrompts({ prompts, ...asRead(givenOf(this.form)) });
       if (round === this.round) {
-        this.startButton.disabled = false;
         drawPreview(this.preview, checked);
       }
     } catch (error) {
       if (round === this.round) {
-        this.startButton.disabled = true;
-        fill(this.preview, problem(error));
+        fill(this.preview, hint(error));
       }
     }
   }

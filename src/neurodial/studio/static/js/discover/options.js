@@ -41,6 +41,7 @@ export class Options {
       field(
         "Method",
         select(this.methods.map(methodOption), this.form.method, (name) => this.#choose(name)),
+        this.method.title,
       ),
       this.fields.draw((name) => FIRST.includes(name)),
       this.size,
@@ -102,4 +103,4 @@ export class Options {
 }
 
 /** @param {MethodForm} method @returns {Option} */
-const methodOption = ({ name, title }) => [name, `${name}: ${title}`];
+const methodOption = ({ name }) => [name, name];

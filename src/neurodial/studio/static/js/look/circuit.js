@@ -2,6 +2,7 @@
 import { field, select } from "../controls.js";
 import { fill, h } from "../dom.js";
 import { explain } from "../explain.js";
+import { downloadLink } from "../files.js";
 import { layerBars } from "../map/bars.js";
 import { drawHistogram } from "../map/histogram.js";
 import { drawMap } from "../map/map.js";
@@ -9,8 +10,9 @@ import { unpack } from "../map/unpack.js";
 import { loading, problem } from "../messages.js";
 import { percent } from "../numbers.js";
 import { address } from "../route.js";
-import { getCircuit, listCircuits } from "../server.js";
+import { circuitFile, getCircuit, listCircuits } from "../server.js";
 import { aboutCard } from "./about.js";
+import { MOST } from "./doses.js";
 import { NeuronTable } from "./neuron-table.js";
 /** @import { Option } from "../../../types/page.d.ts" */
 /** @import { Circuit, CircuitEntry, CircuitPage, Scores } from "../../../types/views.d.ts" */
@@ -81,11 +83,14 @@ function ways(id, circuits) {
       location.hash = address("look", [id, "with", other]);
     }
   };
+  const beside = address("look", [[id, ...others.map(([other]) => other)].slice(0, MOST).join(","), "doses"]);
   return h(
     "div",
     { class: "row" },
     all.length > 1 ? field("Circuit", select(all, id, go)) : null,
     others.length ? field("Overlap with", select([["", "choose …"], ...others], "", compare)) : null,
+    others.length ? h("a", { class: "button", href: beside }, "Doses beside others") : null,
+    downloadLink(circuitFile(id), "Save as a file"),
     h("a", { class: "button primary", href: address("chat", [], { c: `${id}@1` }) }, "Try it in the chat"),
   );
 }

@@ -7,10 +7,10 @@
 export const nameOf = ([layer, index]) => `${layer}.${index}`;
 
 /**
- * Which rows a filter keeps; none where it is not understood.
+ * Which rows a filter keeps; null where it is not understood, or not yet: it may still be being written.
  * @param {string} text
  * @param {Set<string>} off names of the neurons that are switched off
- * @returns {Test}
+ * @returns {Test | null}
  */
 export function filterOf(text, off) {
   const words = text.trim().toLowerCase();
@@ -23,7 +23,7 @@ export function filterOf(text, off) {
   if (/^\d+\.\d*$/.test(words)) {
     return (row) => nameOf(row).startsWith(words);
   }
-  return ofNumber(words) || ofRange(words) || ofScore(words) || (() => false);
+  return ofNumber(words) || ofRange(words) || ofScore(words);
 }
 
 /** "layer 29", or "29" for the layer or the index. @param {string} words @returns {Test | null} */

@@ -1,10 +1,14 @@
 // Every circuit of the studio.
 import { fill, h } from "../dom.js";
+import { openButton } from "../files.js";
 import { blank, loading, problem } from "../messages.js";
 import { address } from "../route.js";
 import { listCircuits } from "../server.js";
+import { MOST } from "./doses.js";
 /** @import { CircuitEntry } from "../../../types/views.d.ts" */
 /** @import { Visit } from "./look.js" */
+
+const ORIGINS = { command: "came with the command", ready: "came with the package", saved: "saved" };
 
 /** @param {HTMLElement} main @param {Visit} visit */
 export async function listPage(main, visit) {
@@ -26,21 +30,38 @@ export async function listPage(main, visit) {
 
 /** @param {CircuitEntry[]} circuits */
 function drawList(circuits) {
-  return h("div", { class: "page" }, h("h1", {}, "Circuits"), h("ul", { class: "cards" }, circuits.map(drawEntry)));
+  const several = address("look", [
+    circuits
+      .map(({ id }) => id)
+      .slice(0, MOST)
+      .join(","),
+    "doses",
+  ]);
+  return h(
+    "div",
+    { class: "page" },
+    h(
+      "div",
+      { class: "row spread" },
+      h("h1", {}, "Circuits"),
+      h("div", { class: "row" }, openButton(), h("a", { class: "button primary", href: several }, "Doses on one map")),
+    ),
+    h("ul", { class: "cards" }, circuits.map(drawEntry)),
+  );
 }
 
 /** @param {CircuitEntry} circuit */
-function drawEntry({ id, name, neurons, direction, given }) {
-  const origin = given ? "came with the command" : "saved";
+function drawEntry({ id, name, neurons, direction, origin }) {
   return h(
     "li",
     { class: "card" },
     h("h2", {}, h("a", { href: address("look", [id]) }, name)),
-    h("p", { class: "faint" }, `${neurons} neurons · dial 1 ${direction}s · ${origin}`),
+    h("p", { class: "faint" }, `${neurons} neurons · dial 1 ${direction}s · ${ORIGINS[origin]}`),
   );
 }
 
 function nothingYet() {
   const text = "Find one from contrast prompts, or start the studio with --circuit name=file.";
-  return blank("No circuits yet", text, h("a", { class: "button primary", href: "#/discover" }, "Discover a circuit"));
+  const discover = h("a", { class: "button primary", href: "#/discover" }, "Discover a circuit");
+  return blank("No circuits yet", text, discover, openButton());
 }

@@ -1,5 +1,6 @@
-// Look: a circuit's table, its neurons one by one, and what two circuits share.
+// Look: a circuit's table, its neurons one by one, what two circuits share, and the doses of several.
 import { circuitPage } from "./circuit.js";
+import { dosesPage } from "./doses.js";
 import { listPage } from "./list.js";
 import { neuronPage } from "./neuron.js";
 import { overlapPage } from "./overlap.js";
@@ -19,7 +20,9 @@ export function show(main, { rest, query }) {
   const [id, kind, which] = rest;
   if (which !== undefined && kind === "neuron") {
     const [layer, index] = which.split(".").map(Number);
-    neuronPage(main, visit, { id, layer, index, set: query.get("set") });
+    neuronPage(main, visit, { id, layer, index, set: query.get("set"), shows: query.get("shows") !== null });
+  } else if (kind === "doses") {
+    dosesPage(main, visit, id.split(","));
   } else if (which !== undefined && kind === "with") {
     overlapPage(main, visit, id, which);
   } else if (id !== undefined) {

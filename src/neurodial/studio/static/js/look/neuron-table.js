@@ -82,7 +82,8 @@ export class NeuronTable {
   }
 
   draw() {
-    const rows = this.#sorted(this.circuit.rows.filter(filterOf(this.find, this.off)));
+    const test = filterOf(this.find, this.off);
+    const rows = this.#sorted(this.circuit.rows.filter(test ?? (() => true)));
     const order = this.isDown ? "descending" : "ascending";
     this.heads.forEach((head, place) => {
       head.setAttribute("aria-sort", COLUMNS[place].key === this.sort ? order : "none");
@@ -93,7 +94,8 @@ export class NeuronTable {
     );
     const cut = rows.length > SHOWN ? `, the first ${SHOWN} shown` : "";
     const off = this.off.size ? `; ${this.off.size} off in the chat` : "";
-    fill(this.count, `${rows.length} of ${this.circuit.rows.length}${cut}${off}`);
+    const unread = test ? "" : `; “${this.find}” is not understood yet`;
+    fill(this.count, `${rows.length} of ${this.circuit.rows.length}${cut}${off}${unread}`);
     this.saveButton.hidden = !this.off.size;
     this.allButton.hidden = !this.off.size;
     remember("look", [this.id], { sort: this.sort === "score" ? "" : this.sort, up: !this.isDown, find: this.find });

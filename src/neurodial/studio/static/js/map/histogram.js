@@ -1,6 +1,6 @@
 // Counts of scores on a logarithmic axis, the chosen ones marked, with the cut-off.
 import { h } from "../dom.js";
-import { grouped, number } from "../numbers.js";
+import { grouped, number, within } from "../numbers.js";
 import { blankDrawing, colour, FONT, LEFT, redrawn } from "./canvas.js";
 import { drawLine } from "./paint.js";
 /** @import { Histogram } from "../../../types/views.d.ts" */
@@ -14,20 +14,33 @@ export function drawHistogram(histogram, cutoff) {
   const range = `Distribution of scores from ${number(low)} to ${number(high)}`;
   const label = `${range}; the cut-off is ${number(cutoff)}`;
   const idle = `cut-off at ± ${number(cutoff, 4)}`;
-  const canvas = h("canvas", { class: "histogram", role: "img", "aria-label": label });
+  const canvas = h("canvas", { class: "histogram", tabindex: "0", role: "application", "aria-label": label });
   const says = h("output", { class: "map-says" }, idle);
   const box = h("div", {}, canvas);
-  canvas.addEventListener("pointermove", (event) => {
-    const edge = canvas.getBoundingClientRect();
-    const bin = Math.floor(((event.clientX - edge.left - LEFT) / (edge.width - LEFT)) * counts.length);
+  let at = -1; // the bin that the arrow keys have come to
+  const say = (/** @type {number} */ bin) => {
     if (bin >= 0 && bin < counts.length) {
+      at = bin;
       const step = (high - low) / counts.length;
       const edges = `${number(low + bin * step)} to ${number(low + (bin + 1) * step)}`;
       says.textContent = `${edges}: ${grouped(counts[bin])} neurons, ${chosen[bin]} chosen`;
     }
-  });
-  canvas.addEventListener("pointerleave", () => {
+  };
+  const rest = () => {
     says.textContent = idle;
+  };
+  canvas.addEventListener("pointermove", (event) => {
+    const edge = canvas.getBoundingClientRect();
+    say(Math.floor(((event.clientX - edge.left - LEFT) / (edge.width - LEFT)) * counts.length));
+  });
+  canvas.addEventListener("pointerleave", rest);
+  canvas.addEventListener("blur", rest);
+  canvas.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1, Home: -1e6, End: 1e6 }[event.key];
+    if (step !== undefined) {
+      event.preventDefault();
+      say(within(at + step, 0, counts.length - 1));
+    }
   });
   redrawn(box, canvas, () => {
     if (box.clientWidth) {

@@ -2,6 +2,7 @@
 import { field, form, select, tick } from "../controls.js";
 import { fill, h } from "../dom.js";
 import { keep, recall } from "../keep.js";
+import { numbersIn } from "../numbers.js";
 import { knownOnly, OptionFields } from "../options.js";
 /** @import { MeasureForm, Option } from "../../../types/page.d.ts" */
 /** @import { MeasurementRequest } from "../../../types/requests.d.ts" */
@@ -23,14 +24,14 @@ const KINDS = [
   ["evaluate", "Evaluation: answers at each dial"],
   ["frontier", "Frontier: behaviour left against damage"],
 ];
-const DIALS = "\\s*-?[\\d.]+(\\s*,\\s*-?[\\d.]+)*\\s*";
+const DIALS = "\\s*-?[\\d.]+(\\s*,\\s*-?[\\d.]+)*\\s*,?\\s*";
 
 /** @returns {MeasureForm} */
 export const readForm = () => ({ ...START, ...recall("measure", {}) });
 
 /** @param {MeasureForm} asked @returns {MeasurementRequest} */
 export function askedMeasurement({ kind, circuits, prompts, dials, against, given }) {
-  const values = dials.split(",").map(Number);
+  const values = numbersIn(dials) ?? [];
   return { kind, circuits, prompts, against, dials: values.filter((value) => value !== 0), options: given };
 }
 
@@ -81,12 +82,8 @@ export class Form {
       this.#dials(),
       this.options.draw((name) => FIRST.includes(name)),
       this.#more(),
-      h(
-        "div",
-        { class: "row" },
-        this.startButton,
-        h("small", { class: "faint" }, "Small numbers are a first look; the interval says how little they prove."),
-      ),
+      h("p", { class: "faint" }, "Small numbers are a first look; the interval says how little they prove."),
+      h("div", { class: "row" }, this.startButton),
     );
   }
 

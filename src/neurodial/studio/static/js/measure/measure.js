@@ -1,6 +1,7 @@
 // Measure: evaluations and frontiers with progress; their reports; runs side by side.
 import { button, field, select } from "../controls.js";
 import { fill, h } from "../dom.js";
+import { openButton } from "../files.js";
 import { blank, loading, problem, soft } from "../messages.js";
 import { address, jobIn, remember } from "../route.js";
 import {
@@ -28,7 +29,7 @@ const CANCELLED = "Cancelled. What was finished is kept: the same measurement go
 export function show(main, { rest, query }) {
   const [kind, first, second] = rest;
   if (kind === "report") {
-    showReport(main, first, second || "report");
+    showReport(main, first, second);
   } else if (kind === "compare") {
     showComparison(main, first, second);
   } else {
@@ -146,10 +147,10 @@ class Measure {
 
   drawReports() {
     if (!this.reports.length) {
-      fill(this.list, this.job ? null : blank("No reports yet", NOTHING));
+      fill(this.list, this.job ? null : blank("No reports yet", NOTHING, openButton()));
       return;
     }
-    const parts = this.reports.flatMap(({ id, parts: names }) => names.map((part) => partOption(id, part)));
+    const parts = this.reports.flatMap((report) => report.parts.map((part) => partOption(report, part)));
     const links = parts.map(([path, text]) =>
       h("li", {}, h("a", { href: address("measure", ["report", ...path.split("|")]) }, text)),
     );
@@ -158,7 +159,7 @@ class Measure {
       h(
         "section",
         { class: "card" },
-        h("h2", {}, "Reports"),
+        h("div", { class: "row spread" }, h("h2", {}, "Reports"), openButton()),
         h("ul", { class: "plain-list" }, links),
         parts.length > 1 ? comparing(parts) : null,
       ),
@@ -170,8 +171,8 @@ class Measure {
   }
 }
 
-/** @param {string} id @param {string} part @returns {Option} */
-const partOption = (id, part) => [`${id}|${part}`, part === "report" ? id : `${id}, ${part}`];
+/** @param {ReportEntry} report @param {string} part @returns {Option} */
+const partOption = ({ id, name }, part) => [`${id}|${part}`, part === "report" ? name : `${name}, ${part}`];
 
 /** @param {Option[]} parts */
 function comparing(parts) {

@@ -4,7 +4,7 @@ import { fill, h } from "../dom.js";
 import { explain } from "../explain.js";
 import { number, percent } from "../numbers.js";
 import { row, scroll, table } from "../table.js";
-/** @import { Condition, Estimate, Metric, ReportView } from "../../../types/views.d.ts" */
+/** @import { Comparison, Estimate, Metric, ReportView } from "../../../types/views.d.ts" */
 
 // The numbers that are shown first, after the behaviour's own rate.
 const ORDER = [
@@ -76,27 +76,22 @@ function drawEstimate(metric, estimate) {
 }
 
 /**
- * Two reports beside each other, where they have the same method at the same dial.
- * @param {ReportView} first @param {ReportView} second
+ * What two runs share: each number of both, and the second less the first.
+ * @param {Comparison} comparison
  */
-export function sharedNumbers(first, second) {
-  const isSame = (/** @type {Condition} */ one, /** @type {Condition} */ other) =>
-    one.label === other.label && one.dial === other.dial;
-  const pairs = first.conditions.flatMap((condition) =>
-    second.conditions.filter((other) => isSame(condition, other)).map((other) => ({ condition, other })),
-  );
-  if (!pairs.length) {
-    return h("p", { class: "faint" }, "The two runs have no method at the same dial in common.");
-  }
-  const names = columns(first).filter((name) => second.metrics[name]);
-  const cell = (/** @type {Condition} */ condition, /** @type {string} */ name) =>
-    shown(first.metrics[name], condition.metrics[name]?.value);
-  const rows = pairs.map(({ condition, other }) =>
-    row(condition.label, [
-      number(condition.dial),
-      ...names.map((name) => [cell(condition, name), " → ", cell(other, name)]),
+export function comparedNumbers({ names, metrics, numbers, same_prompts }) {
+  const rows = numbers.map(({ label, dial, metric, first, second, difference, clear }) =>
+    row(label, [
+      number(dial),
+      [metrics[metric].title, explain(metric, [metrics[metric].title, metrics[metric].explanation])],
+      drawEstimate(metrics[metric], first ?? undefined),
+      drawEstimate(metrics[metric], second ?? undefined),
+      ...(same_prompts
+        ? [[drawEstimate(metrics[metric], difference ?? undefined), clear ? h("strong", {}, " beyond chance") : null]]
+        : []),
     ]),
   );
-  const titles = names.map((name) => first.metrics[name].title);
-  return scroll("Differences of the runs", table(["method", "dial", ...titles], rows));
+  const less = same_prompts ? [`${names[1]} less ${names[0]}`] : [];
+  const headings = ["method", "dial", "number", ...names, ...less];
+  return scroll("Differences of the runs", table(headings, rows, "plain numbers-table"));
 }

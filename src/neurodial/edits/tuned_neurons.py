@@ -1,0 +1,122 @@
+"""The same neurons before and after tuning: how they tell a behaviour apart, and how far their weights moved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from neurodial.activations.collect import Reading, collect
+from neurodial.activations.position import Last
+from neurodial.activations.statistics import GroupedMoments
+from neurodial.circuit.circuit import Circuit
+from neurodial.circuit.site import Neuron, Site
+from neurodial.model.subject import Subject
+from neurodial.progress import Progress, silent
+from neurodial.prompts.pairs import Contrast
+
+
+@dataclass(frozen=True)
+class TunedNeuron:
+    """A neuron in both models. Pairs are (base, tuned).
+
+    Attributes:
+        layer: its block.
+        index: in its layer.
+        in_circuit: whether it belongs to the circuit of each.
+        difference: of the means of its activation on the two sides.
+        apart: the same in pooled standard deviations.
+        rank: its place among all neurons by the absolute difference, from 1.
+        moved: length of the change of its output column, over the column's own.
+        moved_more_than: share of its layer's columns that moved less.
+    """
+
+    layer: int
+    index: int
+    in_circuit: tuple[bool, bool]
+    difference: tuple[float, float]
+    apart: tuple[float, float]
+    rank: tuple[int, int]
+    moved: float
+    moved_more_than: float
+
+
+@dataclass(frozen=True, eq=False)
+class SideDifferences:
+    """What every neuron of a model does on two sides, by site."""
+
+    difference: dict[Site, Float[Tensor, "neuron"]]
+    apart: dict[Site, Float[Tensor, "neuron"]]
+
+    @property
+    def flat(self) -> Float[Tensor, "neuron"]:
+        """The differences of all neurons, layer by layer."""
+        return torch.cat([self.difference[site] for site in self.difference])
+
+    def rank(self, neuron: Neuron) -> int:
+        """A neuron's place by its absolute difference, from 1."""
+        own = self.difference[neuron.site][neuron.index].abs()
+        return 1 + int((self.flat.abs() > own).sum())
+
+
+def side_differences(subject: Subject, contrast: Contrast, *, progress: Progress = silent) -> SideDifferences:
+    """Differences of means at the last token, of every neuron.
+
+    Args:
+        subject: the model.
+        contrast: both sides.
+        progress: shown while it runs.
+    """
+    sides = (contrast.positive, contrast.negative)
+    prompts = [example.prompt for side in sides for example in side]
+    groups = [number for number, side in enumerate(sides) for _ in side]
+    moments = GroupedMoments(groups, 2)
+    collect(subject, subject.render(prompts), Reading(Last()), moments.add, progress=progress)
+    difference, apart = {}, {}
+    for site in subject.sites:
+        one, other = (moments.moments(site, [side]) for side in (0, 1))
+        change = (one.mean - other.mean).double().cpu()
+        spread = (one.squares + other.squares).double().cpu() / max(1.0, one.count + other.count - 2)
+        difference[site] = change
+        apart[site] = change / spread.sqrt().clamp(min=1e-12)
+    return SideDifferences(difference, apart)
+
+
+def tuned_neurons(
+    subjects: tuple[Subject, Subject],
+    circuits: tuple[Circuit, Circuit],
+    differences: Sequence[SideDifferences],
+) -> tuple[TunedNeuron, ...]:
+    """Every neuron of either circuit, in both models.
+
+    Args:
+        subjects: base and tuned.
+        circuits: of base and tuned.
+        differences: of both, over the same prompts.
+    """
+    found = []
+    moved: dict[Site, Tensor] = {}
+    neurons = circuits[0].neurons | circuits[1].neurons
+    for neuron in sorted(neurons, key=lambda one: (*one.site.order, one.index)):
+        site = neuron.site
+        if site not in moved:
+            before, after = (subject.down_columns(site, range(subject.widths[site.layer])) for subject in subjects)
+            moved[site] = (after - before).norm(dim=0) / before.norm(dim=0).clamp(min=1e-12)
+        own = moved[site][neuron.index]
+        first, second = differences
+        found.append(
+            TunedNeuron(
+                layer=neuron.layer,
+                index=neuron.index,
+                in_circuit=(neuron in circuits[0], neuron in circuits[1]),
+                difference=(float(first.difference[site][neuron.index]), float(second.difference[site][neuron.index])),
+                apart=(float(first.apart[site][neuron.index]), float(second.apart[site][neuron.index])),
+                rank=(first.rank(neuron), second.rank(neuron)),
+                moved=float(own),
+                moved_more_than=float((moved[site] < own).double().mean()),
+            )
+        )
+    return tuple(found)
