@@ -34,7 +34,7 @@ def toy(monkeypatch):
         content="An adapter for the toy engine",
         loaded_by="The toy engine",
         detail="For tests alone.",
-        library="toys",
+        hub_library="toys",
         write=write,
         engines=lambda names, rank, has_adapter: [EngineNote("toy engine", True, f"--family {names.gguf}")],
         usage=lambda manifest: f"`toy run {manifest.name}`",

@@ -76,7 +76,7 @@ def _front_matter(manifest: Manifest) -> str:
         "---",
         f"base_model: {json.dumps(manifest.base.label)}",
         f"base_model_relation: {form.relation}",
-        f"library_name: {form.library}",
+        f"library_name: {form.hub_library}",
         f"license: {json.dumps(manifest.base.licence)}" if manifest.base.licence else "license: other",
         *([] if manifest.base.licence else ["license_name: that-of-the-base-model"]),
         "tags:",

@@ -50,7 +50,7 @@ class ExportFormat:
         content: what the files are; the card goes on with the dial.
         loaded_by: which engines load it, in a few words.
         is_dialled: whether an engine can turn the files' strength; else they are fixed at their dial.
-        library: `library_name` of the card.
+        hub_library: `library_name` of the card.
         relation: `base_model_relation` of the card.
         write: writes the files into a folder.
         load: loads them onto, or beside, the model, to be compared with the hook.
@@ -70,7 +70,7 @@ class ExportFormat:
     content: str
     loaded_by: str
     is_dialled: bool
-    library: str
+    hub_library: str
     relation: Literal["adapter", "finetune", "quantized"]
     write: Callable[[Subject, Recipe, Path], WrittenFiles]
     load: Callable[[Subject, Manifest, Path], AbstractContextManager[Loaded]]
