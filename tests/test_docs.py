@@ -123,6 +123,7 @@ def test_there_are_examples():
 @pytest.mark.parametrize("script", EXAMPLES, ids=short)
 def test_an_example_runs(script, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MODEL", "tiny")
     monkeypatch.setattr(sys, "argv", [str(script)])
     runpy.run_path(str(script), run_name="__main__")
 

@@ -19,8 +19,10 @@ from neurodial.activations.collect import Reading, collect
 from neurodial.activations.position import Last
 from neurodial.circuit.circuit import Circuit, Origin, Row
 from neurodial.circuit.site import Neuron, Site
+from neurodial.discovery import find
 from neurodial.errors import LayoutError, NeurodialError
 from neurodial.export.export_circuit import export_circuit
+from neurodial.export.formats import export_format
 from neurodial.intervention.scale import Scale
 from neurodial.model.gradients import multiplier_slopes
 from neurodial.model.head import hidden_states, logits
@@ -71,12 +73,13 @@ def rows_of(subject: Subject, texts: tuple[str, ...] = TEXTS) -> list[list[int]]
 
 
 def circuit_on(subject: Subject, shift: int = 0, dose: float = 1.5) -> Circuit:
-    """Two neurons at every site."""
-    rows = [
-        Row(Neuron(site.layer, None, (7 * number + shift) % subject.widths[site.layer]), 1.0, dose)
-        for site in subject.sites
-        for number in (0, 1)
-    ]
+    """Two neurons of every dense MLP, one of every routed expert."""
+    rows = []
+    for site in subject.sites:
+        *experts, width = subject.shape(site)
+        for number in range(experts[0] if experts else 2):
+            neuron = Neuron(site.layer, number if experts else None, (7 * number + shift) % width)
+            rows.append(Row(neuron, 1.0, dose))
     return Circuit.of(rows, name="zoo", origin=Origin(model=subject.identity))
 
 
@@ -110,19 +113,32 @@ def baked(subject: Subject, scales: list[tuple[Circuit, float]], row: list[int])
             for entry in circuit:
                 multipliers[entry.neuron] = multipliers.get(entry.neuron, 1.0) - dial * entry.dose
         for neuron, multiplier in multipliers.items():
-            weights[neuron.site][:, neuron.index] *= multiplier
+            column_of(weights, neuron).mul_(multiplier)
         found = outputs(subject, [row])[0]
         for site, weight in weights.items():
             weight.copy_(kept[site])
     return found
 
 
+def column_of(weights: dict[Site, torch.Tensor], neuron: Neuron) -> torch.Tensor:
+    """The column of the down weight that a neuron is written with; a view."""
+    weight = weights[neuron.site] if neuron.expert is None else weights[neuron.site][neuron.expert]
+    return weight[:, neuron.index]
+
+
 def discover(subject: Subject) -> None:
-    """CNA finds a neuron that was planted; reading with and without a shared prefix agree."""
+    """CNA finds a neuron that was planted; reading with and without a shared prefix agree.
+
+    Scores of routed experts are those that the gradients of their weights give.
+    """
     planted = plant(subject)
     contrast = nd.Contrast.of([text + SHOWN for text in TEXTS], [text + HIDDEN for text in TEXTS])
-    circuit = nd.discover(subject, contrast, method=nd.CNA(universal=None, folds=0), select=nd.Count(1))
+    found = find(subject, contrast, method=nd.CNA(universal=None, folds=0), select=nd.Count(1))
+    circuit = found.circuit
     expect(circuit.rows[0].neuron == planted, f"found {tuple(circuit.rows[0].neuron)}, planted {tuple(planted)}")
+    for site in subject.sites:
+        if site.routed:
+            expect(off_by(found.scores[site], gap(subject, site)) < TOLERANCE, "scores of experts and weights differ")
     sequences = [(256, *range(40, 46), *row) for row in rows_of(subject)]
     apart, shared = (read(subject, sequences, share) for share in (False, True))
     expect(off_by(apart, shared) < TOLERANCE, "a shared prefix changes activations")
@@ -136,14 +152,17 @@ def read(subject: Subject, sequences: list[tuple[int, ...]], share: bool) -> tor
         parts.update({(row, site): values.clone() for row, values in zip(rows, activations, strict=True)})
 
     collect(subject, sequences, Reading(Last(), share_prefix=share), keep)
-    return torch.stack([torch.cat([parts[row, site] for site in subject.sites]) for row in range(len(sequences))])
+    return torch.stack(
+        [torch.cat([parts[row, site].flatten() for site in subject.sites]) for row in range(len(sequences))]
+    )
 
 
 @torch.no_grad()
 def plant(subject: Subject) -> Neuron:
     """Make a neuron of the last plantable site tell the two tokens apart: its rows give 8 on one and 0 on the other.
 
-    Where a norm or the like stands before the neurons, the neuron that tells them apart most is taken instead.
+    Where a norm or the like stands before the neurons, and where there are routed experts alone, the neuron that tells
+    them apart most is taken instead.
     """
     texts = [text + end for end in (SHOWN, HIDDEN) for text in TEXTS]
     wanted = torch.tensor([8.0, 0.0], dtype=torch.float64).repeat_interleave(len(TEXTS))
@@ -159,10 +178,45 @@ def plant(subject: Subject) -> Neuron:
             if getattr(linear, "bias", None) is not None:
                 linear.bias[place] = 0.0
         return Neuron(layer, None, 5)
-    tables = [last_inputs(subject, subject.down(site), texts) for site in subject.sites]
-    gaps = [(table[: len(TEXTS)].mean(0) - table[len(TEXTS) :].mean(0)).abs() for table in tables]
-    best = max(range(len(gaps)), key=lambda number: float(gaps[number].max()))
-    return Neuron(subject.sites[best].layer, None, int(gaps[best].argmax()))
+    gaps = {site: gap(subject, site).abs() for site in subject.sites}
+    best = max(gaps, key=lambda site: float(gaps[site].max()))
+    place = int(gaps[best].argmax())
+    expert, index = divmod(place, subject.shape(best)[-1])
+    return Neuron(best.layer, expert if best.routed else None, index)
+
+
+def gap(subject: Subject, site: Site) -> torch.Tensor:
+    """How far the two tokens' mean activations lie apart, read without the tool."""
+    texts = [text + end for end in (SHOWN, HIDDEN) for text in TEXTS]
+    table = last_visits(subject, site, texts) if site.routed else last_inputs(subject, subject.down(site), texts)
+    return table[: len(TEXTS)].mean(0) - table[len(TEXTS) :].mean(0)
+
+
+def last_visits(subject: Subject, site: Site, texts: list[str]) -> torch.Tensor:
+    """Routing weight times activation of each expert's neurons at the last token of each text.
+
+    It is what a column of an expert's weight is multiplied by, so the gradient of the output by the weight tells it.
+    """
+    experts = subject.experts(site.layer)
+    module = subject.blocks[site.layer].get_submodule(experts.module)
+    weight, outputs, tables = getattr(module, experts.down), [], []
+    handle = module.register_forward_hook(lambda *args: outputs.append(args[-1]))
+    needed = weight.requires_grad
+    try:
+        weight.requires_grad_(True)
+        for row in rows_of(subject, tuple(texts)):
+            outputs.clear()
+            with torch.enable_grad():
+                subject.model(input_ids=torch.tensor([row]), use_cache=False)
+                last = outputs[0].reshape(-1, len(row), outputs[0].shape[-1])[:, -1].sum(dim=0)
+                along = torch.linspace(0.5, 1.5, len(last))
+                [slopes] = torch.autograd.grad(last @ along, weight)
+            slopes = slopes.mT if experts.transposed else slopes
+            tables.append(torch.einsum("ehn,h->en", slopes, along) / along.square().sum())
+    finally:
+        handle.remove()
+        weight.requires_grad_(needed)
+    return torch.stack(tables)
 
 
 @torch.no_grad()
@@ -190,15 +244,27 @@ def dose(subject: Subject) -> None:
     with multiplier_slopes(subject, lambda site, slope: slopes.update({site: slope[0]})):
         value_of(subject, tokens).backward()
     expect(set(slopes) == set(subject.sites), "no slope reaches some layers")
+    for routed in (site for site in subject.sites if site.routed):
+        expect(off_by(slopes[routed], weight_slopes(subject, routed, tokens)) < 10 * TOLERANCE, "slopes of experts")
     site = max(slopes, key=lambda each: float(slopes[each].abs().max()))
-    index = int(slopes[site].abs().argmax())
-    circuit, step = Circuit.of([Row(Neuron(site.layer, None, index), 1.0, 1.0)]), 0.02
+    expert, index = divmod(int(slopes[site].abs().argmax()), subject.shape(site)[-1])
+    neuron = Neuron(site.layer, expert if site.routed else None, index)
+    circuit, step = Circuit.of([Row(neuron, 1.0, 1.0)]), 0.02
     ends = []
     for dial in (-step, step):
         with torch.no_grad(), nd.steer(subject, Scale(circuit, dial=dial)):
             ends.append(float(value_of(subject, tokens)))
-    measured, slope = (ends[0] - ends[1]) / (2 * step), float(slopes[site][index])
+    measured, slope = (ends[0] - ends[1]) / (2 * step), float(slopes[site][neuron.place])
     expect(abs(measured - slope) <= 0.03 * abs(slope), f"a slope is {slope:.4g}, measured {measured:.4g}")
+
+
+def weight_slopes(subject: Subject, site: Site, tokens: torch.Tensor) -> torch.Tensor:
+    """The slope in each neuron's multiplier, by the gradient of the weight: the column times its own gradient."""
+    experts = subject.experts(site.layer)
+    weight = getattr(subject.blocks[site.layer].get_submodule(experts.module), experts.down)
+    with torch.enable_grad():
+        [slopes] = torch.autograd.grad(value_of(subject, tokens), weight)
+    return (weight.detach() * slopes).sum(dim=-1 if experts.transposed else -2)
 
 
 def value_of(subject: Subject, tokens: torch.Tensor) -> torch.Tensor:
@@ -226,14 +292,21 @@ def exported(route: str) -> Callable[[Subject], None]:
     """The check of an export: the files are loaded again and do what the hook does."""
 
     def check(subject: Subject) -> None:
+        circuit = circuit_on(subject)
+        has_experts = any(row.neuron.expert is not None for row in circuit)
+        if has_experts and not export_format(route).takes_experts:
+            expect(bool(subject.dense_sites), "it holds no neurons of routed experts")
+            circuit = dataclasses.replace(circuit, rows=tuple(row for row in circuit if row.neuron.expert is None))
         with tempfile.TemporaryDirectory() as folder:
-            export_circuit(subject, Scale(circuit_on(subject), dial=0.75), route=route, output=Path(folder) / route)
+            export_circuit(subject, Scale(circuit, dial=0.75), route=route, output=Path(folder) / route)
+        expect(not has_experts or export_format(route).takes_experts, "dense and shared MLPs only, not routed experts")
 
     return check
 
 
 def gguf(subject: Subject) -> None:
     """Whether llama.cpp's name is known and a row of up scales a neuron; the bits are tested on files elsewhere."""
+    expect(not any(site.routed for site in subject.sites), "neurons of routed experts are not scaled in GGUF files")
     expect(subject.engines.gguf is not None, "llama.cpp's name of it is not known here")
     expect(all(site.up_rows_scale for _, site in subject.layout.sites), "as an adapter only: no row scales a neuron")
 
@@ -281,7 +354,10 @@ def _row_of(model_type: str, *, images: bool) -> dict[str, Any]:
         return {"not built": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:160]}
     found = {name: told(check, subject) for name, check in CHECKS.items()}
     blocks = json.loads(json.dumps(dataclasses.asdict(BlockNames.of(subject.layout))))
-    maps = ", ".join(dict.fromkeys(site.down for _, site in subject.layout.sites))
-    mixed = any(block.routed for block in subject.layout.blocks)
-    where = {"neurons": maps + (", routed experts not read" if mixed else ""), "mlp": "mixed" if mixed else "dense"}
+    maps = [site.down for _, site in subject.layout.sites]
+    maps += [f"{experts.module}.{experts.down} of routed experts" for _, experts in subject.layout.experts]
+    maps += ["routed experts not read" for block in subject.layout.blocks if block.unread]
+    routed = any(block.routed for block in subject.layout.blocks)
+    kind = "dense" if not routed else "mixed" if subject.dense_sites else "routed"
+    where = {"neurons": ", ".join(dict.fromkeys(maps)), "mlp": kind}
     return {**where, **{name: found[name] for name in CAPABILITIES}, "blocks": blocks}

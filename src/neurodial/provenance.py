@@ -27,10 +27,12 @@ class ModelIdentity:
         tokenizer_hash: SHA-256 over the vocabulary.
         template_hash: SHA-256 over the chat template, or None where there is none.
         dtype: the dtype that the model was run in.
-        widths: number of MLP neurons of each layer.
+        widths: number of neurons of each layer's dense MLP.
         setup: what was particular about how it was loaded and prompted: options of its chat template, weights of its
             checkpoint that have no place, experts that are not read, settings for generation; empty where nothing was.
         layout: digest of where its neurons are and where its blocks write; None in files from before it was measured.
+        experts: number of each layer's routed experts and of the neurons of one, None for a layer without; empty where
+            there are none that can be read, and in files from before they could be.
     """
 
     label: str
@@ -43,6 +45,17 @@ class ModelIdentity:
     widths: tuple[int, ...]
     setup: Mapping[str, Any] = field(default_factory=dict)
     layout: str | None = None
+    experts: tuple[tuple[int, int] | None, ...] = ()
+
+    @property
+    def neurons(self) -> int:
+        """Number of neurons, those of routed experts too."""
+        return sum(self.widths) + sum(number * width for number, width in filter(None, self.experts))
+
+    def has_shape_of(self, other: ModelIdentity) -> bool:
+        """Whether both have the same neurons, as far as both say."""
+        experts = not self.experts or not other.experts or self.experts == other.experts
+        return self.widths == other.widths and experts
 
     def differences(self, other: ModelIdentity) -> list[str]:
         """What keeps a circuit made on `self` from being put on `other`; empty where nothing does.
@@ -52,6 +65,8 @@ class ModelIdentity:
         found = []
         if self.widths != other.widths:
             found.append(f"neurons per layer ({_shape(self.widths)} against {_shape(other.widths)})")
+        elif not self.has_shape_of(other):
+            found.append("experts (another number or width)")
         if self.layout is None and other.layout is None and self.family != other.family:
             found.append(f"family ({self.family} against {other.family})")
         if None not in {self.layout, other.layout} and self.layout != other.layout:

@@ -1,5 +1,7 @@
 """Circuits to test with: random ones, of models of several layers of different width, and of experts."""
 
+from dataclasses import replace
+
 from hypothesis import strategies as st
 
 from neurodial.circuit.circuit import Circuit, Origin, Row, Stability
@@ -93,14 +95,19 @@ def conditions(draw) -> PromptCondition:
 @st.composite
 def whole_circuits(draw) -> Circuit:
     """Circuits with everything that a file holds."""
-    found = draw(rows(dense=False))
+    dense = draw(st.booleans())
+    visits = st.none() | st.tuples(st.integers(0, 9), st.integers(0, 9))
+    found = [row if row.neuron.expert is None else row._replace(visits=draw(visits)) for row in draw(rows(dense=dense))]
+    origin = draw(origins())
+    if not dense and origin.model is not None:
+        origin = replace(origin, model=replace(MODEL, experts=tuple((4, width) for width in WIDTHS)))
     folds = draw(st.lists(SHARES, min_size=1, max_size=4))
     kept = [draw(SHARES) for _ in found]
     return Circuit.of(
         found,
         name=draw(st.text(max_size=10)),
         direction=draw(st.sampled_from(["remove", "induce"])),
-        origin=draw(origins()),
+        origin=origin,
         stability=draw(st.none() | st.just(Stability(tuple(folds), tuple(kept)))),
         condition=draw(st.none() | conditions()),
     )

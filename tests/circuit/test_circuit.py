@@ -40,12 +40,15 @@ def test_sites_divide_a_circuit(found):
     sites = Circuit.of(found).sites
     assert [row for part in sites.values() for row in part] == list(Circuit.of(found))
     assert all(row.neuron.site == site for site, part in sites.items() for row in part)
-    assert list(sites) == sorted(sites, key=lambda site: site.order)
+    assert list(sites) == sorted(sites)
 
 
 def test_a_dense_mlp_comes_before_the_experts_of_its_layer():
-    sites = [Site(1, 0), Site(1), Site(0, 3), Site(1, 2)]
-    assert sorted(sites, key=lambda site: site.order) == [Site(0, 3), Site(1), Site(1, 0), Site(1, 2)]
+    sites = [Site(1, routed=True), Site(1), Site(0, routed=True)]
+    assert sorted(sites) == [Site(0, routed=True), Site(1), Site(1, routed=True)]
+    neurons = [Neuron(1, 0, 1), Neuron(1, None, 9), Neuron(0, 3, 0), Neuron(1, 0, 0)]
+    ordered = [Neuron(0, 3, 0), Neuron(1, None, 9), Neuron(1, 0, 0), Neuron(1, 0, 1)]
+    assert [row.neuron for row in Circuit.of(Row(neuron, 1.0, 1.0) for neuron in neurons)] == ordered
 
 
 def test_a_neuron_of_an_expert_is_another_neuron():

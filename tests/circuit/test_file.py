@@ -93,6 +93,18 @@ def test_a_file_of_version_1_is_read_as_ever():
     assert len(circuit.stability.kept) == len(circuit)
 
 
+def test_a_file_of_version_3_holds_routed_experts():
+    """Never write this file again, either."""
+    circuit = read_circuit(GOLDEN / "circuit-v3.json")
+    assert circuit.origin.model is not None
+    assert circuit.origin.model.widths == (24, 12)
+    assert circuit.origin.model.experts == (None, (4, 12))
+    assert [(row.neuron.expert is None, row.visits is None) for row in circuit] == [(True, True)] * 2 + [
+        (False, False)
+    ] * (len(circuit) - 2)
+    assert all(0 <= count <= 6 for row in circuit for count in row.visits or ())
+
+
 @pytest.mark.parametrize("version", range(1, VERSION + 1))
 def test_a_file_of_each_version_is_written_as_ever(version):
     """A change of the text without a new version would part files that claim to be alike."""
@@ -146,14 +158,17 @@ def changed(**changes: object) -> dict[str, Any]:
         ({"format": ...}, "not a circuit file"),
         ({"format": "someone.elses"}, "not a circuit file"),
         ({"version": ...}, "version: Field required"),
-        ({"version": 0}, "version: Input should be 1"),
-        ({"version": "1"}, "version: Input should be 1"),
+        ({"version": 0}, "version: Input should be 1, 2 or 3"),
+        ({"version": "1"}, "version: Input should be 1, 2 or 3"),
         ({"name": ...}, "name: Field required"),
         ({"direction": "sideways"}, "direction: Input should be 'remove' or 'induce'"),
         ({"model": "llama"}, "model: Input should be"),
         ({"model__digest": ...}, r"model\.digest: Field required"),
         ({"neurons": ...}, "neurons: Field required"),
         ({"neurons__dose": ...}, r"neurons\.dose: Field required"),
+        ({"neurons__visits": [[1], None]}, r"neurons\.visits\.0"),
+        ({"neurons__visits": [[1, -1], None]}, r"neurons\.visits\.0\.1: Input should be greater"),
+        ({"neurons__expert": [None, 1]}, r"its model has no Neuron\(layer=2, expert=1, index=7\)"),
         ({"neurons__note": []}, r"neurons\.note: Extra inputs"),
         ({"neurons__layer": [0]}, "columns of neurons differ in length"),
         ({"neurons__layer": [2, 0], "neurons__index": [7, 1]}, "neurons are not in order"),

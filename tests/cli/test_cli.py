@@ -520,7 +520,6 @@ def test_what_only_the_model_can_tell_is_refused_before_any_work(
         ("model.gguf", None, "Nothing stands at this path"),
         ("empty", "", "has no config.json"),
         ("unknown", '{"model_type": "mamba"}', "Models of the type mamba have no neurons"),
-        ("experts", '{"model_type": "mixtral"}', "It has routed experts"),
     ],
 )
 def test_a_model_that_cannot_be_used_is_refused(capsys, here, prompts, name, content, said):
@@ -608,8 +607,8 @@ def test_show_takes_a_circuit_by_hand_and_an_empty_one(capsys, here):
         (None, [], "can't be read"),
         ("{", [], "not JSON"),
         ("{}", [], "not a circuit file"),
-        ('{"format": "neurodial.circuit", "version": 3}', [], "Update neurodial"),
-        ('{"format": "neurodial.circuit", "version": 1}', [], "damaged"),
+        ('{"format": "neurodial.circuit", "version": 4}', [], "Update neurodial"),
+        ('{"format": "neurodial.circuit", "version": 4}', [], "damaged"),
         ("good", ["--top", "-1"], "The number of neurons to list is -1"),
     ],
 )

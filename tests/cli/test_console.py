@@ -30,6 +30,13 @@ def test_long_work_says_every_few_seconds_how_much_is_left(piped):
     ]
 
 
+def test_work_without_a_step_is_no_line(piped):
+    stream, _ = piped
+    with console.bars("measuring: speed", 0):
+        pass
+    assert stream.getvalue() == ""
+
+
 def test_short_work_is_one_line(piped):
     stream, clock = piped
     with console.bars("generating", 2) as advance:

@@ -1,6 +1,7 @@
 """`neurodial try` and `--unsteered`: what they print and write, and what they refuse before a model is loaded."""
 
 import json
+import re
 
 import pytest
 from tests.cli.test_cli import fail, flat, here, model, no_model  # noqa: F401  # fixtures
@@ -37,8 +38,13 @@ def test_one_command_from_prompts_to_a_verdict_and_what_to_type_next(capsys, mod
     steps = [line for line in shown.err.splitlines() if line.startswith("step ")]
     assert [line.split(":")[0] for line in steps] == [f"step {n} of 5" for n in range(1, 6)]
     assert sum(part.seconds for part in _PARTS) < 180, "three minutes"
+    cut = re.search(r"(\d) of 3 answers were cut off after (\d+) tokens: .* \(--answer-tokens (\d+)\)", words)
+    assert cut is not None
+    assert int(cut[3]) == 4 * int(cut[2])
     for following in ("steer", "evaluate", "export", "serve"):
         assert f"next: neurodial {following} {model} mine-try/mine.circuit.json" in shown.err
+    [asked] = [line for line in shown.err.splitlines() if line.startswith("next: neurodial evaluate")]
+    assert "--detectors 'bare:regex:^'" in asked
     assert sorted(p.name for p in (lists.parent / "mine-try").iterdir()) == [
         "mine.circuit.json",
         "report",

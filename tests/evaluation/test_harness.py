@@ -2,12 +2,13 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from neurodial.circuit.circuit import Circuit, Origin, Row
 from neurodial.circuit.site import Neuron
-from neurodial.errors import FileError, OptionError, UnknownNameError
+from neurodial.errors import FileError, ModelMismatchError, OptionError, UnknownNameError
 from neurodial.evaluation.evaluate import evaluate
 from neurodial.evaluation.harness import check_tasks, read_task_file, run_tasks
 from neurodial.evaluation.intervals import Estimate
@@ -16,6 +17,7 @@ from neurodial.evaluation.options import Evaluation, HarnessOptions
 from neurodial.export.export_circuit import export_circuit
 from neurodial.generation.decoding import Decoding
 from neurodial.intervention.scale import Scale
+from neurodial.model.load import load
 from neurodial.model.tiny import tiny_subject
 from neurodial.prompts.pairs import Contrast
 
@@ -142,3 +144,84 @@ def test_unknown_tasks_and_bad_files(tmp_path):
 def test_harness_options_that_make_no_sense(change):
     with pytest.raises(OptionError):
         HarnessOptions(("mmlu",), **change)
+
+
+# ------------------------------------------------------------------------------------------- the harness's own command
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A model on disk, and two circuits of it."""
+    subject = tiny_subject("qwen2", chat=False)
+    folder = tmp_path_factory.mktemp("model")
+    subject.model.save_pretrained(folder)
+    subject.tokenizer.save_pretrained(folder)
+    subject = load(folder)
+    files = [circuit_of(subject, dose).write(folder / f"{dose}.circuit.json") for dose in (-3.0, 6.0)]
+    return folder, [str(file) for file in files]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_harness_s_command_takes_circuits_and_dials(task, saved, monkeypatch, tmp_path):
+    """The same accuracy as our log-likelihoods by hand. The harness reads its list of tasks first, which takes long."""
+    from neurodial.cli.lm_eval import main
+
+    folder, files = saved
+    subject = load(folder)
+    first, second = map(Circuit.read, files)
+    plain = by_hand(subject, None)
+    (low, high), expected = next(
+        (dials, steered)
+        for dials in ((0.5, 1.0), (1.0, 0.5), (2.0, 0.5), (1.0, 0.0))
+        if (steered := by_hand(subject, Scale(first, dials[0]) + Scale(second, dials[1]))) != plain
+    )
+    arguments = f"pretrained={folder},circuit={'+'.join(files)},dial={low}+{high}"
+    words = ["--model", "neurodial", "--model_args", arguments, "--tasks", task, "--output_path", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["neurodial-lm-eval", *words])
+    monkeypatch.chdir(Path(task).parent)  # the harness's own command looks for data files from there
+    assert main() == 0
+    [written] = tmp_path.rglob("results*.json")
+    results = json.loads(written.read_text(encoding="utf-8"))
+    found = results["results"]["tiny_questions"]["acc,none"]
+    assert found == pytest.approx(expected)
+    assert [circuit["dial"] for circuit in results["config"]["circuits"]] == [low, high]
+    assert results["config"]["model_digest"] == subject.identity.digest
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "said"),
+    [
+        ({"circuit": "{0}+{0}", "dial": "1+2+3"}, OptionError, "There are 2 circuits and 3 dials"),
+        ({"circuit": "{0}", "dial": "high"}, OptionError, "The dial is 'high'"),
+        ({"circuit": "{0}", "dails": "1"}, UnknownNameError, "Did you mean dial"),
+        ({"circuit": "{0}.json"}, FileError, "circuit.json.json can.t be read"),
+    ],
+)
+def test_the_harness_s_model_refuses_what_makes_no_sense(arguments, error, said, saved):
+    from neurodial.evaluation.harness_model import SteeredLM
+
+    folder, (first, _) = saved
+    with pytest.raises(error, match=said):
+        SteeredLM(str(folder), **{name: value.format(first) for name, value in arguments.items()})
+
+
+def test_a_circuit_of_another_model_is_refused(saved, tmp_path):
+    from neurodial.evaluation.harness_model import SteeredLM
+
+    other = circuit_of(tiny_subject("qwen2", seed=1, chat=False)).write(tmp_path / "other.circuit.json")
+    with pytest.raises(ModelMismatchError):
+        SteeredLM(str(saved[0]), circuit=str(other))
+
+
+def test_the_harness_s_command_says_our_errors_in_one_line(monkeypatch, capsys):
+    from lm_eval import __main__ as harness
+
+    from neurodial.cli import lm_eval
+
+    def refuse():
+        raise OptionError("There are 2 circuits.", wanted="1")
+
+    monkeypatch.setattr(harness, "cli_evaluate", refuse)
+    assert lm_eval.main() == 1
+    assert capsys.readouterr().err == "error: There are 2 circuits. Wanted: 1.\n"

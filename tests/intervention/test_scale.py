@@ -231,7 +231,7 @@ def test_what_does_not_make_another_model_is_accepted(change):
 )
 @pytest.mark.parametrize("force", [False, True])
 def test_neurons_that_do_not_exist_are_refused_even_by_force(neuron, force):
-    with pytest.raises(SteeringError, match=r"no neuron \(layer .*layers 0 to 1, indices below 24"):
+    with pytest.raises(SteeringError, match=r"no neuron \(layer .*layers 0 to 1, (indices below 24|and an expert)"):
         nd.Scale(Circuit.of([Row(neuron, 1.0, 1.0)]), force=force).compile(shared())
     with pytest.raises(SteeringError, match="no neuron"):
         nd.Pin({neuron: 1.0}).compile(shared())

@@ -279,22 +279,21 @@ def built(model_type, **settings):
         ).eval()
 
 
-def test_a_model_with_routed_experts_alone_is_refused_in_words():
-    model = built("mixtral", num_local_experts=2, num_experts_per_tok=1)
-    message = (
-        r"No MLP was found in the 2 blocks of the mixtral model.*routed experts \(.*experts.*\), whose neurons can't"
-    )
-    with pytest.raises(LayoutError, match=message):
-        Subject.of(model, None)
-
-
-def test_shared_experts_are_sites_and_routed_ones_stand_in_the_setup():
+def test_routed_experts_are_found_beside_shared_ones_or_alone():
     experts = {"num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 8}
     model = built("qwen2_moe", shared_expert_intermediate_size=12, decoder_sparse_step=2, **experts)
     subject = Subject.of(model, tiny_tokenizer())
     assert subject.widths == (24, 12)
-    assert subject.identity.setup["routed_experts"] == ["mlp.experts"]
-    assert any("Routed experts are not read" in note for note in setup_notes(subject.identity.setup))
+    assert subject.identity.experts == (None, (2, 8))
+    assert subject.neurons == 24 + 12 + 2 * 8
+    assert "routed_experts" not in subject.identity.setup
+    alone = Subject.of(built("mixtral", num_local_experts=2, num_experts_per_tok=1), tiny_tokenizer())
+    assert alone.widths == (0, 0)
+    assert alone.identity.experts == ((2, 24), (2, 24))
+
+
+def test_routed_experts_that_cannot_be_read_stand_in_the_setup():
+    assert any("Routed experts are not read" in note for note in setup_notes({"routed_experts": ["mlp.experts"]}))
 
 
 def test_a_model_without_an_mlp_says_what_was_looked_at():

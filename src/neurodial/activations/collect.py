@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,13 +21,18 @@ from neurodial.activations.batches import TOKEN_BUDGET, Batch, batches, common_p
 from neurodial.activations.position import Position
 from neurodial.circuit.site import Site
 from neurodial.errors import ActivationError
-from neurodial.model.hooks import Handle, installed, on_neurons, watchers
+from neurodial.model.experts import Visits
+from neurodial.model.hooks import Handle, installed, on_experts, on_neurons, watchers
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.render import Tokens, check_context
 
-Sink = Callable[[Site, Float[Tensor, "row neuron"], tuple[int, ...]], None]
-"""Called once per site and batch with activations (float32 or better) and the prompts they belong to."""
+Sink = Callable[[Site, Float[Tensor, "row *neuron"], tuple[int, ...]], None]
+"""Called once per site and batch with activations (float32 or better) and the prompts they belong to.
+
+Those of routed experts, (row, expert, neuron), are routing weight times activation, and 0 where a token did not go to
+the expert: what the neuron's column is written with.
+"""
 
 
 @dataclass(frozen=True)
@@ -70,17 +76,24 @@ def collect(
     current: list[_Places] = []
     finite: dict[Site, Tensor] = {}
 
+    def give(site: Site, cells: Tensor) -> None:
+        finite[site] = torch.isfinite(cells).all()
+        sink(site, cells, current[0].rows)
+
     def reader(site: Site) -> Callable[[Tensor], None]:
         def read(neurons: Tensor) -> None:
             if current:  # empty while the prefix runs
-                cells = _read(neurons, current[0])
-                finite[site] = torch.isfinite(cells).all()
-                sink(site, cells, current[0].rows)
+                give(site, _read(neurons, current[0]))
 
         return read
 
     def install(handles: list[Handle]) -> None:
-        handles.extend(on_neurons(subject, site, reader(site)) for site in subject.sites)
+        for site in subject.sites:
+            if site.routed:
+                table = _ExpertTable(subject.shape(site), current, partial(give, site))
+                handles.append(on_experts(subject, site.layer, table.read, done=table.done))
+            else:
+                handles.append(on_neurons(subject, site, reader(site)))
 
     suffixes = [sequence[prefix:] for sequence in sequences]
     with installed(install), progress("reading activations", len(sequences)) as advance:
@@ -146,6 +159,47 @@ def _read(neurons: Tensor, places: _Places) -> Tensor:
     owner = places.row.to(neurons.device)
     sums = cells.new_zeros(len(places.rows), cells.shape[-1]).index_add_(0, owner, cells)
     return sums / torch.bincount(owner, minlength=len(places.rows))[:, None]
+
+
+class _ExpertTable:
+    """What the tokens read gave to each expert's neurons, (row, expert, neuron), gathered over a pass."""
+
+    def __init__(self, shape: tuple[int, ...], current: list[_Places], give: Callable[[Tensor], None]) -> None:
+        self._shape, self._current, self._give = shape, current, give
+        self._sums: Tensor | None = None
+
+    def read(self, neurons: Tensor, visits: Visits) -> None:
+        """Add some visits."""
+        if not self._current:
+            return
+        places = self._current[0]
+        rows, tokens = visits.shape
+        row, token = (each.to(neurons.device) for each in (places.row, places.token))
+        owner = torch.full((rows * tokens,), -1, device=neurons.device)
+        owner[row * tokens + token] = row
+        owner = owner[visits.cells]
+        read = (owner >= 0).nonzero()[:, 0]
+        chosen = Visits(
+            visits.experts[read],
+            visits.cells[read],
+            None if visits.weights is None else visits.weights[read],
+            visits.shape,
+        )
+        values = chosen.weighted(neurons[read])
+        if self._sums is None:
+            self._sums = values.new_zeros(len(places.rows), *self._shape)
+        self._sums.index_put_((owner[read], chosen.experts), values, accumulate=True)
+
+    def done(self) -> None:
+        """Give the means over each row's tokens, also where none of them went to an expert seen here."""
+        if not self._current:
+            return
+        places, sums = self._current[0], self._sums
+        if sums is None:
+            sums = torch.zeros(len(places.rows), *self._shape, device=places.row.device)
+        self._sums = None
+        counts = torch.bincount(places.row, minlength=len(places.rows)).to(sums.device)
+        self._give(sums if places.is_single else sums / counts[:, None, None])
 
 
 def _prefix_cache(subject: Subject, prefix: Tokens) -> Any:

@@ -18,6 +18,13 @@ from neurodial.provenance import ModelIdentity
 class Row(NamedTuple):
     """One neuron of a circuit with its signed score and its dose.
 
+    Attributes:
+        neuron: which.
+        score: of the method that found it.
+        dose: at dial 1 it is multiplied by 1 - dose.
+        visits: of a routed expert's neuron, on how many positive and on how many negative prompts a token that was read
+            went to its expert; None for dense ones, and where that was not counted.
+
     Example:
         >>> import neurodial as nd
         >>> len(nd.Circuit.of([Row(nd.Neuron(layer=0, expert=None, index=3), score=1.0, dose=1.0)]))
@@ -27,6 +34,7 @@ class Row(NamedTuple):
     neuron: Neuron
     score: float
     dose: float
+    visits: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +113,7 @@ class Circuit:
         neurons = [row.neuron for row in self.rows]
         if len(set(neurons)) != len(neurons):
             raise CircuitError("A neuron is listed twice in the circuit.", fix="Unite circuits with `|`, not by hand.")
-        if neurons != sorted(neurons, key=_order):
+        if neurons != sorted(neurons, key=lambda neuron: neuron.order):
             raise CircuitError("The neurons are not in order.", fix="Build circuits with Circuit.of(rows).")
         for row in self.rows:
             if not (abs(row.score) < float("inf") and abs(row.dose) < float("inf")):
@@ -114,7 +122,7 @@ class Circuit:
     @classmethod
     def of(cls, rows: Iterable[Row], **fields: Any) -> Circuit:
         """A circuit of rows in any order; the other fields by keyword."""
-        return cls(tuple(sorted(rows, key=lambda row: _order(row.neuron))), **fields)
+        return cls(tuple(sorted(rows, key=lambda row: row.neuron.order)), **fields)
 
     @classmethod
     def read(cls, path: str | Path) -> Circuit:
@@ -159,7 +167,7 @@ class Circuit:
         """
         if count < 0:
             raise CircuitError(f"The count is {count}.", wanted="0 or more")
-        ranked = sorted(self.rows, key=lambda row: (-abs(row.score), _order(row.neuron)))
+        ranked = sorted(self.rows, key=lambda row: (-abs(row.score), row.neuron.order))
         return self._with(ranked[:count])
 
     def in_layers(self, layers: Iterable[int]) -> Circuit:
@@ -201,12 +209,8 @@ class Circuit:
 
     def _same_model(self, other: Circuit) -> None:
         mine, theirs = self.origin.model, other.origin.model
-        if mine is not None and theirs is not None and mine.widths != theirs.widths:
+        if mine is not None and theirs is not None and not mine.has_shape_of(theirs):
             raise CircuitError(
                 f"The circuits {self.name!r} and {other.name!r} are of models of different shape.",
                 wanted="circuits whose models have the same neurons",
             )
-
-
-def _order(neuron: Neuron) -> tuple[int, int, int]:
-    return (*neuron.site.order, neuron.index)

@@ -58,7 +58,7 @@ def compare(first: Circuit, second: Circuit) -> CircuitOverlap:
         second=len(second),
         shared=len(both),
         jaccard=len(both) / max(1, len(first.neurons | second.neurons)),
-        expected=None if model is None else len(first) * len(second) / sum(model.widths),
+        expected=None if model is None else len(first) * len(second) / model.neurons,
         same_sign=sum(agreeing) / len(agreeing) if agreeing else None,
         ranks=rank_correlation([a for a, _ in pairs], [b for _, b in pairs]),
         by_layer=tuple(

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import random
+from bisect import bisect_right
 from dataclasses import replace
 from typing import Literal
 
 from neurodial.circuit.circuit import Circuit, Row
-from neurodial.circuit.site import Neuron
+from neurodial.circuit.site import AllNeurons, Neuron
 from neurodial.errors import CircuitError
 
+Match = Literal["global", "layer", "visits"]
 
-def random_control(circuit: Circuit, *, seed: int, match: Literal["global", "layer"] = "global") -> Circuit:
+
+def random_control(circuit: Circuit, *, seed: int, match: Match = "global") -> Circuit:
     """As many random neurons as the circuit has, none of its own, with its doses in random order.
 
     Args:
         circuit: what to match.
         seed: of the choice.
-        match: `global`, anywhere in the model; `layer`, as many in each layer as the circuit has there.
+        match: `global`, anywhere in the model; `layer`, as many in each layer as the circuit has there; `visits`, as
+            many in each expert (in each layer's dense MLP), so that as many tokens of any prompt come to them.
 
     Raises:
         CircuitError: the model's shape is not known, or it has too few other neurons.
@@ -35,19 +39,32 @@ def random_control(circuit: Circuit, *, seed: int, match: Literal["global", "lay
     if model is None:
         raise CircuitError("The circuit does not say which model it is of.", wanted="a discovered circuit")
     generator = random.Random(seed)
-    everything = [Neuron(layer, None, index) for layer, width in enumerate(model.widths) for index in range(width)]
-    others = [neuron for neuron in everything if neuron not in circuit.neurons]
-    if match == "global":
-        pools = [(others, len(circuit))]
-    else:
-        layers = {row.neuron.layer for row in circuit}
-        pools = [([n for n in others if n.layer == at], len(circuit.in_layers([at]))) for at in sorted(layers)]
-    if any(len(pool) < count for pool, count in pools):
-        raise CircuitError("The model has too few neurons outside the circuit.", wanted="a smaller circuit")
-    chosen = [neuron for pool, count in pools for neuron in generator.sample(pool, count)]
+    everything = AllNeurons.of(model)
+    parts: dict[range, list[Neuron]] = {}
+    for row in circuit:
+        parts.setdefault(_pool(everything, row.neuron, match), []).append(row.neuron)
+    chosen: list[Neuron] = []
+    for pool, own in parts.items():
+        gone = [place - before for before, place in enumerate(sorted(everything.positions(own)))]
+        if len(pool) < 2 * len(own):
+            raise CircuitError("The model has too few neurons outside the circuit.", wanted="a smaller circuit")
+        others = generator.sample(range(pool.start, pool.stop - len(own)), len(own))
+        chosen += everything.at(place + bisect_right(gone, place) for place in others)
     doses = [row.dose for row in circuit]
     generator.shuffle(doses)
     rows = [Row(neuron, 0.0, dose) for neuron, dose in zip(chosen, doses, strict=True)]
     origin = replace(circuit.origin, method={"kind": "random_control", "match": match}, seed=seed, universal=None)
     name = f"{circuit.name}-random-{seed}"
     return Circuit.of(rows, name=name, direction=circuit.direction, origin=origin, condition=circuit.condition)
+
+
+def _pool(everything: AllNeurons, neuron: Neuron, match: Match) -> range:
+    """Positions of the neurons that may stand for one."""
+    if match == "global":
+        return range(everything.count)
+    if match == "layer":
+        spans = [everything.span(site) for site in everything.shapes if site.layer == neuron.layer]
+        return range(min(span.start for span in spans), max(span.stop for span in spans))
+    span, width = everything.span(neuron.site), everything.shapes[neuron.site][-1]
+    start = span.start + (neuron.expert or 0) * width
+    return range(start, start + width)

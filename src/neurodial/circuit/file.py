@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from neurodial.circuit.circuit import Circuit, Origin, Row, Stability
 from neurodial.circuit.prompt_condition import PromptCondition
 from neurodial.circuit.report import DoseReport, report_values, with_today_names
-from neurodial.circuit.site import Neuron
+from neurodial.circuit.site import AllNeurons, Neuron
 from neurodial.errors import CircuitError, CircuitFileError, FileError
 from neurodial.files import near_files, write_atomic
 from neurodial.prompts.looks import what_it_is
@@ -20,11 +20,13 @@ from neurodial.prompts.pairs import Direction
 from neurodial.provenance import ModelIdentity
 
 FORMAT = "neurodial.circuit"
-VERSION = 2
-"""2: a circuit may have a condition. Circuits without one are written as version 1, as before."""
+VERSION = 3
+"""2: a circuit may have a condition. 3: neurons, and models, may have routed experts. The first that can hold a circuit
+is written, so that earlier versions of neurodial read what they can use."""
 
 
 _Place = Annotated[int, Field(ge=0)]
+_Visits = Annotated[list[_Place], Field(min_length=2, max_length=2)]
 
 
 class _Neurons(BaseModel):
@@ -34,6 +36,7 @@ class _Neurons(BaseModel):
     index: list[_Place]
     score: list[float]
     dose: list[float]
+    visits: list[_Visits | None] | None = None
 
 
 class _Stability(BaseModel):
@@ -43,7 +46,7 @@ class _Stability(BaseModel):
 
 class _CircuitFile(BaseModel):
     format: Literal["neurodial.circuit"]
-    version: Literal[1, 2]
+    version: Literal[1, 2, 3]
     name: str
     direction: Direction
     model: ModelIdentity | None
@@ -67,7 +70,7 @@ def circuit_json(circuit: Circuit) -> str:
     origin = circuit.origin
     value = {
         "format": FORMAT,
-        "version": 1 if circuit.condition is None else VERSION,
+        "version": _version_of(circuit),
         "name": circuit.name,
         "direction": circuit.direction,
         **{field.name: getattr(origin, field.name) for field in dataclasses.fields(Origin) if field.name != "model"},
@@ -81,17 +84,30 @@ def circuit_json(circuit: Circuit) -> str:
             "dose": [row.dose for row in circuit],
         },
     }
+    if value["version"] >= 3:
+        value["neurons"]["visits"] = [None if row.visits is None else list(row.visits) for row in circuit]
     if origin.model is not None and not origin.model.setup:
         del value["model"]["setup"]
     if origin.model is not None and origin.model.layout is None:
         del value["model"]["layout"]
+    if origin.model is not None and not origin.model.experts:
+        del value["model"]["experts"]
     if circuit.condition is not None:
         value["condition"] = dataclasses.asdict(circuit.condition)
     value["report"] = None if origin.report is None else report_values(origin.report)
     for name in ("report", "behaviour", "margin"):
         if value[name] is None:
-            del value[name]  # newer than version 1: left out where a circuit has none, as in older files
+            del value[name]  # left out where a circuit has none, as in older files
     return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+
+
+def _version_of(circuit: Circuit) -> int:
+    """The first version that can hold a circuit."""
+    model = circuit.origin.model
+    routed = any(row.neuron.expert is not None or row.visits is not None for row in circuit)
+    if routed or (model is not None and model.experts):
+        return 3
+    return 1 if circuit.condition is None else 2
 
 
 def write_circuit(circuit: Circuit, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -152,24 +168,30 @@ def parse_circuit(value: object, *, place: str) -> Circuit:
 
 def _circuit(file: _CircuitFile, place: str) -> Circuit:
     columns = file.neurons
-    if len({len(getattr(columns, name)) for name in _Neurons.model_fields}) != 1:
+    visits_of = columns.visits if columns.visits is not None else [None] * len(columns.layer)
+    present = [column for name in _Neurons.model_fields if (column := getattr(columns, name)) is not None]
+    if len({len(column) for column in present}) != 1:
         raise CircuitFileError(f"{place} is damaged: the columns of neurons differ in length.")
     rows = [
-        Row(Neuron(layer, expert, index), score, dose)
-        for layer, expert, index, score, dose in zip(
-            columns.layer, columns.expert, columns.index, columns.score, columns.dose, strict=True
+        Row(Neuron(layer, expert, index), score, dose, None if visits is None else (visits[0], visits[1]))
+        for layer, expert, index, score, dose, visits in zip(
+            columns.layer, columns.expert, columns.index, columns.score, columns.dose, visits_of, strict=True
         )
     ]
     if file.stability is not None and len(file.stability.kept) != len(rows):
         raise CircuitFileError(f"{place} is damaged: stability.kept is not of one number for each neuron.")
     if file.model is not None:
-        widths = dict(enumerate(file.model.widths))
-        outside = next((row.neuron for row in rows if row.neuron.index >= widths.get(row.neuron.layer, 0)), None)
+        everything = AllNeurons.of(file.model)
+        outside = next((row.neuron for row in rows if not everything.has(row.neuron)), None)
         if outside is not None:
             raise CircuitFileError(f"{place} is damaged: its model has no {outside}.")
-    if (file.condition is None) != (file.version == 1):
+    if file.version < 3 and (file.condition is None) != (file.version == 1):
         raise CircuitFileError(
             f"{place} is damaged: version {file.version} with{'out' if file.condition is None else ''} a condition."
+        )
+    if (columns.visits is None) != (file.version < 3):
+        raise CircuitFileError(
+            f"{place} is damaged: version {file.version} with{'out' if columns.visits is None else ''} visits."
         )
     origin = Origin(
         model=file.model,

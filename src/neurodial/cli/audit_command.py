@@ -139,7 +139,7 @@ def _audit_json(report: AuditReport) -> dict[str, object]:
         "unsteered": {"shown": report.shown, "spilled": report.spilled},
         "points": [dataclasses.asdict(point) for point in report.points],
         "half_undone": None if undone is None else dataclasses.asdict(undone),
-        "neurons": [[row.neuron.layer, row.neuron.index, row.score] for row in report.ranking],
+        "neurons": [[row.neuron.layer, *row.neuron.place, row.score] for row in report.ranking],
     }
 
 

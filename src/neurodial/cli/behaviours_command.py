@@ -71,12 +71,13 @@ def _preview(pairs: object, count: int, *, as_json: bool) -> None:
             }
         )
         return
-    out.print(Text.assemble((behaviour.name, "bold"), f"  {behaviour.title}\n{behaviour.description}"))
+    said = "".join(f"\n{text}" for text in (behaviour.title, behaviour.description) if text)
+    out.print(Text.assemble((behaviour.name, "bold"), said))
     for name, split in present:
         out.print(f"  {name}: {len(split.positive)} positive, {len(split.negative)} negative")
+    detector = behaviour.detector or "none named (--detectors names one, else one is derived from the prompts)"
     out.print(
-        f"  margin: {behaviour.margin}; detector: {behaviour.detector or 'none named'}; "
-        f"rate measured on: {behaviour.rate_on} prompts\n",
+        f"  margin: {behaviour.margin}; detector: {detector}; rate measured on: {behaviour.rate_on} prompts\n",
         markup=False,
     )
     if few:

@@ -15,9 +15,9 @@ from neurodial.methods.registry import presets
 from neurodial.provenance import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from neurodial.circuit.circuit import Circuit
+    from neurodial.circuit.circuit import Circuit, Row
     from neurodial.circuit.report import DoseReport, FitReport
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -45,8 +45,8 @@ def show(circuit: Path, *, top: int = 20, json: bool = False) -> None:
 def show_circuit(circuit: Circuit, *, top: int) -> None:
     """Print a circuit as readable tables."""
     origin = circuit.origin
-    widths = origin.model.widths if origin.model else ()
-    share = f" of {sum(widths)} ({len(circuit) / sum(widths):.3%})" if widths else ""
+    everything = origin.model.neurons if origin.model else 0
+    share = f" of {everything} ({len(circuit) / everything:.3%})" if everything else ""
     size = f": {len(circuit)} neurons{share}; dial 1 means {circuit.direction}"
     out.print(Text.assemble((circuit.name, "bold"), size))
     if origin.model:
@@ -206,12 +206,20 @@ def _option_words(value: object) -> str:
 
 def _neuron_table(circuit: Circuit, top: int) -> None:
     kept_shares = circuit.stability.kept if circuit.stability else None
-    table = Table("layer", "neuron", "score", "dose", *(["kept in folds"] if kept_shares else []), box=None)
     frequency = dict(zip((row.neuron for row in circuit), kept_shares or (), strict=False))
-    ranked = sorted(circuit, key=lambda row: (-abs(row.score), row.neuron.layer, row.neuron.index))
-    for row in ranked[:top]:
-        cells = [str(row.neuron.layer), str(row.neuron.index), f"{row.score:+.4f}", f"{row.dose:g}"]
-        table.add_row(*cells, *([f"{frequency[row.neuron]:.0%}"] if kept_shares else []))
+    cells: dict[str, Callable[[Row], str]] = {"layer": lambda row: str(row.neuron.layer)}
+    if any(row.neuron.expert is not None for row in circuit):
+        cells["expert"] = lambda row: "" if row.neuron.expert is None else str(row.neuron.expert)
+    cells["neuron"] = lambda row: str(row.neuron.index)
+    cells["score"] = lambda row: f"{row.score:+.4f}"
+    cells["dose"] = lambda row: f"{row.dose:g}"
+    if any(row.visits is not None for row in circuit):
+        cells["visits (+/-)"] = lambda row: "" if row.visits is None else "{}/{}".format(*row.visits)
+    if kept_shares:
+        cells["kept in folds"] = lambda row: f"{frequency[row.neuron]:.0%}"
+    table = Table(*cells, box=None)
+    for row in sorted(circuit, key=lambda row: (-abs(row.score), row.neuron.order))[:top]:
+        table.add_row(*(cell(row) for cell in cells.values()))
     out.print(table)
     if len(circuit) > top:
         out.print(f"… and {len(circuit) - top} more", style="dim")

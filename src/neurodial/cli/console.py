@@ -49,7 +49,8 @@ def _lines(description: str, total: int) -> Iterator[Callable[[int], None]]:
     """A line at the beginning, one every few seconds with the time left, and one at the end of long work."""
     begun = said = time.monotonic()
     finished = 0
-    err.print(f"{description}: {total}", style="dim", markup=False)
+    if total:  # what has no steps is not worth a line
+        err.print(f"{description}: {total}", style="dim", markup=False)
 
     def advance(steps: int) -> None:
         nonlocal said, finished

@@ -92,7 +92,7 @@ def try_(
         tried = _written(tried, folder)
     _show(tried, folder, as_json=json)
     err.print(Text(parts.summary()), style="dim")
-    _next(model, behaviour, pairs, folder)
+    _next(model, behaviour, pairs, folder, chosen.detectors)
 
 
 def _written(tried: TriedBehaviour, folder: Path) -> TriedBehaviour:
@@ -114,7 +114,7 @@ def _show_look(seen: Report, folder: Path, *, as_json: bool) -> None:
     for prompt_set, side in (("behaviour", "that should show it"), ("opposite", "of the other side")):
         out.print(f"\n[bold]Answers to prompts {side}[/bold]")
         print_side_by_side(answers, prompt_set, ["unsteered"], _SHOWN)
-    print_rates(seen)
+    print_rates(seen, answers)
     written(folder / LOOK)
     err.print("next: the same command without --unsteered", markup=False)
 
@@ -122,7 +122,7 @@ def _show_look(seen: Report, folder: Path, *, as_json: bool) -> None:
 def _show(tried: TriedBehaviour, folder: Path, *, as_json: bool) -> None:
     from neurodial.cli.circuits_command import show_circuit
     from neurodial.cli.evaluate_command import show_report
-    from neurodial.evaluation.first_try import REPORT
+    from neurodial.evaluation.first_try import LOOK, REPORT
     from neurodial.evaluation.store import Answers
 
     if as_json:
@@ -133,13 +133,13 @@ def _show(tried: TriedBehaviour, folder: Path, *, as_json: bool) -> None:
     labels = ["unsteered", f"{tried.circuit.name} @ 1"]
     out.print("\n[bold]Test prompts, side by side[/bold]")
     print_side_by_side(answers, "behaviour", labels, _SHOWN)
-    print_rates(tried.look)
+    print_rates(tried.look, Answers.read(folder / LOOK))
     out.print()
     show_report(tried.report)
 
 
-def print_rates(report: Report) -> None:
-    """Print in words how often a behaviour shows in the answers of the unsteered model."""
+def print_rates(report: Report, answers: Answers) -> None:
+    """Print in words how often a behaviour shows in the answers of the unsteered model, and how many were cut off."""
     detector, description = next(iter(report.detectors.items()))
     out.print(Text(f"\nHow often {report.behaviour} shows without steering (detector {detector}):"))
     sides = {report.headline: "prompts that the change is about", "opposite": "prompts of the other side"}
@@ -149,13 +149,24 @@ def print_rates(report: Report) -> None:
             ends = f"95 % interval {rate.low:.0%} to {rate.high:.0%}"
             out.print(f"  {side}: {round(rate.value * rate.n)} of {rate.n} answers ({ends})", markup=False)
     out.print(Text(f"  {description}"), style="dim")
+    cut = [row for row in answers.generations if row.set == "behaviour" and not row.finished]
+    if cut:
+        count = sum(row.set == "behaviour" for row in answers.generations)
+        longest = max(row.tokens or 0 for row in cut)
+        out.print(
+            f"  {len(cut)} of {count} answers were cut off after {longest} tokens: a behaviour that comes later is not "
+            f"seen (--answer-tokens {4 * longest})",
+            markup=False,
+        )
 
 
-def _next(model: str, behaviour: str | None, pairs: PairSet, folder: Path) -> None:
+def _next(model: str, behaviour: str | None, pairs: PairSet, folder: Path, detectors: Sequence[str]) -> None:
     from neurodial.evaluation.first_try import REPORT, circuit_path
 
     circuit = circuit_path(folder, pairs)
-    named: Sequence[object] = () if behaviour is None else ("-b", behaviour)
+    named: list[object] = [] if behaviour is None else ["-b", behaviour]
+    for detector in detectors:
+        named += ["--detectors", detector]
     written(
         circuit,
         folder / REPORT / "report.html",

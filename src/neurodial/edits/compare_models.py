@@ -129,6 +129,7 @@ def compare_models(
 
     Raises:
         ModelMismatchError: the models have different neurons.
+        ModelError: a model has routed experts.
         SteeringError: a model lacks a circuit's neuron.
         MarginError: no margin tells the behaviour's sides apart on the tuned model.
 
@@ -142,6 +143,13 @@ def compare_models(
         8
     """
     options = options or ComparingModels()
+    for subject in (base, tuned):
+        if any(site.routed for site in subject.sites):
+            raise ModelError(
+                f"{subject.label} has routed experts, whose neurons are not set side by side yet.",
+                wanted="dense models",
+                fix="Discover a circuit of each and compare their files: `neurodial compare A.json B.json`.",
+            )
     if base.widths != tuned.widths or base.hidden_size != tuned.hidden_size:
         raise ModelMismatchError(
             f"{base.label} has {base.layers} layers of {max(base.widths)} neurons, {tuned.label} {tuned.layers} of "
@@ -244,8 +252,7 @@ def _weights(base: Subject, tuned: Subject, notes: list[str], progress: Progress
         return None
     after = tuned.source or tuned.label if tuned.adapter is None else tuned.adapter.path
     try:
-        audit = audit_weights(base.source or base.label, after, progress=progress)
+        return audit_weights(base.source or base.label, after, progress=progress)
     except ModelError as error:
         notes.append(f"the weights were not compared as files: {error.problem}")
         return None
-    return replace(audit, base=base.label, candidate=tuned.label)

@@ -108,7 +108,7 @@ def _known(model_type: str, label: str) -> KnownModel:
     except UnknownNameError as error:
         raise LayoutError(f"{label} is of the model type {model_type}, which was not tried.", fix=error.fix) from error
     if known.mlp != "dense":
-        reason = known.absent or "the neurons of its routed experts can't be read yet."
+        reason = known.absent or "the weights of its routed experts can't be compared yet."
         raise LayoutError(f"{label} is of the model type {model_type}: {reason}", wanted="a dense model")
     return known
 

@@ -100,7 +100,7 @@ def tuned_neurons(
     found = []
     moved: dict[Site, Tensor] = {}
     neurons = circuits[0].neurons | circuits[1].neurons
-    for neuron in sorted(neurons, key=lambda one: (*one.site.order, one.index)):
+    for neuron in sorted(neurons, key=lambda one: one.order):
         site = neuron.site
         if site not in moved:
             before, after = (subject.down_columns(site, range(subject.widths[site.layer])) for subject in subjects)

@@ -206,8 +206,9 @@ def _where(circuits: tuple[Circuit, ...]) -> str:
     for circuit in circuits:
         layers = {row.neuron.layer for row in circuit}
         picked.append(f"{circuit.name} picked {len(circuit)} in {len(layers)} layers")
-    widths = circuits[0].origin.model.widths if circuits[0].origin.model else ()
-    return f"Of {sum(widths):,} MLP neurons in {len(widths)} layers, {' and '.join(picked)}."
+    model = circuits[0].origin.model
+    neurons, of_model = (model.neurons, len(model.widths)) if model else (0, 0)
+    return f"Of {neurons:,} MLP neurons in {of_model} layers, {' and '.join(picked)}."
 
 
 def _stability(circuits: tuple[Circuit, ...]) -> Iterator[str]:

@@ -16,7 +16,6 @@ from functools import cache
 from importlib import resources
 
 from neurodial.circuit.circuit import Circuit, Row
-from neurodial.circuit.site import Neuron
 from neurodial.errors import OptionError
 from neurodial.evaluation.intervals import Difference, Estimate, paired_means, paired_rates, rate
 from neurodial.evaluation.likelihood import continuation, log_likelihoods
@@ -142,6 +141,6 @@ def random_tenth(subject: Subject, *, seed: int, share: float = CONTROL_SHARE) -
         >>> len(random_tenth(tiny_subject(), seed=0))
         5
     """
-    everything = [Neuron(layer, None, index) for layer, width in enumerate(subject.widths) for index in range(width)]
-    chosen = random.Random(seed).sample(everything, max(1, round(share * len(everything))))
-    return Circuit.of((Row(neuron, 0.0, 1.0) for neuron in chosen), name="random tenth")
+    everything = subject.everything
+    chosen = random.Random(seed).sample(range(everything.count), max(1, round(share * everything.count)))
+    return Circuit.of((Row(neuron, 0.0, 1.0) for neuron in everything.at(chosen)), name="random tenth")

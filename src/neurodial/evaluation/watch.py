@@ -224,7 +224,7 @@ class Watch:
     def _carried(self, found: Found, first: Sequence[Neuron]) -> tuple[float, float]:
         """The mean size of the differences of the circuit's neurons, and their share of all differences."""
         followed = first if self._circuit is None else [row.neuron for row in self._circuit]
-        sizes = [abs(float(found.scores[neuron.site][neuron.index])) for neuron in followed]
+        sizes = [abs(float(found.scores[neuron.site][neuron.place])) for neuron in followed]
         return fmean(sizes), sum(sizes) / float(found.scores.flat().abs().sum())
 
     def _header(self) -> dict[str, Any]:
@@ -243,11 +243,10 @@ def _detector(options: Watching, behaviour: Behaviour) -> Detector | None:
 
 
 def _check_fits(circuit: Circuit, subject: Subject) -> None:
-    widths = subject.widths
     for neuron in (row.neuron for row in circuit):
-        if neuron.layer >= len(widths) or neuron.index >= widths[neuron.layer]:
+        if not subject.everything.has(neuron):
             raise ModelMismatchError(
-                f"The circuit {circuit.name!r} has neuron {neuron.index} of layer {neuron.layer}, the model has not.",
+                f"The circuit {circuit.name!r} has the neuron ({neuron.name}), which the model has not.",
                 wanted="a circuit of the model that is trained",
             )
 

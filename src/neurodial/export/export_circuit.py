@@ -98,7 +98,7 @@ def export_circuit(
     refuse_folder(output, overwrite=overwrite, mark=MANIFEST)
     chosen = (scales,) if isinstance(scales, Scale) else tuple(scales)
     recipe = recipe_of(subject, chosen)
-    form.check(subject, recipe)
+    form.check_all(subject, recipe)
     notes = form.engines(subject.engines, recipe.rank, subject.adapter is not None)
     expected = reference(subject, chosen, _prompts(), form.strengths)
     with new_folder(output, overwrite=overwrite, mark=MANIFEST) as folder:

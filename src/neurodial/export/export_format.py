@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from neurodial.errors import ExportError
 from neurodial.export.engines import EngineNote
 from neurodial.model.engine_names import EngineNames
 
@@ -58,6 +59,7 @@ class ExportFormat:
         usage: how the files are used, as a Markdown block.
         check: refuses, before any work, what the format can't do.
         detail: what else there is to know before choosing it: sentences.
+        takes_experts: whether it can hold neurons of routed experts.
 
     Example:
         >>> from neurodial.export.formats import export_format
@@ -78,6 +80,21 @@ class ExportFormat:
     usage: Callable[[Manifest], str]
     check: Callable[[Subject, Recipe], None] = refuse_nothing
     detail: str = ""
+    takes_experts: bool = False
+
+    def check_all(self, subject: Subject, recipe: Recipe) -> None:
+        """Refuse, before any work, what the format can't do.
+
+        Raises:
+            ExportError: says what, and what to do instead.
+        """
+        if recipe.routed and not self.takes_experts:
+            raise ExportError(
+                f"The circuit has {sum(map(len, recipe.routed.values()))} neurons in routed experts; the format "
+                f"{self.name} holds neurons of dense and shared MLPs only.",
+                fix="Scale them in the model's weights (--as weights), or write a LoRA for PEFT (--as lora).",
+            )
+        self.check(subject, recipe)
 
     @property
     def strengths(self) -> tuple[float, ...]:

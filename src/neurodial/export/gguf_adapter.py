@@ -86,7 +86,7 @@ def read_gguf_lora(subject: Subject, file: Path) -> dict[Any, LowRank]:
     alpha = float(reader.fields[gguf.Keys.Adapter.LORA_ALPHA].contents())
     tensors = {tensor.name: torch.from_numpy(tensor.data.copy()) for tensor in reader.tensors}
     matrices = {}
-    for site in subject.sites:
+    for site in subject.dense_sites:
         key = f"blk.{site.layer}.ffn_down.weight.lora_"
         if f"{key}a" in tensors:
             down, up = tensors[f"{key}a"], tensors[f"{key}b"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,7 +40,9 @@ def through_peft(subject: Subject, folder: Path) -> Iterator[Loaded]:
     from peft.tuners.lora import LoraLayer
 
     with _given_back(subject.model):
-        wrapped = peft.PeftModel.from_pretrained(subject.model, str(folder))
+        with warnings.catch_warnings():  # of peft and transformers against each other; the comparison tells
+            warnings.simplefilter("ignore")
+            wrapped = peft.PeftModel.from_pretrained(subject.model, str(folder))
         wrapped.eval()
         layers = [module for module in wrapped.modules() if isinstance(module, LoraLayer)]
 

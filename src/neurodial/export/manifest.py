@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from neurodial.circuit.file import read_circuit, write_circuit
 from neurodial.errors import ExportError
@@ -136,7 +136,7 @@ def manifest_of(
         name="+".join(part.name for part in parts),
         strength=recipe.strength,
         is_one_dial=recipe.is_one_dial,
-        ranks={layer: len(doses) for layer, doses in recipe.doses.items()},
+        ranks=recipe.counts,
         rank=recipe.rank,
         max_lora_rank=vllm_rank(recipe.rank),
         base=Base(
@@ -200,11 +200,11 @@ def files_of(folder: Path) -> list[str]:
 
 def differences(manifest: Manifest, subject: Subject) -> list[str]:
     """What keeps a model from being the one that an export was made for."""
-    fields = {**manifest.base.identity, "widths": tuple(manifest.base.identity.get("widths", ()))}
     try:
-        return ModelIdentity(**fields).differences(subject.identity)
-    except TypeError as error:
-        raise ExportError(f"The manifest's model identity is damaged: {error}.") from error
+        identity = TypeAdapter(ModelIdentity).validate_python(manifest.base.identity)
+    except ValidationError as error:
+        raise ExportError(f"The manifest's model identity is damaged: {error.errors()[0]['msg']}.") from error
+    return identity.differences(subject.identity)
 
 
 def licence_of(subject: Subject) -> str | None:

@@ -5,6 +5,8 @@ LoRA on the down projection of a layer with neurons j_1 … j_n:
 2. `B` (hidden, rank): column k is `-x_k W[:, j_k]`. It takes `x_k` times what the neuron writes back out.
 3. Every layer is padded with zeros to the rank of the widest one: engines read one rank best.
 4. `lora_alpha = strength * rank`, so that an engine's strength 1 is the default dial.
+5. Routed experts are one parameter: `A` holds the rows of every expert, one expert after the other, `B` the columns,
+   those of one rank side by side. Their rank is the largest number of neurons in one expert.
 
 IA3 on the down projection's input: the vector of multipliers itself, fixed at the dial it is written for.
 """
@@ -32,8 +34,8 @@ CONFIG = "adapter_config.json"
 class LowRank(NamedTuple):
     """A low-rank change of one down projection: `W + scale * up @ down`."""
 
-    down: Float[Tensor, "rank neuron"]
-    up: Float[Tensor, "hidden rank"]
+    down: Float[Tensor, "rank in"]
+    up: Float[Tensor, "out rank"]
 
 
 def low_rank(subject: Subject, recipe: Recipe, site: Site) -> LowRank:
@@ -52,6 +54,27 @@ def low_rank(subject: Subject, recipe: Recipe, site: Site) -> LowRank:
     return LowRank(picks, writes)
 
 
+def low_rank_experts(subject: Subject, recipe: Recipe, layer: int) -> LowRank:
+    """The matrices of a layer's routed experts as PEFT reads them, (rank * expert, neuron) and (hidden, rank * expert).
+
+    Raises:
+        ModelError: the experts' down weight can't be read.
+    """
+    experts, site = subject.experts(layer), Site(layer, routed=True)
+    weight = subject.down_weight(site).detach()
+    picks = torch.zeros(experts.experts, recipe.rank, experts.width)
+    writes = torch.zeros(subject.hidden_size, recipe.rank, experts.experts)
+    used = [0] * experts.experts
+    for (expert, index), dose in recipe.routed[layer].items():
+        picks[expert, used[expert], index] = 1.0
+        writes[:, used[expert], expert] = (-dose * weight[expert, :, index].double()).float().cpu()
+        used[expert] += 1
+    module = subject.blocks[layer].get_submodule(experts.module)
+    if experts.transposed and not getattr(module, "is_transposed", False):  # PEFT takes it for (hidden, neuron)
+        return LowRank(writes.permute(2, 1, 0).flatten(0, 1), picks.permute(2, 1, 0).flatten(1))
+    return LowRank(picks.flatten(0, 1), writes.flatten(1))
+
+
 def write_lora(subject: Subject, recipe: Recipe, folder: Path, *, base: str) -> None:
     """Write a LoRA adapter for PEFT, transformers and vLLM into an existing folder.
 
@@ -62,13 +85,14 @@ def write_lora(subject: Subject, recipe: Recipe, folder: Path, *, base: str) -> 
         base: what the adapter's configuration calls the base model.
     """
     tensors: dict[str, Tensor] = {}
-    names = []
-    for site in recipe.sites:
-        matrices = low_rank(subject, recipe, site)
-        name = subject.down_name(site)
-        names.append(name)
-        tensors[f"base_model.model.{name}.lora_A.weight"] = matrices.down
-        tensors[f"base_model.model.{name}.lora_B.weight"] = matrices.up
+    parameters = []
+    changes = [(f"{subject.down_name(site)}.weight", low_rank(subject, recipe, site)) for site in recipe.sites]
+    changes += [(subject.experts_name(layer), low_rank_experts(subject, recipe, layer)) for layer in recipe.routed]
+    for parameter, matrices in changes:
+        parameters.append(parameter)
+        module = parameter.rpartition(".")[0]
+        tensors[f"base_model.model.{module}.lora_A.weight"] = matrices.down.contiguous()
+        tensors[f"base_model.model.{module}.lora_B.weight"] = matrices.up.contiguous()
     config = {
         "peft_type": "LORA",
         "r": recipe.rank,
@@ -79,10 +103,10 @@ def write_lora(subject: Subject, recipe: Recipe, folder: Path, *, base: str) -> 
         "alpha_pattern": {},
         "use_rslora": False,
     }
-    shared = _shared(subject, names, base)
+    shared = _shared(subject, [parameter.rpartition(".")[0] for parameter in parameters], base)
     if any(block.routed for block in subject.layout.blocks):
         # PEFT takes the names of modules in such models for those of their routed experts; names of parameters stay.
-        shared |= {"target_modules": [], "target_parameters": [f"{name}.weight" for name in names]}
+        shared |= {"target_modules": [], "target_parameters": parameters}
     _write(folder, tensors, config | shared)
 
 
@@ -94,7 +118,7 @@ def read_low_rank(subject: Subject, folder: Path) -> dict[Site, LowRank]:
     scale = config["lora_alpha"] / config["r"]
     tensors = load_file(folder / WEIGHTS)
     matrices = {}
-    for site in subject.sites:
+    for site in subject.dense_sites:
         key = f"base_model.model.{subject.down_name(site)}"
         if f"{key}.lora_A.weight" in tensors:
             up = tensors[f"{key}.lora_B.weight"] * scale

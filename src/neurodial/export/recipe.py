@@ -7,11 +7,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from neurodial.circuit.circuit import Circuit
-from neurodial.circuit.site import Site
+from neurodial.circuit.site import Neuron, Site
 from neurodial.errors import CircuitError, ExportError, OptionError
 from neurodial.intervention.scale import Scale, check_fits
 from neurodial.model.subject import Subject
@@ -22,9 +23,10 @@ class Recipe:
     """Doses at strength 1 and the default strength: neuron j is multiplied by `1 - strength * dose_j`.
 
     Attributes:
-        doses: for each layer that is touched, the dose of each neuron by its index.
+        doses: for each layer whose dense MLP is touched, the dose of each neuron by its index.
         strength: the default strength.
         is_one_dial: whether strength 1 is every circuit's dial 1.
+        routed: for each layer whose routed experts are touched, the dose of each neuron by (expert, index).
 
     Example:
         >>> Recipe({0: {3: 1.0, 7: 0.5}, 4: {1: 2.0}}, strength=0.5).rank
@@ -34,21 +36,30 @@ class Recipe:
     doses: Mapping[int, Mapping[int, float]]
     strength: float = 1.0
     is_one_dial: bool = True
+    routed: Mapping[int, Mapping[tuple[int, int], float]] = field(default_factory=dict)
 
     @property
     def rank(self) -> int:
-        """The largest number of neurons in one layer: the rank of the adapter."""
-        return max(len(doses) for doses in self.doses.values())
+        """The largest number of neurons in one dense MLP or one expert: the rank of the adapter."""
+        counts = [len(doses) for doses in self.doses.values()]
+        for doses in self.routed.values():
+            counts += Counter(expert for expert, _ in doses).values()
+        return max(counts)
 
     @property
-    def neurons(self) -> int:
-        """Number of neurons that are scaled."""
-        return sum(len(doses) for doses in self.doses.values())
+    def counts(self) -> dict[int, int]:
+        """Number of neurons in each layer that is touched."""
+        layers = sorted({*self.doses, *self.routed})
+        return {layer: len(self.doses.get(layer, ())) + len(self.routed.get(layer, ())) for layer in layers}
 
     @property
     def sites(self) -> tuple[Site, ...]:
-        """The MLPs that are touched, in order."""
+        """The dense MLPs that are touched, in order."""
         return tuple(Site(layer) for layer in sorted(self.doses))
+
+    def routed_multipliers(self, layer: int) -> dict[tuple[int, int], float]:
+        """What each neuron (expert, index) of a layer is multiplied by, at the default strength."""
+        return {place: 1 - self.strength * dose for place, dose in self.routed[layer].items()}
 
     def multipliers(self, layer: int) -> dict[int, float]:
         """What each neuron of a layer is multiplied by, at the default strength."""
@@ -70,19 +81,20 @@ def recipe_of(subject: Subject, scales: Sequence[Scale]) -> Recipe:
         check_fits(scale.circuit, subject, force=scale.force)
     dials = [float(scale.dial) for scale in scales]  # type: ignore[arg-type]  # lists are refused above
     is_one = len(set(dials)) == 1
-    doses: dict[int, dict[int, float]] = {}
+    doses: dict[Neuron, float] = {}
     for scale, dial in zip(scales, dials, strict=True):
         for row in scale.circuit:
-            layer = doses.setdefault(row.neuron.layer, {})
-            layer[row.neuron.index] = layer.get(row.neuron.index, 0.0) + row.dose * (1.0 if is_one else dial)
-    kept = {
-        layer: {index: dose for index, dose in sorted(of_layer.items()) if dose != 0}
-        for layer, of_layer in sorted(doses.items())
-    }
-    kept = {layer: of_layer for layer, of_layer in kept.items() if of_layer}
-    if not kept:
+            doses[row.neuron] = doses.get(row.neuron, 0.0) + row.dose * (1.0 if is_one else dial)
+    dense: dict[int, dict[int, float]] = {}
+    routed: dict[int, dict[tuple[int, int], float]] = {}
+    for neuron in sorted((neuron for neuron, dose in doses.items() if dose != 0), key=lambda neuron: neuron.order):
+        if neuron.expert is None:
+            dense.setdefault(neuron.layer, {})[neuron.index] = doses[neuron]
+        else:
+            routed.setdefault(neuron.layer, {})[neuron.expert, neuron.index] = doses[neuron]
+    if not dense and not routed:
         raise CircuitError("Every neuron's dose is zero.", wanted="a circuit that changes the model")
-    return Recipe(kept, dials[0] if is_one else 1.0, is_one)
+    return Recipe(dense, dials[0] if is_one else 1.0, is_one, routed)
 
 
 def refuse_condition(circuit: Circuit, since: str) -> None:

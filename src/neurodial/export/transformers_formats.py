@@ -61,6 +61,13 @@ def _load_peft(subject: Subject, manifest: Manifest, folder: Path) -> AbstractCo
     return through_peft(subject, folder)
 
 
+def _check_lora(subject: Subject, recipe: Recipe) -> None:
+    from neurodial.export.own_adapter import refuse_unmerged
+
+    if recipe.routed:
+        refuse_unmerged(subject, "A LoRA on routed experts")
+
+
 def _check_ia3(subject: Subject, recipe: Recipe) -> None:
     from neurodial.export.own_adapter import refuse_unmerged
 
@@ -154,6 +161,8 @@ TRANSFORMERS_FORMATS: tuple[ExportFormat, ...] = (
         load=_load_lora,
         engines=_lora_engines,
         usage=_peft_usage,
+        check=_check_lora,
+        takes_experts=True,
     ),
     ExportFormat(
         name="vllm",
@@ -198,5 +207,6 @@ TRANSFORMERS_FORMATS: tuple[ExportFormat, ...] = (
         engines=_weights_engines,
         usage=_weights_usage,
         detail="No cost at run time.",
+        takes_experts=True,
     ),
 )

@@ -1,4 +1,4 @@
-"""The whole model with the circuit in its weights: column j of the down projection times `m_j`.
+"""The whole model with the circuit in its weights: column j of the down projection times `m_j`, experts' too.
 
 1. Copy the checkpoint file by file (or save the live model where there is no safetensors checkpoint).
 2. Change the down projections in the copy, one tensor at a time: merge the adapter, then scale the columns.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,9 +22,9 @@ from torch import Tensor
 from neurodial.errors import ExportError
 from neurodial.export.merge import Lora, is_plain_lora, read_lora
 from neurodial.export.recipe import Recipe
-from neurodial.export.tensors import change_tensor, place_of, places_in
+from neurodial.export.tensors import Place, change_tensor, place_of, places_in
 from neurodial.files import refuse_full
-from neurodial.model.stored_names import stored_name
+from neurodial.model.stored_names import stored_name, stored_tensors
 from neurodial.model.subject import Subject
 
 _INDEX = "model.safetensors.index.json"
@@ -149,7 +149,38 @@ def _change(subject: Subject, recipe: Recipe | None, lora: Lora | None, folder: 
         for step in steps:
             change_tensor(place, step)
         dtypes.add(place.dtype)
+    if recipe is not None:
+        for layer in recipe.routed:
+            dtypes |= _scale_experts(subject, recipe, layer, places)
     return tuple(sorted(dtypes))
+
+
+def _scale_experts(subject: Subject, recipe: Recipe, layer: int, places: Mapping[str, Place]) -> set[str]:
+    """Scale columns of a layer's experts in the tensors that the checkpoint keeps them in; the dtypes of those.
+
+    Checkpoints keep each expert by itself, or all of them in one tensor of whatever order. The multipliers, one for
+    each number of the live weight, go through transformers' own way back to the checkpoint, which only cuts and turns.
+    """
+    experts = subject.experts(layer)
+    name = subject.experts_name(layer)
+    factors = torch.ones_like(subject.model.get_parameter(name), dtype=torch.float32, device="cpu")
+    columns = factors.mT if experts.transposed else factors
+    for (expert, index), multiplier in recipe.routed_multipliers(layer).items():
+        columns[expert, :, index] = multiplier
+    dtypes = set()
+    for stored, factor in stored_tensors(subject.model, name, factors).items():
+        if bool((factor == 1).all()):
+            continue
+        place = place_of(places, stored, _tail(stored))
+        if place.shape != tuple(factor.shape):
+            raise ExportError(
+                f"The checkpoint keeps {stored} as {place.shape}, not as {tuple(factor.shape)}.",
+                wanted="the order of transformers' own conversion",
+                fix="Save the model with save_pretrained and export from that folder.",
+            )
+        change_tensor(place, partial(torch.mul, factor.double()))
+        dtypes.add(place.dtype)
+    return dtypes
 
 
 def _merge(lora: Lora, module: str, weight: Tensor) -> Tensor:

@@ -129,6 +129,11 @@ def dial_column(dial: Dial) -> Tensor:
     return torch.tensor(_values(dial), dtype=torch.float64)[:, None]
 
 
+def over(column: Tensor, values: Tensor) -> Tensor:
+    """Dials (slot, 1) times values over a site: (slot, neuron) or (slot, expert, neuron)."""
+    return column.reshape(-1, *([1] * values.dim())) * values
+
+
 def rows_of(dial: Dial) -> int | None:
     """How many rows the dials are for; None where one dial is for all."""
     return len(dial) if isinstance(dial, Sequence) else None

@@ -22,6 +22,7 @@ from torch import Tensor
 from neurodial.circuit.prompt_condition import PromptCondition
 from neurodial.circuit.site import Site
 from neurodial.intervention.when import LATE, First, When, read_when
+from neurodial.model.experts import Visits
 
 
 class HookPoint(NamedTuple):
@@ -29,12 +30,12 @@ class HookPoint(NamedTuple):
 
     kind: Literal["neurons", "attention", "mlp", "block", "embedding"]
     layer: int
-    expert: int | None = None
+    routed: bool = False
 
     @property
     def site(self) -> Site:
-        """The MLP, where its neurons are edited."""
-        return Site(self.layer, self.expert)
+        """Whose neurons are edited."""
+        return Site(self.layer, self.routed)
 
 
 class SlotIndex(NamedTuple):
@@ -56,6 +57,12 @@ class SlotIndex(NamedTuple):
         column = self.column if isinstance(self.column, int) else self.column.unsqueeze(1)
         return settings[self.phase, column]
 
+    def of_visits(self, settings: Float[Tensor, "phase column expert neuron"], visits: Visits) -> Tensor:
+        """The chosen settings of each visit of a token to an expert, (visit, neuron)."""
+        phase = self.phase if isinstance(self.phase, int) else self.phase.reshape(-1)[visits.cells]
+        column = self.column if isinstance(self.column, int) else self.column[visits.rows]
+        return settings[phase, column, visits.experts]
+
 
 class SlottedEdit(ABC):
     """An edit at one hook point: its settings over phases and columns, and how they change a tensor."""
@@ -70,7 +77,7 @@ class SlottedEdit(ABC):
 
     @abstractmethod
     def apply(self, hidden: Tensor, *settings: Tensor) -> Tensor:
-        """The edited (row, token, feature), never in place; `settings` are what a `SlotIndex` chose, in order.
+        """The edited (row, token, feature) or (visit, neuron), never in place; `settings` are what a `SlotIndex` chose.
 
         Plain tensors in the signature: it also runs under torch.compile, which shape checks would break.
         """
@@ -103,7 +110,7 @@ class SlottedEdit(ABC):
 class Multiply(SlottedEdit):
     """Neuron j becomes `(1 - dose_j) * a_j`. Doses at one neuron add."""
 
-    doses: Float[Tensor, "phase column neuron"]
+    doses: Float[Tensor, "phase column *neuron"]
     are_multipliers: bool = False
 
     def tensors(self) -> tuple[Tensor, ...]:
@@ -174,8 +181,8 @@ class Project(SlottedEdit):
 class Replace(SlottedEdit):
     """Neuron j moves from its activation towards a constant: `a + s_j (v_j - a)`; s_j = 0 leaves it."""
 
-    values: Float[Tensor, "phase column neuron"]
-    shares: Float[Tensor, "phase column neuron"]
+    values: Float[Tensor, "phase column *neuron"]
+    shares: Float[Tensor, "phase column *neuron"]
 
     def tensors(self) -> tuple[Tensor, ...]:
         """Values and shares."""

@@ -13,9 +13,9 @@ import torch
 
 from neurodial.circuit.circuit import Circuit
 from neurodial.circuit.prompt_condition import PromptCondition
-from neurodial.circuit.site import Neuron, Site
+from neurodial.circuit.site import Neuron, Site, has_neuron, places
 from neurodial.errors import ModelMismatchError, OptionError, SteeringError
-from neurodial.intervention.base import Dial, Intervention, check_options, check_parts, dial_column, planned
+from neurodial.intervention.base import Dial, Intervention, check_options, check_parts, dial_column, over, planned
 from neurodial.intervention.combine import only_where
 from neurodial.intervention.plan import HookPoint, Multiply, Plan, Replace, spread
 from neurodial.intervention.when import When
@@ -61,9 +61,10 @@ class Scale(Intervention):
         column = dial_column(self.dial)
         edits = []
         for site, rows in self.circuit.sites.items():
-            doses = torch.zeros(subject.widths[site.layer], dtype=torch.float64)
-            doses[[row.neuron.index for row in rows]] = torch.tensor([row.dose for row in rows], dtype=torch.float64)
-            edits.append((HookPoint("neurons", site.layer, site.expert), Multiply(spread(column * doses, self.when))))
+            doses = torch.zeros(subject.shape(site), dtype=torch.float64)
+            doses[places(row.neuron for row in rows)] = torch.tensor([row.dose for row in rows], dtype=torch.float64)
+            edit = Multiply(spread(over(column, doses), self.when))
+            edits.append((HookPoint("neurons", site.layer, site.routed), edit))
         plan = planned(edits, self.dial, self.when)
         condition = self.circuit.condition
         if condition is None or not bool(column.any()):
@@ -75,6 +76,8 @@ class Scale(Intervention):
 @dataclass(frozen=True)
 class Pin(Intervention):
     """Hold neurons at constant values; at dial `d` a neuron moves by the share `d` towards its constant.
+
+    A neuron of a routed expert is held where a token goes to its expert; the routing weight still multiplies it.
 
     Attributes:
         values: the constant for each neuron.
@@ -99,7 +102,7 @@ class Pin(Intervention):
         for neuron, value in self.values.items():
             if not math.isfinite(value):
                 raise OptionError(
-                    f"The neuron (layer {neuron.layer}, index {neuron.index}) is pinned to {value}.",
+                    f"The neuron ({neuron.name}) is pinned to {value}.",
                     wanted="a finite number",
                 )
 
@@ -112,17 +115,18 @@ class Pin(Intervention):
         check_neurons(self.values, subject)
         check_parts(self.when, subject)
         column = dial_column(self.dial)
-        by_site: dict[Site, dict[int, float]] = {}
+        by_site: dict[Site, dict[Neuron, float]] = {}
         for neuron, value in self.values.items():
-            by_site.setdefault(neuron.site, {})[neuron.index] = value
+            by_site.setdefault(neuron.site, {})[neuron] = value
         edits = []
         for site, pinned in by_site.items():
-            share = torch.zeros(subject.widths[site.layer], dtype=torch.float64)
-            share[list(pinned)] = 1.0
+            share = torch.zeros(subject.shape(site), dtype=torch.float64)
+            share[places(pinned)] = 1.0
             values = torch.zeros_like(share)
-            values[list(pinned)] = torch.tensor(list(pinned.values()), dtype=torch.float64)
-            edit = Replace(spread(torch.ones_like(column) * values, self.when), spread(column * share, self.when))
-            edits.append((HookPoint("neurons", site.layer, site.expert), edit))
+            values[places(pinned)] = torch.tensor(list(pinned.values()), dtype=torch.float64)
+            shares = spread(over(column, share), self.when)
+            edit = Replace(spread(over(torch.ones_like(column), values), self.when), shares)
+            edits.append((HookPoint("neurons", site.layer, site.routed), edit))
         return planned(edits, self.dial, self.when)
 
 
@@ -165,6 +169,13 @@ def check_condition(condition: PromptCondition, subject: Subject) -> None:
         SteeringError: names the neuron or the layer.
     """
     check_neurons(frozenset(condition.neurons), subject)
+    routed = next((neuron for neuron in condition.neurons if neuron.expert is not None), None)
+    if routed is not None:
+        raise SteeringError(
+            f"The condition reads a neuron of a routed expert ({routed.name}).",
+            wanted="neurons of dense or shared MLPs, or the residual stream",
+            fix="Make the condition with the reading direction.",
+        )
     if condition.layer is not None and (
         condition.layer >= subject.layers or len(condition.weights) != subject.hidden_size
     ):
@@ -181,10 +192,19 @@ def check_neurons(neurons: Mapping[Neuron, float] | frozenset[Neuron], subject: 
         SteeringError: names the neuron and the model's shape.
     """
     for neuron in neurons:
-        inside = neuron.expert is None and 0 <= neuron.layer < subject.layers
-        width = subject.widths[neuron.layer] if inside else max(subject.widths)
-        if not inside or not 0 <= neuron.index < width:
+        is_site = neuron.site in subject.sites
+        shape = subject.shape(neuron.site) if is_site else ()
+        if not is_site or not has_neuron(shape, neuron):
             raise SteeringError(
-                f"{subject.label} has no neuron (layer {neuron.layer}, index {neuron.index}).",
-                wanted=f"layers 0 to {subject.layers - 1}, indices below {width}",
+                f"{subject.label} has no neuron ({neuron.name}).", wanted=_there_is(subject, neuron, shape)
             )
+
+
+def _there_is(subject: Subject, neuron: Neuron, shape: tuple[int, ...]) -> str:
+    layers = f"layers 0 to {subject.layers - 1}"
+    if shape:
+        experts = f"experts below {shape[0]}, " if len(shape) > 1 else ""
+        return f"{layers}, {experts}indices below {shape[-1]}"
+    if neuron.expert is not None:
+        return f"{layers}, and an expert in those with routed experts only"
+    return f"{layers}, indices below {max(subject.widths)}" if any(subject.widths) else f"{layers}, and an expert"

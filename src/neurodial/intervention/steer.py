@@ -14,6 +14,7 @@ from neurodial.intervention.combine import stack
 from neurodial.intervention.decide import Outcomes, PromptDecisions
 from neurodial.intervention.parts_of_pass import PartsOfPass
 from neurodial.intervention.plan import HookPoint, Plan, SlotIndex, SlottedEdit, phases_of
+from neurodial.model.experts import RoutedEdit, Visits
 from neurodial.model.hooks import (
     DecoderPass,
     Edit,
@@ -21,6 +22,7 @@ from neurodial.model.hooks import (
     installed,
     on_block_output,
     on_embedding,
+    on_experts,
     on_neurons,
     on_pass,
     on_write,
@@ -37,6 +39,7 @@ class Steering:
         self._label = subject.label
         self._placed: dict[tuple[int, torch.device, torch.dtype], SlottedEdit] = {}
         self._chosen: dict[tuple[int, int, torch.device, torch.dtype], tuple[Tensor, ...]] = {}
+        self._indices: dict[tuple[int, torch.device], SlotIndex] = {}
         self._assigned: tuple[int, ...] | None = None
         self._boundary: tuple[int, ...] | None = None
         self._shape = (0, 0, 0)
@@ -53,7 +56,7 @@ class Steering:
         """
         _check_slots(slots, self.plan)
         self._assigned = None if slots is None else tuple(slots)
-        self._chosen.clear()
+        self._forget()
 
     def mark_prompts(self, lengths: Sequence[int] | None) -> None:
         """Row r's tokens from place `lengths[r]` on count as generated (places count padding and cache).
@@ -62,7 +65,7 @@ class Steering:
         cache fills an empty one with every pass, so it needs the mark; `neurodial.generate` sets it.
         """
         self._boundary = None if lengths is None else tuple(lengths)
-        self._chosen.clear()
+        self._forget()
 
     @property
     def follows_parts(self) -> bool:
@@ -96,7 +99,7 @@ class Steering:
         """Row r of the next passes is the one for which `outcomes[r]` was decided when its prompt passed."""
         if self.has_conditions:
             self._decisions.recall(outcomes)
-            self._chosen.clear()
+            self._forget()
 
     def replace(self, plan: Plan) -> None:
         """Exchange the settings for those of a plan with the same hook points in the same order; no hook changes.
@@ -115,10 +118,10 @@ class Steering:
             return
         self._shape = (fed.rows, fed.tokens, fed.cached)
         if self.has_conditions:
-            self._chosen.clear()
+            self._forget()
             torch.compiler.disable(self._decide)(fed)
         if not self._ignores_phase:
-            self._chosen.clear()
+            self._forget()
         if not self._ignores_parts:
             torch.compiler.disable(self._parts.look)(
                 fed.cached, fed.ids, self._boundary, self._followed, self.plan.first
@@ -140,12 +143,32 @@ class Steering:
 
         return apply
 
+    def edit_experts(self, number: int) -> RoutedEdit:
+        """The same where the edit is at routed experts; the settings of each visit are looked up at every pass."""
+
+        def apply(neurons: Tensor, visits: Visits) -> Tensor:
+            if self._decisions.is_reading:
+                return neurons
+            key = (visits.shape[0], neurons.device)
+            with torch.inference_mode(mode=False):  # a later pass may need gradients
+                settings = self._placed_edit(number, neurons).tensors()
+                if key not in self._indices:
+                    self._indices[key] = self._slot_index(*key)
+            chosen = (self._indices[key].of_visits(tensor, visits) for tensor in settings)
+            return self.plan.edits[number][1].apply(neurons, *chosen)
+
+        return apply
+
     def _set(self, plan: Plan) -> None:
         self.plan = plan
         self._ignores_phase = plan.ignores_phase
         self._ignores_parts = plan.ignores_parts
         self._placed.clear()
+        self._forget()
+
+    def _forget(self) -> None:
         self._chosen.clear()
+        self._indices.clear()
 
     def _placed_edit(self, number: int, hidden: Tensor) -> SlottedEdit:
         key = (number, hidden.device, hidden.dtype)
@@ -157,27 +180,26 @@ class Steering:
     def _choose(self, number: int, hidden: Tensor) -> tuple[Tensor, ...]:
         """The settings of an edit for the cells of a batch; cached until rows, phases or dials change."""
         with torch.inference_mode(mode=False):  # a later pass may need gradients
-            index = self._slot_index(hidden)
+            index = self._slot_index(hidden.shape[0], hidden.device)
             return tuple(index.of(tensor) for tensor in self._placed_edit(number, hidden).tensors())
 
-    def _slot_index(self, hidden: Tensor) -> SlotIndex:
+    def _slot_index(self, rows: int, device: torch.device) -> SlotIndex:
         _, tokens, cached = self._shape
-        rows = hidden.shape[0]
         boundary = None
         if self._boundary is not None:
             boundary = _spread_over(self._boundary, rows, self._label)
         phase: int | Tensor = 0
         if not self._ignores_parts:
-            phase = self._parts.phases(hidden.device)
+            phase = self._parts.phases(device)
         elif not self._ignores_phase:
-            phase = phases_of(cached, tokens, boundary, hidden.device)
+            phase = phases_of(cached, tokens, boundary, device)
         columns = slots = self._slots(rows)
         if slots is None:
             return SlotIndex(phase, 0)
         if self.has_conditions:
             decided = zip(slots, self._decisions.outcomes, strict=True)
             columns = [self.plan.choice(slot).column(outcomes) for slot, outcomes in decided]
-        return SlotIndex(phase, torch.tensor(columns, device=hidden.device))
+        return SlotIndex(phase, torch.tensor(columns, device=device))
 
     def _slots(self, rows: int) -> list[int] | None:
         """The slot of each row; None where all rows use the only one, without a condition."""
@@ -236,7 +258,10 @@ def steered(subject: Subject, plan: Plan) -> Iterator[Steering]:
         if plan.edits:
             handles.append(on_pass(subject, steering.look))
         for number, (point, _) in enumerate(plan.edits):
-            handles.append(_install_edit(subject, point, steering.edit(number)))
+            if point.routed:
+                handles.append(on_experts(subject, point.layer, steering.edit_experts(number)))
+            else:
+                handles.append(_install_edit(subject, point, steering.edit(number)))
 
     with installed(install):
         yield steering

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from neurodial.circuit.circuit import Row
 from neurodial.circuit.selection import Select, show_select
-from neurodial.circuit.site import Neuron
+from neurodial.circuit.site import Neuron, places
 from neurodial.errors import OptionError
 from neurodial.methods.base import Sign
 from neurodial.methods.scores import Scores
@@ -88,7 +88,9 @@ def _allowed(scores: Scores, rule: Rule) -> Float[Tensor, "all"] | Tensor:
     check_skipped(rule.skip_layers, [site.layer for site in scores])
     masks = []
     for site in scores:
-        mask = torch.full((scores[site].numel(),), site.layer not in rule.skip_layers)
-        mask[[neuron.index for neuron in rule.excluded if neuron.site == site]] = False
-        masks.append(mask)
+        mask = torch.full(scores[site].shape, site.layer not in rule.skip_layers)
+        excluded = [neuron for neuron in rule.excluded if neuron.site == site]
+        if excluded:
+            mask[places(excluded)] = False
+        masks.append(mask.flatten())
     return torch.cat(masks)

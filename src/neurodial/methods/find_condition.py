@@ -23,7 +23,7 @@ from neurodial.circuit.circuit import Circuit
 from neurodial.circuit.prompt_condition import PromptCondition, SideRate
 from neurodial.errors import PromptError
 from neurodial.intervention.decide import prompt_readings
-from neurodial.intervention.scale import check_fits
+from neurodial.intervention.scale import check_condition, check_fits
 from neurodial.methods.apart import check_apart
 from neurodial.methods.condition_options import ConditionOptions
 from neurodial.methods.scores import Scores
@@ -97,12 +97,13 @@ def find_condition(
 def _of_neurons(
     subject: Subject, circuit: Circuit, contrast: Contrast, blank: PromptCondition, progress: Progress
 ) -> PromptCondition:
+    neurons = tuple(row.neuron for row in circuit)
+    check_condition(replace(blank, weights=(1.0,) * len(neurons), neurons=neurons, layer=None), subject)
     prompts = [example.prompt for example in (*contrast.positive, *contrast.negative)]
     groups = [0] * len(contrast.positive) + [1] * len(contrast.negative)
     moments = GroupedMoments(groups, 2)
     collect(subject, subject.render(prompts), Reading(Last()), moments.add, progress=progress)
     differences = Scores({site: moments.mean(site, [0]) - moments.mean(site, [1]) for site in subject.sites})
-    neurons = tuple(row.neuron for row in circuit)
     own = differences.flat()[differences.places_of(neurons)]
     weights = own.sign() / len(neurons) if blank.reading == "mean" else _to_length_one(own)
     return replace(blank, weights=tuple(weights.tolist()), neurons=neurons, layer=None)

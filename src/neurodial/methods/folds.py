@@ -35,7 +35,7 @@ def stability_over_folds(
     if folds < 2:
         return None
     again = [set(chosen) & set(choose_without(fold)) for fold in range(folds)]
-    ordered = sorted(chosen, key=lambda neuron: (*neuron.site.order, neuron.index))
+    ordered = sorted(chosen, key=lambda neuron: neuron.order)
     return Stability(
         overlaps=tuple(len(common) / len(chosen) for common in again),
         kept=tuple(sum(neuron in common for common in again) / folds for neuron in ordered),

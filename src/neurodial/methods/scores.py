@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from neurodial.circuit.site import Neuron, Site, site_name, site_of
+from neurodial.circuit.site import AllNeurons, Neuron, Site, places, site_name, site_of
 from neurodial.errors import ActivationError
 
 
 @dataclass(frozen=True)
 class Scores(Mapping[Site, Tensor]):
-    """Signed scores of every neuron, one tensor per site; layers may differ in width.
+    """Signed scores of every neuron, one tensor per site, (neuron) or (expert, neuron); layers may differ in width.
 
     Example:
         >>> scores = Scores({Site(0): torch.tensor([1.0, -2.0])})
@@ -28,18 +27,18 @@ class Scores(Mapping[Site, Tensor]):
         ActivationError: a score is not finite.
     """
 
-    by_site: Mapping[Site, Float[Tensor, "neuron"]]
+    by_site: Mapping[Site, Float[Tensor, "*neuron"]]
 
     def __post_init__(self) -> None:
         for site, values in self.by_site.items():
             if not bool(torch.isfinite(values).all()):
                 raise ActivationError(f"Layer {site.layer} has scores that are not finite.", wanted="finite numbers")
 
-    def __getitem__(self, site: Site) -> Float[Tensor, "neuron"]:
+    def __getitem__(self, site: Site) -> Float[Tensor, "*neuron"]:
         return self.by_site[site]
 
     def __iter__(self) -> Iterator[Site]:
-        return iter(sorted(self.by_site, key=lambda site: site.order))
+        return iter(sorted(self.by_site))
 
     def __len__(self) -> int:
         return len(self.by_site)
@@ -60,7 +59,7 @@ class Scores(Mapping[Site, Tensor]):
 
     def flat(self) -> Float[Tensor, "all"]:
         """All scores in the order (layer, expert, index), on the CPU in float64."""
-        return torch.cat([self[site].detach().to("cpu", torch.float64) for site in self])
+        return torch.cat([self[site].detach().to("cpu", torch.float64).flatten() for site in self])
 
     def layers(self) -> Int[Tensor, "all"]:
         """The layer of every position of `flat`.
@@ -74,12 +73,12 @@ class Scores(Mapping[Site, Tensor]):
 
     def without(self, neurons: Iterable[Neuron]) -> Scores:
         """The same with some neurons' scores 0."""
-        left_out: dict[Site, list[int]] = {}
+        left_out: dict[Site, list[Neuron]] = {}
         for neuron in neurons:
-            left_out.setdefault(neuron.site, []).append(neuron.index)
+            left_out.setdefault(neuron.site, []).append(neuron)
         changed = {site: self[site].clone() for site in left_out}
-        for site, indices in left_out.items():
-            changed[site][indices] = 0.0
+        for site, of_site in left_out.items():
+            changed[site][places(of_site)] = 0.0
         return Scores({**self.by_site, **changed})
 
     def neuron(self, position: int) -> Neuron:
@@ -92,9 +91,7 @@ class Scores(Mapping[Site, Tensor]):
 
     def places_of(self, neurons: Sequence[Neuron]) -> list[int]:
         """The positions of neurons in `flat`; the inverse of `neurons_at`."""
-        widths = [self[site].numel() for site in self]
-        starts = dict(zip(self, accumulate(widths, initial=0), strict=False))
-        return [starts[neuron.site] + neuron.index for neuron in neurons]
+        return self._everything.positions(neurons)
 
     def neurons_at(self, positions: Sequence[int]) -> list[Neuron]:
         """The neurons at positions of `flat`.
@@ -102,11 +99,8 @@ class Scores(Mapping[Site, Tensor]):
         Raises:
             IndexError: a position is beyond the last neuron.
         """
-        sites = list(self)
-        ends = list(accumulate(self[site].numel() for site in sites))
-        neurons = []
-        for position in positions:
-            place = bisect_right(ends, position)
-            site, start = sites[place], ends[place - 1] if place else 0
-            neurons.append(Neuron(site.layer, site.expert, position - start))
-        return neurons
+        return self._everything.at(positions)
+
+    @cached_property
+    def _everything(self) -> AllNeurons:
+        return AllNeurons({site: tuple(values.shape) for site, values in self.by_site.items()})

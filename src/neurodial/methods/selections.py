@@ -26,7 +26,7 @@ from typing import Any
 
 from neurodial.circuit.circuit import Row
 from neurodial.circuit.selection import Count, strongest
-from neurodial.circuit.site import Neuron, Site
+from neurodial.circuit.site import Neuron
 from neurodial.errors import OptionError
 from neurodial.margins.margin import Margin
 from neurodial.methods.base import Sign
@@ -111,10 +111,9 @@ class Selections:
         if selection == "cna-reference":  # all its options are the public code's, also the number of neurons
             return list(attribute(self.subject, self.discovery, CNA.reference()).rows)
         if selection == "random":
-            everything = [
-                Neuron(site.layer, site.expert, n) for site in self.subject.sites for n in self._indices(site)
-            ]
-            return [Row(neuron, 0.0, 1.0) for neuron in random.Random(self.seed).sample(everything, count)]
+            everything = self.subject.everything
+            chosen = random.Random(self.seed).sample(range(everything.count), count)
+            return [Row(neuron, 0.0, 1.0) for neuron in everything.at(chosen)]
         if selection in CONTRASTIVE:
             scores = self.contrastive(CONTRASTIVE[selection])
             places = strongest(scores.flat().abs(), count).tolist()
@@ -161,6 +160,3 @@ class Selections:
         if selection in BY_RATIO:
             return effect_cost.best(count)
         return [int(place) for place in strongest(effect_cost.effect, count).tolist()]
-
-    def _indices(self, site: Site) -> range:
-        return range(self.subject.widths[site.layer])

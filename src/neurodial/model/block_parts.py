@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from neurodial.model.layout import MapRows, NormKind, NormPart, Values, Write
-from neurodial.model.mlp_sites import Examined, FoundSite, pushed, reach_of
+from neurodial.model.mlp_sites import Examined, pushed, reach_of
 from neurodial.model.replay import CELLS, by_cell, same
 
 
@@ -33,15 +33,20 @@ class Writes(NamedTuple):
         return self.error <= 8 * torch.finfo(dtype).eps
 
 
-def find_writes(examined: Examined, site: FoundSite | None) -> Writes:
-    """The first modules after attention and MLP whose output is added as it is, so that all of them add up."""
+def find_writes(examined: Examined, mlp: str | None) -> Writes:
+    """The first modules after attention and MLP whose output is added as it is, so that all of them add up.
+
+    Args:
+        examined: the block.
+        mlp: the down map of its dense MLP or, where it has none, its experts module.
+    """
     carriers: set[str] = set()
     attention = tuple(
         next(_writes(examined, path, carriers))
         for path in examined.attention
         if examined.reaches[path].kind not in {"mixed", "streams"}
     )
-    choices = [None] if site is None else list(_writes(examined, site.down, carriers))
+    choices = [None] if mlp is None else list(_writes(examined, mlp, carriers))
     best: tuple[float, Write | None] | None = None
     for write in choices:
         error = stream_error(examined.base.result, examined, (*attention, *([] if write is None else [write])))

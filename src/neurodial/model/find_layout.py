@@ -18,7 +18,7 @@ from neurodial.errors import LayoutError
 from neurodial.model.block_parts import find_activation, find_norms, find_queries, find_writes, head_sizes
 from neurodial.model.damage import error_text
 from neurodial.model.layout import BlockLayout, Layout, MlpSite, Proof
-from neurodial.model.mlp_sites import Examined, find_reaches, find_sites
+from neurodial.model.mlp_sites import Examined, find_reach_of, find_reaches, find_sites
 from neurodial.model.outside import Passed, find_decoder, find_final_norm, find_head, goes_on, outside, takes
 from neurodial.model.replay import (
     CELLS,
@@ -32,8 +32,11 @@ from neurodial.model.replay import (
     recording,
     same,
 )
+from neurodial.model.routed_sites import find_experts, rebuilds
 from neurodial.provenance import canonical_json, sha256
 
+_FEW = 2
+"""Replays of a block that is held against one of its shape: its neurons, and its experts' output."""
 _OTHER_STREAM = 3
 """Seed of the residual stream of closure."""
 
@@ -86,8 +89,8 @@ def find_layout(model: Any) -> Layout:
     proof = Proof(
         dtype=str(blocks[0].stream.dtype).removeprefix("torch."),
         tokens=CELLS,
-        in_full=sum(replays > 1 for _, _, replays in known),
-        by_closure=sum(replays == 1 for _, _, replays in known),
+        in_full=sum(replays > _FEW for _, _, replays in known),
+        by_closure=sum(0 < replays <= _FEW for _, _, replays in known),
         replays=sum(replays for _, _, replays in known),
         stream_error=max(errors, default=0.0),
         logits_error=logits_error if head.path is not None else 0.0,
@@ -192,7 +195,7 @@ def _known(model: Any, block: RecordedBlock, label: str) -> tuple[_Known, float,
 
 
 def _shape(model: Any, block: RecordedBlock) -> str:
-    """What two blocks must share so that closure is enough: configuration, classes, sizes, dtypes, device."""
+    """What two blocks must share so that closure is enough: configuration, kernels, classes, sizes, dtypes, device."""
     config = model.config.to_dict()
     config.pop("_name_or_path", None)
     parts = [
@@ -205,11 +208,14 @@ def _shape(model: Any, block: RecordedBlock) -> str:
         )
         for path, module in block.module.named_modules()
     ]
-    return sha256(canonical_json([repr(config), parts, str(block.stream.dtype), str(block.stream.device)]))
+    kernels = str(getattr(model.config.get_text_config(), "_experts_implementation", None))
+    return sha256(canonical_json([repr(config), kernels, parts, str(block.stream.dtype), str(block.stream.device)]))
 
 
 def _agrees(replay: Replay, known: _Known) -> bool:
-    site = known.layout.site
+    experts, site = known.layout.experts, known.layout.site
+    if experts is not None and not rebuilds(replay, experts):
+        return False
     if site is None or known.neurons is None:
         return True
     run = replay.run(frozen=known.frozen, seed=_OTHER_STREAM, noisy=True)
@@ -253,7 +259,12 @@ def _taken_apart(replay: Replay, label: str, heads: dict[str, int]) -> _Known:
             wanted="one MLP for each block",
         )
     site = sites[0] if sites else None
-    writes = find_writes(examined, site)
+    experts, unread = find_experts(replay)
+    examined.rejected.update(unread)
+    if experts is not None:
+        find_reach_of(examined, experts.module)
+    carrying = experts.module if site is None and experts is not None else site and site.down
+    writes = find_writes(examined, carrying if carrying in examined.reaches else None)
     norms, inner_norms = find_norms(examined, writes.carriers)
     queries, values = find_queries(examined, heads)
     layout = BlockLayout(
@@ -272,6 +283,7 @@ def _taken_apart(replay: Replay, label: str, heads: dict[str, int]) -> _Known:
             transposed=_transposed(examined, site.down, site.width),
             write=cast(Any, writes.mlp),
         ),
+        experts=experts and replace(experts, write=None if site is not None else writes.mlp),
         attention=writes.attention,
         norms=norms,
         inner_norms=inner_norms,
@@ -310,11 +322,11 @@ def _transposed(examined: Examined, path: str, width: int) -> bool:
 
 
 def _refuse_without_neurons(label: str, layouts: tuple[BlockLayout, ...], known: list[_Known]) -> None:
-    if any(block.site is not None for block in layouts):
+    if any(block.site is not None or block.experts is not None for block in layouts):
         return
     looked_at = {f"{path} ({reason})": None for shape in known for path, reason in shape.rejected.items()}
     routed = {path: None for block in layouts for path in block.routed}
-    experts = f" It has routed experts ({', '.join(routed)}), whose neurons can't be read yet." if routed else ""
+    experts = f" It has routed experts ({', '.join(routed)}), whose neurons can't be read." if routed else ""
     error = LayoutError(
         f"No MLP was found in the {len(layouts)} blocks of the {label} model.{experts} "
         f"Looked at: {'; '.join(looked_at) or 'no map of residual width writes to the stream'}.",

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -18,15 +20,16 @@ from torch import Tensor
 
 from neurodial.circuit.site import Site
 from neurodial.errors import GradientError
+from neurodial.model.experts import Visits
 from neurodial.model.head import at_least_float32
-from neurodial.model.hooks import Edit, Handle, installed, on_block_output, on_embedding, on_neurons
+from neurodial.model.hooks import Edit, Handle, installed, on_block_output, on_embedding, on_experts, on_neurons
 from neurodial.model.micro_batch import micro_batch_tokens
 from neurodial.model.subject import Subject
 
 GRADIENT_BUDGET = 1024
 """Tokens of one micro-batch of a backward pass on a CPU; it keeps every layer's activations."""
 
-Take = Callable[[Site, Float[Tensor, "row neuron"]], None]
+Take = Callable[[Site, Float[Tensor, "row *neuron"]], None]
 """Called once per site in each backward pass with the slope of each row's value in each neuron's multiplier."""
 
 
@@ -35,14 +38,20 @@ def multiplier_slopes(subject: Subject, take: Take) -> Iterator[None]:
     """Give `take` the slopes in every neuron's multiplier at each backward pass inside the block.
 
     The slope of a row's value in the multiplier of neuron j is `sum over tokens of a_j * d value / d a_j`, with the a_j
-    of before steering; it is summed in float32 or better.
+    of before steering; it is summed in float32 or better. A routed expert's neuron has it from the tokens that went to
+    the expert, routing weights included; that another multiplier would send a token elsewhere is not in it.
     """
 
     def install(handles: list[Handle]) -> None:
         for site in subject.sites:
-            raw: list[Tensor] = []
-            handles.append(on_neurons(subject, site, _remember(raw), first=True))
-            handles.append(on_neurons(subject, site, _watch(site, raw, take)))
+            if site.routed:
+                slopes = _ExpertSlopes(subject.shape(site), partial(take, site))
+                handles.append(on_experts(subject, site.layer, slopes.remember, first=True))
+                handles.append(on_experts(subject, site.layer, slopes.watch, done=slopes.done))
+            else:
+                raw: list[Tensor] = []
+                handles.append(on_neurons(subject, site, _remember(raw), first=True))
+                handles.append(on_neurons(subject, site, _watch(site, raw, take)))
 
     with frozen(subject), installed(install):
         yield
@@ -103,7 +112,7 @@ def without_gradients(subject: Subject, reason: str) -> GradientError:
 
 
 class Tape:
-    """Keeps the tensors that a pass goes through, for their gradients; for one pass at a time."""
+    """Keeps the tensors that a pass goes through, for their gradients; for one pass at a time. Dense MLPs only."""
 
     def __init__(self) -> None:
         self.hidden: list[Tensor] = []
@@ -112,7 +121,7 @@ class Tape:
     def install(self, subject: Subject, handles: list[Handle]) -> None:
         """Install the hooks; the embedding becomes the leaf of the graph."""
         handles.append(on_embedding(subject, self._begin))
-        for site in subject.sites:
+        for site in subject.dense_sites:
             handles.append(on_neurons(subject, site, _keep(self.neurons)))
             handles.append(on_block_output(subject, site.layer, _keep(self.hidden)))
 
@@ -158,6 +167,59 @@ def _watch(site: Site, raw: list[Tensor], take: Take) -> Callable[[Tensor], Tens
         return watched
 
     return watch
+
+
+class _ExpertSlopes:
+    """Slopes at routed experts: a pass gives several pieces of visits; when a gradient came to all, they are taken."""
+
+    def __init__(self, shape: tuple[int, ...], take: Callable[[Tensor], None]) -> None:
+        self._shape, self._take = shape, take
+        self._raw: list[Tensor] = []
+        self._pieces = 0
+
+    def remember(self, neurons: Tensor, visits: Visits) -> None:
+        """Keep the activations of some visits of before steering."""
+        del visits
+        self._raw[:] = [neurons.detach()]
+
+    def watch(self, neurons: Tensor, visits: Visits) -> Tensor:
+        """Watch the gradient of some visits."""
+        activation = self._raw.pop()
+        if not torch.is_grad_enabled():
+            return neurons
+        watched = neurons if neurons.requires_grad else neurons.detach().requires_grad_(True)
+        dtype = at_least_float32(watched.dtype)
+        if self._pieces == 0:
+            self._pass = _Pass()
+        self._pieces += 1
+        current = self._pass
+
+        def reached(gradient: Tensor) -> None:
+            slopes = activation.to(dtype) * gradient.to(dtype)
+            if current.sums is None:
+                current.sums = slopes.new_zeros(visits.shape[0], *self._shape)
+            current.sums.index_put_((visits.rows, visits.experts), slopes, accumulate=True)
+            current.reached += 1
+            if current.reached == current.pieces:
+                sums, current.sums, current.reached = current.sums, None, 0  # the graph may be used again
+                self._take(sums)
+
+        watched.register_hook(reached)
+        return watched
+
+    def done(self) -> None:
+        """The pass is over: so many pieces it had."""
+        if self._pieces:
+            self._pass.pieces, self._pieces = self._pieces, 0
+
+
+@dataclass
+class _Pass:
+    """One pass through an experts module: slopes are held from the first piece's gradient to the last one's."""
+
+    sums: Tensor | None = None
+    pieces: int = 0
+    reached: int = 0
 
 
 def _keep(into: list[Tensor]) -> Edit:

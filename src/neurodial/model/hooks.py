@@ -14,6 +14,7 @@ from torch import nn
 
 from neurodial.circuit.site import Site
 from neurodial.errors import SteeringError
+from neurodial.model.experts import TAPS, RoutedEdit, Tap
 from neurodial.model.layout import Write
 from neurodial.model.subject import Subject
 
@@ -83,6 +84,36 @@ def on_neurons(subject: Subject, site: Site, edit: Edit, *, first: bool = False)
     return subject.down(site).register_forward_pre_hook(hook, prepend=first)
 
 
+def on_experts(
+    subject: Subject,
+    layer: int,
+    edit: RoutedEdit,
+    *,
+    first: bool = False,
+    done: Callable[[], None] | None = None,
+) -> Handle:
+    """Read or replace the neurons of a layer's routed experts: rows of activations, and whose they are.
+
+    In one pass `edit` may be called several times, for one expert or for some; `done` is called at the end of it.
+    The order of several edits is as in `on_neurons`.
+
+    Raises:
+        SteeringError: at a pass, where a kernel hides the experts' activations.
+    """
+    site = subject.experts(layer)
+    module = subject.blocks[layer].get_submodule(site.module)
+    tap = TAPS.get(module)
+    if tap is None:
+        shape, remember = _remember_shape(subject.blocks[layer])
+
+        def released() -> None:
+            remember.remove()
+            del TAPS[module]
+
+        tap = TAPS[module] = Tap(module, site.down, shape, released)
+    return tap.add(edit, first=first, done=done)
+
+
 def on_write(subject: Subject, layer: int, sublayer: Literal["attention", "mlp"], edit: Edit) -> Handle:
     """Read or replace what attention or the MLP of a layer adds to the residual stream, (row, token, hidden).
 
@@ -98,7 +129,9 @@ def on_write(subject: Subject, layer: int, sublayer: Literal["attention", "mlp"]
             wanted="a block whose output is its input plus what attention and MLP write",
             fix="Work on the blocks' outputs instead (where='blocks').",
         )
-    writes = block.attention if sublayer == "attention" else () if block.site is None else (block.site.write,)
+    mlp = block.experts.write if block.site is None and block.experts is not None else None
+    mlp = block.site.write if block.site is not None else mlp
+    writes = block.attention if sublayer == "attention" else () if mlp is None else (mlp,)
     return Handles([_on_one_write(subject, layer, write, edit) for write in writes])
 
 

@@ -29,6 +29,7 @@ def identify(
     family: str,
     layout: str,
     widths: tuple[int, ...],
+    experts: tuple[tuple[int, int] | None, ...],
     base_digest: str | None,
     adapter_digest: str | None,
     setup: dict[str, Any] | None = None,
@@ -46,6 +47,7 @@ def identify(
         template_hash=None if template is None else sha256(canonical_json(template)),
         dtype=str(model.dtype).removeprefix("torch."),
         widths=widths,
+        experts=experts if any(experts) else (),
         setup=setup or {},
     )
 

@@ -72,7 +72,7 @@ class BlockNames:
             writes=tuple(dict.fromkeys(write.path for block in layout.blocks for write in block.attention)),
             fused=fused,
             transposed=any(site.transposed for site in sites),
-            up_rows_scale=all(site.up_rows_scale for site in sites),
+            up_rows_scale=bool(sites) and all(site.up_rows_scale for site in sites),
             adds_one=any("plus_one" in norm.kind for block in layout.blocks for norm in block.norms),
         )
 
@@ -84,7 +84,8 @@ class KnownModel:
     Attributes:
         name: `model_type` of its configuration.
         kind: `text`, or `image and text`, of which the text part is used.
-        neurons: the maps whose inputs are neurons, and what is not covered; empty where nothing was found.
+        neurons: the maps whose inputs are neurons, those of routed experts too, and what is not covered; empty where
+            nothing was found.
         mlp: what its MLPs are: `dense` (shared ones too), `mixed` with routed experts beside, `routed` experts alone,
             `none`; None where it could not be tried.
         told: for each capability `yes`, or why not; empty where nothing could be tried.

@@ -113,12 +113,41 @@ class MlpSite:
 
 
 @dataclass(frozen=True)
+class RoutedSite:
+    """The neurons of a block's routed experts: what is multiplied by the experts' stacked down weight.
+
+    Attributes:
+        module: the module that holds all experts; it is told which tokens go to which.
+        down: its parameter, (expert, hidden, neuron).
+        experts: number of experts.
+        width: number of neurons of one expert.
+        transposed: the parameter is (expert, neuron, hidden).
+        weighs_after: the routing weight multiplies what an expert writes; otherwise it is in what an expert is given,
+            and so in its activations.
+        write: what carries the experts' sum to the residual stream, None where it could not be told.
+    """
+
+    module: str
+    down: str
+    experts: int
+    width: int
+    transposed: bool
+    weighs_after: bool
+    write: Write | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(expert, neuron)."""
+        return self.experts, self.width
+
+
+@dataclass(frozen=True)
 class BlockLayout:
     """One block of the decoder.
 
     Attributes:
         path: the block, in the model.
-        site: its MLP, or None where it has none.
+        site: its dense MLP, also one that stands beside routed experts, or None where it has none.
         attention: where attention, or what stands in its place, writes; several where such parts stand side by side.
         norms: on the residual stream or on a write to it, in the order of their use.
         inner_norms: of queries and keys, or of another part of attention.
@@ -126,7 +155,8 @@ class BlockLayout:
         values: where attention's values come from: `apart`, a map of their own; `last`, the last features of the map in
             `query_key`; `by_head`, the last third of each head's features of it.
         writes_add_up: the stream after the block is the stream before it plus the writes of attention and MLP.
-        routed: modules of routed experts, whose neurons no site holds.
+        routed: modules of routed experts.
+        experts: the neurons of one of them, None where they can't be read.
     """
 
     path: str
@@ -138,6 +168,12 @@ class BlockLayout:
     values: Values = "unknown"
     writes_add_up: bool = False
     routed: tuple[str, ...] = ()
+    experts: RoutedSite | None = None
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Modules of routed experts whose neurons can't be read."""
+        return tuple(path for path in self.routed if self.experts is None or path != self.experts.module)
 
 
 @dataclass(frozen=True)
@@ -220,16 +256,27 @@ class Layout:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over where things are: all but the label, the proof and what caches can do."""
+        """SHA-256 over where things are: all but the label, the proof, what caches can do, and routed experts.
+
+        Circuits of the dense MLPs of such models were made before their experts could be read; those of experts are
+        told apart by the number and the width of the experts (`ModelIdentity.experts`).
+        """
         value = dataclasses.asdict(self)
+        for block in value["blocks"]:
+            del block["experts"]
         for name in ("label", "shares_prefixes", "proof"):
             del value[name]
         return sha256(canonical_json(value))
 
     @property
     def sites(self) -> Iterator[tuple[int, MlpSite]]:
-        """The layers that have an MLP, with it."""
+        """The layers that have a dense MLP, with it."""
         return ((layer, block.site) for layer, block in enumerate(self.blocks) if block.site is not None)
+
+    @property
+    def experts(self) -> Iterator[tuple[int, RoutedSite]]:
+        """The layers that have routed experts whose neurons can be read, with them."""
+        return ((layer, block.experts) for layer, block in enumerate(self.blocks) if block.experts is not None)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

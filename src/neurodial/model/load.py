@@ -164,8 +164,8 @@ def _refuse_without_neurons(config: Any) -> None:
     """
     model_type = str(getattr(config.get_text_config(), "model_type", ""))
     known = tried_model(model_type)
-    if known is not None and known.mlp in {"routed", "none"}:
-        reason = str(known.absent).partition(" Wanted:")[0]
+    if known is not None and known.absent is not None and known.mlp in {"routed", "none"}:
+        reason = known.absent.partition(" Wanted:")[0]
         raise LayoutError(
             f"Models of the type {model_type} have no neurons that can be read: {reason}",
             wanted="one of the types that `neurodial models` lists",

@@ -13,6 +13,7 @@ import torch
 
 from neurodial.model.subject import Subject
 
+_VISITED = 8
 MOST = 16
 """The largest multiple of the usual number."""
 
@@ -37,14 +38,17 @@ def micro_batch_tokens(subject: Subject, usual: int) -> int:
 def bytes_per_token(subject: Subject) -> int:
     """Estimated memory for a token: every block's activations, and one byte for each logit, since few are computed.
 
-    A block holds about four tensors of its MLP's width and twelve of the residual stream's.
+    A block holds about four tensors of its MLP's width and twelve of the residual stream's. Of routed experts, as many
+    are counted as a token goes to in most models.
 
     Example:
         >>> from neurodial.model.tiny import tiny_subject
         >>> bytes_per_token(tiny_subject())
         2564
     """
-    blocks = sum((4 * width + 12 * subject.hidden_size) * subject.dtype.itemsize for width in subject.widths)
+    routed = sum(min(number, _VISITED) * width for number, width in (site.shape for _, site in subject.layout.experts))
+    widths = sum(subject.widths) + routed
+    blocks = (4 * widths + 12 * subject.layers * subject.hidden_size) * subject.dtype.itemsize
     return blocks + int(subject.model.config.get_text_config().vocab_size)
 
 

@@ -194,6 +194,16 @@ def find_reaches(examined: Examined) -> None:
             examined.reaches[path] = reach
 
 
+def find_reach_of(examined: Examined, path: str) -> None:
+    """Add an experts module to `reaches`, where it gives one vector of residual width for each token that arrives."""
+    output = examined.base.outputs[path][0]
+    if output.numel() != CELLS * examined.hidden:
+        return
+    reach = reach_of(examined, path, output)
+    if reach is not None:
+        examined.reaches[path] = reach
+
+
 def find_sites(examined: Examined) -> list[FoundSite]:
     """The maps of residual width whose inputs are neurons; the others go to `attention` or `rejected`."""
     feeders: dict[str, list[Feeder]] = {path: [] for path in examined.reaches}

@@ -62,10 +62,10 @@ def untraceable(layout: Layout) -> str | None:
 
 def _untraceable_block(block: BlockLayout) -> str | None:
     site = block.site
+    if block.routed:
+        return "there are routed experts"
     if site is None:
         return "there is no MLP"
-    if block.routed:
-        return "routed experts stand beside the MLP"
     if site.up is None or (site.is_gated and site.gate is None):
         return "gate and up can't be told apart"
     if site.activation is None:

@@ -11,13 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
-from neurodial.circuit.site import Site
+from neurodial.circuit.site import AllNeurons, Site
 from neurodial.errors import ModelError, PromptError
 from neurodial.model.engine_names import EngineNames, engine_names
 from neurodial.model.find_layout import find_layout
 from neurodial.model.generation_settings import settings_in_force
 from neurodial.model.identity import identify
-from neurodial.model.layout import Layout, MlpSite
+from neurodial.model.layout import Layout, MlpSite, RoutedSite
 from neurodial.prompts.prompt import Prompt
 from neurodial.prompts.render import Tokens, appended, encode, post_instruction_length, render
 from neurodial.prompts.template import PLAIN, Template, check_options, template_text, wants_parts
@@ -116,6 +116,14 @@ class Subject:
                         f"{self.label} has no module {whole!r}, which the layout names in layer {layer}.",
                         wanted="the paths that print(model) shows",
                     )
+        for layer, experts in self.layout.experts:
+            module = get_module(self.model, f"{self.layout.blocks[layer].path}.{experts.module}")
+            if getattr(module, experts.down, None) is None:
+                raise ModelError(
+                    f"{self.label} has no parameter {experts.module}.{experts.down!r}, which the layout names in layer "
+                    f"{layer}.",
+                    wanted="the paths that print(model) shows",
+                )
 
     @property
     def decoder(self) -> nn.Module:
@@ -152,25 +160,68 @@ class Subject:
 
     @cached_property
     def sites(self) -> tuple[Site, ...]:
-        """Every MLP, in order."""
+        """Every dense MLP and every layer's routed experts, in order."""
+        routed = (Site(layer, routed=True) for layer, _ in self.layout.experts)
+        return tuple(sorted((*self.dense_sites, *routed)))
+
+    @cached_property
+    def dense_sites(self) -> tuple[Site, ...]:
+        """Every dense MLP, in order."""
         return tuple(Site(layer) for layer, _ in self.layout.sites)
 
     @cached_property
     def widths(self) -> tuple[int, ...]:
-        """Number of neurons of each layer, 0 where it has no MLP."""
+        """Number of neurons of each layer's dense MLP, 0 where it has none."""
         return tuple(0 if block.site is None else block.site.width for block in self.layout.blocks)
+
+    def shape(self, site: Site) -> tuple[int, ...]:
+        """The axes of a tensor over a site: (neuron,), or (expert, neuron) of routed experts.
+
+        Example:
+            >>> from neurodial.circuit.site import Site
+            >>> from neurodial.model.tiny import tiny_subject
+            >>> tiny_subject().shape(Site(0)), tiny_subject("mixtral").shape(Site(0, routed=True))
+            ((24,), (4, 24))
+        """
+        return self.experts(site.layer).shape if site.routed else (self.mlp(site).width,)
+
+    @cached_property
+    def everything(self) -> AllNeurons:
+        """All neurons, each by its position."""
+        return AllNeurons({site: self.shape(site) for site in self.sites})
+
+    def experts(self, layer: int) -> RoutedSite:
+        """What is known of a layer's routed experts.
+
+        Raises:
+            ModelError: the layer has none whose neurons can be read.
+        """
+        found = self.layout.blocks[layer].experts
+        if found is None:
+            raise ModelError(
+                f"Layer {layer} of {self.label} has no routed experts whose neurons can be read.",
+                wanted=f"one of the layers {', '.join(str(each) for each, _ in self.layout.experts) or '(none)'}",
+            )
+        return found
 
     def mlp(self, site: Site) -> MlpSite:
         """What is known of a site.
 
         Raises:
-            ModelError: the layer has no MLP.
+            ModelError: the layer has no dense MLP, or routed experts are meant.
         """
+        if site.routed:
+            raise ModelError(
+                f"Neurons of the routed experts of layer {site.layer} came to a part that is for dense MLPs.",
+                wanted="neurons without an expert",
+                fix="Neurons of routed experts can be found (methods cna and dose), steered, scaled in the weights and "
+                "compared.",
+            )
         found = self.layout.blocks[site.layer].site
         if found is None:
             raise ModelError(
-                f"Layer {site.layer} of {self.label} has no MLP.",
-                wanted=f"one of the layers {', '.join(str(each.layer) for each in self.sites)}",
+                f"Layer {site.layer} of {self.label} has no dense MLP.",
+                wanted=f"one of the layers {', '.join(str(each.layer) for each in self.dense_sites)}",
             )
         return found
 
@@ -181,8 +232,8 @@ class Subject:
 
     @property
     def neurons(self) -> int:
-        """Number of MLP neurons of the whole model."""
-        return sum(self.widths)
+        """Number of MLP neurons of the whole model, those of routed experts too."""
+        return self.everything.count
 
     @property
     def hidden_size(self) -> int:
@@ -220,6 +271,7 @@ class Subject:
             family=self.layout.label,
             layout=self.layout.digest,
             widths=self.widths,
+            experts=tuple(None if block.experts is None else block.experts.shape for block in self.layout.blocks),
             base_digest=self.base_digest,
             adapter_digest=None if self.adapter is None else self.adapter.digest,
             setup=self.setup,
@@ -237,7 +289,7 @@ class Subject:
             "thinking_markers": None if markers is None else list(markers),
             "dropped_end": [self.tokenizer.decode([token]) for token in appended(self.tokenizer)],
             "unused_weights": list(self.unused),
-            "routed_experts": [path for block in self.layout.blocks for path in block.routed],
+            "routed_experts": [path for block in self.layout.blocks for path in block.unread],
             "generation": settings_in_force(self.model),
         }
         return {name: value for name, value in settings.items() if value}
@@ -322,6 +374,11 @@ class Subject:
         """The full name of a site's down projection in the model, as adapters and checkpoints name it."""
         return f"{self.layout.blocks[site.layer].path}.{self.mlp(site).down}"
 
+    def experts_name(self, layer: int) -> str:
+        """The full name of the parameter that holds the down weights of a layer's routed experts."""
+        experts = self.experts(layer)
+        return f"{self.layout.blocks[layer].path}.{experts.module}.{experts.down}"
+
     def down_columns(self, site: Site, indices: Sequence[int]) -> Float[torch.Tensor, "hidden column"]:
         """Columns of a site's down projection in float32, as the model computes with them.
 
@@ -341,20 +398,24 @@ class Subject:
         return _probe(module, self, self.widths[site.layer], list(indices))
 
     def down_weight(self, site: Site) -> torch.Tensor:
-        """The down projection's weight as (hidden, neuron), whatever the module's own layout; a view.
+        """The down projection's weight as (hidden, neuron), of experts (expert, hidden, neuron); a view.
 
         Raises:
             ModelError: the weight is quantised or offloaded, so its columns can't be read.
         """
-        module = self.down(site)
-        weight = getattr(module, "weight", None)
+        if site.routed:
+            experts = self.experts(site.layer)
+            weight = getattr(self.blocks[site.layer].get_submodule(experts.module), experts.down)
+            transposed = experts.transposed
+        else:
+            weight, transposed = getattr(self.down(site), "weight", None), self.mlp(site).transposed
         if not isinstance(weight, torch.Tensor) or not weight.is_floating_point() or weight.is_meta:
             raise ModelError(
                 f"The down projection of layer {site.layer} is quantised or offloaded.",
                 wanted="a weight whose columns can be read",
                 fix="Load the model unquantised and on one device.",
             )
-        return weight.T if self.mlp(site).transposed else weight
+        return weight.mT if transposed else weight
 
 
 @torch.no_grad()

@@ -42,17 +42,41 @@ _OWN: dict[str, dict[str, Any]] = {
     "gpt_neox": {},
     "opt": {"ffn_dim": 24, "word_embed_proj_dim": 16, "dropout": 0.0},
 }
+_EXPERTS = {"num_local_experts": 4, "num_experts": 4, "num_experts_per_tok": 2}
+_OWN_ROUTED: dict[str, dict[str, Any]] = {
+    "mixtral": {**_EXPERTS, "sliding_window": None},
+    "qwen2_moe": {**_EXPERTS, "moe_intermediate_size": 12, "shared_expert_intermediate_size": 20},
+    "deepseek_v3": {
+        "n_routed_experts": 4,
+        "num_experts_per_tok": 2,
+        "n_shared_experts": 1,
+        "n_group": 1,
+        "topk_group": 1,
+        "first_k_dense_replace": 1,
+        "moe_intermediate_size": 12,
+        "num_key_value_heads": 2,
+        "q_lora_rank": 8,
+        "kv_lora_rank": 8,
+        "qk_nope_head_dim": 4,
+        "qk_rope_head_dim": 4,
+        "head_dim": 4,
+        "v_head_dim": 4,
+    },
+    "gpt_oss": {**_EXPERTS, "sliding_window": 32, "rope_scaling": None},
+}
 _DROPPED = {"gpt2": ("intermediate_size", "num_key_value_heads", "head_dim"), "opt": ("intermediate_size",)}
 
 TINY_FAMILIES: tuple[str, ...] = tuple(_OWN)
-"""Model types that a tiny model can be made of."""
+"""Model types without routed experts that a tiny model can be made of."""
+TINY_ROUTED: tuple[str, ...] = tuple(_OWN_ROUTED)
+"""Those with routed experts: alone, beside a gated shared expert, after a dense layer, with biases and interleaved."""
 
 
 def tiny_subject(model_type: str = "llama", *, seed: int = 0, chat: bool = True, **config: Any) -> Subject:
     """A tiny random model with its tokenizer, ready to be steered.
 
     Args:
-        model_type: one of `TINY_FAMILIES`.
+        model_type: one of `TINY_FAMILIES` or `TINY_ROUTED`.
         seed: of the weights.
         chat: whether the tokenizer has a chat template.
         config: overrides of the model's configuration.
@@ -73,9 +97,10 @@ def tiny_model(model_type: str = "llama", *, seed: int = 0, **config: Any) -> An
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    if model_type not in _OWN:
-        raise UnknownNameError(f"There is no tiny {model_type!r}.", fix=near_names(model_type, _OWN))
-    settings = {**_COMMON, **_OWN[model_type], **config}
+    own = _OWN | _OWN_ROUTED
+    if model_type not in own:
+        raise UnknownNameError(f"There is no tiny {model_type!r}.", fix=near_names(model_type, own))
+    settings = {**_COMMON, **own[model_type], **config}
     for name in _DROPPED.get(model_type, ()):
         settings.pop(name)
     with torch.random.fork_rng(devices=[]):

@@ -144,8 +144,11 @@ def written_vector(
     Raises:
         ModelMismatchError: the circuit was made on another model.
         VerbaliserError: the sum is zero.
+        ModelError: a neuron is in a routed expert.
     """
     check_fits(circuit, subject, force=force)
+    for site in circuit.sites:
+        subject.mlp(site)  # refuses routed experts
     means = [_means(subject, circuit, [e.prompt for e in side]) for side in (contrast.positive, contrast.negative)]
     written = torch.zeros(subject.hidden_size)
     for site, rows in circuit.sites.items():

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from neurodial.circuit.circuit import Circuit
-from neurodial.errors import OptionError
+from neurodial.errors import ModelError, OptionError
 from neurodial.intervention.base import Together
 from neurodial.intervention.scale import Scale
 from neurodial.model.subject import Subject
@@ -27,6 +27,9 @@ class StudioState:
         force: take circuits that were made on another model.
         found_openers: openers by the prompt set that they were found with.
         readings: what neurons' pages were made from, so that the next page of a circuit needs no other pass.
+
+    Raises:
+        ModelError: the model has routed experts.
     """
 
     subject: Subject
@@ -35,6 +38,14 @@ class StudioState:
     force: bool = False
     found_openers: dict[str, tuple[str, ...]] = field(default_factory=dict)
     readings: dict[object, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if any(site.routed for site in self.subject.sites):
+            raise ModelError(
+                f"{self.subject.label} has routed experts, whose neurons the studio does not draw yet.",
+                wanted="a dense model",
+                fix="The commands discover, show, steer, evaluate and export work with it.",
+            )
 
     def scale(self, turned: Turned) -> Scale:
         """A circuit at its dial, without the neurons that are switched off.

@@ -31,7 +31,11 @@ def circuit_view(name: str, circuit: Circuit) -> Plain:
     Example:
         >>> circuit_view("none", Circuit.of([], name="none"))["neurons"]
         0
+
+    Raises:
+        CircuitError: it has neurons of routed experts.
     """
+    _refuse_experts(circuit)
     origin = circuit.origin
     kept = circuit.stability.kept if circuit.stability else (None,) * len(circuit)
     widths = origin.model.widths if origin.model else ()
@@ -59,6 +63,14 @@ def circuit_view(name: str, circuit: Circuit) -> Plain:
         "created": origin.created,
         "versions": dict(origin.versions),
     }
+
+
+def _refuse_experts(circuit: Circuit) -> None:
+    if any(row.neuron.expert is not None for row in circuit):
+        raise CircuitError(
+            f"The circuit {circuit.name!r} has neurons of routed experts, which the studio does not draw yet.",
+            fix="`neurodial show` and `neurodial compare` do.",
+        )
 
 
 def stability_view(circuit: Circuit) -> Plain | None:
@@ -141,8 +153,10 @@ def overlap_view(first: Circuit, second: Circuit) -> Plain:
     """What two circuits share, with the shared neurons themselves.
 
     Raises:
-        CircuitError: their models have different shapes.
+        CircuitError: their models have different shapes, or one has neurons of routed experts.
     """
+    _refuse_experts(first)
+    _refuse_experts(second)
     overlap = compare(first, second)
     other = {row.neuron: row for row in second}
     shared = [(row, other[row.neuron]) for row in first if row.neuron in other]
@@ -176,7 +190,7 @@ def doses_view(circuits: Mapping[str, Circuit], widths: Sequence[int]) -> Plain:
         widths: neurons of each layer of the model.
 
     Raises:
-        CircuitError: a circuit has a neuron that the model has not.
+        CircuitError: a circuit has a neuron that the model has not, or one of routed experts.
 
     Example:
         >>> from neurodial.circuit.circuit import Row
@@ -186,6 +200,7 @@ def doses_view(circuits: Mapping[str, Circuit], widths: Sequence[int]) -> Plain:
     """
     doses: dict[tuple[int, int], list[float | None]] = {}
     for place, (name, circuit) in enumerate(circuits.items()):
+        _refuse_experts(circuit)
         for row in circuit:
             layer, index = row.neuron.layer, row.neuron.index
             if layer >= len(widths) or index >= widths[layer]:

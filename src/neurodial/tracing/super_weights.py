@@ -66,7 +66,7 @@ def super_weights(
 
     def install(handles: list[Handle]) -> None:
         tape.install(subject, handles)
-        handles.extend(on_gradient(subject.down(site), _remember(arrived, site)) for site in subject.sites)
+        handles.extend(on_gradient(subject.down(site), _remember(arrived, site)) for site in subject.dense_sites)
 
     with linearized(subject, chosen), installed(install), torch.enable_grad():
         tokens = torch.tensor([question.tokens], device=subject.device)

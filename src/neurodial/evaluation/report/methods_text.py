@@ -48,7 +48,12 @@ def _model(report: Report) -> str:
     if not model:
         return f"We measured {report.behaviour} in an unnamed model."
     widths = model.get("widths", [])
+    routed = [number * width for number, width in filter(None, model.get("experts", ()))]
     shape = f", {len(widths)} layers of {widths[0]:,} MLP neurons" if widths else ""
+    if routed:
+        shape = (
+            f", {sum(widths) + sum(routed):,} MLP neurons in {len(widths)} layers, those of routed experts among them"
+        )
     adapter = ", with an adapter" if model.get("adapter_digest") else ""
     digest = f", weights {str(model.get('digest', ''))[:12]}"
     return (

@@ -1,7 +1,8 @@
 """Contrastive neuron attribution end to end: prompts in, a circuit's rows out (arXiv 2605.12290).
 
 1. Render the prompts with the tokenizer's chat template.
-2. One batched pass; statistics streamed by side and by fold.
+2. One batched pass; statistics streamed by side and by fold. A routed expert's neuron counts with routing weight times
+   activation, and with 0 where the token went elsewhere: with what its column is written.
 3. Scores: delta, or standardised delta, or AUROC.
 4. Universal neurons, found on diverse prompts, are left out first, so that the circuit keeps its size.
 5. The k largest scores, globally over all layers.
@@ -18,9 +19,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neurodial.activations.collect import Reading, collect, places_read
+from neurodial.activations.collect import Reading, Sink, collect, places_read
 from neurodial.activations.position import Position, PostInstruction
-from neurodial.activations.statistics import GroupedMoments
+from neurodial.activations.statistics import GroupedMoments, VisitCounts
 from neurodial.circuit.circuit import Row, Stability
 from neurodial.circuit.site import Neuron, Site
 from neurodial.methods.apart import check_apart, check_scores
@@ -80,7 +81,7 @@ def attribute(subject: Subject, contrast: Contrast, method: CNA, *, progress: Pr
     check_apart(subject, contrast, system=method.system, double_bos=method.as_published, position=reading.position)
     folds = min(method.folds, len(contrast.positive), len(contrast.negative))
     universal = _universal(subject, method, reading, progress)
-    score = _scorer(subject, contrast, method, reading, folds, progress)
+    score, visits = _scorer(subject, contrast, method, reading, folds, progress)
     rule = Rule(method.select, method.sign, method.skip_layers)
     scores = check_scores(score(None))
     unfiltered = choose(scores, rule)
@@ -90,7 +91,12 @@ def attribute(subject: Subject, contrast: Contrast, method: CNA, *, progress: Pr
     stability = stability_over_folds(
         {row.neuron for row in rows}, folds, lambda fold: (row.neuron for row in choose(score(fold), rule))
     )
+    rows = tuple(row._replace(visits=_pair(visits.of(row.neuron))) for row in rows)
     return Attribution(scores, rows, universal, removed, stability)
+
+
+def _pair(counts: tuple[int, ...] | None) -> tuple[int, int] | None:
+    return None if counts is None else (counts[0], counts[1])
 
 
 def _position(subject: Subject, method: CNA) -> Position:
@@ -116,25 +122,34 @@ def _universal(subject: Subject, method: CNA, reading: Reading, progress: Progre
 
 def _scorer(
     subject: Subject, contrast: Contrast, method: CNA, reading: Reading, folds: int, progress: Progress
-) -> Scorer:
+) -> tuple[Scorer, VisitCounts]:
     sides = [[example.prompt for example in side] for side in (contrast.positive, contrast.negative)]
     sequences = _rendered(subject, _prompts(contrast), method)
     fold_count = max(1, folds)
     groups = [
         number * fold_count + fold for number, side in enumerate(sides) for fold in fold_of_each(side, fold_count)
     ]
+    visits = VisitCounts([group // fold_count for group in groups], 2)
     if method.score == "auroc" or method.as_published:
         stored = _Stored()
-        collect(subject, sequences, reading, stored.add, progress=progress)
-        return _from_activations(stored, torch.tensor(groups), fold_count, method)
+        collect(subject, sequences, reading, _to_both(stored.add, visits.add), progress=progress)
+        return _from_activations(stored, torch.tensor(groups), fold_count, method), visits
     moments = GroupedMoments(groups, 2 * fold_count)
-    collect(subject, sequences, reading, moments.add, progress=progress)
+    collect(subject, sequences, reading, _to_both(moments.add, visits.add), progress=progress)
 
     def score(without: int | None) -> Scores:
         chosen = [fold for fold in range(fold_count) if fold != without]
         return delta_scores(moments, subject.sites, chosen, [fold_count + fold for fold in chosen], score=method.score)
 
-    return score
+    return score, visits
+
+
+def _to_both(first: Sink, second: Sink) -> Sink:
+    def add(site: Site, activations: Tensor, rows: tuple[int, ...]) -> None:
+        first(site, activations, rows)
+        second(site, activations, rows)
+
+    return add
 
 
 class _Stored:
@@ -144,7 +159,7 @@ class _Stored:
         self._batches: dict[Site, list[Tensor]] = {}
         self._rows: dict[Site, list[int]] = {}
 
-    def add(self, site: Site, activations: Float[Tensor, "row neuron"], rows: tuple[int, ...]) -> None:
+    def add(self, site: Site, activations: Float[Tensor, "row *neuron"], rows: tuple[int, ...]) -> None:
         """Store a batch; a sink for `collect`."""
         self._batches.setdefault(site, []).append(activations)
         self._rows.setdefault(site, []).extend(rows)
@@ -153,7 +168,7 @@ class _Stored:
         """The sites that were read."""
         return list(self._batches)
 
-    def activations(self, site: Site) -> Float[Tensor, "prompt neuron"]:
+    def activations(self, site: Site) -> Float[Tensor, "prompt *neuron"]:
         """Activations of a site in the order of the prompts."""
         order = torch.tensor(self._rows[site]).argsort()
         joined = torch.cat(self._batches[site])
@@ -168,7 +183,8 @@ def _from_activations(stored: _Stored, groups: Tensor, fold_count: int, method: 
         by_site = {}
         for site in stored.sites():
             values = stored.activations(site)
-            by_site[site] = compute(values[positive.to(values.device)], values[negative.to(values.device)])
+            sides = [values[side.to(values.device)].flatten(1) for side in (positive, negative)]
+            by_site[site] = compute(sides[0], sides[1]).reshape(values.shape[1:])
         return Scores(by_site)
 
     return score

@@ -35,7 +35,7 @@ def universal_neurons(
     marks = _Marks(subject, Fraction(rule.fraction).count(subject.neurons))
     collect(subject, sequences, reading, marks.add, progress=progress)
     needed = math.ceil(rule.share * len(sequences) - 1e-9)
-    layout = Scores({site: torch.zeros(subject.widths[site.layer]) for site in subject.sites})
+    layout = Scores({site: torch.zeros(subject.shape(site)) for site in subject.sites})
     return frozenset(layout.neurons_at((marks.count >= needed).nonzero().flatten().tolist()))
 
 
@@ -47,10 +47,10 @@ class _Marks:
         self._sites, self._top = subject.sites, top
         self._batch: dict[Site, Tensor] = {}
 
-    def add(self, site: Site, activations: Float[Tensor, "row neuron"], rows: tuple[int, ...]) -> None:
+    def add(self, site: Site, activations: Float[Tensor, "row *neuron"], rows: tuple[int, ...]) -> None:
         """Gather the sites of one batch; mark when all of them are there."""
         del rows
-        self._batch[site] = activations.abs().cpu()
+        self._batch[site] = activations.abs().cpu().flatten(1)
         if len(self._batch) == len(self._sites):
             everywhere = torch.cat([self._batch[site] for site in self._sites], dim=1)
             chosen = everywhere.topk(self._top, dim=1).indices.flatten()

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from neurodial.activations.batches import Batch, batches
 from neurodial.activations.collect import pad_id
-from neurodial.circuit.site import Neuron, Site
+from neurodial.circuit.site import Neuron, Site, places
 from neurodial.errors import OptionError, PromptError
 from neurodial.kept import KeptForm, kept
 from neurodial.methods.dose.effect import check_reached
@@ -113,14 +113,14 @@ def cost(
         GradientError: the model gives no gradients.
     """
     sampling = sampling or Sampling()
-    sums: dict[Site, Float[Tensor, "half neuron"]] = {}
+    sums: dict[Site, Float[Tensor, "half *neuron"]] = {}
 
     def take(site: Site, slopes: Tensor, rows: Sequence[int], draw: int) -> None:
         squares = slopes.square()
         squares = squares.to(torch.float32 if squares.device.type == "mps" else torch.float64)
         half = torch.tensor([_half(row, draw, len(passages)) for row in rows], device=squares.device)
         if site not in sums:
-            sums[site] = squares.new_zeros(2, squares.shape[1])
+            sums[site] = squares.new_zeros(2, *squares.shape[1:])
         sums[site].index_add_(0, half, squares)
 
     _label_slopes(subject, passages, sampling, take, progress)
@@ -152,17 +152,16 @@ def quadratic_cost(
     """
     sampling = sampling or Sampling()
     slopes = torch.zeros(sampling.draws * len(passages), len(neurons), dtype=torch.float64)
-    columns: dict[Site, tuple[list[int], list[int]]] = {}
-    for place, neuron in enumerate(neurons):
-        places, indices = columns.setdefault(neuron.site, ([], []))
-        places.append(place)
-        indices.append(neuron.index)
+    columns: dict[Site, dict[Neuron, int]] = {}
+    for column, neuron in enumerate(neurons):
+        columns.setdefault(neuron.site, {})[neuron] = column
 
     def take(site: Site, gradients: Tensor, rows: Sequence[int], draw: int) -> None:
         if site in columns:
-            places, indices = columns[site]
             cells = torch.tensor(rows) + draw * len(passages)
-            slopes[cells[:, None], torch.tensor(places)] = gradients[:, indices].cpu().double()
+            index: tuple[Any, ...] = (slice(None), *places(columns[site]))
+            chosen = gradients[index]
+            slopes[cells[:, None], torch.tensor(list(columns[site].values()))] = chosen.cpu().double()
 
     _label_slopes(subject, passages, sampling, take, progress)
     return slopes.T @ slopes / (sampling.draws * sum(passage.scored for passage in passages))

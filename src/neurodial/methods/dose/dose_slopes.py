@@ -99,7 +99,7 @@ def dose_slopes(
         MarginError: a prompt lacks what the margin reads.
     """
     with steer(subject, scale):
-        sums = {site: torch.zeros(subject.widths[site.layer], dtype=torch.float64) for site in subject.sites}
+        sums = {site: torch.zeros(subject.shape(site), dtype=torch.float64) for site in subject.sites}
 
         def add(site: Site, slopes: Tensor, rows: Sequence[int]) -> None:
             del rows
@@ -116,7 +116,7 @@ def _divergence(
 ) -> tuple[float, Scores]:
     """Step 2, under the steering that acts."""
     scored = sum(passage.scored for passage in passages)
-    sums = {site: torch.zeros(subject.widths[site.layer], dtype=torch.float64) for site in subject.sites}
+    sums = {site: torch.zeros(subject.shape(site), dtype=torch.float64) for site in subject.sites}
     reached: set[Site] = set()
     total = 0.0
 

@@ -105,7 +105,7 @@ def margin_slopes(
     owners = torch.zeros(0, dtype=torch.long)
 
     def take(site: Site, slopes: Tensor) -> None:
-        by_prompt = slopes.new_zeros(len(current[0].groups), slopes.shape[1])
+        by_prompt = slopes.new_zeros(len(current[0].groups), *slopes.shape[1:])
         sink(site, by_prompt.index_add_(0, owners.to(slopes.device), slopes), current[0].groups)
         reached.add(site)
 

@@ -1,6 +1,7 @@
 """Which neurons to dose, and how far: doses as a function of the strength (third step of effect and cost).
 
 1. Damp the cost: `c_j = f_j + median f`, so that a neuron that hardly varies does not win by a division by nearly 0.
+   The median is of those above 0: the experts that no neutral answer came to have no cost.
 2. At strength s (one over the price of damage) the best dose of a neuron that holds the behaviour up is
    `x_j = clip(s e_j / c_j, 0, x_max)`, the maximum of `e_j x - c_j x^2 / (2 s)`.
 3. Keep the neurons of largest gain `e_j x_j - c_j x_j^2 / (2 s)`. Where nothing is clipped that is the order of
@@ -82,7 +83,7 @@ class EffectCost:
     Attributes:
         effect: the magnitude of e_j; 0 where a neuron is left out.
         cost: c_j, damped.
-        damping: the number that was added to the cost, the median of f.
+        damping: the number that was added to the cost, the median of f above 0.
         layout: to find the neuron of a place.
         sign: -1 for neurons that are used and hold the behaviour down, 1 for all others.
     """
@@ -114,8 +115,10 @@ class EffectCost:
             >>> EffectCost.of(effect, cost).ratio.tolist()
             [2.0, 0.0]
         """
-        damping = float(cost.flat().median())
-        damped = cost.flat() + damping
+        costs = cost.flat()
+        if not bool((costs > 0).any()):
+            raise OptionError("No neuron changes the neutral answers at all.", wanted="costs above zero")
+        damping = float(costs[costs > 0].median())
         allowed = torch.cat([torch.full((effect[site].numel(),), site.layer not in skip_layers) for site in effect])
         effects = torch.where(allowed, effect.flat(), 0.0)
         taking_part = {"positive": effects > 0, "negative": effects < 0, "both": effects != 0}[sign]
@@ -126,13 +129,7 @@ class EffectCost:
                 wanted=f"such an effect outside layers {list(skip_layers)}",
                 fix="Skip fewer layers, or check that the prompts show the behaviour.",
             )
-        if damping <= 0:
-            positive = damped[damped > 0]
-            if positive.numel() == 0:
-                raise OptionError("No neuron changes the neutral answers at all.", wanted="costs above zero")
-            damping = float(positive.min())
-            damped = cost.flat() + damping
-        return cls(held.abs(), damped, damping, effect, torch.where(held < 0, -1.0, 1.0).to(held))
+        return cls(held.abs(), costs + damping, damping, effect, torch.where(held < 0, -1.0, 1.0).to(held))
 
     @property
     def ratio(self) -> Float[Tensor, "all"]:
@@ -143,7 +140,9 @@ class EffectCost:
     def scores(self) -> Scores:
         """`ratio` by site."""
         by_site = self.ratio.split([self.layout[site].numel() for site in self.layout])
-        return Scores(dict(zip(self.layout, by_site, strict=True)))
+        return Scores(
+            {site: part.reshape(self.layout[site].shape) for site, part in zip(self.layout, by_site, strict=True)}
+        )
 
     def best(self, count: int) -> list[int]:
         """Places of the neurons of largest `e^2 / c`, best first, none without an effect."""

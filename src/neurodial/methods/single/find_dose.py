@@ -81,7 +81,7 @@ def dose_path(candidate: CandidateNeuron, method: Single) -> StrengthPath:
 
 def _scores(subject: Subject, neurons: list[CandidateNeuron]) -> Scores:
     """The candidates' scores; 0 for every other neuron."""
-    by_site = {site: torch.zeros(subject.widths[site.layer], dtype=torch.float64) for site in subject.sites}
+    by_site = {site: torch.zeros(subject.shape(site), dtype=torch.float64) for site in subject.sites}
     for candidate in neurons:
-        by_site[candidate.neuron.site][candidate.neuron.index] = candidate.score
+        by_site[candidate.neuron.site][candidate.neuron.place] = candidate.score
     return Scores(by_site)

@@ -7,7 +7,8 @@
    to first order. Maximum over those tokens.
 4. Only neurons with `|a_H| > |a_h|` at that token, of the first two thirds of the layers.
 
-Without a chat template the last token alone is read.
+Without a chat template the last token alone is read. Neurons of dense and shared MLPs only: those of routed experts
+have no mean activation that a pin could hold.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from torch import Tensor
 from neurodial.activations.collect import pad_id
 from neurodial.activations.groups import GroupBatch, group_batches
 from neurodial.circuit.site import Neuron
-from neurodial.errors import ActivationError, OptionError
+from neurodial.errors import ActivationError, ModelError, OptionError
 from neurodial.margins.margin import Margin
 from neurodial.model.gradients import Tape, frozen, gradient_tokens, gradients
 from neurodial.model.head import hidden_states
@@ -109,6 +110,7 @@ def candidates(
         ContextLengthError: a prompt is longer than the context.
         GradientError: the model gives no gradients.
         ActivationError: no neuron is more active on P+ than on P-.
+        ModelError: all neurons are in routed experts.
 
     Example:
         >>> from neurodial.margins.margin import Openers
@@ -117,6 +119,12 @@ def candidates(
         >>> len(candidates(tiny_subject(), Openers.of([(40,)]), contrast))
         5
     """
+    if not subject.dense_sites:
+        raise ModelError(
+            f"All neurons of {subject.label} are in routed experts.",
+            wanted="a model with dense or shared MLPs for methods that look for one neuron",
+            fix="Methods cna and dose find neurons in routed experts.",
+        )
     chosen = search or CandidateSearch()
     width = subject.post_instruction_length if subject.has_chat else 1
     budget = chosen.budget or gradient_tokens(subject)
@@ -126,7 +134,9 @@ def candidates(
         sides.append(_side(subject, margin, list(zip(prompts, examples, strict=True)), (width, budget), progress))
     neurons: list[CandidateNeuron] = []
     early = math.ceil(chosen.layers * subject.layers)
-    for layer, place_of_site in [(site.layer, place) for place, site in enumerate(subject.sites) if site.layer < early]:
+    for layer, place_of_site in [
+        (site.layer, place) for place, site in enumerate(subject.dense_sites) if site.layer < early
+    ]:
         (active, slope), (other, other_slope) = (side[place_of_site] for side in sides)
         scores = (slope + other_slope) * (active - other)  # slopes of B, the loss with its sign turned: (3)
         scores = torch.where(active.abs() > other.abs(), scores, -torch.inf)  # 4
@@ -160,7 +170,7 @@ def _side(
     prompts = [prompt for prompt, _ in rendered]
     groups = [margin.rows(subject, *pair) for pair in rendered]
     check_context([len(row) for group in groups for row in group], subject.context_length)
-    sums = [torch.zeros(2, width, subject.widths[site.layer], dtype=torch.float64) for site in subject.sites]
+    sums = [torch.zeros(2, width, *subject.shape(site), dtype=torch.float64) for site in subject.dense_sites]
     tape = Tape()
     with (
         frozen(subject),
