@@ -21,11 +21,12 @@ export TRANSFORMERS_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check check-page docs format format-page bench setup-engines browser test-engines study-organism study-organism-long study-behaviours study-mmlu clean
+.PHONY: help install demo test coverage check check-page docs format format-page bench setup-engines browser test-engines study-organism study-organism-long study-behaviours study-mmlu clean
 
 help:
 	@echo 'make demo    the whole method on a small real model, offline; ends with demo/report.html (DEMO_FLAGS=--short)'
-	@echo 'make test    all tests with the coverage floor (TEST_FLAGS="-k circuit", WORKERS=0 for one process)'
+	@echo 'make test    all tests (TEST_FLAGS="-k circuit", WORKERS=0 for one process)'
+	@echo 'make coverage  the tests again, with the lines that they run and the floor below which it fails; twice as long'
 	@echo 'make check   lint, format, types, import layers, sizes, generated pages; the same for the browser code, with Node.js'
 	@echo 'make docs    write the generated parts of the pages again, then run every example in them'
 	@echo 'make format  fix what the linter and the formatter can fix'
@@ -52,6 +53,9 @@ demo: $(INSTALLED)
 	$(BIN)/neurodial demo -o demo/ $(DEMO_FLAGS)
 
 test: $(INSTALLED)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TEST_FLAGS)
+
+coverage: $(INSTALLED)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term $(TEST_FLAGS)
 
 check: $(INSTALLED)
@@ -97,48 +101,48 @@ bench: $(INSTALLED)
 	set -e; for bench in $(BENCHES); do echo "== $$bench"; $(BIN)/python $$bench; done
 
 # Other inference engines, each in an environment of its own: the tests drive them in subprocesses. llama-cpp-python
-# comes as source; its wheel is kept in ENGINE_WHEELS. It is built for any processor with AVX2 (or for any Arm): built
-# for this one alone, it would use matrix instructions that a virtual machine may advertise and then refuse.
+# comes as source with all of llama.cpp; libraries and server are built once, for both, and kept in ENGINE_WHEELS. They
+# are built for any processor with AVX2 (or for any Arm): built for this one alone, they would use matrix instructions
+# that a virtual machine may advertise and then refuse. Lightly optimised: compiling takes longer than all the tests.
 LLAMA_CPP     := 0.3.36
 VLLM          := 0.32.0
 ENGINE_WHEELS ?= $(HOME)/.cache/neurodial/wheels
-LLAMA_WHEEL    = $(ENGINE_WHEELS)/llama_cpp_python-$(LLAMA_CPP)*.whl
-LLAMA_BUILD   := -DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF
-SERVER_BUILD  := -DBUILD_SHARED_LIBS=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_USE_PREBUILT_UI=OFF
+LLAMA_BUILT    = $(ENGINE_WHEELS)/llama-cpp-$(LLAMA_CPP)
+LLAMA_FLAGS   := -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_FLAGS_RELEASE='-O1 -DNDEBUG' -DCMAKE_CXX_FLAGS_RELEASE='-O1 -DNDEBUG' \
+  -DBUILD_SHARED_LIBS=ON -DCMAKE_BUILD_WITH_INSTALL_RPATH=ON -DCMAKE_INSTALL_RPATH='$$ORIGIN' -DGGML_NATIVE=OFF \
+  -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_USE_PREBUILT_UI=OFF
 PIP_INSTALL   := -m pip install --quiet --disable-pip-version-check
 SUDO          := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 APT_INSTALL   := $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends
 
-setup-engines: .venv-llama/.installed-$(LLAMA_CPP) .venv-llama/bin/llama-server .venv-vllm/.installed-$(VLLM) browser
+setup-engines: .venv-llama/.installed-$(LLAMA_CPP) .venv-vllm/.installed-$(VLLM) browser
 
 # apt is asked only where something is missing; on other systems install what the message names.
 browser:
 	command -v chromium >/dev/null && command -v chromedriver >/dev/null || { $(APT_INSTALL) chromium chromium-driver; }
 
-.venv-llama/.installed-$(LLAMA_CPP):
-	command -v g++ >/dev/null && command -v cmake >/dev/null || { $(APT_INSTALL) g++ cmake; }
-	test -x .venv-llama/bin/python || $(PYTHON) -m venv .venv-llama
-	ls $(LLAMA_WHEEL) >/dev/null 2>&1 || CMAKE_ARGS='$(LLAMA_BUILD)' .venv-llama/bin/python -m pip wheel --no-cache-dir --disable-pip-version-check --no-deps -w $(ENGINE_WHEELS) llama-cpp-python==$(LLAMA_CPP)
-	.venv-llama/bin/python $(PIP_INSTALL) $(LLAMA_WHEEL)
-	.venv-llama/bin/python -c 'import llama_cpp'
-	touch $@
-
-# llama.cpp's own server, of the same sources (they come with llama-cpp-python's), in one file and without its web page.
-LLAMA_SERVER = $(ENGINE_WHEELS)/llama-server-$(LLAMA_CPP)
-$(LLAMA_SERVER):
+# Python's wheel without its libraries, and the libraries with the server, which finds them beside itself.
+$(LLAMA_BUILT):
 	command -v g++ >/dev/null && command -v cmake >/dev/null || { $(APT_INSTALL) g++ cmake; }
 	mkdir -p $(ENGINE_WHEELS)
 	set -e; work=$$(mktemp -d); trap 'rm -rf "$$work"' EXIT; \
 	  $(PYTHON) -m pip download --quiet --disable-pip-version-check --no-deps --no-binary llama-cpp-python -d "$$work" llama-cpp-python==$(LLAMA_CPP); \
 	  tar -xzf "$$work"/llama_cpp_python-*.tar.gz -C "$$work"; \
-	  cmake -S "$$work"/llama_cpp_python-*/vendor/llama.cpp -B "$$work/build" -DCMAKE_BUILD_TYPE=Release $(LLAMA_BUILD) $(SERVER_BUILD) >/dev/null; \
+	  cmake -S "$$work"/llama_cpp_python-*/vendor/llama.cpp -B "$$work/build" $(LLAMA_FLAGS) >/dev/null; \
 	  cmake --build "$$work/build" --parallel $(WORKERS) --target llama-server >/dev/null; \
-	  install "$$work/build/bin/llama-server" $@.part
-	mv $@.part $@
+	  CMAKE_ARGS='-DLLAMA_BUILD=OFF -DLLAVA_BUILD=OFF' $(PYTHON) -m pip wheel --quiet --no-cache-dir --disable-pip-version-check --no-deps -w "$$work/built" "$$work"/llama_cpp_python-*/; \
+	  cp -a "$$work"/build/bin/llama-server "$$work"/build/bin/*.so* "$$work/built"; \
+	  rm -rf $@; mv "$$work/built" $@
 
-.venv-llama/bin/llama-server: $(LLAMA_SERVER) | .venv-llama/.installed-$(LLAMA_CPP)
-	install $< $@
-	$@ --version
+.venv-llama/.installed-$(LLAMA_CPP): $(LLAMA_BUILT)
+	test -x .venv-llama/bin/python || $(PYTHON) -m venv .venv-llama
+	.venv-llama/bin/python $(PIP_INSTALL) $(LLAMA_BUILT)/*.whl
+	libraries=$$(.venv-llama/bin/python -c 'import sysconfig; print(sysconfig.get_path("platlib"))')/llama_cpp/lib; \
+	  mkdir -p "$$libraries" && cp -a $(LLAMA_BUILT)/llama-server $(LLAMA_BUILT)/*.so* "$$libraries" && \
+	  ln -sf "$$libraries/llama-server" .venv-llama/bin/llama-server
+	.venv-llama/bin/python -c 'import llama_cpp'
+	.venv-llama/bin/llama-server --version
+	touch $@
 
 # Our package goes in without its dependencies: the plugin imports the standard library and vllm alone.
 # The torchvision, torchaudio and torchcodec that vLLM asks for don't fit every build of torch, and text needs none.

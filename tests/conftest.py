@@ -16,15 +16,15 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
     os.environ["MKL_NUM_THREADS"] = "1"
 
-# Every annotated shape and type of the library is checked at run time in the tests.
+# Every annotated array shape of the library is checked at run time in the tests.
 # NEURODIAL_TEST_SHAPES=0 turns that off, to see whether a failure or a slow test comes from it.
 if os.environ.get("NEURODIAL_TEST_SHAPES", "1") != "0":
-    from jaxtyping import install_import_hook
+    from tests.shapes import check_shapes
 
-    install_import_hook("neurodial", "beartype.beartype")
+    check_shapes("neurodial")
 
 # A busy machine is no failure: property tests have no time limit of their own (each test has pytest's).
-settings.register_profile("neurodial", deadline=None)
+settings.register_profile("neurodial", deadline=None, max_examples=40)
 settings.load_profile("neurodial")
 
 

@@ -59,6 +59,18 @@ def activations(model: Any, tokens: Sequence[int]) -> torch.Tensor:
     return torch.cat(parts, dim=1).double()
 
 
+@torch.no_grad()
+def firing(model: Any, neuron: Any, sequences: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+    """A neuron's activation at every token of each prompt, each prompt by itself."""
+    found = []
+    for tokens in sequences:
+        seen: list[torch.Tensor] = []
+        with hooked(down(model, neuron.layer), lambda neurons, seen=seen: seen.append(neurons.detach().clone())):
+            model(torch.tensor([list(tokens)], device=model.device))
+        found.append(seen[0].reshape(len(tokens), -1)[:, neuron.index].cpu())
+    return found
+
+
 def means(model: Any, sequences: Sequence[Sequence[int]], places: Sequence[Sequence[int]]) -> torch.Tensor:
     """The mean over each prompt's places: (prompt, neuron)."""
     rows = [

@@ -18,7 +18,7 @@ from neurodial.prompts.pairs import PairSet
 ROOT = Path(__file__).resolve().parents[1]
 HOW_TO = ROOT / "docs" / "how-to"
 PACKAGE = ROOT / "src" / "neurodial"
-NOT_OF_DOSE = {"comparators", "registry"}
+NOT_OF_DOSE = {"comparators", "condition", "condition_options", "find_condition", "registry"}
 """Modules beside Dose's own that speak of other methods."""
 
 

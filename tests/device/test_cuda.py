@@ -26,7 +26,7 @@ from neurodial.model.subject import Subject
 from neurodial.prompts.passage import Passage
 from neurodial.serve.engine import Engine
 from neurodial.tracing.faithfulness import ZeroAblation, faithfulness_curve
-from neurodial.tracing.neuron import firing, written_tokens
+from neurodial.tracing.neuron import written_tokens
 from neurodial.tracing.nodes import select_nodes
 from neurodial.tracing.relevance import relevance
 from neurodial.tracing.super_weights import super_weights
@@ -148,7 +148,6 @@ def test_measurements():
         passages = own_answers(subject, ["a sun", "pear"], decoding=nd.Decoding(max_new_tokens=5))
         yield [each.mean for each in measure_divergence(subject, passages, scales)]
         yield measure_margins(subject, OPENERS, PAIRS.development.positive, under=scales[1])
-        yield firing(subject, neuron, [(256, 72, 105), (256, 72)])
         yield [one.weight for side in written_tokens(subject, neuron, count=3) for one in side]
         texts = [continuation(subject, "a", " sun"), continuation(subject, "the", " way home")]
         yield [each.total for each in log_likelihoods(subject, texts)]

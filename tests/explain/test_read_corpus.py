@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from tests import naive
 from tests.explain.digits import DIGITS, circuit, digit_subject, texts
 from tests.subjects import circuit_of, shared
 from tests.tolerance import of_activations
@@ -16,7 +17,6 @@ from neurodial.explain.likeness import alike_in_writing, correlated, groups_of
 from neurodial.explain.places import middle
 from neurodial.explain.read_corpus import SAMPLE, read_corpus
 from neurodial.prompts.pairs import PairSet
-from neurodial.tracing.neuron import firing
 
 
 def some_corpus(subject, count=24):
@@ -30,7 +30,7 @@ def test_means_correlations_and_places_are_those_of_single_texts(family, budget)
     found, corpus = circuit_of(subject, 5), some_corpus(subject)
     reading = read_corpus(subject, found, corpus, shown=3, places=4, budget=budget)
     sequences = [text.tokens for text in corpus.texts]
-    by_neuron = [firing(subject, row.neuron, sequences) for row in found]
+    by_neuron = [naive.firing(subject.model, row.neuron, sequences) for row in found]
     table = torch.stack([torch.cat(values) for values in by_neuron]).double()
     close = of_activations(subject, table)
     assert reading.tokens == table.shape[1] == corpus.tokens
@@ -60,7 +60,7 @@ def test_correlations_with_a_whole_layer_are_those_of_all_its_neurons():
     sequences = [text.tokens for text in corpus.texts]
     channel = reading.watched.shown[0]
     own = found.rows[channel].neuron
-    rows = [torch.cat(firing(subject, Neuron(own.layer, None, k), sequences)).numpy() for k in range(24)]
+    rows = [torch.cat(naive.firing(subject.model, Neuron(own.layer, None, k), sequences)).numpy() for k in range(24)]
     wanted = np.corrcoef(np.array(rows))[own.index]
     assert np.allclose(reading.in_layer(channel).numpy(), wanted, atol=1e-3)
     nearest = correlated(reading, channel, 3)
@@ -87,7 +87,7 @@ def test_the_drive_is_the_length_along_the_direction_of_what_dial_one_takes_out(
     reading = read_corpus(subject, found, corpus, shown=0, places=1)
     [best] = reading.places.strongest(2)
     values = torch.tensor(
-        [firing(subject, row.neuron, [corpus.texts[best.text].tokens])[0][best.position] for row in found]
+        [naive.firing(subject.model, row.neuron, [corpus.texts[best.text].tokens])[0][best.position] for row in found]
     )
     columns = subject.down_columns(DIGITS.site, [row.neuron.index for row in found])
     doses = torch.tensor([row.dose for row in found])

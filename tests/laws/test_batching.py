@@ -144,8 +144,8 @@ def test_the_shared_prefix_is_really_computed_once(monkeypatch):
     subject = shared()
     sequences = [(*PREFIX, *row) for row in tokens_of(subject, prompts(4))]
     seen = []
-    handle = subject.decoder.register_forward_pre_hook(
-        lambda module, args, kwargs: seen.append(kwargs["input_ids"].shape), with_kwargs=True
+    handle = subject.decoder.register_forward_hook(
+        lambda module, args, kwargs, output: seen.append(kwargs["input_ids"].shape), with_kwargs=True
     )
     try:
         read_all(subject, sequences, Last(), budget=1)

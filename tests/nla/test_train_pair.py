@@ -10,7 +10,7 @@ from tests.subjects import differences, fresh, snapshot
 
 from neurodial.cli.main import main
 from neurodial.errors import FileError, OptionError, PromptError, VerbaliserError
-from neurodial.nla import fit as fitting
+from neurodial.nla import training_loop as fitting
 from neurodial.nla.activation_texts import read_activation_texts
 from neurodial.nla.pair import read_pair
 from neurodial.nla.train import train_pair

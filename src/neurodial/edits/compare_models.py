@@ -252,7 +252,8 @@ def _weights(base: Subject, tuned: Subject, notes: list[str], progress: Progress
         return None
     after = tuned.source or tuned.label if tuned.adapter is None else tuned.adapter.path
     try:
-        return audit_weights(base.source or base.label, after, progress=progress)
+        audit = audit_weights(base.source or base.label, after, progress=progress)
     except ModelError as error:
         notes.append(f"the weights were not compared as files: {error.problem}")
         return None
+    return replace(audit, base=base.label, candidate=tuned.label)

@@ -88,6 +88,7 @@ SHORT = Profile(
         divergence_tokens=16,
         decoding=Decoding(max_new_tokens=24, batch_size=32),
     ),
+    found_on=24,
 )
 """A profile for continuous integration: the same steps, fewer prompts, shorter answers."""
 

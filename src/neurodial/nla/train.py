@@ -27,7 +27,6 @@ from neurodial.errors import VerbaliserError
 from neurodial.files import new_folder, refuse_folder, refuse_full, write_atomic
 from neurodial.model.subject import Subject
 from neurodial.nla.activation_texts import SplitTexts, layer_of, read_activation_texts
-from neurodial.nla.fit import fit
 from neurodial.nla.injection import Injection
 from neurodial.nla.judge_pair import PairReport, judge_pair
 from neurodial.nla.learners import learn_to_rebuild, learn_to_say
@@ -35,6 +34,7 @@ from neurodial.nla.meta import FILE, KIND
 from neurodial.nla.pair import read_pair
 from neurodial.nla.reconstructor import HEAD_FILE
 from neurodial.nla.train_options import Training
+from neurodial.nla.training_loop import fit
 from neurodial.progress import Progress, silent
 from neurodial.provenance import canonical_json, now, sha256, versions
 

@@ -128,7 +128,7 @@ export const renameReport = (id, asked) => post(`/api/reports/${part(id)}/name`,
 export const runFile = (id) => `/api/reports/${part(id)}/file`;
 
 /** @param {string[]} parts two reports, each with its part @returns {Promise<views.Comparison>} */
-export const getComparison = (parts) => get(`/api/comparisons/${parts.map(part).join("/")}`);
+export const getComparison = ([a, b, c, d]) => get(`/api/comparisons/${part(a)}/${part(b)}/${part(c)}/${part(d)}`);
 
 /** @param {string[]} parts two reports, each with its part */
 export const comparisonPage = (parts) => `/api/comparisons/${parts.map(part).join("/")}/page`;
