@@ -19,7 +19,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # Every annotated array shape of the library is checked at run time in the tests.
 # NEURODIAL_TEST_SHAPES=0 turns that off, to see whether a failure or a slow test comes from it.
 if os.environ.get("NEURODIAL_TEST_SHAPES", "1") != "0":
-    from tests.shapes import check_shapes
+    from tests.named_axes import check_shapes
 
     check_shapes("neurodial")
 

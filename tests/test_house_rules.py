@@ -5,6 +5,7 @@ Each rule is a function from a tree to its violations, so that an empty list is 
 
 import ast
 import dataclasses
+import functools
 import importlib
 import inspect
 import json
@@ -66,6 +67,7 @@ def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=True, env=environment)
 
 
+@functools.cache
 def modules() -> list[tuple[str, ast.Module]]:
     """Every module of the library: its path in the package, and its syntax tree."""
     paths = sorted(PACKAGE.rglob("*.py"))

@@ -608,7 +608,7 @@ def test_show_takes_a_circuit_by_hand_and_an_empty_one(capsys, here):
         ("{", [], "not JSON"),
         ("{}", [], "not a circuit file"),
         ('{"format": "neurodial.circuit", "version": 4}', [], "Update neurodial"),
-        ('{"format": "neurodial.circuit", "version": 4}', [], "damaged"),
+        ('{"format": "neurodial.circuit", "version": 3}', [], "damaged"),
         ("good", ["--top", "-1"], "The number of neurons to list is -1"),
     ],
 )

@@ -197,7 +197,7 @@ def exact_fisher(subject):
             return output[0, list(passage.places)].log_softmax(-1)
 
         ones = torch.ones(len(neurons), dtype=torch.float64)
-        jacobian = torch.autograd.functional.jacobian(table, ones)
+        jacobian = torch.autograd.functional.jacobian(table, ones, vectorize=True)
         with torch.no_grad():
             probabilities = table(ones).exp()
         total += torch.einsum("ty,tyi,tyj->ij", probabilities, jacobian, jacobian)

@@ -79,8 +79,8 @@ def test_ties_go_by_layer_and_index():
 
 
 def test_experts_come_after_the_dense_mlp_of_their_layer():
-    sites = [Site(1), Site(0, 1), Site(0, 0), Site(0)]
-    scores = Scores({site: torch.tensor([1.0]) for site in sites})
+    shapes = {Site(1): (1,), Site(0, routed=True): (2, 1), Site(0): (1,)}
+    scores = Scores({site: torch.ones(shape) for site, shape in shapes.items()})
     order = [row.neuron for row in choose(scores, Rule(nd.Count(4)))]
     assert order == [Neuron(0, None, 0), Neuron(0, 0, 0), Neuron(0, 1, 0), Neuron(1, None, 0)]
 

@@ -21,7 +21,7 @@ from neurodial.methods.scores import Scores
 
 EFFECT = Scores({Site(0): torch.tensor([2.0, -5.0, 1.0, 0.5]), Site(1): torch.tensor([0.1, 3.0])})
 COST = Scores({Site(0): torch.tensor([1.0, 0.1, 0.2, 0.0]), Site(1): torch.tensor([0.0, 9.0])})
-MEDIAN = 0.1
+MEDIAN = 0.2  # of those above 0
 
 
 def effect_cost():
@@ -31,9 +31,9 @@ def effect_cost():
 def test_the_cost_is_damped_by_its_median_and_only_positive_effects_count():
     found = effect_cost()
     assert found.damping == pytest.approx(MEDIAN)
-    assert found.cost.tolist() == pytest.approx([1.1, 0.2, 0.3, 0.1, 0.1, 9.1])
+    assert found.cost.tolist() == pytest.approx([1.2, 0.3, 0.4, 0.2, 0.2, 9.2])
     assert found.effect.tolist() == pytest.approx([2.0, 0.0, 1.0, 0.5, 0.1, 3.0])
-    assert found.best(6) == [0, 2, 3, 5, 4]  # 3.6, 3.3, 2.5, 0.99, 0.1
+    assert found.best(6) == [0, 2, 3, 5, 4]  # 3.3, 2.5, 1.25, 0.98, 0.05
 
 
 @pytest.mark.parametrize("strength", [0.01, 0.3, 1.0, 10.0])
