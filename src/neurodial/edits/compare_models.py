@@ -178,7 +178,7 @@ def compare_models(
         behaviour=pairs.behaviour.name,
         method=dict(circuits[1].origin.method),
         overlap=compare(*circuits),
-        ranks_all=rank_correlation(differences[0].flat.tolist(), differences[1].flat.tolist()),
+        ranks_all=rank_correlation(*(side.difference.flat().tolist() for side in differences)),
         ranks_circuits=rank_correlation([n.difference[0] for n in neurons], [n.difference[1] for n in neurons]),
         neurons=neurons,
         transfer=transfer,

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from neurodial.activations.collect import Reading, collect
@@ -14,6 +12,8 @@ from neurodial.activations.position import Last
 from neurodial.activations.statistics import GroupedMoments
 from neurodial.circuit.circuit import Circuit
 from neurodial.circuit.site import Neuron, Site
+from neurodial.methods.cna.contrastive import delta_scores
+from neurodial.methods.scores import Scores
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Contrast
@@ -46,20 +46,15 @@ class TunedNeuron:
 
 @dataclass(frozen=True, eq=False)
 class SideDifferences:
-    """What every neuron of a model does on two sides, by site."""
+    """What every neuron of a model does on two sides: CNA's delta scores, and the same standardised."""
 
-    difference: dict[Site, Float[Tensor, "neuron"]]
-    apart: dict[Site, Float[Tensor, "neuron"]]
-
-    @property
-    def flat(self) -> Float[Tensor, "neuron"]:
-        """The differences of all neurons, layer by layer."""
-        return torch.cat([self.difference[site] for site in self.difference])
+    difference: Scores
+    apart: Scores
 
     def rank(self, neuron: Neuron) -> int:
         """A neuron's place by its absolute difference, from 1."""
         own = self.difference[neuron.site][neuron.index].abs()
-        return 1 + int((self.flat.abs() > own).sum())
+        return 1 + int((self.difference.flat().abs() > own).sum())
 
 
 def side_differences(subject: Subject, contrast: Contrast, *, progress: Progress = silent) -> SideDifferences:
@@ -75,14 +70,10 @@ def side_differences(subject: Subject, contrast: Contrast, *, progress: Progress
     groups = [number for number, side in enumerate(sides) for _ in side]
     moments = GroupedMoments(groups, 2)
     collect(subject, subject.render(prompts), Reading(Last()), moments.add, progress=progress)
-    difference, apart = {}, {}
-    for site in subject.sites:
-        one, other = (moments.moments(site, [side]) for side in (0, 1))
-        change = (one.mean - other.mean).double().cpu()
-        spread = (one.squares + other.squares).double().cpu() / max(1.0, one.count + other.count - 2)
-        difference[site] = change
-        apart[site] = change / spread.sqrt().clamp(min=1e-12)
-    return SideDifferences(difference, apart)
+    return SideDifferences(
+        delta_scores(moments, subject.sites, [0], [1], score="delta"),
+        delta_scores(moments, subject.sites, [0], [1], score="standardised"),
+    )
 
 
 def tuned_neurons(
