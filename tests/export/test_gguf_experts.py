@@ -147,6 +147,8 @@ def test_rows_that_scale_neurons_of_experts_are_measured_and_the_weights_given_b
 
 def test_an_adapter_names_shared_experts_as_llama_cpp_does(tmp_path):
     subject = tiny_subject("qwen2_moe")
-    export_circuit(subject, Scale(dosed(subject)), route="gguf-lora", output=tmp_path / "out")
+    export_circuit(
+        subject, Scale(dosed(subject, {(0, 3): 1.0, (1, 2): 0.5})), route="gguf-lora", output=tmp_path / "out"
+    )
     names = {tensor.name for tensor in gguf.GGUFReader(tmp_path / "out" / "adapter.gguf").tensors}
     assert names == {f"blk.{n}.ffn_down_shexp.weight.lora_{part}" for n in (0, 1) for part in "ab"}
