@@ -484,23 +484,12 @@ def test_formats_that_hold_no_experts_say_so(tmp_path):
 # ------------------------------------------------------------------------------------------- what is dense only
 
 
-def test_the_studio_and_single_neurons_are_for_dense_mlps(tmp_path):
+def test_single_neurons_and_pairs_of_models_are_for_dense_mlps():
     from neurodial.methods.single.scores_of_neurons import candidates
     from neurodial.nla.vectors import written_vector
-    from neurodial.studio.collection import Collection
-    from neurodial.studio.jobs import JobQueue
-    from neurodial.studio.studio_state import StudioState
-    from neurodial.studio.views import circuit_view, doses_view, overlap_view
 
     subject = tiny_subject("mixtral")
-    queue = JobQueue()
-    with pytest.raises(ModelError, match="the studio does not draw"):
-        StudioState(subject, Collection(tmp_path / "studio", {}), queue)
-    queue.close()
     circuit = routed_circuit(subject)
-    for view in (lambda: circuit_view("a", circuit), lambda: overlap_view(circuit, circuit)):
-        with pytest.raises(CircuitError, match="the studio does not draw"):
-            view()
     with pytest.raises(ModelError, match=r"All neurons of tiny-mixtral are in routed experts.*cna and dose"):
         candidates(subject, Openers.of([(40,)]), contrast())
     dense = tiny_subject()
@@ -511,7 +500,5 @@ def test_the_studio_and_single_neurons_are_for_dense_mlps(tmp_path):
             nd.compare_models(*pair, nd.PairSet.read("formality"), neutral=["Hi"])
     with pytest.raises(ModelError, match="is for dense MLPs"):
         written_vector(subject, circuit, contrast(), 1)
-    with pytest.raises(CircuitError, match="the studio does not draw"):
-        doses_view({"a": circuit}, [0, 0])
     shared = candidates(tiny_subject("qwen2_moe"), Openers.of([(40,)]), contrast())
     assert all(candidate.neuron.expert is None for candidate in shared)
