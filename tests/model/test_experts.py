@@ -502,3 +502,32 @@ def test_single_neurons_and_pairs_of_models_are_for_dense_mlps():
         written_vector(subject, circuit, contrast(), 1)
     shared = candidates(tiny_subject("qwen2_moe"), Openers.of([(40,)]), contrast())
     assert all(candidate.neuron.expert is None for candidate in shared)
+
+
+class _Dealt(torch.nn.Module):
+    """Experts as modules of their own, each given its tokens alone, as checkpoints with code of their own have them."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.router = torch.nn.Linear(width, 3)
+        self.experts = torch.nn.ModuleList(
+            torch.nn.Sequential(torch.nn.Linear(width, 8), torch.nn.SiLU(), torch.nn.Linear(8, width)) for _ in range(3)
+        )
+
+    def forward(self, hidden):
+        chosen = self.router(hidden).argmax(dim=-1)
+        output = torch.zeros_like(hidden)
+        for number, expert in enumerate(self.experts):
+            output[chosen == number] = expert(hidden[chosen == number])
+        return output
+
+
+def test_experts_that_are_modules_of_their_own_are_refused_for_what_they_are():
+    model = tiny_model("llama")
+    for layer in model.model.layers:
+        layer.mlp = _Dealt(16)
+    with pytest.raises(
+        LayoutError, match=r"routed experts \(mlp.experts\).*mlp.experts \(3 modules of their own"
+    ) as found:
+        find_layout(model)
+    assert found.value.mlp == "routed"
