@@ -18,7 +18,7 @@ from neurodial.circuit.circuit import Circuit, Origin, Row
 from neurodial.circuit.controls import random_control
 from neurodial.circuit.file import circuit_json, parse_circuit
 from neurodial.circuit.site import AllNeurons, Neuron, Site, places
-from neurodial.errors import CircuitError, ExportError, LayoutError, ModelError, SteeringError
+from neurodial.errors import CircuitError, ExportError, LayoutError, ModelError, ModelMismatchError, SteeringError
 from neurodial.export.export_circuit import export_circuit
 from neurodial.generation.generate import Decoding, generate
 from neurodial.intervention.scale import Pin, Scale
@@ -484,7 +484,7 @@ def test_formats_that_hold_no_experts_say_so(tmp_path):
 # ------------------------------------------------------------------------------------------- what is dense only
 
 
-def test_single_neurons_and_pairs_of_models_are_for_dense_mlps():
+def test_single_neurons_are_for_dense_mlps():
     from neurodial.methods.single.scores_of_neurons import candidates
     from neurodial.nla.vectors import written_vector
 
@@ -492,16 +492,29 @@ def test_single_neurons_and_pairs_of_models_are_for_dense_mlps():
     circuit = routed_circuit(subject)
     with pytest.raises(ModelError, match=r"All neurons of tiny-mixtral are in routed experts.*cna and dose"):
         candidates(subject, Openers.of([(40,)]), contrast())
-    dense = tiny_subject()
-    for pair in ((subject, dense), (dense, subject)):
-        with pytest.raises(
-            ModelError, match=r"routed experts, whose neurons are not set side by side.*neurodial compare"
-        ):
-            nd.compare_models(*pair, nd.PairSet.read("formality"), neutral=["Hi"])
     with pytest.raises(ModelError, match="is for dense MLPs"):
         written_vector(subject, circuit, contrast(), 1)
     shared = candidates(tiny_subject("qwen2_moe"), Openers.of([(40,)]), contrast())
     assert all(candidate.neuron.expert is None for candidate in shared)
+
+
+def test_two_models_are_compared_neuron_by_neuron():
+    base, tuned = tiny_subject("qwen2_moe"), tiny_subject("qwen2_moe")
+    with torch.no_grad():
+        tuned.down_weight(Site(1, routed=True))[2, :, 10] *= 3.0
+    circuits = tuple(
+        routed_circuit(subject) | Circuit.of([Row(Neuron(0, None, 3), 1.0, 1.0)]) for subject in (base, tuned)
+    )
+    few, pairs = nd.ComparingModels(prompts=2, passages=2, answer_tokens=2), nd.PairSet.read("formality").first(6)
+    found = nd.compare_models(base, tuned, pairs, neutral=["Hi", "Why?"], circuits=circuits, options=few)
+    moved = {(one.layer, one.expert, one.index): one.moved for one in found.neurons if one.moved > 1e-6}
+    assert moved == {(1, 2, 10): pytest.approx(2.0)}
+    assert len(found.neurons) == 9
+    assert found.ranks_all == pytest.approx(1.0)
+    assert {row.circuit for row in found.transfer} == {"none", "base", "tuned", "random"}
+    assert any("the weights were not compared as files" in note for note in found.notes)
+    with pytest.raises(ModelMismatchError, match="136 neurons in 2 layers, tiny-mixtral 192 in 2"):
+        nd.compare_models(base, tiny_subject("mixtral"), pairs, neutral=["Hi"])
 
 
 class _Dealt(torch.nn.Module):
