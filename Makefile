@@ -204,6 +204,13 @@ study-behaviours: $(INSTALLED)
 	$(BIN)/python studies/frontier.py demo-base --behaviour positive_sentiment --margin own-answers --count 461 $(UNBROKEN) \
 	  -o $(BEHAVIOURS)/positive_sentiment_twin_limited $(STUDY_FLAGS)
 
+# The study of docs/results/experts.md: a mixture of experts and its dense twin, made from nothing, then measured.
+ROUTED ?= build/routed
+study-experts: $(INSTALLED)
+	$(BIN)/python organisms/routed.py -o $(ROUTED)
+	$(BIN)/python studies/experts.py $(ROUTED) -o docs/results/experts.json
+	$(BIN)/cog -r docs/results/experts.md
+
 # The study of docs/results/mmlu.md: 1,000 questions at every dial. MMLU=FOLDER holds test*.jsonl and dev.jsonl.
 MMLU ?=
 study-mmlu: $(INSTALLED)

@@ -24,6 +24,7 @@ from neurodial.errors import LayoutError, NeurodialError
 from neurodial.export.export_circuit import export_circuit
 from neurodial.export.formats import export_format
 from neurodial.intervention.scale import Scale
+from neurodial.model.expert_rows import up_rows
 from neurodial.model.gradients import multiplier_slopes
 from neurodial.model.head import hidden_states, logits
 from neurodial.model.known_models import CAPABILITIES, YES, BlockNames
@@ -306,9 +307,9 @@ def exported(route: str) -> Callable[[Subject], None]:
 
 def gguf(subject: Subject) -> None:
     """Whether llama.cpp's name is known and a row of up scales a neuron; the bits are tested on files elsewhere."""
-    expect(not any(site.routed for site in subject.sites), "neurons of routed experts are not scaled in GGUF files")
     expect(subject.engines.gguf is not None, "llama.cpp's name of it is not known here")
     expect(all(site.up_rows_scale for _, site in subject.layout.sites), "as an adapter only: no row scales a neuron")
+    expect(all(up_rows(subject, layer) for layer, _ in subject.layout.experts), "no row scales a neuron of the experts")
 
 
 CHECKS: dict[str, Callable[[Subject], None]] = {

@@ -23,7 +23,11 @@ from tests.subjects import (
 )
 
 import neurodial as nd
+from neurodial.activations.collect import Reading, collect
+from neurodial.activations.position import Last
+from neurodial.circuit.circuit import Row
 from neurodial.circuit.prompt_condition import PromptCondition, SideRate
+from neurodial.circuit.site import Neuron
 from neurodial.errors import OptionError, SteeringError, UnknownNameError
 from neurodial.generation.divergence import measure_divergence, own_answers
 from neurodial.generation.paired import paired_decoding
@@ -32,6 +36,7 @@ from neurodial.intervention.steer import steer_each
 from neurodial.intervention.when import read_when
 from neurodial.margins.margin import Openers
 from neurodial.margins.measure import measure_margins
+from neurodial.model.tiny import tiny_subject
 from neurodial.prompts.prompt import Example
 
 EVER = nd.Decoding(max_new_tokens=6)
@@ -114,6 +119,36 @@ def test_the_decision_does_not_depend_on_the_dial_or_on_what_follows_the_prompt(
             logits(subject, tail)
             decided.append(steering.outcomes)
     assert decided[0] == decided[1]
+
+
+def test_a_condition_reads_neurons_of_experts_where_the_token_went():
+    """Routing weight times activation, as circuits are found with; decided row by row, whatever is beside it."""
+    subject = tiny_subject("qwen2_moe")
+    subject.model.config._experts_implementation = "batched_mm"
+    neurons = tuple(Neuron(layer, expert, 3) for layer in (0, 1) for expert in (None, 0, 1, 2, 3))
+    weights = tuple(math.cos(n) for n in range(len(neurons)))
+    rates = {"positive": SideRate(1, 1), "negative": SideRate(0, 1), "false_positive_rate": 0.01}
+    condition = PromptCondition("projection", 0.0, weights, neurons=neurons, **rates)
+    texts = ["sun", "old river!", "a", "the way home?"]
+    found, expected = prompt_readings(subject, [condition], texts)[0], torch.zeros(4, dtype=torch.float64)
+
+    def add(site, activations, rows):
+        for neuron, weight in zip(neurons, weights, strict=True):
+            if neuron.site == site:
+                expected[list(rows)] += weight * activations[(slice(None), *neuron.place)].double()
+
+    collect(subject, subject.render(texts), Reading(Last()), add)
+    assert torch.allclose(found, expected, atol=1e-6)
+    middle = float(found.sort().values[1:3].mean())
+    circuit = nd.Circuit.of([Row(neuron, 1.0, 6.0) for neuron in neurons])
+    held = nd.Scale(dataclasses.replace(circuit, condition=dataclasses.replace(condition, threshold=middle)))
+    answers = [
+        [answer.tokens for answer in nd.generate(subject, texts, under=under, decoding=EVER)]
+        for under in (None, nd.Scale(circuit), held)
+    ]
+    for row, holds in enumerate((found > middle).tolist()):
+        assert answers[2][row] == answers[1 if holds else 0][row]
+    assert sum(one != other for one, other in zip(*answers[:2], strict=True)) > 1
 
 
 def test_circuits_with_conditions_of_their_own_act_together():

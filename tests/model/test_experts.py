@@ -18,7 +18,7 @@ from neurodial.circuit.circuit import Circuit, Origin, Row
 from neurodial.circuit.controls import random_control
 from neurodial.circuit.file import circuit_json, parse_circuit
 from neurodial.circuit.site import AllNeurons, Neuron, Site, places
-from neurodial.errors import CircuitError, ExportError, LayoutError, ModelError, SteeringError
+from neurodial.errors import CircuitError, ExportError, LayoutError, ModelError, ModelMismatchError, SteeringError
 from neurodial.export.export_circuit import export_circuit
 from neurodial.generation.generate import Decoding, generate
 from neurodial.intervention.scale import Pin, Scale
@@ -484,34 +484,63 @@ def test_formats_that_hold_no_experts_say_so(tmp_path):
 # ------------------------------------------------------------------------------------------- what is dense only
 
 
-def test_the_studio_and_single_neurons_are_for_dense_mlps(tmp_path):
+def test_single_neurons_are_for_dense_mlps():
     from neurodial.methods.single.scores_of_neurons import candidates
     from neurodial.nla.vectors import written_vector
-    from neurodial.studio.collection import Collection
-    from neurodial.studio.jobs import JobQueue
-    from neurodial.studio.studio_state import StudioState
-    from neurodial.studio.views import circuit_view, doses_view, overlap_view
 
     subject = tiny_subject("mixtral")
-    queue = JobQueue()
-    with pytest.raises(ModelError, match="the studio does not draw"):
-        StudioState(subject, Collection(tmp_path / "studio", {}), queue)
-    queue.close()
     circuit = routed_circuit(subject)
-    for view in (lambda: circuit_view("a", circuit), lambda: overlap_view(circuit, circuit)):
-        with pytest.raises(CircuitError, match="the studio does not draw"):
-            view()
     with pytest.raises(ModelError, match=r"All neurons of tiny-mixtral are in routed experts.*cna and dose"):
         candidates(subject, Openers.of([(40,)]), contrast())
-    dense = tiny_subject()
-    for pair in ((subject, dense), (dense, subject)):
-        with pytest.raises(
-            ModelError, match=r"routed experts, whose neurons are not set side by side.*neurodial compare"
-        ):
-            nd.compare_models(*pair, nd.PairSet.read("formality"), neutral=["Hi"])
     with pytest.raises(ModelError, match="is for dense MLPs"):
         written_vector(subject, circuit, contrast(), 1)
-    with pytest.raises(CircuitError, match="the studio does not draw"):
-        doses_view({"a": circuit}, [0, 0])
     shared = candidates(tiny_subject("qwen2_moe"), Openers.of([(40,)]), contrast())
     assert all(candidate.neuron.expert is None for candidate in shared)
+
+
+def test_two_models_are_compared_neuron_by_neuron():
+    base, tuned = tiny_subject("qwen2_moe"), tiny_subject("qwen2_moe")
+    with torch.no_grad():
+        tuned.down_weight(Site(1, routed=True))[2, :, 10] *= 3.0
+    circuits = tuple(
+        routed_circuit(subject) | Circuit.of([Row(Neuron(0, None, 3), 1.0, 1.0)]) for subject in (base, tuned)
+    )
+    few, pairs = nd.ComparingModels(prompts=2, passages=2, answer_tokens=2), nd.PairSet.read("formality").first(6)
+    found = nd.compare_models(base, tuned, pairs, neutral=["Hi", "Why?"], circuits=circuits, options=few)
+    moved = {(one.layer, one.expert, one.index): one.moved for one in found.neurons if one.moved > 1e-6}
+    assert moved == {(1, 2, 10): pytest.approx(2.0)}
+    assert len(found.neurons) == 9
+    assert found.ranks_all == pytest.approx(1.0)
+    assert {row.circuit for row in found.transfer} == {"none", "base", "tuned", "random"}
+    assert any("the weights were not compared as files" in note for note in found.notes)
+    with pytest.raises(ModelMismatchError, match="136 neurons in 2 layers, tiny-mixtral 192 in 2"):
+        nd.compare_models(base, tiny_subject("mixtral"), pairs, neutral=["Hi"])
+
+
+class _Dealt(torch.nn.Module):
+    """Experts as modules of their own, each given its tokens alone, as checkpoints with code of their own have them."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.router = torch.nn.Linear(width, 3)
+        self.experts = torch.nn.ModuleList(
+            torch.nn.Sequential(torch.nn.Linear(width, 8), torch.nn.SiLU(), torch.nn.Linear(8, width)) for _ in range(3)
+        )
+
+    def forward(self, hidden):
+        chosen = self.router(hidden).argmax(dim=-1)
+        output = torch.zeros_like(hidden)
+        for number, expert in enumerate(self.experts):
+            output[chosen == number] = expert(hidden[chosen == number])
+        return output
+
+
+def test_experts_that_are_modules_of_their_own_are_refused_for_what_they_are():
+    model = tiny_model("llama")
+    for layer in model.model.layers:
+        layer.mlp = _Dealt(16)
+    with pytest.raises(
+        LayoutError, match=r"routed experts \(mlp.experts\).*mlp.experts \(3 modules of their own"
+    ) as found:
+        find_layout(model)
+    assert found.value.mlp == "routed"

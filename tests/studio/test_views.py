@@ -9,10 +9,10 @@ from inline_snapshot import snapshot
 from tests.studio.conftest import small_circuit
 
 from neurodial.circuit.circuit import Circuit, Row
-from neurodial.circuit.site import Neuron
+from neurodial.circuit.site import Neuron, Site
 from neurodial.studio.views import DRAWN, circuit_view, histogram, overlap_view, scores_view
 
-SCORES = {0: np.array([0.5, -3.0, 1.0]), 1: np.array([0.0, 2.0, -2.0, 4.0])}
+SCORES = {Site(0): np.array([0.5, -3.0, 1.0]), Site(1): np.array([0.0, 2.0, -2.0, 4.0])}
 CHOSEN = Circuit.of([Row(Neuron(0, None, 1), -3.0, 1.0), Row(Neuron(1, None, 1), 2.0, 1.0)], name="two")
 
 
@@ -204,12 +204,12 @@ def test_scores_view_orders_each_layer_by_strength():
 
 def test_removed_universal_neurons_have_their_place_on_the_map():
     circuit = small_circuit()
-    scores = {layer: np.arange(24.0) for layer in (0, 1)}
+    scores = {Site(layer): np.arange(24.0) for layer in (0, 1)}
     assert scores_view(scores, circuit)["removed"] == [[1, 18]], "index 5 is the nineteenth strongest of 24"
 
 
 def test_a_wide_layer_is_drawn_as_far_as_its_strongest():
-    view = scores_view({0: np.linspace(0, 1, DRAWN + 10)}, CHOSEN.in_layers([0]))
+    view = scores_view({Site(0): np.linspace(0, 1, DRAWN + 10)}, CHOSEN.in_layers([0]))
     assert len(unpacked(view["layers"][0]["index"], "<u4")) == DRAWN
     assert view["layers"][0]["width"] == DRAWN + 10
     assert sum(view["histogram"]["counts"]) == DRAWN + 10, "the histogram counts all of them"
@@ -217,7 +217,7 @@ def test_a_wide_layer_is_drawn_as_far_as_its_strongest():
 
 def test_fifty_thousand_neurons_stay_small():
     generator = np.random.default_rng(0)
-    scores = {layer: generator.normal(size=1536) for layer in range(33)}
+    scores = {Site(layer): generator.normal(size=1536) for layer in range(33)}
     assert len(json.dumps(scores_view(scores, CHOSEN))) < 600_000
 
 

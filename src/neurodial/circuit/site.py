@@ -166,6 +166,16 @@ class AllNeurons:
             neurons.append(Neuron(site.layer, expert if site.routed else None, index))
         return neurons
 
+    def layer_span(self, layer: int) -> range:
+        """The positions of all neurons of a layer, its dense MLP's first; empty where it has none.
+
+        Example:
+            >>> AllNeurons({Site(0): (4,), Site(0, routed=True): (2, 3)}).layer_span(0)
+            range(0, 10)
+        """
+        spans = [self.span(site) for site in self._sites if site.layer == layer]
+        return range(spans[0].start, spans[-1].stop) if spans else range(0)
+
     def positions(self, neurons: Iterable[Neuron]) -> list[int]:
         """The positions of some neurons; the inverse of `at`."""
         starts = {site: self.span(site).start for site in self._sites}

@@ -166,7 +166,8 @@ def show_models(found: ModelComparison, console: Console, *, most: int = 12) -> 
         cells = [f"{pair[0]:+.3f} → {pair[1]:+.3f}" for pair in (one.difference, one.apart)]
         rank = f"{one.rank[0]} → {one.rank[1]}"
         moved = (f"{one.moved:.2%}", f"{one.moved_more_than:.0%} of its layer")
-        neurons.add_row(f"{one.layer}.{one.index}", inside, *cells, rank, *moved)
+        expert = "" if one.expert is None else f"e{one.expert}."
+        neurons.add_row(f"{one.layer}.{expert}{one.index}", inside, *cells, rank, *moved)
     console.print()
     console.print(neurons)
     if found.weights is not None:

@@ -129,7 +129,6 @@ def compare_models(
 
     Raises:
         ModelMismatchError: the models have different neurons.
-        ModelError: a model has routed experts.
         SteeringError: a model lacks a circuit's neuron.
         MarginError: no margin tells the behaviour's sides apart on the tuned model.
 
@@ -143,17 +142,10 @@ def compare_models(
         8
     """
     options = options or ComparingModels()
-    for subject in (base, tuned):
-        if any(site.routed for site in subject.sites):
-            raise ModelError(
-                f"{subject.label} has routed experts, whose neurons are not set side by side yet.",
-                wanted="dense models",
-                fix="Discover a circuit of each and compare their files: `neurodial compare A.json B.json`.",
-            )
-    if base.widths != tuned.widths or base.hidden_size != tuned.hidden_size:
+    if base.everything != tuned.everything or base.hidden_size != tuned.hidden_size:
         raise ModelMismatchError(
-            f"{base.label} has {base.layers} layers of {max(base.widths)} neurons, {tuned.label} {tuned.layers} of "
-            f"{max(tuned.widths)}.",
+            f"{base.label} has {base.neurons} neurons in {base.layers} layers, {tuned.label} {tuned.neurons} in "
+            f"{tuned.layers}; or their layers, experts or hidden sizes differ.",
             wanted="two models of one shape, one tuned from the other",
         )
     notes: list[str] = []

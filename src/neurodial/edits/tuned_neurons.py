@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from jaxtyping import Float
 from torch import Tensor
 
 from neurodial.activations.collect import Reading, collect
@@ -25,7 +26,8 @@ class TunedNeuron:
 
     Attributes:
         layer: its block.
-        index: in its layer.
+        expert: its routed expert; None in a dense MLP.
+        index: in its layer, or its expert.
         in_circuit: whether it belongs to the circuit of each.
         difference: of the means of its activation on the two sides.
         apart: the same in pooled standard deviations.
@@ -35,6 +37,7 @@ class TunedNeuron:
     """
 
     layer: int
+    expert: int | None
     index: int
     in_circuit: tuple[bool, bool]
     difference: tuple[float, float]
@@ -53,7 +56,7 @@ class SideDifferences:
 
     def rank(self, neuron: Neuron) -> int:
         """A neuron's place by its absolute difference, from 1."""
-        own = self.difference[neuron.site][neuron.index].abs()
+        own = self.difference[neuron.site][neuron.place].abs()
         return 1 + int((self.difference.flat().abs() > own).sum())
 
 
@@ -94,20 +97,28 @@ def tuned_neurons(
     for neuron in sorted(neurons, key=lambda one: one.order):
         site = neuron.site
         if site not in moved:
-            before, after = (subject.down_columns(site, range(subject.widths[site.layer])) for subject in subjects)
-            moved[site] = (after - before).norm(dim=0) / before.norm(dim=0).clamp(min=1e-12)
-        own = moved[site][neuron.index]
+            before, after = (_columns(subject, site) for subject in subjects)
+            moved[site] = (after - before).norm(dim=-2) / before.norm(dim=-2).clamp(min=1e-12)
+        own = moved[site][neuron.place]
         first, second = differences
         found.append(
             TunedNeuron(
                 layer=neuron.layer,
+                expert=neuron.expert,
                 index=neuron.index,
                 in_circuit=(neuron in circuits[0], neuron in circuits[1]),
-                difference=(float(first.difference[site][neuron.index]), float(second.difference[site][neuron.index])),
-                apart=(float(first.apart[site][neuron.index]), float(second.apart[site][neuron.index])),
+                difference=(float(first.difference[site][neuron.place]), float(second.difference[site][neuron.place])),
+                apart=(float(first.apart[site][neuron.place]), float(second.apart[site][neuron.place])),
                 rank=(first.rank(neuron), second.rank(neuron)),
                 moved=float(own),
                 moved_more_than=float((moved[site] < own).double().mean()),
             )
         )
     return tuple(found)
+
+
+def _columns(subject: Subject, site: Site) -> Float[Tensor, "*expert hidden neuron"]:
+    """The output columns of a site's neurons."""
+    if site.routed:
+        return subject.down_weight(site).detach().float().cpu()
+    return subject.down_columns(site, range(subject.widths[site.layer]))

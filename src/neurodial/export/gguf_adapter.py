@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from neurodial.circuit.site import Site
 from neurodial.errors import ExportError
 from neurodial.export.merge import Lora
 from neurodial.export.peft_adapter import LowRank, low_rank
@@ -50,7 +51,7 @@ def write_gguf_lora(subject: Subject, recipe: Recipe, file: Path) -> None:
     """
     tensors = {}
     for site in recipe.sites:
-        tensors[f"blk.{site.layer}.ffn_down"] = low_rank(subject, recipe, site)
+        tensors[gguf_part(subject, site, "down")] = low_rank(subject, recipe, site)
     _write(file, architecture_of(subject), recipe.strength * recipe.rank, tensors)
 
 
@@ -87,11 +88,23 @@ def read_gguf_lora(subject: Subject, file: Path) -> dict[Any, LowRank]:
     tensors = {tensor.name: torch.from_numpy(tensor.data.copy()) for tensor in reader.tensors}
     matrices = {}
     for site in subject.dense_sites:
-        key = f"blk.{site.layer}.ffn_down.weight.lora_"
+        key = f"{gguf_part(subject, site, 'down')}.weight.lora_"
         if f"{key}a" in tensors:
             down, up = tensors[f"{key}a"], tensors[f"{key}b"]
             matrices[site] = LowRank(down, up * (alpha / down.shape[0]))
     return matrices
+
+
+def gguf_part(subject: Subject, site: Site, part: str) -> str:
+    """What a GGUF file calls a part of an MLP: of a dense one, of routed experts, or of the expert shared beside them.
+
+    Example:
+        >>> from neurodial.model.tiny import tiny_subject
+        >>> gguf_part(tiny_subject("qwen2_moe"), Site(1), "down")
+        'blk.1.ffn_down_shexp'
+    """
+    is_beside = subject.layout.blocks[site.layer].experts is not None
+    return f"blk.{site.layer}.ffn_{part}" + ("_exps" if site.routed else "_shexp" if is_beside else "")
 
 
 def gguf_names(subject: Subject, modules: list[str]) -> dict[str, str]:

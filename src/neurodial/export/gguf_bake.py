@@ -2,7 +2,8 @@
 
 In a gated MLP a neuron is `act(gate) * up`, so scaling row j of the up projection scales neuron j. A quantised row is
 blocks of small integers, each with one or two fp16 scales that the whole block is multiplied by: to scale the row,
-scale those. The integers stay as they are.
+scale those. The integers stay as they are. The rows of all routed experts of a layer stand in one tensor, one expert
+after the other.
 
 1. Copy the file.
 2. For each neuron, multiply the scales of its row (and its bias) in the copy.
@@ -20,9 +21,10 @@ import numpy.typing as npt
 
 from neurodial.circuit.site import Site
 from neurodial.errors import ExportError
-from neurodial.export.gguf_adapter import architecture_of
+from neurodial.export.gguf_adapter import architecture_of, gguf_part
 from neurodial.export.recipe import Recipe
 from neurodial.files import refuse_full
+from neurodial.model.expert_rows import up_rows
 from neurodial.model.subject import Subject
 
 SCALES: dict[str, tuple[int, ...]] = {
@@ -47,12 +49,13 @@ Bytes = npt.NDArray[np.uint8]
 
 
 class Target(NamedTuple):
-    """An up projection in a file.
+    """An up projection in a file, or those of all routed experts of a layer.
 
     Attributes:
         kind: its type, such as Q4_K.
         offset: its first byte in the file.
         row_size: bytes of a row.
+        rows: number of rows, of one expert where there are several.
         first_row: the row of neuron 0.
         bias: first byte of the float32 bias, or None.
     """
@@ -60,6 +63,7 @@ class Target(NamedTuple):
     kind: str
     offset: int
     row_size: int
+    rows: int
     first_row: int
     bias: int | None
 
@@ -73,8 +77,8 @@ def check_gguf(subject: Subject, recipe: Recipe) -> None:
     targets(subject, recipe)
 
 
-def targets(subject: Subject, recipe: Recipe, file: Path | None = None) -> dict[int, Target]:
-    """The up projection of each layer that the recipe touches, in the model's own file or in one made from it.
+def targets(subject: Subject, recipe: Recipe, file: Path | None = None) -> dict[Site, Target]:
+    """The up projection of each site that the recipe touches, in the model's own file or in one made from it.
 
     Raises:
         ExportError: the model is not a GGUF file, has no gate, or is of a type whose scales can't be patched.
@@ -87,18 +91,20 @@ def targets(subject: Subject, recipe: Recipe, file: Path | None = None) -> dict[
             wanted="MODEL as the GGUF file to bake into",
             fix="Name the file: neurodial export model.gguf CIRCUIT --as gguf; for an adapter, --as gguf-lora.",
         )
-    inexact = [site.layer for site in recipe.sites if not _up_scales(subject, site)]
+    sites = [*recipe.sites, *(Site(layer, routed=True) for layer in recipe.routed)]
+    inexact = [site for site in sites if not _up_scales(subject, site)]
     if inexact:
+        experts = " of the experts" if inexact[0].routed else ""
         raise ExportError(
-            f"In layer {inexact[0]} of {subject.label} a row of the up projection does not scale a neuron: "
-            "the MLP has no gate, or up does not enter as it is.",
+            f"In layer {inexact[0].layer} of {subject.label} a row of the up projection{experts} does not scale a "
+            "neuron: the MLP has no gate, or up does not enter as it is.",
             wanted="a gated MLP",
-            fix="Export --as gguf-lora.",
+            fix="Export --as weights or lora." if experts else "Export --as gguf-lora.",
         )
     reader = gguf.GGUFReader(file or subject.source)
     _check_file(reader, subject)
     tensors = {tensor.name: tensor for tensor in reader.tensors}
-    return {site.layer: _target(tensors, site.layer, subject) for site in recipe.sites}
+    return {site: _target(tensors, site, subject) for site in sites}
 
 
 def bake_gguf(subject: Subject, recipe: Recipe, file: Path) -> str:
@@ -115,24 +121,32 @@ def bake_gguf(subject: Subject, recipe: Recipe, file: Path) -> str:
     return coarsest(scale_rows(file, recipe, projections))
 
 
-def scale_rows(file: Path, recipe: Recipe, projections: dict[int, Target]) -> set[str]:
+def scale_rows(file: Path, recipe: Recipe, projections: dict[Site, Target]) -> set[str]:
     """Scale the circuit's rows in a file, in place; gives the types of the weights that changed.
 
     Raises:
         ExportError: a result does not fit its type.
     """
     content = np.memmap(file, dtype=np.uint8, mode="r+")
-    for layer, target in projections.items():
-        for index, multiplier in recipe.multipliers(layer).items():
-            start = target.offset + (target.first_row + index) * target.row_size
+    for site, target in projections.items():
+        for (expert, index), multiplier in _multipliers(recipe, site).items():
+            number = expert * target.rows + target.first_row + index
+            start = target.offset + number * target.row_size
             row = content[start : start + target.row_size]
             row[:] = scaled_row(np.array(row), target.kind, multiplier)
             if target.bias is not None:
-                place = target.bias + 4 * (target.first_row + index)
+                place = target.bias + 4 * number
                 bias = content[place : place + 4]
                 bias[:] = _times(np.array(bias), np.float32, multiplier)
     content.flush()
     return {target.kind for target in projections.values()}
+
+
+def _multipliers(recipe: Recipe, site: Site) -> dict[tuple[int, int], float]:
+    """What each neuron of a site is multiplied by, by (expert, index); a dense MLP is expert 0."""
+    if site.routed:
+        return recipe.routed_multipliers(site.layer)
+    return {(0, index): multiplier for index, multiplier in recipe.multipliers(site.layer).items()}
 
 
 def coarsest(kinds: set[str]) -> str:
@@ -206,25 +220,43 @@ def _check_file(reader: Any, subject: Subject) -> None:
 
 def _up_scales(subject: Subject, site: Site) -> bool:
     """Whether a row scales its neuron where GGUF files keep it: in a map of its own, or after the gates."""
+    if site.routed:
+        rows = up_rows(subject, site.layer)
+        return rows is not None and rows.part in {"all", "second"}
     mlp = subject.mlp(site)
     return mlp.up_rows_scale and mlp.up is not None and mlp.up.part in {"all", "second"}
 
 
-def _target(tensors: dict[str, Any], layer: int, subject: Subject) -> Target:
-    name = f"blk.{layer}.ffn_up"
-    width = subject.widths[layer]
-    rows = 2 * width if subject.mlp(Site(layer)).fused else width
-    tensor = tensors.get(f"{name}.weight")
-    if tensor is None or int(tensor.shape[1]) != rows:
-        raise ExportError(f"{subject.source} has no {name}.weight of {rows} rows.", wanted="a dense model's file")
+def _target(tensors: dict[str, Any], site: Site, subject: Subject) -> Target:
+    *stacked, width = subject.shape(site)
+    experts = stacked[0] if stacked else 1
+    names = {gguf_part(subject, site, "up"): 2 * width if not site.routed and subject.mlp(site).fused else width}
+    if site.routed:
+        names[gguf_part(subject, site, "gate_up")] = 2 * width
+    shapes = {name: [rows, experts] if stacked else [rows] for name, rows in names.items()}
+    name = next((name for name in names if _is_shaped(tensors.get(f"{name}.weight"), shapes[name])), None)
+    if name is None:
+        first, rows = next(iter(names.items()))
+        of_experts = f" for each of {experts} experts" if stacked else ""
+        raise ExportError(
+            f"{subject.source} has no {first}.weight of {rows} rows{of_experts}.",
+            wanted="the file of such a model",
+            fix="Export --as weights or lora." if stacked else None,
+        )
+    tensor, bias = tensors[f"{name}.weight"], tensors.get(f"{name}.bias")
     kind = tensor.tensor_type.name
     if kind not in _PLAIN and kind not in SCALES:
         scaled_row(np.zeros(0, np.uint8), kind, 1.0)
-    bias = tensors.get(f"{name}.bias")
     return Target(
         kind=kind,
         offset=int(tensor.data_offset),
-        row_size=int(tensor.n_bytes) // rows,
-        first_row=rows - width,
+        row_size=int(tensor.n_bytes) // (names[name] * experts),
+        rows=names[name],
+        first_row=names[name] - width,
         bias=None if bias is None else int(bias.data_offset),
     )
+
+
+def _is_shaped(tensor: Any, rows: list[int]) -> bool:
+    """Whether there is a tensor of such rows; llama.cpp counts the innermost axis first."""
+    return tensor is not None and [int(size) for size in tensor.shape[1:]] == rows

@@ -153,6 +153,7 @@ LLAMA_CPP_FORMATS: tuple[ExportFormat, ...] = (
         engines=_gguf_engines,
         usage=_gguf_usage,
         check=_check_gguf,
+        takes_experts=True,
         detail="A copy of the model's own GGUF file; an adapter that the model carries lies beside it.",
     ),
     ExportFormat(
@@ -168,6 +169,7 @@ LLAMA_CPP_FORMATS: tuple[ExportFormat, ...] = (
         engines=_gguf_merged_engines,
         usage=_gguf_usage,
         check=_check_gguf_merged,
+        takes_experts=True,
         detail="The same with the model's own adapter merged and quantised again: one file.",
     ),
 )

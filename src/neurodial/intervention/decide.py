@@ -19,10 +19,11 @@ from neurodial.activations.batches import TOKEN_BUDGET, batches
 from neurodial.activations.collect import pad_id
 from neurodial.circuit.circuit import Circuit
 from neurodial.circuit.prompt_condition import PromptCondition
-from neurodial.circuit.site import Site
+from neurodial.circuit.site import Neuron, Site, places
 from neurodial.errors import SteeringError
 from neurodial.intervention.plan import Choice
-from neurodial.model.hooks import DecoderPass, Handle, installed, on_block_output, on_neurons
+from neurodial.model.experts import RoutedEdit, Visits
+from neurodial.model.hooks import DecoderPass, Handle, installed, on_block_output, on_experts, on_neurons
 from neurodial.model.subject import Subject
 from neurodial.prompts.prompt import Prompt
 from neurodial.prompts.render import check_context
@@ -105,15 +106,17 @@ class PromptDecisions:
 
 @torch.no_grad()
 def readings(
-    subject: Subject, fed: DecoderPass, conditions: Sequence[PromptCondition], places: Sequence[int]
+    subject: Subject, fed: DecoderPass, conditions: Sequence[PromptCondition], read_at: Sequence[int]
 ) -> Float[Tensor, "condition row"]:
-    """Every condition's reading at one place of each row; float64, on the CPU.
+    """Every condition's reading at one place (`read_at`) of each row; float64, on the CPU.
+
+    Neurons of routed experts count with routing weight times activation, and 0 where the token goes elsewhere.
 
     Raises:
         SteeringError: one is not finite.
     """
     values = torch.zeros(len(conditions), fed.rows, dtype=torch.float64)
-    rows, at = torch.arange(fed.rows), torch.tensor(list(places))
+    rows, at = torch.arange(fed.rows), torch.tensor(list(read_at))
 
     def read(chosen: Sequence[tuple[int, Sequence[int] | None, Sequence[float]]]) -> Callable[[Tensor], None]:
         def take(hidden: Tensor) -> None:
@@ -126,7 +129,12 @@ def readings(
 
     def install(handles: list[Handle]) -> None:
         for site, at_site in _by_site(conditions).items():
-            handles.append(on_neurons(subject, site, read(at_site)))
+            if site.routed:
+                edit = _expert_reader(subject.shape(site), at_site, at, values)
+                handles.append(on_experts(subject, site.layer, edit))
+            else:
+                chosen = [(number, [n.index for n in own], list(own.values())) for number, own in at_site]
+                handles.append(on_neurons(subject, site, read(chosen)))
         for number, condition in enumerate(conditions):
             if condition.layer is not None:
                 handles.append(on_block_output(subject, condition.layer, read([(number, None, condition.weights)])))
@@ -187,18 +195,43 @@ def acting(
     return [everywhere if circuit.condition is None else holds[circuit.condition] for circuit in circuits]
 
 
-def _by_site(
-    conditions: Sequence[PromptCondition],
-) -> dict[Site, list[tuple[int, Sequence[int] | None, Sequence[float]]]]:
-    """For each site: the number of a condition, the neurons that it reads there, and their weights."""
-    found: dict[Site, list[tuple[int, Sequence[int] | None, Sequence[float]]]] = {}
+_OfSite = tuple[int, dict[Neuron, float]]
+"""The number of a condition, and the neurons that it reads at a site with their weights."""
+
+
+def _by_site(conditions: Sequence[PromptCondition]) -> dict[Site, list[_OfSite]]:
+    """For each site, what the conditions read there."""
+    found: dict[Site, list[_OfSite]] = {}
     for number, condition in enumerate(conditions):
-        by_site: dict[Site, list[tuple[int, float]]] = {}
+        by_site: dict[Site, dict[Neuron, float]] = {}
         for neuron, weight in zip(condition.neurons, condition.weights, strict=False):
-            by_site.setdefault(neuron.site, []).append((neuron.index, weight))
+            by_site.setdefault(neuron.site, {})[neuron] = weight
         for site, read in by_site.items():
-            found.setdefault(site, []).append((number, [n for n, _ in read], [w for _, w in read]))
+            found.setdefault(site, []).append((number, read))
     return found
+
+
+def _expert_reader(
+    shape: tuple[int, ...], chosen: Sequence[_OfSite], at: Tensor, values: Float[Tensor, "condition row"]
+) -> RoutedEdit:
+    """Adds what conditions read of routed experts to their values: at the visits of the token read of each row."""
+    tables = [(number, _table(shape, own)) for number, own in chosen]
+
+    def take(activations: Tensor, visits: Visits) -> None:
+        cells, rows, experts = (of_visit.cpu() for of_visit in (visits.cells, visits.rows, visits.experts))
+        is_read = cells == rows * visits.shape[1] + at[rows]
+        written = visits.weighted(activations).cpu().double()[is_read]
+        for number, table in tables:
+            values[number].index_add_(0, rows[is_read], (written * table[experts[is_read]]).sum(dim=1))
+
+    return take
+
+
+def _table(shape: tuple[int, ...], weights: Mapping[Neuron, float]) -> Float[Tensor, "expert neuron"]:
+    """The weights of a site's neurons, 0 for those that are not read."""
+    table = torch.zeros(shape, dtype=torch.float64)
+    table[places(weights)] = torch.tensor(list(weights.values()), dtype=torch.float64)
+    return table
 
 
 def _last_places(fed: DecoderPass, boundary: Sequence[int] | None) -> list[int]:

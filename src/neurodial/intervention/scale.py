@@ -169,13 +169,6 @@ def check_condition(condition: PromptCondition, subject: Subject) -> None:
         SteeringError: names the neuron or the layer.
     """
     check_neurons(frozenset(condition.neurons), subject)
-    routed = next((neuron for neuron in condition.neurons if neuron.expert is not None), None)
-    if routed is not None:
-        raise SteeringError(
-            f"The condition reads a neuron of a routed expert ({routed.name}).",
-            wanted="neurons of dense or shared MLPs, or the residual stream",
-            fix="Make the condition with the reading direction.",
-        )
     if condition.layer is not None and (
         condition.layer >= subject.layers or len(condition.weights) != subject.hidden_size
     ):

@@ -40,6 +40,8 @@ ENGINE_NAMES: tuple[EngineNames, ...] = (
     EngineNames(("gpt2",), "gpt2", vllm_module=None),
     EngineNames(("gpt_neox",), "gptneox", gguf_rearranged=("attn_qkv",), vllm_module=None),
     EngineNames(("opt",), vllm_module="fc2"),
+    EngineNames(("qwen2_moe",), "qwen2moe", vllm_module=None),
+    EngineNames(("qwen3_moe",), "qwen3moe", vllm_module=None),
 )
 
 _BY_TYPE = {model_type: names for names in ENGINE_NAMES for model_type in names.model_types}

@@ -196,7 +196,8 @@ class _Call:
         if self.index is None:
             if activations.dim() != 3 or index is not None:
                 raise SteeringError(
-                    "How the experts' tokens are ordered is not known.", wanted="(expert, token, neuron)"
+                    "Which tokens the experts were given is not known: they are told how many alone.",
+                    wanted="which expert each token goes to, as an argument",
                 )
             number, tokens = activations.shape[:2]
             experts = torch.arange(number, device=device).repeat_interleave(tokens)

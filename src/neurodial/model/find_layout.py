@@ -32,7 +32,7 @@ from neurodial.model.replay import (
     recording,
     same,
 )
-from neurodial.model.routed_sites import find_experts, rebuilds
+from neurodial.model.routed_sites import find_experts, kept_otherwise, rebuilds
 from neurodial.provenance import canonical_json, sha256
 
 _FEW = 2
@@ -50,6 +50,7 @@ class _Known:
     neurons: Tensor | None
     stream_error: float
     rejected: dict[str, str]
+    unstacked: tuple[str, ...] = ()
 
 
 _SHAPES: dict[str, _Known] = {}
@@ -296,7 +297,8 @@ def _taken_apart(replay: Replay, label: str, heads: dict[str, int]) -> _Known:
     )
     closed = replay.run(frozen=examined.frozen, seed=_OTHER_STREAM, noisy=True)
     neurons = None if site is None else closed.inputs[site.down]
-    return _Known(layout, examined.frozen, neurons, writes.error, dict(examined.rejected))
+    unstacked = tuple(kept_otherwise(block.module))
+    return _Known(layout, examined.frozen, neurons, writes.error, dict(examined.rejected), unstacked)
 
 
 def _is_routed(module: nn.Module, is_given_indices: bool) -> bool:  # noqa: FBT001
@@ -326,6 +328,7 @@ def _refuse_without_neurons(label: str, layouts: tuple[BlockLayout, ...], known:
         return
     looked_at = {f"{path} ({reason})": None for shape in known for path, reason in shape.rejected.items()}
     routed = {path: None for block in layouts for path in block.routed}
+    routed |= {path: None for shape in known for path in shape.unstacked}
     experts = f" It has routed experts ({', '.join(routed)}), whose neurons can't be read." if routed else ""
     error = LayoutError(
         f"No MLP was found in the {len(layouts)} blocks of the {label} model.{experts} "

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from threading import RLock
+from typing import Any
 
 _LOCK = RLock()
 
@@ -44,3 +46,26 @@ def read_once() -> Iterator[None]:
         finally:
             for name, function in originals.items():
                 setattr(gguf, name, function)
+
+
+_WIDTHS = {
+    "expert_feed_forward_length": "moe_intermediate_size",
+    "expert_shared_feed_forward_length": "shared_expert_intermediate_size",
+}
+
+
+def expert_widths(file: Path, config: Any) -> dict[str, int]:
+    """Widths of experts that a GGUF file states, as its configuration calls them: transformers leaves them as they are.
+
+    Args:
+        file: the GGUF file.
+        config: the configuration that transformers made of it.
+    """
+    import gguf
+
+    fields = gguf.GGUFReader(file).fields
+    architecture = str(fields["general.architecture"].contents())
+    stated = {ours: fields.get(f"{architecture}.{theirs}") for theirs, ours in _WIDTHS.items()}
+    return {
+        name: int(field.contents()) for name, field in stated.items() if field is not None and hasattr(config, name)
+    }

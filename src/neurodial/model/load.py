@@ -11,7 +11,7 @@ import torch
 from neurodial.errors import LayoutError, MissingPackageError, ModelError
 from neurodial.model.adapter import apply_adapter, check_adapter
 from neurodial.model.damage import DAMAGE, error_text
-from neurodial.model.gguf_header import read_once
+from neurodial.model.gguf_header import expert_widths, read_once
 from neurodial.model.known_models import tried_model
 from neurodial.model.quiet import quiet_bars
 from neurodial.model.subject import Subject
@@ -139,10 +139,11 @@ def _read(
     try:
         config = AutoConfig.from_pretrained(name, **shared)
         _refuse_without_neurons(config)
+        widths = expert_widths(path, config) if is_gguf else {}
         kind = AutoModelForCausalLM
         if type(config) not in AutoModelForCausalLM._model_mapping:
             kind = AutoModelForImageTextToText
-        model, info = kind.from_pretrained(name, dtype=dtype, output_loading_info=True, **(options | shared))
+        model, info = kind.from_pretrained(name, dtype=dtype, output_loading_info=True, **(widths | options | shared))
     except torch.OutOfMemoryError:
         raise
     except DAMAGE as error:

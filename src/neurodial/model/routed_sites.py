@@ -47,7 +47,25 @@ def find_experts(replay: Replay) -> tuple[RoutedSite | None, dict[str, str]]:
                     return site, rejected
                 reason = "its output is not the sum of its experts' outputs times their routing weights"
         rejected[path] = reason
-    return None, rejected
+    return None, rejected | kept_otherwise(replay.block.module)
+
+
+def kept_otherwise(block: nn.Module) -> dict[str, str]:
+    """Experts of a block that are not stacked, with what they are instead: no one place sees all their neurons.
+
+    Example:
+        >>> block = nn.ModuleDict({"experts": nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)])})
+        >>> kept_otherwise(block)
+        {'experts': '2 modules of their own, which tokens are dealt to one by one'}
+    """
+    found = {}
+    for path, module in block.named_modules():
+        own = [parameter for parameter in module.parameters(recurse=False) if parameter.dim() == 2]
+        if isinstance(module, nn.ModuleList) and path.rpartition(".")[2] == "experts" and len(module) > 1:
+            found[path] = f"{len(module)} modules of their own, which tokens are dealt to one by one"
+        elif len(own) > 1 and "expert" in type(module).__name__.lower():
+            found[path] = "the weights of all experts stand one below the other in matrices of two axes"
+    return found
 
 
 def rebuilds(replay: Replay, site: RoutedSite) -> bool:

@@ -23,7 +23,7 @@ from neurodial.studio.safety import NEURON_POLICY
 from neurodial.studio.studio_state import StudioState, without
 from neurodial.studio.tasks_discover import Discovered
 from neurodial.studio.tasks_explain import NeuronPage
-from neurodial.studio.views import circuit_view, overlap_view
+from neurodial.studio.views import circuit_view, experts_view, overlap_view
 
 Plain = dict[str, Any]
 
@@ -207,7 +207,8 @@ def model_view(studio: StudioState) -> Plain:
     return {
         "label": subject.label,
         "family": subject.layout.label,
-        "widths": list(subject.widths),
+        "widths": [len(subject.everything.layer_span(layer)) for layer in range(subject.layers)],
+        "experts": experts_view(subject.everything, subject.layers),
         "neurons": subject.neurons,
         "context": subject.context_length,
         "chat": subject.has_chat,
@@ -235,7 +236,7 @@ def save_circuit(studio: StudioState, asked: requests.SaveRequest) -> str:
         circuit, picture = discovered.circuit, discovered.picture
     else:
         circuit, picture = studio.collection.circuit(asked.circuit), studio.collection.picture(asked.circuit)
-    kept = without(circuit, asked.off)
+    kept = without(circuit, asked.off, studio.subject.everything)
     if not len(kept):
         raise OptionError("Every neuron is switched off.", wanted="at least one to keep")
     return studio.collection.save_circuit(

@@ -81,7 +81,9 @@ def _run_routes(app: FastAPI, studio: StudioState) -> None:
     @app.get("/api/doses/{listed}")
     def doses(listed: str) -> Plain:
         names = list(dict.fromkeys(listed.split(",")))
-        return doses_view({name: studio.collection.circuit(name) for name in names}, studio.subject.widths)
+        subject = studio.subject
+        circuits = {name: studio.collection.circuit(name) for name in names}
+        return doses_view(circuits, subject.everything, subject.layers)
 
 
 def sandboxed(html: str, policy: str = REPORT_POLICY) -> Response:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from neurodial.circuit.circuit import Circuit
-from neurodial.errors import ModelError, OptionError
+from neurodial.circuit.site import AllNeurons
+from neurodial.errors import OptionError
 from neurodial.intervention.base import Together
 from neurodial.intervention.scale import Scale
 from neurodial.model.subject import Subject
@@ -14,6 +15,7 @@ from neurodial.prompts.render import Tokens
 from neurodial.studio.collection import Collection
 from neurodial.studio.jobs import JobQueue
 from neurodial.studio.requests import Turned
+from neurodial.studio.views import neuron_of
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,6 @@ class StudioState:
         force: take circuits that were made on another model.
         found_openers: openers by the prompt set that they were found with.
         readings: what neurons' pages were made from, so that the next page of a circuit needs no other pass.
-
-    Raises:
-        ModelError: the model has routed experts.
     """
 
     subject: Subject
@@ -39,14 +38,6 @@ class StudioState:
     found_openers: dict[str, tuple[str, ...]] = field(default_factory=dict)
     readings: dict[object, Any] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        if any(site.routed for site in self.subject.sites):
-            raise ModelError(
-                f"{self.subject.label} has routed experts, whose neurons the studio does not draw yet.",
-                wanted="a dense model",
-                fix="The commands discover, show, steer, evaluate and export work with it.",
-            )
-
     def scale(self, turned: Turned) -> Scale:
         """A circuit at its dial, without the neurons that are switched off.
 
@@ -54,7 +45,7 @@ class StudioState:
             UnknownNameError: there is no such circuit.
             OptionError: a neuron to switch off is not in it.
         """
-        circuit = without(self.collection.circuit(turned.id), turned.off)
+        circuit = without(self.collection.circuit(turned.id), turned.off, self.subject.everything)
         return Scale(circuit, dial=turned.dial, force=self.force)
 
     def together(self, turned: list[Turned]) -> Together:
@@ -84,16 +75,16 @@ class StudioState:
         return tuple(self.subject.encode(text, special=False) for text in texts)
 
 
-def without(circuit: Circuit, off: list[tuple[int, int]]) -> Circuit:
-    """The circuit less some neurons, given as (layer, index).
+def without(circuit: Circuit, off: list[tuple[int, int]], everything: AllNeurons) -> Circuit:
+    """The circuit less some neurons, given as the page calls them: layer, and place in it.
 
     Raises:
         OptionError: one of them is not in it.
     """
     if not off:
         return circuit
-    gone = set(off)
-    kept = [row for row in circuit if (row.neuron.layer, row.neuron.index) not in gone]
+    gone = {neuron_of(layer, place, everything) for layer, place in off}
+    kept = [row for row in circuit if row.neuron not in gone]
     if len(kept) + len(gone) != len(circuit):
         raise OptionError(
             f"Neurons to switch off are not in the circuit {circuit.name!r}.", wanted="neurons of its table"

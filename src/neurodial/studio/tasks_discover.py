@@ -58,7 +58,7 @@ def discover(studio: StudioState, asked: requests.Discovery) -> Run:
         with reporter.stoppable(subject):
             shows = shows_of(pairs.behaviour)
             discovery = find(subject, pairs, method=chosen, shows=shows, name=asked.name, progress=reporter.progress)
-        scores = {site.layer: discovery.scores[site].detach().double().cpu().numpy() for site in discovery.scores}
+        scores = {site: discovery.scores[site].detach().double().cpu().numpy() for site in discovery.scores}
         return Discovered(discovery.circuit, scores_view(scores, discovery.circuit))
 
     return run

@@ -24,6 +24,7 @@ from neurodial.prompts.pairs import PairSet
 from neurodial.studio import requests
 from neurodial.studio.jobs import Reporter, Run
 from neurodial.studio.studio_state import StudioState
+from neurodial.studio.views import neuron_of
 
 EACH = 60
 """Prompts of each side that are read."""
@@ -54,8 +55,9 @@ def neuron(studio: StudioState, asked: requests.NeuronRequest) -> Run:
         SteeringError: the model has no such neuron.
         UnknownNameError: there is no such circuit or prompt set.
     """
-    wanted = Neuron(asked.layer, None, asked.index)
+    wanted = neuron_of(asked.layer, asked.index, studio.subject.everything)
     check_neurons(frozenset({wanted}), studio.subject)
+    studio.subject.mlp(wanted.site)  # refuses neurons of routed experts, which have no page yet
     whole = studio.collection.circuit(asked.circuit)
     pairs = studio.collection.pairs(asked.prompts)
     in_circuit = any(row.neuron == wanted for row in whole)

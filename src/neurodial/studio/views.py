@@ -1,4 +1,8 @@
-"""View models: what the page draws, as plain values, made from circuits and scores alone. Pure and snapshot-tested."""
+"""View models: what the page draws, as plain values, made from circuits and scores alone. Pure and snapshot-tested.
+
+The page calls a neuron by its layer and its place in the layer: those of the dense MLP first, then one expert's after
+the other's.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from jaxtyping import Float
 from neurodial.circuit.circuit import Circuit
 from neurodial.circuit.compare import compare
 from neurodial.circuit.report import DoseReport, report_values
-from neurodial.circuit.site import Neuron
+from neurodial.circuit.site import AllNeurons, Neuron, Site
 from neurodial.errors import CircuitError
 
 BINS = 61
@@ -22,7 +26,7 @@ DRAWN = 4096
 """Neurons of a layer that the map draws at most, those of largest absolute score."""
 
 Plain = dict[str, Any]
-LayerScores = Mapping[int, Float[np.ndarray, "neuron"]]
+SiteScores = Mapping[Site, Float[np.ndarray, "*neuron"]]
 
 
 def circuit_view(name: str, circuit: Circuit) -> Plain:
@@ -33,10 +37,10 @@ def circuit_view(name: str, circuit: Circuit) -> Plain:
         0
 
     Raises:
-        CircuitError: it has neurons of routed experts.
+        CircuitError: it has neurons of routed experts, and does not say of which model.
     """
-    _refuse_experts(circuit)
     origin = circuit.origin
+    everything = _model_of(circuit)
     kept = circuit.stability.kept if circuit.stability else (None,) * len(circuit)
     widths = origin.model.widths if origin.model else ()
     last = max((row.neuron.layer for row in circuit), default=0)
@@ -48,9 +52,9 @@ def circuit_view(name: str, circuit: Circuit) -> Plain:
         "name": circuit.name,
         "direction": circuit.direction,
         "neurons": len(circuit),
-        "share": len(circuit) / sum(widths) if widths else None,
+        "share": len(circuit) / everything.count if everything.count else None,
         "rows": [
-            [row.neuron.layer, row.neuron.index, _short(row.score), _short(row.dose), share]
+            [*page_name(row.neuron, everything), _short(row.score), _short(row.dose), share]
             for row, share in zip(circuit, kept, strict=True)
         ],
         "layers": counts,
@@ -65,12 +69,53 @@ def circuit_view(name: str, circuit: Circuit) -> Plain:
     }
 
 
-def _refuse_experts(circuit: Circuit) -> None:
+def page_name(neuron: Neuron, everything: AllNeurons) -> list[int]:
+    """What the page calls a neuron: its layer and its place there.
+
+    Example:
+        >>> everything = AllNeurons({Site(2): (4,), Site(2, routed=True): (2, 3)})
+        >>> page_name(Neuron(2, 1, 2), everything), neuron_of(2, 9, everything)
+        ([2, 9], Neuron(layer=2, expert=1, index=2))
+    """
+    if neuron.expert is None:
+        return [neuron.layer, neuron.index]
+    [position] = everything.positions([neuron])
+    return [neuron.layer, position - everything.layer_span(neuron.layer).start]
+
+
+def neuron_of(layer: int, place: int, everything: AllNeurons) -> Neuron:
+    """The neuron that the page calls so; beyond the model, one that no model has."""
+    span = everything.layer_span(layer)
+    return everything.at([span.start + place])[0] if place < len(span) else Neuron(layer, None, place)
+
+
+def experts_view(everything: AllNeurons, layers: int) -> list[list[int] | None]:
+    """Of each layer with routed experts: neurons of its dense MLP, and of one expert; None for a layer without.
+
+    Example:
+        >>> experts_view(AllNeurons({Site(0): (4,), Site(1, routed=True): (2, 3)}), 2)
+        [None, [0, 3]]
+    """
+    shapes = everything.shapes
+    return [
+        [math.prod(shapes.get(Site(layer), (0,))), shapes[Site(layer, routed=True)][-1]]
+        if Site(layer, routed=True) in shapes
+        else None
+        for layer in range(layers)
+    ]
+
+
+def _model_of(circuit: Circuit) -> AllNeurons:
+    """All neurons of the model that a circuit names; none where it names none."""
+    if circuit.origin.model is not None:
+        return AllNeurons.of(circuit.origin.model)
     if any(row.neuron.expert is not None for row in circuit):
         raise CircuitError(
-            f"The circuit {circuit.name!r} has neurons of routed experts, which the studio does not draw yet.",
-            fix="`neurodial show` and `neurodial compare` do.",
+            f"The circuit {circuit.name!r} has neurons of routed experts, and does not say of which model.",
+            wanted="a circuit whose file names its model",
+            fix="Discover it again, or read its table with the model (read_neurons(..., model=...)).",
         )
+    return AllNeurons({})
 
 
 def stability_view(circuit: Circuit) -> Plain | None:
@@ -90,41 +135,55 @@ def universal_view(circuit: Circuit) -> Plain | None:
     filtered = circuit.origin.universal
     if filtered is None:
         return None
-    removed = [[layer, index] for layer, _, index in filtered.get("would_have_been_chosen", [])]
+    everything = _model_of(circuit)
+    removed = [page_name(neuron, everything) for neuron in _removed(circuit)]
     return {"flagged": filtered.get("flagged"), "removed": removed}
 
 
-def scores_view(scores: LayerScores, circuit: Circuit) -> Plain:
-    """All scores as a map of layer by rank, and as a histogram with the cut-off.
+def _removed(circuit: Circuit) -> list[Neuron]:
+    """Neurons that the universal filter kept out."""
+    return [Neuron(*place) for place in (circuit.origin.universal or {}).get("would_have_been_chosen", [])]
+
+
+def scores_view(scores: SiteScores, circuit: Circuit) -> Plain:
+    """All scores as a map of layer, or layer and expert, by rank, and as a histogram with the cut-off.
 
     Arrays travel as base64 of little-endian numbers: 50,000 neurons are 400 kB, not megabytes.
 
     Example:
         >>> from neurodial.circuit.circuit import Row
         >>> circuit = Circuit.of([Row(Neuron(0, None, 1), -2.0, 1.0)])
-        >>> view = scores_view({0: np.array([1.0, -2.0])}, circuit)
+        >>> view = scores_view({Site(0): np.array([1.0, -2.0])}, circuit)
         >>> view["chosen"], view["cutoff"], view["neurons"]
         ([[0, 0]], 2.0, 2)
     """
-    order = {layer: np.argsort(-np.abs(values), kind="stable") for layer, values in scores.items()}
-    removed = [Neuron(layer, None, index) for layer, index in (universal_view(circuit) or {"removed": []})["removed"]]
+    everything = AllNeurons({site: values.shape for site, values in scores.items()})
+    rows = {
+        (site.layer, expert if site.routed else None): values
+        for site in sorted(scores)
+        for expert, values in enumerate(scores[site].reshape(-1, scores[site].shape[-1]))
+    }
+    order = {row: np.argsort(-np.abs(values), kind="stable") for row, values in rows.items()}
     return {
-        "neurons": sum(len(values) for values in scores.values()),
+        "neurons": everything.count,
         "largest": _short(max((float(np.abs(values).max()) for values in scores.values()), default=0.0)),
         "layers": [
             {
                 "layer": layer,
-                "width": len(scores[layer]),
-                "index": _packed(order[layer][:DRAWN].astype("<u4")),
-                "score": _packed(scores[layer][order[layer][:DRAWN]].astype("<f4")),
+                "expert": expert,
+                "width": len(values),
+                "index": _packed(
+                    (order[layer, expert][:DRAWN] + page_name(Neuron(layer, expert, 0), everything)[1]).astype("<u4")
+                ),
+                "score": _packed(values[order[layer, expert][:DRAWN]].astype("<f4")),
             }
-            for layer in sorted(scores)
+            for (layer, expert), values in rows.items()
         ],
         "chosen": _ranks([row.neuron for row in circuit], order),
-        "removed": _ranks(removed, order),
+        "removed": _ranks(_removed(circuit), order),
         "cutoff": min((abs(row.score) for row in circuit), default=None),
         "histogram": histogram(
-            np.concatenate([scores[layer] for layer in sorted(scores)]), [row.score for row in circuit]
+            np.concatenate([scores[site].reshape(-1) for site in sorted(scores)]), [row.score for row in circuit]
         ),
     }
 
@@ -153,10 +212,9 @@ def overlap_view(first: Circuit, second: Circuit) -> Plain:
     """What two circuits share, with the shared neurons themselves.
 
     Raises:
-        CircuitError: their models have different shapes, or one has neurons of routed experts.
+        CircuitError: their models have different shapes, or one has neurons of routed experts and names no model.
     """
-    _refuse_experts(first)
-    _refuse_experts(second)
+    everything = _model_of(first)
     overlap = compare(first, second)
     other = {row.neuron: row for row in second}
     shared = [(row, other[row.neuron]) for row in first if row.neuron in other]
@@ -170,8 +228,7 @@ def overlap_view(first: Circuit, second: Circuit) -> Plain:
         "by_layer": [list(row) for row in overlap.by_layer],
         "rows": [
             [
-                mine.neuron.layer,
-                mine.neuron.index,
+                *page_name(mine.neuron, everything),
                 _short(mine.score),
                 _short(theirs.score),
                 _short(mine.dose),
@@ -182,29 +239,29 @@ def overlap_view(first: Circuit, second: Circuit) -> Plain:
     }
 
 
-def doses_view(circuits: Mapping[str, Circuit], widths: Sequence[int]) -> Plain:
+def doses_view(circuits: Mapping[str, Circuit], everything: AllNeurons, layers: int) -> Plain:
     """Several circuits' doses neuron by neuron; a neuron that a circuit lacks has None there.
 
     Args:
         circuits: by id, all of one model.
-        widths: neurons of each layer of the model.
+        everything: all neurons of the model.
+        layers: number of its layers.
 
     Raises:
-        CircuitError: a circuit has a neuron that the model has not, or one of routed experts.
+        CircuitError: a circuit has a neuron that the model has not.
 
     Example:
         >>> from neurodial.circuit.circuit import Row
         >>> one, other = (Circuit.of([Row(Neuron(0, None, k), 1.0, k / 2)], name=str(k)) for k in (1, 2))
-        >>> doses_view({"one": one, "other": other}, [4])["rows"]
+        >>> doses_view({"one": one, "other": other}, AllNeurons({Site(0): (4,)}), 1)["rows"]
         [[0, 1, [0.5, None]], [0, 2, [None, 1.0]]]
     """
     doses: dict[tuple[int, int], list[float | None]] = {}
     for place, (name, circuit) in enumerate(circuits.items()):
-        _refuse_experts(circuit)
         for row in circuit:
-            layer, index = row.neuron.layer, row.neuron.index
-            if layer >= len(widths) or index >= widths[layer]:
-                raise CircuitError(f"The circuit {name!r} has a neuron {layer}.{index}, which this model has not.")
+            if not everything.has(row.neuron):
+                raise CircuitError(f"The circuit {name!r} has a neuron ({row.neuron.name}), which this model has not.")
+            layer, index = page_name(row.neuron, everything)
             absent: list[float | None] = [None] * len(circuits)
             doses.setdefault((layer, index), absent)[place] = _short(row.dose)
     return {
@@ -212,14 +269,19 @@ def doses_view(circuits: Mapping[str, Circuit], widths: Sequence[int]) -> Plain:
             {"id": name, "name": circuit.name, "direction": circuit.direction, "neurons": len(circuit)}
             for name, circuit in circuits.items()
         ],
-        "widths": list(widths),
+        "widths": [len(everything.layer_span(layer)) for layer in range(layers)],
         "rows": [[layer, index, doses[layer, index]] for layer, index in sorted(doses)],
     }
 
 
-def _ranks(neurons: Sequence[Neuron], order: Mapping[int, np.ndarray]) -> list[list[int]]:
-    places = {layer: np.argsort(ranked) for layer, ranked in order.items()}  # of each index, its rank
-    return [[n.layer, int(places[n.layer][n.index])] for n in neurons if n.layer in places]
+def _ranks(neurons: Sequence[Neuron], order: Mapping[tuple[int, int | None], np.ndarray]) -> list[list[int]]:
+    """Layer and rank of each neuron, and its expert where it has one."""
+    places = {row: np.argsort(ranked) for row, ranked in order.items()}  # of each index, its rank
+    return [
+        [n.layer, int(places[n.layer, n.expert][n.index]), *([] if n.expert is None else [n.expert])]
+        for n in neurons
+        if (n.layer, n.expert) in places
+    ]
 
 
 def _packed(values: np.ndarray) -> str:

@@ -86,18 +86,19 @@ export interface Watcher {
 /** A layer's neurons by falling absolute score, as arrays. */
 export interface LayerScores {
   layer: number;
+  expert: number | null;
   width: number;
   index: Uint32Array;
   score: Float32Array;
 }
 
-/** The scores of every neuron as the map draws them; `chosen` and `removed` are pairs of layer and rank. */
+/** The scores of every neuron as the map draws them; `chosen` and `removed` hold layer and rank, and the expert. */
 export interface MapScores {
   neurons: number;
   largest: number;
   layers: LayerScores[];
-  chosen: [number, number][];
-  removed: [number, number][];
+  chosen: number[][];
+  removed: number[][];
 }
 
 /** A cell of the map: which row, and which rank in it. */

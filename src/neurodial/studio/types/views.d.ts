@@ -18,6 +18,8 @@ export interface Model {
   label: string;
   family: string;
   widths: number[];
+  /** Of each layer with routed experts: neurons of its dense MLP, and of one expert. */
+  experts: ([number, number] | null)[];
   neurons: number;
   context: number | null;
   chat: boolean;
@@ -250,9 +252,10 @@ export interface Circuit {
   versions: Record<string, string>;
 }
 
-/** A layer's neurons by falling absolute score; the arrays are base64 of little-endian uint32 and float32. */
+/** A layer's neurons, or an expert's, by falling absolute score; the arrays are base64 of little-endian uint32 and float32. */
 export interface PackedLayer {
   layer: number;
+  expert?: number | null;
   width: number;
   index: string;
   score: string;
@@ -265,13 +268,13 @@ export interface Histogram {
   chosen: number[];
 }
 
-/** All scores. `chosen` and `removed` are pairs of layer and rank. */
+/** All scores. `chosen` and `removed` hold layer and rank, and the expert where there is one. */
 export interface Scores {
   neurons: number;
   largest: number;
   layers: PackedLayer[];
-  chosen: [number, number][];
-  removed: [number, number][];
+  chosen: number[][];
+  removed: number[][];
   cutoff: number | null;
   histogram: Histogram;
 }

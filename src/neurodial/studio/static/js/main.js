@@ -2,6 +2,7 @@
 import { h, fill, part } from "./dom.js";
 import { startJobsPanel } from "./jobs-panel.js";
 import { blank, loading, problem } from "./messages.js";
+import { rememberExperts } from "./names.js";
 import { grouped } from "./numbers.js";
 import { address, route } from "./route.js";
 import { getModel } from "./server.js";
@@ -73,6 +74,7 @@ async function firstModel() {
   const label = part("model");
   label.textContent = found.label;
   const size = `${found.widths.length} layers, ${grouped(found.neurons)} neurons`;
+  rememberExperts(found.experts);
   label.title = `${found.family}, ${size}, ${found.dtype}`;
   return found;
 }

@@ -3,6 +3,7 @@ import { h } from "../dom.js";
 import { explain } from "../explain.js";
 import { folds } from "../map/bars.js";
 import { number, percent, visible } from "../numbers.js";
+import { shortName } from "../names.js";
 /** @import { Circuit, MethodReport, Stability, Universal } from "../../../types/views.d.ts" */
 
 /** @param {Circuit} circuit */
@@ -32,7 +33,7 @@ function drawStability(stability) {
 
 /** @param {Universal} universal */
 function drawUniversal({ flagged, removed }) {
-  const names = removed.map(([layer, index]) => `${layer}.${index}`).join(", ");
+  const names = removed.map(([layer, index]) => `${layer}.${shortName(layer, index)}`).join(", ");
   return h(
     "p",
     {},

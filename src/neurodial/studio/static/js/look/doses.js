@@ -8,6 +8,7 @@ import { number } from "../numbers.js";
 import { address } from "../route.js";
 import { getDoses, listCircuits } from "../server.js";
 import { bar, scroll, table } from "../table.js";
+import { shortName } from "../names.js";
 /** @import { CircuitEntry, Doses } from "../../../types/views.d.ts" */
 /** @import { Visit } from "./look.js" */
 
@@ -88,7 +89,7 @@ function tableCard({ circuits, rows }) {
       "tr",
       {},
       h("td", {}, layer),
-      h("td", {}, neuronLink(circuits, doses, `${layer}.${index}`, index)),
+      h("td", {}, neuronLink(circuits, doses, `${layer}.${index}`, shortName(layer, index))),
       doses.map((dose) =>
         h(
           "td",
@@ -107,7 +108,7 @@ function tableCard({ circuits, rows }) {
   );
 }
 
-/** @param {Doses["circuits"]} circuits @param {(number | null)[]} doses @param {string} name @param {number} index */
+/** @param {Doses["circuits"]} circuits @param {(number | null)[]} doses @param {string} name @param {string} index */
 function neuronLink(circuits, doses, name, index) {
   const { id } = circuits[doses.findIndex((dose) => dose !== null)];
   return h("a", { href: address("look", [id, "neuron", name]) }, index);

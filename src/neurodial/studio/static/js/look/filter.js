@@ -1,4 +1,5 @@
-// What may be written above the table of neurons: "layer 29", "20-29", "29.741", "> 2", "off".
+// What may be written above the table of neurons: "layer 29", "20-29", "29.741", "2.e3" (an expert), "> 2", "off".
+import { shortName } from "../names.js";
 /** @import { CircuitRow } from "../../../types/views.d.ts" */
 
 /** @typedef {(row: CircuitRow) => boolean} Test */
@@ -20,8 +21,8 @@ export function filterOf(text, off) {
   if (words === "off") {
     return (row) => off.has(nameOf(row));
   }
-  if (/^\d+\.\d*$/.test(words)) {
-    return (row) => nameOf(row).startsWith(words);
+  if (/^\d+\.(e\d*\.?)?\d*$/.test(words)) {
+    return ([layer, index]) => `${layer}.${shortName(layer, index)}`.startsWith(words);
   }
   return ofNumber(words) || ofRange(words) || ofScore(words);
 }

@@ -5,6 +5,7 @@ import { loading, problem } from "../messages.js";
 import { address } from "../route.js";
 import { cancelJob, getCircuit, getNeuron, listPromptSets, neuronPage as pageOf, startNeuron } from "../server.js";
 import { progressOf, watchJob } from "../watch.js";
+import { longName, shortName } from "../names.js";
 /** @import { Option } from "../../../types/page.d.ts" */
 /** @import { CircuitRow, NeuronView, PromptSet } from "../../../types/views.d.ts" */
 /** @import { Visit } from "./look.js" */
@@ -77,7 +78,7 @@ class NeuronPage {
       h(
         "div",
         { class: "row spread" },
-        h("h1", {}, `Layer ${layer}, neuron ${index}`),
+        h("h1", {}, `Layer ${layer}, ${longName(layer, index)}`),
         h(
           "div",
           { class: "row bottom" },
@@ -103,7 +104,7 @@ class NeuronPage {
       ? h(
           "a",
           { href: address("look", [id, "neuron", `${row[0]}.${row[1]}`], { set, shows }) },
-          `next ${text}: ${row[0]}.${row[1]}`,
+          `next ${text}: ${row[0]}.${shortName(row[0], row[1])}`,
         )
       : null;
   }

@@ -6,6 +6,7 @@ import { number, percent } from "../numbers.js";
 import { address } from "../route.js";
 import { getOverlap } from "../server.js";
 import { bar, scroll, table } from "../table.js";
+import { shortName } from "../names.js";
 /** @import { Overlap } from "../../../types/views.d.ts" */
 /** @import { Visit } from "./look.js" */
 
@@ -74,7 +75,7 @@ function sharedNeurons(id, rows) {
       "tr",
       {},
       h("td", {}, layer),
-      h("td", {}, h("a", { href: address("look", [id, "neuron", `${layer}.${index}`]) }, index)),
+      h("td", {}, h("a", { href: address("look", [id, "neuron", `${layer}.${index}`]) }, shortName(layer, index))),
       numbers.map((value) => h("td", {}, number(value))),
     ),
   );

@@ -2,6 +2,7 @@
 import { h } from "../dom.js";
 import { grouped, number, within } from "../numbers.js";
 import { blankDrawing, colour, FONT, LEFT, redrawn } from "./canvas.js";
+import { longName } from "../names.js";
 /** @import { Doses } from "../../../types/views.d.ts" */
 
 const HUES = [24, 212, 140, 290, 52, 180]; // of the circuits in their order
@@ -176,7 +177,7 @@ class DosesMap {
     const said = values.flatMap((value, place) =>
       value === null ? [] : [`${this.doses.circuits[place].name} ${number(value)}`],
     );
-    return `layer ${layer}, neuron ${index}: ${said.join(", ")}`;
+    return `layer ${layer}, ${longName(layer, index)}: ${said.join(", ")}`;
   }
 
   #pick() {

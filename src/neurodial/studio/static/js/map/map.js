@@ -4,6 +4,7 @@ import { h } from "../dom.js";
 import { grouped, number, within } from "../numbers.js";
 import { blankDrawing, LEFT, redrawn } from "./canvas.js";
 import { drawAxes, drawMarks, paintCells } from "./paint.js";
+import { longName } from "../names.js";
 /** @import { Cell, MapScores } from "../../../types/page.d.ts" */
 
 const BOTTOM = 22; // pixels for the labels below
@@ -31,8 +32,8 @@ class NeuronMap {
   constructor(scores, onpick) {
     this.scores = scores;
     this.onpick = onpick;
-    this.chosen = new Set(scores.chosen.map(([layer, rank]) => `${layer}:${rank}`));
-    this.removed = new Set(scores.removed.map(([layer, rank]) => `${layer}:${rank}`));
+    this.chosen = new Set(scores.chosen.map(([layer, rank, expert]) => keyOf({ layer, expert }, rank)));
+    this.removed = new Set(scores.removed.map(([layer, rank, expert]) => keyOf({ layer, expert }, rank)));
     this.layout = { width: 0, height: 0, shown: this.#firstShown(), cell: 1, row: 8 };
     /** @type {Cell | null} */
     this.at = null;
@@ -59,7 +60,8 @@ class NeuronMap {
 
   #label() {
     const { neurons, layers } = this.scores;
-    const size = `Map of ${grouped(neurons)} neurons: ${layers.length} layers by rank`;
+    const rows = layers.some(({ expert }) => expert !== null) ? "rows of layers and experts" : "layers";
+    const size = `Map of ${grouped(neurons)} neurons: ${layers.length} ${rows} by rank`;
     return `${size}; ${this.chosen.size} are in the circuit. Walk with the arrow keys, Enter opens a neuron.`;
   }
 
@@ -107,9 +109,9 @@ class NeuronMap {
     this.point(this.at);
   }
 
-  /** @param {number} layer @param {number} rank */
-  #markOf(layer, rank) {
-    const name = `${layer}:${rank}`;
+  /** @param {MapRow} row @param {number} rank */
+  #markOf(row, rank) {
+    const name = keyOf(row, rank);
     if (this.chosen.has(name)) {
       return "chosen";
     }
@@ -131,10 +133,10 @@ class NeuronMap {
 
   /** @param {Cell} cell */
   #describe({ row, rank }) {
-    const { layer, index, score } = this.scores.layers[row];
+    const { layer, expert, index, score } = this.scores.layers[row];
     const states = { chosen: " · in the circuit", removed: " · universal, removed" };
-    const mark = this.#markOf(layer, rank);
-    const place = `layer ${layer} · neuron ${index[rank]} · rank ${rank + 1}`;
+    const mark = this.#markOf({ layer, expert }, rank);
+    const place = `layer ${layer} · ${longName(layer, index[rank])} · rank ${rank + 1}`;
     return `${place} · score ${number(score[rank], 4)}${mark ? states[mark] : ""}`;
   }
 
@@ -195,6 +197,11 @@ class NeuronMap {
     this.point({ row, rank: within(this.at.rank + right, 0, last) });
   }
 }
+
+/** @typedef {{ layer: number, expert?: number | null }} MapRow */
+
+/** @param {MapRow} row @param {number} rank */
+const keyOf = ({ layer, expert }, rank) => `${layer}:${expert ?? ""}:${rank}`;
 
 /** @param {string} kind @param {string} text */
 export function key(kind, text) {

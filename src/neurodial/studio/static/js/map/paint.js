@@ -83,15 +83,15 @@ function rgb(text) {
  * @param {CanvasRenderingContext2D} ink
  * @param {MapScores} scores
  * @param {Layout} layout
- * @param {(layer: number, rank: number) => "chosen" | "removed" | null} markOf
+ * @param {(row: LayerScores, rank: number) => "chosen" | "removed" | null} markOf
  */
 export function drawMarks(ink, scores, layout, markOf) {
   ink.strokeStyle = colour("--ink");
   ink.fillStyle = colour("--ink");
   ink.lineWidth = 1.2;
-  scores.layers.forEach(({ layer, index }, place) => {
-    for (let rank = 0; rank < Math.min(layout.shown, index.length); rank += 1) {
-      const mark = markOf(layer, rank);
+  scores.layers.forEach((line, place) => {
+    for (let rank = 0; rank < Math.min(layout.shown, line.index.length); rank += 1) {
+      const mark = markOf(line, rank);
       if (mark) {
         drawMark(ink, mark, layout, { x: LEFT + rank * layout.cell, y: place * layout.row });
       }
@@ -133,9 +133,9 @@ export function drawAxes(ink, scores, { width, height, shown, row }) {
   ink.textAlign = "right";
   ink.textBaseline = "middle";
   const every = Math.ceil(14 / row);
-  scores.layers.forEach(({ layer }, place) => {
+  scores.layers.forEach(({ layer, expert }, place) => {
     if (place % every === 0) {
-      ink.fillText(String(layer), LEFT - 6, (place + 0.5) * row);
+      ink.fillText(expert === null ? String(layer) : `${layer}.e${expert}`, LEFT - 6, (place + 0.5) * row);
     }
   });
   ink.textBaseline = "bottom";

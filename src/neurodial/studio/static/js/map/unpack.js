@@ -7,8 +7,9 @@ const decoded = (text) => Uint8Array.from(atob(text), (letter) => letter.charCod
 
 /** @param {Scores} scores @returns {MapScores} */
 export function unpack({ neurons, largest, layers, chosen, removed }) {
-  const unpacked = layers.map(({ layer, width, index, score }) => ({
+  const unpacked = layers.map(({ layer, expert, width, index, score }) => ({
     layer,
+    expert: expert ?? null,
     width,
     index: new Uint32Array(decoded(index)),
     score: new Float32Array(decoded(score)),
