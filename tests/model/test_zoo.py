@@ -44,7 +44,7 @@ def test_a_type_does_what_the_table_says(kind, name):
         assert (seen.get(capability) == "yes") == (expected.get(capability) == "yes"), (capability, seen)
     assert seen.get("neurons") == expected.get("neurons")
     assert seen.get("mlp") == expected.get("mlp")
-    assert seen.get("blocks") == expected.get("blocks")
+    assert seen.get("block_names") == expected.get("block_names")
 
 
 @needs_the_same_types

@@ -92,7 +92,7 @@ def _scaled(lines: Sequence[ExaminedTensor], model: KnownModel) -> tuple[ScaledN
     """The neurons that were scaled; what was done to one in several places is multiplied."""
     parts: dict[tuple[int, int], dict[str, tuple[float, float]]] = {}
     for row in lines:
-        for name, bounds in _by_neuron(row.part, row.bounds, fused=model.blocks is not None and model.blocks.fused):
+        for name, bounds in _by_neuron(row.part, row.bounds, fused=model.block_names is not None and model.block_names.fused):
             for index in torch.nonzero(bounds.scaled).flatten().tolist():
                 places = parts.setdefault((row.part.layer or 0, index), {})
                 low, high = places.get(name, (-float("inf"), float("inf")))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from neurodial.errors import LayoutError
 from neurodial.model.block_parts import find_activation, find_norms, find_queries, find_writes, head_sizes
 from neurodial.model.damage import error_text
+from neurodial.model.in_training import unwrapped
 from neurodial.model.layout import BlockLayout, Layout, MlpSite, Proof
 from neurodial.model.mlp_sites import Examined, find_reach_of, find_reaches, find_sites
 from neurodial.model.outside import Passed, find_decoder, find_final_norm, find_head, goes_on, outside, takes
@@ -72,7 +73,7 @@ def find_layout(model: Any) -> Layout:
         >>> [(block.path, block.site.down, block.site.width) for block in layout.blocks]
         [('model.decoder.layers.0', 'fc2', 24), ('model.decoder.layers.1', 'fc2', 24)]
     """
-    model = getattr(model, "_orig_mod", model)  # torch.compile's wrapper has the paths of what it wraps
+    model = unwrapped(model)
     label = str(getattr(model.config.get_text_config(), "model_type", "unknown"))
     _refuse_unloaded(model, label)
     with _resting(model):
