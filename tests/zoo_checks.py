@@ -101,22 +101,20 @@ def steer(subject: Subject) -> None:
     for each, dial, found in zip(rows, dials, together, strict=True):
         with nd.steer(subject, Scale(first, dial=dial)):
             alike = off_by(found, outputs(subject, [each])[0]) < TOLERANCE
-            expect(alike, f"a row of a batch is not as by itself{choosing(subject)}")
+            expect_or_why(subject, alike, "a row of a batch is not as by itself")
 
 
-def choosing(subject: Subject) -> str:
-    """Why a small change can become a large one where attention looks at the best tokens only; empty where it does not.
-
-    Raises:
-        CheckFailedError: unsteered too, a row of a batch is another than by itself, and nothing is known to choose.
-    """
+def expect_or_why(subject: Subject, holds: bool, reason: str) -> None:
+    """As `expect`; where attention looks at the best tokens only, a small change can become a large one, and is told."""
+    if holds:
+        return
     rows = rows_of(subject, tuple(text + end for end in (SHOWN, HIDDEN) for text in TEXTS))
     pairs = zip(outputs(subject, rows), (outputs(subject, [row])[0] for row in rows), strict=True)
-    if all(off_by(together, alone) < TOLERANCE for together, alone in pairs):
-        return ""
     chosen = getattr(subject.model.config.get_text_config(), "index_topk", None)
-    expect(chosen is not None, "unsteered too, a row of a batch is not as by itself")
-    return f"; unsteered too, a row is not as by itself: attention looks at its {chosen} best tokens only, and rounding changes which"
+    if chosen is not None and any(off_by(together, alone) >= TOLERANCE for together, alone in pairs):
+        reason += f"; unsteered too, a row is not as by itself: attention looks at its {chosen} best tokens only, "
+        reason += "and rounding changes which"
+    raise CheckFailedError(reason)
 
 
 def baked(subject: Subject, scales: list[tuple[Circuit, float]], row: list[int]) -> torch.Tensor:
@@ -154,7 +152,8 @@ def discover(subject: Subject) -> None:
     expect(circuit.rows[0].neuron == planted, f"found {tuple(circuit.rows[0].neuron)}, planted {tuple(planted)}")
     for site in subject.sites:
         if site.routed:
-            expect(off_by(found.scores[site], gap(subject, site)) < TOLERANCE, f"scores of experts and weights differ{choosing(subject)}")
+            alike = off_by(found.scores[site], gap(subject, site)) < TOLERANCE
+            expect_or_why(subject, alike, "scores of experts and weights differ")
     sequences = [(256, *range(40, 46), *row) for row in rows_of(subject)]
     apart, shared = (read(subject, sequences, share) for share in (False, True))
     expect(off_by(apart, shared) < TOLERANCE, "a shared prefix changes activations")
@@ -271,7 +270,8 @@ def dose(subject: Subject) -> None:
         with torch.no_grad(), nd.steer(subject, Scale(circuit, dial=dial)):
             ends.append(float(value_of(subject, tokens)))
     measured, slope = (ends[0] - ends[1]) / (2 * step), float(slopes[site][neuron.place])
-    expect(abs(measured - slope) <= 0.03 * abs(slope), f"a slope is {slope:.4g}, measured {measured:.4g}{choosing(subject)}")
+    alike = abs(measured - slope) <= 0.03 * abs(slope)
+    expect_or_why(subject, alike, f"a slope is {slope:.4g}, measured {measured:.4g}")
 
 
 def weight_slopes(subject: Subject, site: Site, tokens: torch.Tensor) -> torch.Tensor:

@@ -91,8 +91,9 @@ def _verdict(rows: Sequence[ExaminedTensor], *, is_scaling: bool, has_more: bool
 def _scaled(lines: Sequence[ExaminedTensor], model: KnownModel) -> tuple[ScaledNeuron, ...]:
     """The neurons that were scaled; what was done to one in several places is multiplied."""
     parts: dict[tuple[int, int], dict[str, tuple[float, float]]] = {}
+    fused = model.block_names is not None and model.block_names.fused
     for row in lines:
-        for name, bounds in _by_neuron(row.part, row.bounds, fused=model.block_names is not None and model.block_names.fused):
+        for name, bounds in _by_neuron(row.part, row.bounds, fused=fused):
             for index in torch.nonzero(bounds.scaled).flatten().tolist():
                 places = parts.setdefault((row.part.layer or 0, index), {})
                 low, high = places.get(name, (-float("inf"), float("inf")))
