@@ -21,6 +21,7 @@ from neurodial.model.in_training import unwrapped
 from neurodial.model.layout import BlockLayout, Layout, MlpSite, Proof
 from neurodial.model.mlp_sites import Examined, find_reach_of, find_reaches, find_sites
 from neurodial.model.outside import Passed, find_decoder, find_final_norm, find_head, goes_on, outside, takes
+from neurodial.model.plain_weight import is_plain
 from neurodial.model.replay import (
     CELLS,
     ROWS,
@@ -83,7 +84,7 @@ def find_layout(model: Any) -> Layout:
         hidden = passed[decoder].value if decoder else blocks[-1].output
         final_norm = find_final_norm(model, decoder, passed, hidden)
         head, logits_error = find_head(model, decoder, passed, hidden, logits)
-        shares_prefixes = goes_on(model.get_submodule(decoder), _tokens(model), hidden)
+        shares_prefixes = goes_on(model.get_submodule(decoder), ordinary_tokens(model), hidden)
     layouts = tuple(shape.layout for shape, _, _ in known)
     _refuse_without_neurons(label, layouts, [shape for shape, _, _ in known])
     errors = [error for shape, error, _ in known if shape.layout.writes_add_up]
@@ -127,7 +128,7 @@ def _resting(model: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def _run(model: Any, label: str) -> tuple[list[RecordedBlock], dict[str, Passed], Tensor | None]:
-    ids = _tokens(model)
+    ids = ordinary_tokens(model)
     options = {"use_cache": False} if takes(model, "use_cache") else {}
     try:
         with recording(model) as blocks, outside(model) as passed:
@@ -166,8 +167,8 @@ def _leading(stream: Tensor) -> tuple[tuple[int, ...], ...]:
     return tuple(stream.shape[:2]), tuple(stream.shape[1:3])
 
 
-def _tokens(model: Any) -> Tensor:
-    """Token ids that stand for nothing special in the configuration."""
+def ordinary_tokens(model: Any) -> Tensor:
+    """Token ids, (row, token), that stand for nothing special in the configuration."""
     values = {**model.config.to_dict(), **model.config.get_text_config().to_dict()}
     special = {value for name, value in values.items() if "token" in name and isinstance(value, int)}
     rows = int(model.get_input_embeddings().weight.shape[0])
@@ -313,7 +314,7 @@ def _transposed(examined: Examined, path: str, width: int) -> bool:
         return False
     if width != examined.hidden:
         return tuple(weight.shape) == (width, examined.hidden)
-    if weight.is_meta:
+    if not is_plain(weight):
         return False
     given = by_cell(examined.natural.inputs[path]).double()
     gave = by_cell(examined.natural.outputs[path][0]).double()

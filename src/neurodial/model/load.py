@@ -97,7 +97,10 @@ def load(
 def _subject(model: Any, tokenizer: Any, adapter: str | Path | None, names: dict[str, Any]) -> Subject:
     model.eval()
     if adapter is None:
-        return Subject.of(model, tokenizer, **names)
+        subject = Subject.of(model, tokenizer, **names)
+        if not subject.quantised_maps:
+            forget_quantisation(model)
+        return subject
     model, applied, digest = apply_adapter(model, Path(adapter).expanduser(), label=names["label"])
     return Subject.of(model, tokenizer, adapter=applied, base_digest=digest, **names)
 
@@ -122,7 +125,7 @@ def _from_name(
     with quiet_bars(), read_once() if is_gguf else nullcontext():
         model, tokenizer, unused = _read(path, dtype, options, given, is_gguf=is_gguf)
     if is_gguf:
-        _forget_gguf(model)
+        forget_quantisation(model)  # also where an adapter is merged next
     return model, tokenizer, unused
 
 
@@ -136,9 +139,11 @@ def _read(
     if is_gguf:
         shared["gguf_file"] = path.name
         dtype = torch.float32 if dtype == "auto" else dtype
+    quantised: Any = options.get("quantization_config")
     try:
         config = AutoConfig.from_pretrained(name, **shared)
         _refuse_without_neurons(config)
+        quantised = quantised or getattr(config, "quantization_config", None)
         kind = AutoModelForCausalLM
         if type(config) not in AutoModelForCausalLM._model_mapping:
             kind = AutoModelForImageTextToText
@@ -146,7 +151,7 @@ def _read(
     except torch.OutOfMemoryError:
         raise
     except DAMAGE as error:
-        raise _not_loaded(path, error) from error
+        raise _not_loaded(path, error, quantised) from error
     if info.get("mismatched_keys"):
         raise _of_other_shape(path, sorted(info["mismatched_keys"]))
     tokenizer, may_lack_head = given
@@ -185,18 +190,27 @@ def _tokenizer(name: str, path: Path, options: dict[str, Any]) -> Any:
         ) from error
 
 
-def _forget_gguf(model: Any) -> None:
-    """Remove what would keep save_pretrained from working: the dequantised weights are those of an ordinary model."""
-    model.hf_quantizer = None
-    if getattr(model.config, "quantization_config", None) is not None:
-        del model.config.quantization_config
+def forget_quantisation(model: Any) -> None:
+    """Make a model whose weights were all dequantised an ordinary one, which save_pretrained writes as it is."""
+    if getattr(model.config, "quantization_config", None) is None:
+        return
+    del model.config.quantization_config
+    model.hf_quantizer = model._weight_conversions = model.quantization_method = None  # no other way
     model.is_quantized = False
-    model.quantization_method = None
 
 
-def _not_loaded(path: Path, error: Exception) -> ModelError:
+def _not_loaded(path: Path, error: Exception, quantised: Any) -> ModelError:
     if isinstance(error, ImportError):
         return MissingModelPackageError.of(path, error)
+    if quantised is not None:
+        settings = quantised if isinstance(quantised, dict) else quantised.to_dict()
+        method = str(getattr(settings.get("quant_method"), "value", settings.get("quant_method")))
+        return ModelError(
+            f"{path} can't be loaded quantised ({method}): {error_text(error)}",
+            wanted="a format that transformers reads on this device",
+            fix="`neurodial models` lists the formats that were tried, and what each needs. The unquantised model "
+            "always works: name its folder or Hub id instead.",
+        )
     local = path.exists()
     return ModelError(
         f"{path} can't be loaded: {error_text(error)}",
