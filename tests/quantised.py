@@ -61,10 +61,12 @@ class Format:
     Attributes:
         make: writes a checkpoint into a folder and gives the path to load and the options of `nd.load`.
         library: the package that reads it, None where transformers does alone.
+        note: what explains its row in the table.
     """
 
     make: Callable[[Path], tuple[Path, Options]]
     library: str | None = None
+    note: str | None = None
 
     @property
     def is_here(self) -> bool:
@@ -101,7 +103,10 @@ def _on_loading(settings: Callable[[], Any], *, saved: bool = True) -> Callable[
         source = plain(folder / "plain")
         if not saved:
             return source, options
-        subject = nd.load(source, **options)
+        try:
+            subject = nd.load(source, **options)
+        except NeurodialError:
+            return source, options  # what loads it next is told the same
         subject.model.save_pretrained(folder / "quantised")
         _tokenizer().save_pretrained(folder / "quantised")
         return folder / "quantised", {}
@@ -270,10 +275,9 @@ def _gguf(folder: Path) -> tuple[Path, Options]:
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
     for name, tensor in model.state_dict().items():
         heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}.get(name.split(".")[-2])
-        if heads is not None:
-            tensor = tensor.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2)
+        rows = tensor if heads is None else tensor.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2)
         kind = gguf.GGMLQuantizationType.F32 if tensor.dim() == 1 else gguf.GGMLQuantizationType.Q8_0
-        data = gguf.quantize(tensor.numpy(), kind)
+        data = gguf.quantize(rows.numpy(), kind)
         writer.add_tensor(names.get_name(name, try_suffixes=(".weight",)), data, raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -285,7 +289,11 @@ def _gguf(folder: Path) -> tuple[Path, Options]:
 _INTEGERS = {"num_bits": 8, "type": "int", "strategy": "channel", "symmetric": True}
 
 FORMATS: dict[str, Format] = {
-    "bitsandbytes 8 bit": Format(_on_loading(_bits_and_bytes(load_in_8bit=True)), "bitsandbytes"),
+    "bitsandbytes 8 bit": Format(
+        _on_loading(_bits_and_bytes(load_in_8bit=True)),
+        "bitsandbytes",
+        "It rounds activations to 8 bits, together for a batch: small steps of an activation are lost.",
+    ),
     "bitsandbytes 4 bit": Format(
         _on_loading(
             _bits_and_bytes(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32)
@@ -315,13 +323,40 @@ FORMATS: dict[str, Format] = {
     ),
     "torchao int8, weights": Format(_on_loading(_torchao("Int8WeightOnlyConfig")), "torchao"),
     "torchao int8, activations too": Format(_on_loading(_torchao("Int8DynamicActivationInt8WeightConfig")), "torchao"),
-    "torchao int4, weights": Format(_on_loading(_torchao("Int4WeightOnlyConfig", group_size=GROUP)), "torchao"),
+    "torchao int4, weights": Format(
+        _on_loading(_torchao("Int4WeightOnlyConfig", group_size=GROUP)), "torchao", "It wants mslk."
+    ),
     "quanto int8": Format(_on_loading(_quanto("int8"), saved=False), "optimum-quanto"),
     "quanto int4": Format(_on_loading(_quanto("int4"), saved=False), "optimum-quanto"),
     "quanto float8": Format(_on_loading(_quanto("float8"), saved=False), "optimum-quanto"),
     "HQQ 4 bit": Format(_on_loading(_hqq, saved=False), "hqq"),
     "GGUF": Format(_gguf, "gguf"),
 }
+
+
+class Packed(torch.nn.Module):
+    """A quantised map: integers and a scale, no weight to read."""
+
+    def __init__(self, linear: torch.nn.Linear, *, is_differentiable: bool = True) -> None:
+        super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.is_differentiable = is_differentiable
+        scale = linear.weight.detach().abs().amax(dim=1, keepdim=True) / 127
+        self.register_buffer("packed", (linear.weight.detach() / scale).round().to(torch.int8))
+        self.register_buffer("scale", scale)
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        """The product, by a kernel with or without a backward pass."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.is_differentiable):
+            return torch.nn.functional.linear(given, self.packed * self.scale)
+
+
+def packed(model: Any, paths: str = "", *, is_differentiable: bool = True) -> Any:
+    """The same model, with its blocks' maps packed whose names end so."""
+    for name, module in list(model.model.layers.named_modules()):
+        if type(module) is torch.nn.Linear and name.endswith(paths):
+            model.model.layers.set_submodule(name, Packed(module, is_differentiable=is_differentiable))
+    return model
 
 
 # ------------------------------------------------------------------------------------------- what works
@@ -401,15 +436,17 @@ CHECKS: dict[str, Callable[[Subject], None]] = {
 def quantised_row(name: str) -> dict[str, Any]:
     """A format's row of the table: how its weights are held, and each capability."""
     form = FORMATS[name]
-    found: dict[str, Any] = {"library": form.library, "version": form.version}
+    found: dict[str, Any] = {"library": form.library, "version": form.version, "note": form.note}
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
+        source, options = form.make(Path(folder))
         try:
-            source, options = form.make(Path(folder))
             subject = nd.load(source, **options)
         except NeurodialError as error:
-            return found | {"absent": error.problem.replace(folder, "it").replace("it/plain", "it")}
-        kept = f"packed, in {type(subject.down(subject.dense_sites[0])).__name__}" if subject.quantised_maps else None
-        found["weights are"] = kept or "dequantised on loading"
+            return found | {"absent": error.problem.replace(str(source), "It")}
+        packed = (
+            {type(subject.down(site)).__name__ for site in subject.dense_sites} if subject.quantised_maps else set()
+        )
+        found["weights are"] = f"packed ({', '.join(packed)})" if packed else "dequantised on loading"
         found["a batch moves a row by"] = float(f"{by_batch(subject):.1g}")
-        return found | {check: told(each, subject) for check, each in CHECKS.items()}
+        return found | {check: told(each, subject).replace(str(source), "The model") for check, each in CHECKS.items()}

@@ -105,7 +105,7 @@ def steer(subject: Subject) -> None:
 
 
 def expect_or_why(subject: Subject, holds: bool, reason: str) -> None:
-    """As `expect`; told where attention looks at the best tokens only, so that a small change can become a large one."""
+    """As `expect`; told where attention looks at the best tokens only: there a small change can become a large one."""
     if holds:
         return
     rows = rows_of(subject, tuple(text + end for end in (SHOWN, HIDDEN) for text in TEXTS))

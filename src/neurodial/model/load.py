@@ -13,6 +13,7 @@ from neurodial.model.adapter import apply_adapter, check_adapter
 from neurodial.model.damage import DAMAGE, error_text
 from neurodial.model.gguf_header import read_once
 from neurodial.model.known_models import tried_model
+from neurodial.model.plain_weight import is_quantised
 from neurodial.model.quiet import quiet_bars
 from neurodial.model.subject import Subject
 from neurodial.model.which_model import DEMO_NAMES, refuse_no_model
@@ -98,8 +99,8 @@ def _subject(model: Any, tokenizer: Any, adapter: str | Path | None, names: dict
     model.eval()
     if adapter is None:
         subject = Subject.of(model, tokenizer, **names)
-        if not subject.quantised_maps:
-            forget_quantisation(model)
+        if getattr(model.config, "quantization_config", None) is not None:  # some dequantise in the first pass
+            _forget_quantisation(model)
         return subject
     model, applied, digest = apply_adapter(model, Path(adapter).expanduser(), label=names["label"])
     return Subject.of(model, tokenizer, adapter=applied, base_digest=digest, **names)
@@ -124,8 +125,6 @@ def _from_name(
     is_gguf = path.suffix == ".gguf"
     with quiet_bars(), read_once() if is_gguf else nullcontext():
         model, tokenizer, unused = _read(path, dtype, options, given, is_gguf=is_gguf)
-    if is_gguf:
-        forget_quantisation(model)  # also where an adapter is merged next
     return model, tokenizer, unused
 
 
@@ -133,6 +132,7 @@ def _read(
     path: Path, dtype: torch.dtype | str, options: dict[str, Any], given: tuple[Any, bool], *, is_gguf: bool
 ) -> tuple[Any, Any, tuple[str, ...]]:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+    from transformers.quantizers import AutoHfQuantizer
 
     name = str(path.parent) if is_gguf else str(path)
     shared: dict[str, Any] = {key: options[key] for key in ("revision", "trust_remote_code") if key in options}
@@ -144,6 +144,10 @@ def _read(
         config = AutoConfig.from_pretrained(name, **shared)
         _refuse_without_neurons(config)
         quantised = quantised or getattr(config, "quantization_config", None)
+        if isinstance(quantised, dict) and not AutoHfQuantizer.supports_quant_method(quantised):
+            raise ValueError(
+                "transformers knows no such format"
+            )  # it would only warn, and take packed numbers as they are
         kind = AutoModelForCausalLM
         if type(config) not in AutoModelForCausalLM._model_mapping:
             kind = AutoModelForImageTextToText
@@ -154,6 +158,8 @@ def _read(
         raise _not_loaded(path, error, quantised) from error
     if info.get("mismatched_keys"):
         raise _of_other_shape(path, sorted(info["mismatched_keys"]))
+    if is_gguf or quantised is not None:
+        _forget_quantisation(model)
     tokenizer, may_lack_head = given
     missing = [key for key in sorted(info["missing_keys"]) if not (may_lack_head and _is_behind_blocks(model, key))]
     if missing:
@@ -190,11 +196,12 @@ def _tokenizer(name: str, path: Path, options: dict[str, Any]) -> Any:
         ) from error
 
 
-def forget_quantisation(model: Any) -> None:
+def _forget_quantisation(model: Any) -> None:
     """Make a model whose weights were all dequantised an ordinary one, which save_pretrained writes as it is."""
-    if getattr(model.config, "quantization_config", None) is None:
+    if any(map(is_quantised, model.modules())):
         return
-    del model.config.quantization_config
+    if getattr(model.config, "quantization_config", None) is not None:
+        del model.config.quantization_config
     model.hf_quantizer = model._weight_conversions = model.quantization_method = None  # no other way
     model.is_quantized = False
 
