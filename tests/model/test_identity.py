@@ -57,7 +57,7 @@ def test_template_vocabulary_and_precision_are_told_apart():
     model = tiny_model("llama")
 
     def identity(tokenizer):
-        names = {"label": "m", "family": "llama", "layout": "0" * 64, "widths": (24, 24)}
+        names = {"label": "m", "family": "llama", "layout": "0" * 64, "widths": (24, 24), "experts": ()}
         return identify(model, tokenizer, base_digest=None, adapter_digest=None, **names)
 
     plain, without = identity(tiny_tokenizer()), identity(tiny_tokenizer(chat=False))

@@ -145,9 +145,8 @@ def _read(
         _refuse_without_neurons(config)
         quantised = quantised or getattr(config, "quantization_config", None)
         if isinstance(quantised, dict) and not AutoHfQuantizer.supports_quant_method(quantised):
-            raise ValueError(
-                "transformers knows no such format"
-            )  # it would only warn, and take packed numbers as they are
+            # It would only warn, and take packed numbers for weights.
+            raise ValueError("transformers knows no such format")
         kind = AutoModelForCausalLM
         if type(config) not in AutoModelForCausalLM._model_mapping:
             kind = AutoModelForImageTextToText
