@@ -19,6 +19,7 @@ from neurodial.model.block_parts import find_activation, find_norms, find_querie
 from neurodial.model.damage import error_text
 from neurodial.model.in_training import unwrapped
 from neurodial.model.layout import BlockLayout, Layout, MlpSite, Proof
+from neurodial.model.light_maps import light_maps
 from neurodial.model.mlp_sites import Examined, find_reach_of, find_reaches, find_sites
 from neurodial.model.outside import Passed, find_decoder, find_final_norm, find_head, goes_on, outside, takes
 from neurodial.model.plain_weight import is_plain
@@ -62,7 +63,8 @@ _SHAPES_KEPT = 256
 def find_layout(model: Any) -> Layout:
     """Measure where a model's neurons are and where its blocks write.
 
-    The model runs once on twelve tokens; then its blocks run again, one at a time. Nothing about it is changed.
+    The model runs once on twelve tokens, its blocks' maps standing in for themselves; then its blocks run again, one at
+    a time, as they are. Nothing about it is changed.
 
     Raises:
         LayoutError: it can't be run on text alone, has no MLP, is no decoder, or is built in a way that can't be used;
@@ -78,13 +80,14 @@ def find_layout(model: Any) -> Layout:
     label = str(getattr(model.config.get_text_config(), "model_type", "unknown"))
     _refuse_unloaded(model, label)
     with _resting(model):
-        blocks, passed, logits = _run(model, label)
+        with light_maps(model):
+            blocks, passed, logits = _run(model, label)
+            decoder = find_decoder(model, [block.path for block in blocks])
+            hidden = passed[decoder].value if decoder else blocks[-1].output
+            shares_prefixes = goes_on(model.get_submodule(decoder), ordinary_tokens(model), hidden)
         known = [_known(model, block, label) for block in blocks]
-        decoder = find_decoder(model, [block.path for block in blocks])
-        hidden = passed[decoder].value if decoder else blocks[-1].output
         final_norm = find_final_norm(model, decoder, passed, hidden)
         head, logits_error = find_head(model, decoder, passed, hidden, logits)
-        shares_prefixes = goes_on(model.get_submodule(decoder), ordinary_tokens(model), hidden)
     layouts = tuple(shape.layout for shape, _, _ in known)
     _refuse_without_neurons(label, layouts, [shape for shape, _, _ in known])
     errors = [error for shape, error, _ in known if shape.layout.writes_add_up]
