@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 from tests import naive
+from tests.quantised import packed
 from tests.records import record_of
 from tests.subjects import FAMILIES, SOME_FAMILIES, circuit_of, close, differ, fresh, logits, prompts, shared, tokens_of
 from tests.wrappers import WRAPPERS, wrapped_subject
@@ -80,26 +81,8 @@ def test_an_adapter_that_is_not_merged_hides_nothing(family):
     assert differences_from(record, wrapped) == []
 
 
-class Packed(torch.nn.Module):
-    """A quantised map: integers and a scale, no weight to read."""
-
-    def __init__(self, linear):
-        super().__init__()
-        self.in_features, self.out_features = linear.in_features, linear.out_features
-        scale = linear.weight.abs().amax(dim=1, keepdim=True) / 127
-        self.register_buffer("packed", (linear.weight / scale).round().to(torch.int8))
-        self.register_buffer("scale", scale.detach())
-
-    def forward(self, given):
-        return torch.nn.functional.linear(given, self.packed * self.scale)
-
-
 def test_quantised_maps_are_found_too():
-    model = fresh("gemma2").model
-    for name, module in list(model.model.layers.named_modules()):
-        if type(module) is torch.nn.Linear:
-            model.model.layers.set_submodule(name, Packed(module))
-    assert differences_from(record_of(shared("gemma2")), model) == []
+    assert differences_from(record_of(shared("gemma2")), packed(fresh("gemma2").model)) == []
 
 
 def test_offloaded_weights_are_found_too():

@@ -1,4 +1,4 @@
-"""`neurodial models`: which model types work, and what each of them can do."""
+"""`neurodial models`: which model types and quantised formats work, and what can be done with each."""
 
 from __future__ import annotations
 
@@ -10,30 +10,39 @@ from neurodial.cli.console import out, print_json
 
 if TYPE_CHECKING:
     from neurodial.model.known_models import KnownModel
+    from neurodial.model.quantised_formats import QuantisedFormat
 
 
 def models(*names: str, json: bool = False) -> None:
-    """List the model types that were tried, and what works with each.
+    """List the model types and the formats of quantised weights that were tried, and what works with each.
 
     Args:
         names: model types (`model_type` in config.json), each with its reasons; by default all types in a table.
         json: print JSON, with every reason.
     """
     from neurodial.model.known_models import known_model, known_models
+    from neurodial.model.quantised_formats import quantised_formats
 
     rows = [known_model(name) for name in names] if names else known_models()
+    formats = () if names else quantised_formats()
     if json:
-        print_json([_plain(row) for row in rows])
+        print_json([*(_plain(row) for row in rows), *(_plain_format(row) for row in formats)])
     elif names:
         for row in rows:
             _show(row)
     else:
         _list(rows)
+        _list_formats(formats)
 
 
 def _plain(row: KnownModel) -> dict[str, object]:
     found = {"name": row.name, "kind": row.kind, "neurons": row.neurons, "mlp": row.mlp, "absent": row.absent}
     return {**found, **row.told}
+
+
+def _plain_format(row: QuantisedFormat) -> dict[str, object]:
+    found = {"name": row.name, "kind": "quantised base", "library": row.library, "held": row.held}
+    return {**found, "by_batch": row.by_batch, "absent": row.absent, "note": row.note, **row.told}
 
 
 def _list(rows: tuple[KnownModel, ...] | list[KnownModel]) -> None:
@@ -52,6 +61,19 @@ def _list(rows: tuple[KnownModel, ...] | list[KnownModel]) -> None:
         markup=False,
     )
     out.print(f"Without: {', '.join(absent)}. `neurodial models TYPE` says why.", markup=False)
+
+
+def _list_formats(rows: tuple[QuantisedFormat, ...]) -> None:
+    from neurodial.model.known_models import YES
+    from neurodial.model.quantised_formats import QUANTISED_CAPABILITIES, untried_formats
+
+    table = Table("quantised base", "library", *QUANTISED_CAPABILITIES, "weights are", box=None)
+    for row in rows:
+        cells = ("yes" if row.told.get(name) == YES else "-" for name in QUANTISED_CAPABILITIES)
+        table.add_row(row.name, row.library or "none needed", *cells, row.held or "can't be loaded")
+    out.print("\nQuantised bases, tried on the processor; `--json` says why something is absent:", markup=False)
+    out.print(table)
+    out.print(f"Not tried: {', '.join(untried_formats())}.", markup=False)
 
 
 def _show(row: KnownModel) -> None:

@@ -91,8 +91,9 @@ def _verdict(rows: Sequence[ExaminedTensor], *, is_scaling: bool, has_more: bool
 def _scaled(lines: Sequence[ExaminedTensor], model: KnownModel) -> tuple[ScaledNeuron, ...]:
     """The neurons that were scaled; what was done to one in several places is multiplied."""
     parts: dict[tuple[int, int], dict[str, tuple[float, float]]] = {}
+    fused = model.block_names is not None and model.block_names.fused
     for row in lines:
-        for name, bounds in _by_neuron(row.part, row.bounds, fused=model.blocks is not None and model.blocks.fused):
+        for name, bounds in _by_neuron(row.part, row.bounds, fused=fused):
             for index in torch.nonzero(bounds.scaled).flatten().tolist():
                 places = parts.setdefault((row.part.layer or 0, index), {})
                 low, high = places.get(name, (-float("inf"), float("inf")))
@@ -104,7 +105,7 @@ def _scaled(lines: Sequence[ExaminedTensor], model: KnownModel) -> tuple[ScaledN
             ends = [end * side for end in ends for side in (low, high)]
         low, high = min(ends), max(ends)
         multiplier = (low + high) / 2
-        is_bent = "gate" in places or ("up" in places and not (model.blocks and model.blocks.up_rows_scale))
+        is_bent = "gate" in places or ("up" in places and not (model.block_names and model.block_names.up_rows_scale))
         dose = None if is_bent else 1.0 - multiplier
         rows.append(ScaledNeuron(layer, index, multiplier, (high - low) / 2, tuple(sorted(places)), dose))
     return tuple(rows)

@@ -89,7 +89,7 @@ def _two_models(base: ModelFiles, candidate: ModelFiles) -> Matched:
 
 
 def _refuse_other_model(base: ModelFiles, candidate: ModelFiles) -> None:
-    first, second = ((engine_names(m.known.name).gguf or m.known.name, m.known.blocks) for m in (base, candidate))
+    first, second = ((engine_names(m.known.name).gguf or m.known.name, m.known.block_names) for m in (base, candidate))
     same = first[0] == second[0] if base.form != candidate.form else first == second
     if not same or (base.layers and candidate.layers and base.layers != candidate.layers):
         raise ModelMismatchError(

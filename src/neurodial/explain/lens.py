@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from neurodial.circuit.site import Neuron
 from neurodial.model.parts import gain_before_mlp
+from neurodial.model.plain_weight import is_plain
 from neurodial.model.subject import Subject, get_module
 from neurodial.tracing.neuron import WrittenToken
 
@@ -58,7 +59,7 @@ def _rows(subject: Subject, neuron: Neuron) -> dict[str, Float[Tensor, "hidden"]
 def _weight(subject: Subject, module: nn.Module) -> Float[Tensor, "out hidden"]:
     """A map's weight as (out, in); one that is stored otherwise is read by sending unit vectors through."""
     weight = getattr(module, "weight", None)
-    if type(module) is nn.Linear and isinstance(weight, Tensor) and weight.is_floating_point() and not weight.is_meta:
+    if type(module) is nn.Linear and is_plain(weight):
         return weight.detach().float()
     units = torch.eye(subject.hidden_size, dtype=subject.dtype, device=subject.device)
     answers: Tensor = module(units) - module(torch.zeros_like(units[:1]))

@@ -48,7 +48,7 @@ def write_weights(subject: Subject, recipe: Recipe | None, folder: Path) -> tupl
         ExportError: the model is quantised, or its checkpoint can't be read.
         FileError: there is too little space.
     """
-    if getattr(subject.model.config, "quantization_config", None) is not None:
+    if subject.quantised_maps:
         raise ExportError(
             f"{subject.label} is quantised: its columns can't be scaled without quantising again.",
             wanted="an unquantised model",
@@ -70,7 +70,10 @@ def write_weights(subject: Subject, recipe: Recipe | None, folder: Path) -> tupl
 
 
 def checkpoint_of(subject: Subject) -> Path | None:
-    """The folder of the safetensors checkpoint that a model was loaded from; None where there is none."""
+    """The folder of the safetensors checkpoint that a model was loaded from.
+
+    None where there is none, or its weights are quantised: the live ones are then written.
+    """
     if subject.source is None or subject.source.endswith(".gguf"):
         return None
     folder = Path(subject.source)
@@ -80,6 +83,9 @@ def checkpoint_of(subject: Subject) -> Path | None:
         commit = getattr(subject.model.config, "_commit_hash", None)
         patterns = ["*.safetensors", *_COMPANIONS]
         folder = Path(snapshot_download(subject.source, revision=commit, allow_patterns=patterns))
+    config = folder / "config.json"
+    if config.is_file() and json.loads(config.read_text(encoding="utf-8")).get("quantization_config") is not None:
+        return None
     return folder if shards_of(folder) else None
 
 

@@ -17,9 +17,12 @@ from torch import Tensor, nn
 from neurodial.errors import LayoutError
 from neurodial.model.block_parts import find_activation, find_norms, find_queries, find_writes, head_sizes
 from neurodial.model.damage import error_text
+from neurodial.model.in_training import unwrapped
 from neurodial.model.layout import BlockLayout, Layout, MlpSite, Proof
+from neurodial.model.light_maps import light_maps
 from neurodial.model.mlp_sites import Examined, find_reach_of, find_reaches, find_sites
 from neurodial.model.outside import Passed, find_decoder, find_final_norm, find_head, goes_on, outside, takes
+from neurodial.model.plain_weight import is_plain
 from neurodial.model.replay import (
     CELLS,
     ROWS,
@@ -61,7 +64,8 @@ _SHAPES_KEPT = 256
 def find_layout(model: Any) -> Layout:
     """Measure where a model's neurons are and where its blocks write.
 
-    The model runs once on twelve tokens; then its blocks run again, one at a time. Nothing about it is changed.
+    The model runs once on twelve tokens, its blocks' maps standing in for themselves; then its blocks run again, one at
+    a time, as they are. Nothing about it is changed.
 
     Raises:
         LayoutError: it can't be run on text alone, has no MLP, is no decoder, or is built in a way that can't be used;
@@ -73,17 +77,18 @@ def find_layout(model: Any) -> Layout:
         >>> [(block.path, block.site.down, block.site.width) for block in layout.blocks]
         [('model.decoder.layers.0', 'fc2', 24), ('model.decoder.layers.1', 'fc2', 24)]
     """
-    model = getattr(model, "_orig_mod", model)  # torch.compile's wrapper has the paths of what it wraps
+    model = unwrapped(model)
     label = str(getattr(model.config.get_text_config(), "model_type", "unknown"))
     _refuse_unloaded(model, label)
     with _resting(model):
-        blocks, passed, logits = _run(model, label)
+        with light_maps(model):
+            blocks, passed, logits = _run(model, label)
+            decoder = find_decoder(model, [block.path for block in blocks])
+            hidden = passed[decoder].value if decoder else blocks[-1].output
+            shares_prefixes = goes_on(model.get_submodule(decoder), ordinary_tokens(model), hidden)
         known = [_known(model, block, label) for block in blocks]
-        decoder = find_decoder(model, [block.path for block in blocks])
-        hidden = passed[decoder].value if decoder else blocks[-1].output
         final_norm = find_final_norm(model, decoder, passed, hidden)
         head, logits_error = find_head(model, decoder, passed, hidden, logits)
-        shares_prefixes = goes_on(model.get_submodule(decoder), _tokens(model), hidden)
     layouts = tuple(shape.layout for shape, _, _ in known)
     _refuse_without_neurons(label, layouts, [shape for shape, _, _ in known])
     errors = [error for shape, error, _ in known if shape.layout.writes_add_up]
@@ -127,7 +132,7 @@ def _resting(model: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def _run(model: Any, label: str) -> tuple[list[RecordedBlock], dict[str, Passed], Tensor | None]:
-    ids = _tokens(model)
+    ids = ordinary_tokens(model)
     options = {"use_cache": False} if takes(model, "use_cache") else {}
     try:
         with recording(model) as blocks, outside(model) as passed:
@@ -166,8 +171,8 @@ def _leading(stream: Tensor) -> tuple[tuple[int, ...], ...]:
     return tuple(stream.shape[:2]), tuple(stream.shape[1:3])
 
 
-def _tokens(model: Any) -> Tensor:
-    """Token ids that stand for nothing special in the configuration."""
+def ordinary_tokens(model: Any) -> Tensor:
+    """Token ids, (row, token), that stand for nothing special in the configuration."""
     values = {**model.config.to_dict(), **model.config.get_text_config().to_dict()}
     special = {value for name, value in values.items() if "token" in name and isinstance(value, int)}
     rows = int(model.get_input_embeddings().weight.shape[0])
@@ -314,7 +319,7 @@ def _transposed(examined: Examined, path: str, width: int) -> bool:
         return False
     if width != examined.hidden:
         return tuple(weight.shape) == (width, examined.hidden)
-    if weight.is_meta:
+    if not is_plain(weight):
         return False
     given = by_cell(examined.natural.inputs[path]).double()
     gave = by_cell(examined.natural.outputs[path][0]).double()

@@ -16,12 +16,13 @@ from functools import partial
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from neurodial.circuit.site import Site
 from neurodial.errors import GradientError
 from neurodial.model.experts import Visits
-from neurodial.model.head import at_least_float32
+from neurodial.model.find_layout import ordinary_tokens
+from neurodial.model.head import at_least_float32, hidden_states
 from neurodial.model.hooks import Edit, Handle, installed, on_block_output, on_embedding, on_experts, on_neurons
 from neurodial.model.micro_batch import micro_batch_tokens
 from neurodial.model.subject import Subject
@@ -40,7 +41,11 @@ def multiplier_slopes(subject: Subject, take: Take) -> Iterator[None]:
     The slope of a row's value in the multiplier of neuron j is `sum over tokens of a_j * d value / d a_j`, with the a_j
     of before steering; it is summed in float32 or better. A routed expert's neuron has it from the tokens that went to
     the expert, routing weights included; that another multiplier would send a token elsewhere is not in it.
+
+    Raises:
+        GradientError: a quantised map of the model has no backward pass.
     """
+    refuse_cutting(subject)
 
     def install(handles: list[Handle]) -> None:
         for site in subject.sites:
@@ -100,6 +105,33 @@ def backward(
         if isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error):
             raise
         raise without_gradients(subject, str(error).splitlines()[0]) from error
+
+
+def refuse_cutting(subject: Subject) -> None:
+    """Refuse a model with a quantised map that gives no gradient back: slopes of earlier layers would lack a part.
+
+    One pass of a few tokens; models without quantised maps are not run.
+
+    Raises:
+        GradientError: names the first such map.
+    """
+    maps = subject.quantised_maps
+    if not maps:
+        return
+    cutting: list[str] = []
+
+    def looked_at(path: str, _: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
+        if given and given[0].requires_grad and not output.requires_grad:
+            cutting.append(path)
+
+    def install(handles: list[Handle]) -> None:
+        handles.append(on_embedding(subject, lambda hidden: hidden.detach().requires_grad_()))
+        handles.extend(module.register_forward_hook(partial(looked_at, path)) for path, module in maps.items())
+
+    with frozen(subject), installed(install):
+        hidden_states(subject, ordinary_tokens(subject.model))
+    if cutting:
+        raise without_gradients(subject, f"the quantised map {cutting[0]} has no backward pass")
 
 
 def without_gradients(subject: Subject, reason: str) -> GradientError:

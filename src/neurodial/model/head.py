@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from neurodial.model.plain_weight import is_plain
 from neurodial.model.subject import Subject
 
 Sample = Callable[[Float[Tensor, "cell vocab"]], Sequence[Int[Tensor, "cell"]]]
@@ -107,7 +108,7 @@ def _unembedding(subject: Subject) -> Float[Tensor, "vocab hidden"] | None:
     """The last layer's weight, if the layer is nothing more than it and the weight is readable; else None."""
     layer = subject.head
     changed = hasattr(layer, "_hf_hook") or bool(layer._forward_hooks)
-    if type(layer) is not torch.nn.Linear or changed or not layer.weight.is_floating_point():
+    if type(layer) is not torch.nn.Linear or changed or not is_plain(layer.weight):
         return None
     weight = layer.weight.detach()
     return weight if subject.layout.head.factor == 1 else weight * subject.layout.head.factor

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from neurodial.model.plain_weight import packed_buffers, plain_parts
 from neurodial.provenance import ModelIdentity, canonical_json, sha256
 
 _SAMPLES = 64
@@ -64,7 +65,8 @@ def weights_digest(model: torch.nn.Module) -> str:
 def tensors_digest(tensors: dict[str, torch.Tensor]) -> str:
     """SHA-256 over names, shapes and 64 evenly spaced elements of each tensor, rounded to bfloat16."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
+    parts = dict(part for each in tensors.items() for part in plain_parts(*each))
+    for name, tensor in sorted(parts.items()):
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
         if tensor.is_meta:
             continue
@@ -95,8 +97,12 @@ def adapter_digest(folder: Path) -> str:
 
 
 def _weights(model: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
-    """Named weights; those that accelerate has offloaded are taken from its map instead of the meta device."""
-    tensors = []
+    """Named weights, packed ones in buffers too; those that accelerate has offloaded are taken from its map."""
+    tensors = [
+        (f"{path}.{name}", buffer)
+        for path, module in model.named_modules()
+        for name, buffer in packed_buffers(module).items()
+    ]
     for name, parameter in model.named_parameters():
         if parameter.is_meta:
             module = model.get_submodule(name.rpartition(".")[0])

@@ -26,9 +26,7 @@ def bare_model(model: Any) -> Any:
         >>> bare_model(torch.nn.DataParallel(model)) is model
         True
     """
-    from accelerate.utils import extract_model_from_parallel
-
-    model = extract_model_from_parallel(model, keep_torch_compile=False)
+    model = unwrapped(model)
     peft = sys.modules.get("peft")  # a model that peft wraps has imported it
     if peft is None or not isinstance(model, peft.PeftModel):
         return model
@@ -38,6 +36,13 @@ def bare_model(model: Any) -> Any:
             wanted="an adapter in the model's modules, such as LoRA or IA3",
         )
     return model.get_base_model()
+
+
+def unwrapped(model: Any) -> Any:
+    """The model inside data parallelism and torch.compile's wrapper; its modules have the same paths without them."""
+    from accelerate.utils import extract_model_from_parallel
+
+    return extract_model_from_parallel(model, keep_torch_compile=False)
 
 
 @contextmanager

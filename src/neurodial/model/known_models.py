@@ -90,7 +90,7 @@ class KnownModel:
             `none`; None where it could not be tried.
         told: for each capability `yes`, or why not; empty where nothing could be tried.
         absent: why nothing could be tried, None otherwise.
-        blocks: what its blocks call their parts; None where nothing was found.
+        block_names: what its blocks call their parts; None where nothing was found.
     """
 
     name: str
@@ -99,7 +99,7 @@ class KnownModel:
     mlp: Mlp | None
     told: Mapping[str, str]
     absent: str | None
-    blocks: BlockNames | None = None
+    block_names: BlockNames | None = None
 
     @property
     def works(self) -> bool:
@@ -157,7 +157,7 @@ def _model(name: str, kind: Literal["text", "image and text"], row: Mapping[str,
     told = {capability: row[capability] for capability in CAPABILITIES if capability in row}
     if "not built" in row:
         absent = f"No small model of it could be built to try: {absent}"
-    named = row.get("blocks")
+    named = row.get("block_names")
     fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in (named or {}).items()}
-    blocks = BlockNames(**fields) if fields else None
-    return KnownModel(name, kind, row.get("neurons", ""), row.get("mlp"), told, absent, blocks)
+    names = BlockNames(**fields) if fields else None
+    return KnownModel(name, kind, row.get("neurons", ""), row.get("mlp"), told, absent, names)

@@ -13,6 +13,7 @@ from neurodial.model.adapter import apply_adapter, check_adapter
 from neurodial.model.damage import DAMAGE, error_text
 from neurodial.model.gguf_header import expert_widths, read_once
 from neurodial.model.known_models import tried_model
+from neurodial.model.plain_weight import is_quantised
 from neurodial.model.quiet import quiet_bars
 from neurodial.model.subject import Subject
 from neurodial.model.which_model import DEMO_NAMES, refuse_no_model
@@ -97,7 +98,10 @@ def load(
 def _subject(model: Any, tokenizer: Any, adapter: str | Path | None, names: dict[str, Any]) -> Subject:
     model.eval()
     if adapter is None:
-        return Subject.of(model, tokenizer, **names)
+        subject = Subject.of(model, tokenizer, **names)
+        if getattr(model.config, "quantization_config", None) is not None:  # some dequantise in the first pass
+            _forget_quantisation(model)
+        return subject
     model, applied, digest = apply_adapter(model, Path(adapter).expanduser(), label=names["label"])
     return Subject.of(model, tokenizer, adapter=applied, base_digest=digest, **names)
 
@@ -121,8 +125,6 @@ def _from_name(
     is_gguf = path.suffix == ".gguf"
     with quiet_bars(), read_once() if is_gguf else nullcontext():
         model, tokenizer, unused = _read(path, dtype, options, given, is_gguf=is_gguf)
-    if is_gguf:
-        _forget_gguf(model)
     return model, tokenizer, unused
 
 
@@ -130,16 +132,22 @@ def _read(
     path: Path, dtype: torch.dtype | str, options: dict[str, Any], given: tuple[Any, bool], *, is_gguf: bool
 ) -> tuple[Any, Any, tuple[str, ...]]:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+    from transformers.quantizers import AutoHfQuantizer
 
     name = str(path.parent) if is_gguf else str(path)
     shared: dict[str, Any] = {key: options[key] for key in ("revision", "trust_remote_code") if key in options}
     if is_gguf:
         shared["gguf_file"] = path.name
         dtype = torch.float32 if dtype == "auto" else dtype
+    quantised: Any = options.get("quantization_config")
     try:
         config = AutoConfig.from_pretrained(name, **shared)
         _refuse_without_neurons(config)
         widths = expert_widths(path, config) if is_gguf else {}
+        quantised = quantised or getattr(config, "quantization_config", None)
+        if isinstance(quantised, dict) and not AutoHfQuantizer.supports_quant_method(quantised):
+            # It would only warn, and take packed numbers for weights.
+            raise ValueError("transformers knows no such format")
         kind = AutoModelForCausalLM
         if type(config) not in AutoModelForCausalLM._model_mapping:
             kind = AutoModelForImageTextToText
@@ -147,9 +155,11 @@ def _read(
     except torch.OutOfMemoryError:
         raise
     except DAMAGE as error:
-        raise _not_loaded(path, error) from error
+        raise _not_loaded(path, error, quantised) from error
     if info.get("mismatched_keys"):
         raise _of_other_shape(path, sorted(info["mismatched_keys"]))
+    if is_gguf or quantised is not None:
+        _forget_quantisation(model)
     tokenizer, may_lack_head = given
     missing = [key for key in sorted(info["missing_keys"]) if not (may_lack_head and _is_behind_blocks(model, key))]
     if missing:
@@ -186,18 +196,28 @@ def _tokenizer(name: str, path: Path, options: dict[str, Any]) -> Any:
         ) from error
 
 
-def _forget_gguf(model: Any) -> None:
-    """Remove what would keep save_pretrained from working: the dequantised weights are those of an ordinary model."""
-    model.hf_quantizer = None
+def _forget_quantisation(model: Any) -> None:
+    """Make a model whose weights were all dequantised an ordinary one, which save_pretrained writes as it is."""
+    if any(map(is_quantised, model.modules())):
+        return
     if getattr(model.config, "quantization_config", None) is not None:
         del model.config.quantization_config
+    model.hf_quantizer = model._weight_conversions = model.quantization_method = None  # no other way
     model.is_quantized = False
-    model.quantization_method = None
 
 
-def _not_loaded(path: Path, error: Exception) -> ModelError:
+def _not_loaded(path: Path, error: Exception, quantised: Any) -> ModelError:
     if isinstance(error, ImportError):
         return MissingModelPackageError.of(path, error)
+    if quantised is not None:
+        settings = quantised if isinstance(quantised, dict) else quantised.to_dict()
+        method = str(getattr(settings.get("quant_method"), "value", settings.get("quant_method")))
+        return ModelError(
+            f"{path} can't be loaded quantised ({method}): {error_text(error)}",
+            wanted="a format that transformers reads on this device",
+            fix="`neurodial models` lists the formats that were tried, and what each needs. The unquantised model "
+            "always works: name its folder or Hub id instead.",
+        )
     local = path.exists()
     return ModelError(
         f"{path} can't be loaded: {error_text(error)}",

@@ -104,11 +104,11 @@ def find_head(
     given: list[tuple[str | None, Tensor]] = [(None, hidden)]
     given += [(path, value) for path, (first, value) in outer.items() if first is not None and same(first, hidden)]
     for before, states in given:
-        for path, (_, value) in outer.items():
+        for path, (first, value) in outer.items():
             if value.shape != logits.shape or path == before:
                 continue
-            try:
-                raw = model.get_submodule(path)(states)
+            try:  # of what it was given in the pass, it is known what it gives
+                raw = value if first is not None and same(first, states) else model.get_submodule(path)(states)
             except (RuntimeError, TypeError, ValueError):
                 continue
             if not isinstance(raw, Tensor) or raw.shape != logits.shape:

@@ -18,6 +18,7 @@ from neurodial.model.find_layout import find_layout
 from neurodial.model.generation_settings import settings_in_force
 from neurodial.model.identity import identify
 from neurodial.model.layout import Layout, MlpSite, RoutedSite
+from neurodial.model.plain_weight import is_plain, is_quantised
 from neurodial.prompts.prompt import Prompt
 from neurodial.prompts.render import Tokens, appended, encode, post_instruction_length, render
 from neurodial.prompts.template import PLAIN, Template, check_options, template_text, wants_parts
@@ -214,8 +215,8 @@ class Subject:
             raise ModelError(
                 f"Neurons of the routed experts of layer {site.layer} came to a part that is for dense MLPs.",
                 wanted="neurons without an expert",
-                fix="Neurons of routed experts can be found (methods cna and dose), steered, mapped in the studio, compared "
-                "and exported (weights, lora, gguf).",
+                fix="Neurons of routed experts can be found (methods cna and dose), steered, mapped in the studio, "
+                "compared and exported (weights, lora, gguf).",
             )
         found = self.layout.blocks[site.layer].site
         if found is None:
@@ -293,6 +294,11 @@ class Subject:
             "generation": settings_in_force(self.model),
         }
         return {name: value for name, value in settings.items() if value}
+
+    @property
+    def quantised_maps(self) -> dict[str, nn.Module]:
+        """The modules whose own weights are packed by a quantising library, by their full names."""
+        return {path: module for path, module in self.model.named_modules() if is_quantised(module)}
 
     @property
     def vocabulary(self) -> int:
@@ -392,8 +398,7 @@ class Subject:
 
         module = self.down(site)
         weight = getattr(module, "weight", None)
-        is_plain = type(module) in {nn.Linear, Conv1D}
-        if is_plain and isinstance(weight, torch.Tensor) and weight.is_floating_point() and not weight.is_meta:
+        if type(module) in {nn.Linear, Conv1D} and is_plain(weight):
             return self.down_weight(site)[:, list(indices)].detach().float().cpu()
         return _probe(module, self, self.widths[site.layer], list(indices))
 
@@ -409,7 +414,7 @@ class Subject:
             transposed = experts.transposed
         else:
             weight, transposed = getattr(self.down(site), "weight", None), self.mlp(site).transposed
-        if not isinstance(weight, torch.Tensor) or not weight.is_floating_point() or weight.is_meta:
+        if not is_plain(weight):
             raise ModelError(
                 f"The down projection of layer {site.layer} is quantised or offloaded.",
                 wanted="a weight whose columns can be read",
