@@ -214,8 +214,8 @@ class Subject:
             raise ModelError(
                 f"Neurons of the routed experts of layer {site.layer} came to a part that is for dense MLPs.",
                 wanted="neurons without an expert",
-                fix="Neurons of routed experts can be found (methods cna and dose), steered, mapped in the studio, compared "
-                "and exported (weights, lora, gguf).",
+                fix="Neurons of routed experts can be found (methods cna and dose), steered, mapped in the studio, "
+                "compared and exported (weights, lora, gguf).",
             )
         found = self.layout.blocks[site.layer].site
         if found is None:
