@@ -40,7 +40,7 @@ def test_neurons_are_counted_through_each_layer(studio):
     everything = studio.subject.everything
     names = [page_name(neuron, everything) for neuron in everything.at(range(everything.count))]
     assert names == [[layer, place] for layer in (0, 1) for place in range(20 + 4 * 12)]
-    assert [neuron_of(*name, everything) for name in names] == everything.at(range(everything.count))
+    assert [neuron_of(layer, place, everything) for layer, place in names] == everything.at(range(everything.count))
 
 
 def test_the_pages_of_a_circuit_name_its_experts(client):
