@@ -105,7 +105,7 @@ def _scaled(lines: Sequence[ExaminedTensor], model: KnownModel) -> tuple[ScaledN
             ends = [end * side for end in ends for side in (low, high)]
         low, high = min(ends), max(ends)
         multiplier = (low + high) / 2
-        is_bent = "gate" in places or ("up" in places and not (model.blocks and model.blocks.up_rows_scale))
+        is_bent = "gate" in places or ("up" in places and not (model.block_names and model.block_names.up_rows_scale))
         dose = None if is_bent else 1.0 - multiplier
         rows.append(ScaledNeuron(layer, index, multiplier, (high - low) / 2, tuple(sorted(places)), dose))
     return tuple(rows)

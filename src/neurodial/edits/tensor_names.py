@@ -74,7 +74,7 @@ def part_of(name: str, model: KnownModel, form: Form) -> PartName:
     if form == "gguf":
         match = _GGUF_NAME.fullmatch(name)
         return PartName(name, "other" if match is None else _GGUF.get(match[2], "other"), match and int(match[1]))
-    names = model.blocks
+    names = model.block_names
     match = None if names is None else re.fullmatch(rf"(?:.*\.)?{names.blocks}\.(\d+)\.(.+)", name)
     if names is None or match is None:
         return PartName(name, "other", None)
@@ -95,4 +95,4 @@ def kept_otherwise(name: str, model: KnownModel) -> bool:
     part = name.removesuffix(".weight").removesuffix(".bias").rpartition(".")[2]
     engines = engine_names(model.name)
     moved = {*engines.gguf_interleaved, *engines.gguf_rearranged}
-    return part in moved or (model.blocks is not None and model.blocks.adds_one and part.endswith("norm"))
+    return part in moved or (model.block_names is not None and model.block_names.adds_one and part.endswith("norm"))
