@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
-from measure import write
+from measure import spread, write
 from shapes import SHAPES
 
 from neurodial.model import find_layout as measuring
-from neurodial.model import subject as made
 from neurodial.model.load import load
 from neurodial.model.tiny import tiny_tokenizer
 
@@ -29,7 +29,7 @@ def timed(seconds: dict[str, float]) -> Iterator[None]:
 
     Weights are mapped from the file and read when they are first used, so that loading alone is next to nothing.
     """
-    find = made.find_layout
+    find = measuring.find_layout
 
     @torch.no_grad()
     def found(model: Any) -> object:
@@ -41,11 +41,8 @@ def timed(seconds: dict[str, float]) -> Iterator[None]:
         seconds.update(first_pass=times[1] - times[0], layout=times[2] - times[1])
         return layout
 
-    made.find_layout = found  # type: ignore[assignment]
-    try:
+    with patch("neurodial.model.subject.find_layout", found):
         yield
-    finally:
-        made.find_layout = find
 
 
 def loaded(source: str) -> dict[str, object]:
@@ -62,12 +59,21 @@ def loaded(source: str) -> dict[str, object]:
         "parameters": subject.model.num_parameters(),
         "dtype": str(subject.dtype).removeprefix("torch."),
         "seconds": {"load": whole - sum(seconds.values()), **seconds},
-        "layout_over_all": seconds["layout"] / whole,
-        "layout_over_first_pass": seconds["layout"] / seconds["first_pass"],
         "blocks_in_full": proof.in_full,
         "blocks_by_closure": proof.by_closure,
         "replays": proof.replays,
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+def summary(runs: list[dict[str, Any]]) -> dict[str, object]:
+    """The runs, and the spread of the layout's seconds and of their share in loading, first pass and layout."""
+    seconds = [run["seconds"] for run in runs]
+    return {
+        "runs": runs,
+        "layout_seconds": spread([each["layout"] for each in seconds]),
+        "layout_over_all": spread([each["layout"] / sum(each.values()) for each in seconds]),
+        "layout_over_first_pass": spread([each["layout"] / each["first_pass"] for each in seconds]),
     }
 
 
@@ -83,11 +89,12 @@ def checkpoint(folder: Path, shape: str) -> str:
 
 
 def main() -> None:
-    small = {"SmolLM2-135M-Instruct": [loaded("demo-base") for _ in range(2)]}
+    small = [loaded("demo-base") for _ in range(2)]
     with tempfile.TemporaryDirectory() as folder:
         source = checkpoint(Path(folder), "llama-1b")
-        large = {"llama-1b": [loaded(source) for _ in range(3)]}
-    write("loading", {**small, **large}, command="python benchmarks/loading.py")
+        large = [loaded(source) for _ in range(3)]
+    result = {"smollm2": summary(small), "llama-1b": summary(large)}
+    write("loading", result, command="python benchmarks/loading.py")
 
 
 if __name__ == "__main__":

@@ -40,7 +40,12 @@ def wait() -> None:
 def ratios(seconds: dict[str, list[float]], *, of: str, to: str) -> dict[str, float]:
     """Minimum, median and maximum of the ratio of two tasks, round by round."""
     each = [first / second for first, second in zip(seconds[of], seconds[to], strict=True)]
-    return {"min": min(each), "median": statistics.median(each), "max": max(each)}
+    return spread(each)
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Minimum, median and maximum."""
+    return {"min": min(values), "median": statistics.median(values), "max": max(values)}
 
 
 def machine() -> dict[str, object]:

@@ -176,7 +176,7 @@ def _packed(numbers: torch.Tensor, order: tuple[int, ...] = tuple(range(8))) -> 
     """Eight numbers of four bits in each int32, along the last axis."""
     eights = numbers.to(torch.int64).unflatten(-1, (-1, 8))
     words = sum(eights[..., place] << (4 * shift) for shift, place in enumerate(order))
-    return torch.where(words >= 2**31, words - 2**32, words).to(torch.int32)  # type: ignore[operator]
+    return torch.where(words >= 2**31, words - 2**32, words).to(torch.int32)
 
 
 def _in_groups(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

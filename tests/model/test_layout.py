@@ -1,6 +1,7 @@
 """Layouts measured in live models against what was read in their source; what can't be used is refused in words."""
 
 import dataclasses
+import json
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from tests.wrappers import WRAPPERS, wrapped_subject
 import neurodial as nd
 from neurodial.circuit.circuit import Circuit, Row
 from neurodial.circuit.site import Neuron, Site
-from neurodial.errors import LayoutError, ModelError, UnknownNameError
+from neurodial.errors import LayoutError, ModelError, SteeringError, UnknownNameError
 from neurodial.model.find_layout import find_layout
 from neurodial.model.layout import MapRows, Write
 from neurodial.model.subject import Subject
@@ -327,6 +328,30 @@ def test_two_mlps_in_a_block_are_refused():
 
     with pytest.raises(LayoutError, match=r"2 MLPs: mlp.down_proj and other.down_proj"):
         Subject.of(with_changed_block(twice), None)
+
+
+def test_of_several_residual_streams_the_neurons_are_steered_and_the_stream_is_refused():
+    from tests.zoo import zoo_subject
+
+    subject = zoo_subject("deepseek_v4")
+    assert not subject.layout.has_one_stream
+    [tokens] = tokens_of(subject)
+    plain = logits(subject, tokens)
+    with nd.steer(subject, nd.Scale(circuit_of(subject))):
+        differ(logits(subject, tokens), plain, by=1e-4)
+    with (
+        pytest.raises(SteeringError, match=r"several residual streams.*Neurons can be read and steered"),
+        nd.steer(subject, nd.AddVector(torch.ones(subject.hidden_size), layer=0)),
+    ):
+        pass
+
+
+def test_code_that_comes_with_a_model_runs_only_where_it_was_asked_for(tmp_path):
+    settings = {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Mine", "AutoModelForCausalLM": "mine.Model"}}
+    (tmp_path / "config.json").write_text(json.dumps(settings), encoding="utf-8")
+    (tmp_path / "mine.py").write_text("raise SystemExit('it ran')", encoding="utf-8")
+    with pytest.raises(ModelError, match=r"can't be loaded without code that comes with it.*--trust-remote-code"):
+        nd.load(tmp_path)
 
 
 def test_chance_is_refused():

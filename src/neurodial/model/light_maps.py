@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +40,7 @@ def _width(module: nn.Module) -> int:
 
     if type(module) is nn.Linear:
         return module.out_features
-    return int(module.nf) if type(module) is Conv1D else 0
+    return int(cast(Tensor, module.weight).shape[1]) if type(module) is Conv1D else 0
 
 
 def _repeating(width: int) -> Callable[..., Any]:

@@ -135,7 +135,8 @@ def _read(
     from transformers.quantizers import AutoHfQuantizer
 
     name = str(path.parent) if is_gguf else str(path)
-    shared: dict[str, Any] = {key: options[key] for key in ("revision", "trust_remote_code") if key in options}
+    shared: dict[str, Any] = {key: options[key] for key in ("revision",) if key in options}
+    shared["trust_remote_code"] = bool(options.get("trust_remote_code"))  # unsaid, transformers asks at the terminal
     if is_gguf:
         shared["gguf_file"] = path.name
         dtype = torch.float32 if dtype == "auto" else dtype
@@ -209,6 +210,12 @@ def _forget_quantisation(model: Any) -> None:
 def _not_loaded(path: Path, error: Exception, quantised: Any) -> ModelError:
     if isinstance(error, ImportError):
         return MissingModelPackageError.of(path, error)
+    if "trust_remote_code" in str(error):
+        return ModelError(
+            f"{path} can't be loaded without code that comes with it.",
+            wanted="a model type of transformers itself, or your trust in that code: it runs with all your rights",
+            fix="Read it, then say --trust-remote-code (trust_remote_code=True).",
+        )
     if quantised is not None:
         settings = quantised if isinstance(quantised, dict) else quantised.to_dict()
         method = str(getattr(settings.get("quant_method"), "value", settings.get("quant_method")))
