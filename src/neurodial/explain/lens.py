@@ -13,9 +13,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from neurodial.circuit.site import Neuron
+from neurodial.model.named_modules import get_module
 from neurodial.model.parts import gain_before_mlp
 from neurodial.model.plain_weight import is_plain
-from neurodial.model.subject import Subject, get_module
+from neurodial.model.subject import Subject
 from neurodial.tracing.neuron import WrittenToken
 
 

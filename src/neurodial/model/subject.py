@@ -13,12 +13,14 @@ from torch import nn
 
 from neurodial.circuit.site import AllNeurons, Site
 from neurodial.errors import ModelError, PromptError
+from neurodial.model.down_columns import has_columns, probed_columns, readable_weight
 from neurodial.model.engine_names import EngineNames, engine_names
 from neurodial.model.find_layout import find_layout
 from neurodial.model.generation_settings import settings_in_force
 from neurodial.model.identity import identify
 from neurodial.model.layout import Layout, MlpSite, RoutedSite
-from neurodial.model.plain_weight import is_plain, is_quantised
+from neurodial.model.named_modules import refuse_missing
+from neurodial.model.plain_weight import is_quantised
 from neurodial.prompts.prompt import Prompt
 from neurodial.prompts.render import Tokens, appended, encode, post_instruction_length, render
 from neurodial.prompts.template import PLAIN, Template, check_options, template_text, wants_parts
@@ -106,25 +108,7 @@ class Subject:
         Raises:
             ModelError: names the module.
         """
-        for layer, site in self.layout.sites:
-            block = self.layout.blocks[layer]
-            maps = [rows.path for rows in (site.up, site.gate) if rows is not None]
-            named = [site.down, *maps, site.activation, site.write.path, *(write.path for write in block.attention)]
-            for path in ("", *named):
-                whole = ".".join(part for part in (block.path, path) if part)
-                if path is not None and get_module(self.model, whole) is None:
-                    raise ModelError(
-                        f"{self.label} has no module {whole!r}, which the layout names in layer {layer}.",
-                        wanted="the paths that print(model) shows",
-                    )
-        for layer, experts in self.layout.experts:
-            module = get_module(self.model, f"{self.layout.blocks[layer].path}.{experts.module}")
-            if getattr(module, experts.down, None) is None:
-                raise ModelError(
-                    f"{self.label} has no parameter {experts.module}.{experts.down!r}, which the layout names in layer "
-                    f"{layer}.",
-                    wanted="the paths that print(model) shows",
-                )
+        refuse_missing(self.model, self.layout, self.label)
 
     @property
     def decoder(self) -> nn.Module:
@@ -388,19 +372,14 @@ class Subject:
     def down_columns(self, site: Site, indices: Sequence[int]) -> Float[torch.Tensor, "hidden column"]:
         """Columns of a site's down projection in float32, as the model computes with them.
 
-        Columns of a quantised, offloaded or adapted projection are read by sending unit vectors through it, minus
-        its output for zero.
-
         Raises:
             ModelError: the projection gives no finite columns.
         """
-        from transformers.pytorch_utils import Conv1D
-
         module = self.down(site)
-        weight = getattr(module, "weight", None)
-        if type(module) in {nn.Linear, Conv1D} and is_plain(weight):
+        if has_columns(module):
             return self.down_weight(site)[:, list(indices)].detach().float().cpu()
-        return _probe(module, self, self.widths[site.layer], list(indices))
+        like = torch.empty(0, dtype=self.dtype, device=self.device)
+        return probed_columns(module, self.widths[site.layer], list(indices), like, self.label)
 
     def down_weight(self, site: Site) -> torch.Tensor:
         """The down projection's weight as (hidden, neuron), of experts (expert, hidden, neuron); a view.
@@ -410,44 +389,6 @@ class Subject:
         """
         if site.routed:
             experts = self.experts(site.layer)
-            weight = getattr(self.blocks[site.layer].get_submodule(experts.module), experts.down)
-            transposed = experts.transposed
-        else:
-            weight, transposed = getattr(self.down(site), "weight", None), self.mlp(site).transposed
-        if not is_plain(weight):
-            raise ModelError(
-                f"The down projection of layer {site.layer} is quantised or offloaded.",
-                wanted="a weight whose columns can be read",
-                fix="Load the model unquantised and on one device.",
-            )
-        return weight.mT if transposed else weight
-
-
-@torch.no_grad()
-def _probe(module: nn.Module, subject: Subject, width: int, indices: list[int]) -> torch.Tensor:
-    units = torch.zeros(len(indices) + 1, width, dtype=subject.dtype, device=subject.device)
-    units[range(len(indices)), indices] = 1
-    try:
-        answers = cast(torch.Tensor, module(units)).float().cpu()
-    except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
-        raise _no_columns(subject, str(error).splitlines()[0]) from error
-    columns = (answers[:-1] - answers[-1]).T
-    if not bool(torch.isfinite(columns).all()) or bool((columns == 0).all()):
-        raise _no_columns(subject, "it answers unit vectors with zeros, NaN or infinities")
-    return columns
-
-
-def _no_columns(subject: Subject, reason: str) -> ModelError:
-    return ModelError(
-        f"The columns of a down projection of {subject.label} can't be read: {reason}.",
-        wanted="a model whose down projections can be dequantised",
-        fix="Load the model unquantised.",
-    )
-
-
-def get_module(root: nn.Module, path: str) -> nn.Module | None:
-    """The module at a dotted path, or None."""
-    try:
-        return root.get_submodule(path)
-    except AttributeError:
-        return None
+            module = self.blocks[site.layer].get_submodule(experts.module)
+            return readable_weight(module, experts.down, site, transposed=experts.transposed)
+        return readable_weight(self.down(site), "weight", site, transposed=self.mlp(site).transposed)
