@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from tests.export.circuits import dosed
+from tests.quantised import packed
 from tests.subjects import differences, shared, snapshot
 
 from neurodial.circuit.circuit import Circuit, Origin, Row
@@ -25,6 +26,7 @@ from neurodial.export.export_circuit import export_circuit, verify_export
 from neurodial.export.manifest import MANIFEST, VERIFICATION, read_manifest, write_manifest
 from neurodial.export.recipe import Recipe, recipe_of
 from neurodial.intervention.scale import Scale
+from neurodial.model.subject import Subject
 from neurodial.model.tiny import tiny_subject
 
 
@@ -368,9 +370,8 @@ def test_columns_that_cannot_be_dequantised_are_an_error(quantised):
 
 
 def test_a_quantised_model_can_not_be_baked(tmp_path):
-    subject = tiny_subject("llama")
-    circuit = dosed(subject)
-    subject.model.config.quantization_config = {"quant_method": "bitsandbytes"}
-    with pytest.raises(ExportError, match="quantised"):
-        export_circuit(subject, Scale(circuit), route="weights", output=tmp_path / "out")
+    plain = tiny_subject("llama")
+    subject = Subject.of(packed(plain.model), plain.tokenizer)
+    with pytest.raises(ExportError, match="is quantised"):
+        export_circuit(subject, Scale(dosed(subject)), route="weights", output=tmp_path / "out")
     assert nothing_left(tmp_path)

@@ -171,7 +171,7 @@ def test_doses_of_several_circuits(client, studio):
     assert found["widths"] == list(studio.subject.widths)
     assert client.get("/api/doses/polite,nothing").status_code == 404
     studio.collection.save_circuit(Circuit.of([Row(Neuron(99, None, 3), 2.0, 1.0)], name="large"))
-    assert "99.3" in client.get("/api/doses/large").json()["error"]["problem"]
+    assert "layer 99, index 3" in client.get("/api/doses/large").json()["error"]["problem"]
 
 
 def test_ready_circuits_come_with_the_package_and_only_for_their_model(tmp_path):
