@@ -63,7 +63,7 @@ def expert_widths(file: Path, config: Any) -> dict[str, int]:
     """
     import gguf
 
-    fields = gguf.GGUFReader(file).fields
+    fields = gguf.GGUFReader(str(file)).fields  # as transformers names it, so that it is read once
     architecture = str(fields["general.architecture"].contents())
     stated = {ours: fields.get(f"{architecture}.{theirs}") for theirs, ours in _WIDTHS.items()}
     return {
