@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from neurodial.circuit.circuit import Circuit, Row
-from neurodial.circuit.site import Neuron
+from neurodial.circuit.site import Neuron, Site
 from neurodial.serve.address import listen
 from neurodial.studio.app import create_app
 from neurodial.studio.collection import Collection
@@ -84,7 +84,9 @@ def folder(tmp_path_factory):
     circuit = Circuit.of(
         [Row(Neuron(layer, None, i), float(scores[layer][i]), 1.0) for _, layer, i in flat[:50]], name="large"
     )
-    Collection(place, {}).save_circuit(circuit, scores_view(scores, circuit))
+    Collection(place, {}).save_circuit(
+        circuit, scores_view({Site(layer): row for layer, row in scores.items()}, circuit)
+    )
     return place
 
 
