@@ -27,7 +27,7 @@ _NAMES = (
     "writing",
 )
 _PARTS = tuple(map(TimedPart, _NAMES, (8.0, 30.0, 330.0, 240.0, 2.0)))
-_SHORT_PARTS = tuple(map(TimedPart, _NAMES, (8.0, 30.0, 210.0, 60.0, 1.0)))
+_SHORT_PARTS = tuple(map(TimedPart, _NAMES, (8.0, 12.0, 120.0, 30.0, 1.0)))
 """Shares as a run of the short demo had them, scaled to two free cores; a busy machine takes longer."""
 
 

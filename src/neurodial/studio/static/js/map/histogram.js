@@ -7,6 +7,7 @@ import { drawLine } from "./paint.js";
 
 const HIGH = 170; // pixels
 const FLOOR = HIGH - 20; // where bars stand
+const COMPACT = new Intl.NumberFormat("en", { notation: "compact" }); // 10K: five digits do not fit beside the bars
 
 /** @param {Histogram} histogram @param {number | null} cutoff */
 export function drawHistogram(histogram, cutoff) {
@@ -85,7 +86,7 @@ function draw(ink, width, { low, high, counts, chosen }, cutoff) {
   ink.font = FONT;
   ink.textAlign = "right";
   for (let power = 0; 10 ** power <= 10 ** top; power += 1) {
-    ink.fillText(String(10 ** power), LEFT - 5, FLOOR - tall(10 ** power) + 4);
+    ink.fillText(COMPACT.format(10 ** power), LEFT - 5, FLOOR - tall(10 ** power) + 4);
   }
   drawScores(ink, width, { low, high, zero: across(0) });
 }
