@@ -31,7 +31,7 @@ def main(names: list[str]) -> int:
     table["untried"] = sorted(set(AUTO_QUANTIZER_MAPPING) - METHODS)
     for name in names or FORMATS:
         if not FORMATS[name].is_here:
-            print(f"{name}: {FORMATS[name].library} is not installed; its row stays as it is", file=sys.stderr)
+            print(f"{name}: {FORMATS[name].package} is not installed; its row stays as it is", file=sys.stderr)
             continue
         kept[name] = quantised_row(name)
         table["formats"] = {each: kept[each] for each in FORMATS if each in kept}

@@ -60,25 +60,25 @@ class Format:
 
     Attributes:
         make: writes a checkpoint into a folder and gives the path to load and the options of `nd.load`.
-        library: the package that reads it, None where transformers does alone.
+        package: the library that reads it, None where transformers does alone.
         note: what explains its row in the table.
     """
 
     make: Callable[[Path], tuple[Path, Options]]
-    library: str | None = None
+    package: str | None = None
     note: str | None = None
 
     @property
     def is_here(self) -> bool:
         """Whether its library is installed."""
-        if self.library is None:
+        if self.package is None:
             return True
-        return any(importlib.util.find_spec(name) for name in _IMPORTED.get(self.library, (self.library,)))
+        return any(importlib.util.find_spec(name) for name in _IMPORTED.get(self.package, (self.package,)))
 
     @property
     def version(self) -> str | None:
         """The installed version of its library."""
-        return None if self.library is None else importlib.metadata.version(self.library)
+        return None if self.package is None else importlib.metadata.version(self.package)
 
 
 _IMPORTED = {"optimum-quanto": ("optimum",), "compressed-tensors": ("compressed_tensors",)}
@@ -248,21 +248,26 @@ def _compressed(weights: dict[str, Any], layout: str) -> Callable[[Path], tuple[
     return make
 
 
-def _gguf(folder: Path) -> tuple[Path, Options]:
-    """A llama in Q8_0; the rows of queries and keys as llama.cpp's converter orders them."""
-    model = tiny_model("llama", vocab_size=264, **SIZES)
-    config, file = model.config, folder / "model.gguf"
-    folder.mkdir(parents=True, exist_ok=True)
-    writer = gguf.GGUFWriter(file, "llama")
+def add_shape(writer: gguf.GGUFWriter, config: Any) -> None:
+    """What a GGUF header says of the shape of any model of these tests."""
     writer.add_block_count(config.num_hidden_layers)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     writer.add_feed_forward_length(config.intermediate_size)
     writer.add_head_count(config.num_attention_heads)
     writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+
+
+def _gguf(folder: Path) -> tuple[Path, Options]:
+    """A llama in Q8_0; the rows of queries and keys as llama.cpp's converter orders them."""
+    model = tiny_model("llama", vocab_size=264, **SIZES)
+    config, file = model.config, folder / "model.gguf"
+    folder.mkdir(parents=True, exist_ok=True)
+    writer = gguf.GGUFWriter(file, "llama")
+    add_shape(writer, config)
     writer.add_key_length(config.head_dim)
     writer.add_value_length(config.head_dim)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_freq_base(10000.0)
     writer.add_vocab_size(config.vocab_size)
     tokenizer = _tokenizer()
@@ -436,7 +441,7 @@ CHECKS: dict[str, Callable[[Subject], None]] = {
 def quantised_row(name: str) -> dict[str, Any]:
     """A format's row of the table: how its weights are held, and each capability."""
     form = FORMATS[name]
-    found: dict[str, Any] = {"library": form.library, "version": form.version, "note": form.note}
+    found: dict[str, Any] = {"library": form.package, "version": form.version, "note": form.note}
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
         source, options = form.make(Path(folder))

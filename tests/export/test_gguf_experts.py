@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from tests.export.circuits import dosed
+from tests.quantised import add_shape
 from tests.zoo_checks import circuit_on
 
 import neurodial as nd
@@ -29,13 +30,7 @@ RECIPE = Recipe({}, routed={0: {(2, 5): 1.5}, 1: {(0, 3): 1.0, (3, 7): -1.0}})
 def write_model(path, model):
     """A whole mixture of experts as llama.cpp's converter writes it, matrices in Q8_0."""
     config, writer = model.config, gguf.GGUFWriter(path, "qwen2moe")
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    add_shape(writer, config)
     writer.add_expert_count(config.num_experts)
     writer.add_expert_used_count(config.num_experts_per_tok)
     writer.add_expert_feed_forward_length(config.moe_intermediate_size)

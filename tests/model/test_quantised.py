@@ -24,7 +24,7 @@ ROWS = json.loads(TABLE.read_text(encoding="utf-8"))
 
 def cases():
     for name, form in FORMATS.items():
-        reason = f"{form.library} is not installed here; neurodial models says with which version {name} was tried"
+        reason = f"{form.package} is not installed here; neurodial models says with which version {name} was tried"
         marks = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.skipif(not form.is_here, reason=reason)]
         yield pytest.param(name, marks=marks)
 

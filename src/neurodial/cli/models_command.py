@@ -41,7 +41,7 @@ def _plain(row: KnownModel) -> dict[str, object]:
 
 
 def _plain_format(row: QuantisedFormat) -> dict[str, object]:
-    found = {"name": row.name, "kind": "quantised base", "library": row.library, "held": row.held}
+    found = {"name": row.name, "kind": "quantised base", "library": row.package, "held": row.held}
     return {**found, "by_batch": row.by_batch, "absent": row.absent, "note": row.note, **row.told}
 
 
@@ -70,7 +70,7 @@ def _list_formats(rows: tuple[QuantisedFormat, ...]) -> None:
     table = Table("quantised base", "library", *QUANTISED_CAPABILITIES, "weights are", box=None)
     for row in rows:
         cells = ("yes" if row.told.get(name) == YES else "-" for name in QUANTISED_CAPABILITIES)
-        table.add_row(row.name, row.library or "none needed", *cells, row.held or "can't be loaded")
+        table.add_row(row.name, row.package or "none needed", *cells, row.held or "can't be loaded")
     out.print("\nQuantised bases, tried on the processor; `--json` says why something is absent:", markup=False)
     out.print(table)
     out.print(f"Not tried: {', '.join(untried_formats())}.", markup=False)

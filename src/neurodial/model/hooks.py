@@ -129,9 +129,9 @@ def on_write(subject: Subject, layer: int, sublayer: Literal["attention", "mlp"]
             wanted="a block whose output is its input plus what attention and MLP write",
             fix="Work on the blocks' outputs instead (where='blocks').",
         )
-    mlp = block.experts.write if block.site is None and block.experts is not None else None
-    mlp = block.site.write if block.site is not None else mlp
-    writes = block.attention if sublayer == "attention" else () if mlp is None else (mlp,)
+    part = block.experts if block.site is None else block.site
+    mlp = () if part is None or part.write is None else (part.write,)
+    writes = block.attention if sublayer == "attention" else mlp
     return Handles([_on_one_write(subject, layer, write, edit) for write in writes])
 
 

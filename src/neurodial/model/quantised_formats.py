@@ -20,7 +20,7 @@ class QuantisedFormat:
 
     Attributes:
         name: of the format.
-        library: the package that reads it and its version, None where transformers does alone.
+        package: the library that reads it and its version, None where transformers does alone.
         held: how its weights are held once loaded: `packed`, with the class of the map, or `dequantised on loading`;
             None where it could not be loaded.
         by_batch: how far a row of a batch is off from itself alone, unsteered, relative to the largest logit.
@@ -30,7 +30,7 @@ class QuantisedFormat:
     """
 
     name: str
-    library: str | None
+    package: str | None
     held: str | None
     by_batch: float | None
     told: Mapping[str, str]
@@ -54,7 +54,7 @@ def quantised_formats() -> tuple[QuantisedFormat, ...]:
     return tuple(
         QuantisedFormat(
             name=name,
-            library=None if row["library"] is None else f"{row['library']} {row['version']}",
+            package=None if row["library"] is None else f"{row['library']} {row['version']}",
             held=row.get("weights are"),
             by_batch=row.get("a batch moves a row by"),
             told={capability: row[capability] for capability in QUANTISED_CAPABILITIES if capability in row},
