@@ -12,9 +12,9 @@ from neurodial.margins import choose_margin as choosing
 from neurodial.margins import judged
 from neurodial.margins.behaviour_margin import BehaviourMargin
 from neurodial.margins.choose_margin import choose_margin
-from neurodial.margins.judged import BothSides, Evidence, JudgedAnswers, judge_answers
+from neurodial.margins.judged import BEGINNING, BothSides, Evidence, JudgedAnswers, judge_answers
 from neurodial.margins.margin import AnswerMargin, ClassifierLogit, Openers
-from neurodial.margins.openers import SideAnswers, find_openers
+from neurodial.margins.openers import OpenerSearch, SideAnswers, find_openers
 from neurodial.margins.weigh import rank_auroc, weigh
 from neurodial.prompts.pairs import Behaviour, Contrast, PairSet
 from neurodial.prompts.prompt import Example
@@ -39,13 +39,13 @@ def paired(sizes=(6, 4)):
 
 @pytest.fixture
 def script(monkeypatch):
-    """Lets the model answer as a function of the prompt says; gives how many prompts each call answered."""
+    """Lets the model answer as a function of the prompt says; gives prompts and tokens of each call."""
     asked = []
 
     def install(say):
-        def generate(subject, prompts, **_):
-            asked.append(len(prompts))
-            return [answer(prompt, *say(prompt)) for prompt in prompts]
+        def generate(subject, prompts, decoding, **_):
+            asked.append((len(prompts), decoding.max_new_tokens))
+            return [answer(prompt, *say(prompt)[: decoding.max_new_tokens]) for prompt in prompts]
 
         monkeypatch.setattr(judged, "generate", generate)
         return asked
@@ -56,7 +56,7 @@ def script(monkeypatch):
 def with_tail(prompt):
     """All answers begin alike; loud ones have a tail."""
     number = int(prompt.split()[1])
-    return (80, 81, 82, 83, 84, 90 + number % 3, *(TAIL if "loudly" in prompt else ()))
+    return (*range(80, 80 + BEGINNING), 90 + number % 3, *(TAIL if "loudly" in prompt else ()))
 
 
 def sees_tail(exchanges):
@@ -86,13 +86,29 @@ def test_no_behaviour_is_said_after_a_few_answers(script):
     asked = script(lambda prompt: (80, 81))
     with pytest.raises(MarginError, match=r"no behaviour to find: of 12 answers .*regex:w70.* in none.*'w80 w81' \(12"):
         chosen(paired((20, 4)))
-    assert asked == [12]
+    assert asked == [(12, 48)]
 
 
 def test_sides_that_are_answered_alike_have_no_margin(script):
     script(lambda prompt: (80, 81))
     with pytest.raises(MarginError, match=r"Nothing tells answers to the two sides apart.*begin 'w80 w81' \(6 of 6\)"):
         chosen(shows=None)
+
+
+def test_discovery_answers_are_made_whole_only_where_beginnings_tell_too_little(script):
+    asked = script(beginning)
+    assert chosen(direction="induce").kind == "openers"
+    assert asked == [(6, 48), (8, 48), (6, BEGINNING)]
+    asked.clear()
+    script(with_tail)
+    assert chosen().kind == "spans"
+    assert asked == [(6, 48), (8, 48), (6, BEGINNING), (6, 48)]
+
+
+def test_longer_openings_than_the_beginnings_are_looked_for_in_whole_answers(script):
+    script(lambda prompt: tuple(range(100, 100 + BEGINNING)) + ((70,) if "loudly" in prompt else (71,)))
+    openers = OpenerSearch(length=BEGINNING + 1)
+    assert len(chosen(direction="induce", kind="openers", openers=openers).pushed.tokens[0]) == BEGINNING + 1
 
 
 def weighing(monkeypatch, **worth):

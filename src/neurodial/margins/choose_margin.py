@@ -24,7 +24,7 @@ from neurodial.generation.decoding import Decoding
 from neurodial.generation.generate import Answer, generate
 from neurodial.margins.behaviour_margin import BehaviourMargin
 from neurodial.margins.find_spans import spans_of
-from neurodial.margins.judged import Evidence, JudgedAnswers
+from neurodial.margins.judged import BEGINNING, Evidence, JudgedAnswers
 from neurodial.margins.margin import Alternatives, AnswerMargin, Openers
 from neurodial.margins.openers import OpenerSearch, OpeningMargin, SideAnswers, find_margin, first_words
 from neurodial.margins.own_answers import ANSWER_TOKENS, OwnAnswerMargin, find_own_answers
@@ -176,7 +176,10 @@ class _Ways:
     def _opening(self, kind: OpeningMargin) -> Alternatives | Openers:
         answers = None
         if self.evidence is not None:
-            answers = SideAnswers(*self.evidence.judged.discovery, neutral=self.evidence.neutral)
+            judged = self.evidence.judged
+            is_short = self.openers is None or self.openers.length <= BEGINNING
+            sides = judged.beginnings if is_short else judged.discovery
+            answers = SideAnswers(*sides, neutral=self.evidence.neutral)
         return find_margin(
             self.subject,
             self.pairs.discovery,

@@ -2,7 +2,8 @@
 
 1. A few answers to positive prompts come first: where the behaviour's detector sees it in none, there is nothing to
    find, and that is said in the first seconds.
-2. Then all answers to discovery and development prompts.
+2. Then all answers to development prompts, and the beginnings of those to discovery prompts, which is what openings are
+   found in. The rest of the latter is made where a margin reads it, or where there is no detector.
 3. Labels of the development answers: the behaviour's detector's; else those of a classifier of the discovery answers;
    else, where that can't tell the sides apart, the side that the prompt is on.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from neurodial.errors import MarginError
@@ -20,11 +22,14 @@ from neurodial.margins.openers import first_words
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Contrast, PairSet
-from neurodial.prompts.prompt import prompt_text
+from neurodial.prompts.prompt import Example, prompt_text
 from neurodial.text.answer_classifier import AnswerClassifier
 
 Shows = Callable[[Sequence[tuple[str, str]]], Sequence[bool | None]]
 """Says of each prompt and answer whether the answer shows the behaviour; None where it can't tell."""
+
+BEGINNING = 8
+"""Tokens of a discovery answer that are made first: openings are no longer."""
 
 _FIRST = 12  # positive prompts that are answered before all others
 
@@ -41,19 +46,26 @@ class JudgedAnswers:
     """The model's own answers to discovery and development prompts.
 
     Attributes:
-        discovery: on either side.
+        beginnings: of the discovery answers, on either side: their first tokens at least.
         development: on either side.
         shown: of the development answers, the positive side's first, whether they show the behaviour; None where that
             can't be told.
         judged_by: what says so, in words.
         answer_tokens: longest answer that was asked for.
+        make_whole: makes the whole discovery answers; None where the beginnings are these.
     """
 
-    discovery: BothSides
+    beginnings: BothSides
     development: BothSides
     shown: tuple[bool | None, ...]
     judged_by: str
     answer_tokens: int = 48
+    make_whole: Callable[[], BothSides] | None = None
+
+    @cached_property
+    def discovery(self) -> BothSides:
+        """Whole answers to the discovery prompts, made when they are first read."""
+        return self.beginnings if self.make_whole is None else self.make_whole()
 
     @property
     def all(self) -> list[Answer]:
@@ -96,36 +108,53 @@ def judge_answers(
     Raises:
         MarginError: the behaviour's detector sees it in no answer to a positive prompt.
     """
-    decoding = Decoding(max_new_tokens=answer_tokens, batch_size=32, system=system)
-    prompts = [
-        example.prompt
-        for contrast in (pairs.discovery, pairs.development)
-        for side in (contrast.positive, contrast.negative)
-        for example in side
-    ]
-    count = min(_FIRST, len(pairs.discovery.positive)) if shows is not None else 0
-    first = generate(subject, prompts[:count], decoding=decoding, progress=progress)
+    contrast = pairs.discovery
+
+    def answered(examples: Sequence[Example], longest: int = answer_tokens) -> list[Answer]:
+        decoding = Decoding(max_new_tokens=longest, batch_size=32, system=system)
+        return generate(subject, [e.prompt for e in examples], decoding=decoding, progress=progress)
+
+    count = min(_FIRST, len(contrast.positive)) if shows is not None else 0
+    first = answered(contrast.positive[:count])
     if shows is not None and not any(judge(shows, first)):
         raise _no_behaviour(pairs, first)
-    answers = [*first, *generate(subject, prompts[count:], decoding=decoding, progress=progress)]
-    discovery = _sides(answers, pairs.discovery)
-    development = _sides(answers[len(pairs.discovery) :], pairs.development)
-    return JudgedAnswers(discovery, development, *_labels(shows, discovery, development), answer_tokens)
+    development = _sides(answered([*pairs.development.positive, *pairs.development.negative]), pairs.development)
+    others = [*contrast.positive[count:], *contrast.negative]
+
+    def whole() -> BothSides:
+        return _sides([*first, *answered(others)], contrast)
+
+    if shows is None:
+        discovery = whole()
+        labels, judged_by = _labels_by_classifier(discovery, development)
+        return JudgedAnswers(discovery, development, labels, judged_by, answer_tokens)
+    beginnings = _sides([*first, *answered(others, min(BEGINNING, answer_tokens))], contrast)
+    labels, judged_by = _labels_by_detector(shows, development)
+    return JudgedAnswers(beginnings, development, labels, judged_by, answer_tokens, whole)
 
 
-def _labels(shows: Shows | None, discovery: BothSides, development: BothSides) -> tuple[tuple[bool | None, ...], str]:
-    sides = (True,) * len(development.positive) + (False,) * len(development.negative)
-    if shows is not None:
-        labels = tuple(judge(shows, [*development.positive, *development.negative]))
-        if True in labels and False in labels:
-            return labels, "the behaviour's detector"
-        return sides, "the side of the prompt, as the detector says the same of all answers"
+_Labels = tuple[tuple[bool | None, ...], str]
+
+
+def _labels_by_detector(shows: Shows, development: BothSides) -> _Labels:
+    labels = tuple(judge(shows, [*development.positive, *development.negative]))
+    if True in labels and False in labels:
+        return labels, "the behaviour's detector"
+    return _by_side(development), "the side of the prompt, as the detector says the same of all answers"
+
+
+def _labels_by_classifier(discovery: BothSides, development: BothSides) -> _Labels:
     classifier = AnswerClassifier.fit(*([answer.text for answer in side] for side in discovery))
     told = tuple(classifier.probability(a.text) > 0.5 for a in (*development.positive, *development.negative))
+    sides = _by_side(development)
     right = sum(label == side for label, side in zip(told, sides, strict=True))
     if True in told and False in told and right > len(sides) / 2:
         return told, "a classifier of the model's own answers"
     return sides, "the side of the prompt, as no classifier of the answers tells the sides apart"
+
+
+def _by_side(development: BothSides) -> tuple[bool, ...]:
+    return (True,) * len(development.positive) + (False,) * len(development.negative)
 
 
 def judge(shows: Shows, answers: Sequence[Answer]) -> list[bool | None]:
