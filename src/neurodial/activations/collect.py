@@ -3,13 +3,15 @@
 1. The prefix that all prompts share (most of a chat template) is computed once; its cache is copied per batch.
 2. What follows is batched by length, padded on the right: causal attention never looks at padding after it.
 3. Hooks read only the chosen tokens; no logits are computed, nothing is kept between batches.
+4. Where blocks are offloaded, batches go through the model block by block, so that each block is read from its disk
+   once, not once for each batch.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -21,6 +23,7 @@ from neurodial.activations.batches import TOKEN_BUDGET, Batch, batches, common_p
 from neurodial.activations.position import Position
 from neurodial.circuit.site import Site
 from neurodial.errors import ActivationError
+from neurodial.model.block_by_block import run_passes
 from neurodial.model.experts import Visits
 from neurodial.model.hooks import Handle, installed, on_experts, on_neurons, watchers
 from neurodial.model.subject import Subject
@@ -74,10 +77,9 @@ def collect(
         prefix = min(common_prefix(sequences), *(min(place) for place in places))
     cache = _prefix_cache(subject, sequences[0][:prefix]) if prefix else None
     current: list[_Places] = []
-    finite: dict[Site, Tensor] = {}
 
     def give(site: Site, cells: Tensor) -> None:
-        finite[site] = torch.isfinite(cells).all()
+        current[0].finite[site] = torch.isfinite(cells).all()
         sink(site, cells, current[0].rows)
 
     def reader(site: Site) -> Callable[[Tensor], None]:
@@ -96,12 +98,19 @@ def collect(
                 handles.append(on_neurons(subject, site, reader(site)))
 
     suffixes = [sequence[prefix:] for sequence in sequences]
+    whole = list(batches(suffixes, pad=pad_id(subject), budget=reading.budget))
+    read = [_Places.of(batch, places, prefix, subject.device) for batch in whole]
+
+    def turn(number: int) -> None:
+        current[:] = [read[number]]
+
     with installed(install), progress("reading activations", len(sequences)) as advance:
-        for batch in batches(suffixes, pad=pad_id(subject), budget=reading.budget):
-            current[:] = [_Places.of(batch, places, prefix, subject.device)]
-            _forward(subject, batch.tokens, cache)
-            _check_finite(finite)
-            advance(len(batch.rows))
+
+        def done(number: int) -> None:
+            _check_finite(read[number].finite)
+            advance(len(read[number].rows))
+
+        run_passes(subject, [partial(_forward, subject, batch.tokens, cache) for batch in whole], turn, done)
 
 
 def places_read(subject: Subject, sequences: Sequence[Tokens], reading: Reading) -> list[list[int]]:
@@ -124,12 +133,13 @@ def pad_id(subject: Subject) -> int:
 
 @dataclass(frozen=True)
 class _Places:
-    """Where one batch is read: `row` and `token` name the cells, `owner` the row that each belongs to."""
+    """Where one batch is read: `row` and `token` name the cells; and whether what was read is finite, by site."""
 
     rows: tuple[int, ...]
     row: Tensor
     token: Tensor
     is_single: bool
+    finite: dict[Site, Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(cls, batch: Batch, places: Sequence[Sequence[int]], prefix: int, device: torch.device) -> _Places:
