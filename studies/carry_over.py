@@ -18,7 +18,7 @@ import argparse
 import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ def main() -> None:
     ]
     about = {
         name: value for name, value in vars(given).items() if name not in ("output", "circuits", "prompts_file")
-    } | {"circuits": [name for name, *_ in named], "versions": versions(), "model": subject.identity.name}
+    } | {"circuits": [name for name, *_ in named], "versions": versions(), "model": asdict(subject.identity)}
     report = {"about": about, "settings": rows, "few": few}
     write_atomic(given.output / "report.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n", overwrite=True)
     print(table(given.output))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
@@ -54,6 +55,9 @@ class ModelOptions:
         dtype: auto, float32, bfloat16 or float16.
         device: for example cpu, cuda, cuda:1, mps.
         device_map: passed to transformers, for example auto.
+        max_memory: DEVICE=SIZE, how much of a device device_map may fill, such as cpu=8GiB or 0=20GiB; what fits on
+            none goes to the disk. Repeatable.
+        offload_folder: where weights are put that fit on no device.
         load_in: quantise with bitsandbytes on loading: 4bit or 8bit.
         revision: revision of a Hub id.
         trust_remote_code: run code from the model's repository; off by default.
@@ -66,6 +70,8 @@ class ModelOptions:
     dtype: str = "auto"
     device: str | None = None
     device_map: str | None = None
+    max_memory: Annotated[list[str] | None, Parameter(name="--max-memory", negative=())] = None
+    offload_folder: Path | None = None
     load_in: Annotated[str | None, Parameter(name="--load-in")] = None
     revision: str | None = None
     trust_remote_code: bool = False
@@ -84,6 +90,23 @@ class ModelOptions:
 
         return Template(parse_template_options(self.template_option or []), self.thinking_markers)
 
+    def _placement(self) -> dict[str, Any]:
+        """How much goes where, as transformers takes it.
+
+        Raises:
+            OptionError: nothing says that the model may be spread, or a size can't be read.
+        """
+        if self.device_map is None and (self.max_memory or self.offload_folder):
+            raise OptionError(
+                "--max-memory and --offload-folder say how a model is spread.", wanted="--device-map auto beside them"
+            )
+        options: dict[str, Any] = {}
+        if self.offload_folder is not None:
+            options["offload_folder"] = str(self.offload_folder)
+        if self.max_memory:
+            options["max_memory"] = parse_memory(self.max_memory)
+        return options
+
     def load(self, model: str, *, in_steps: TimedParts | None = None) -> Subject:
         """The model that the user named, as the next of a command's steps where it has some."""
         from neurodial.cli.console import err, quiet_libraries, status
@@ -95,6 +118,7 @@ class ModelOptions:
         options: dict[str, Any] = {}
         if self.load_in is not None:
             options["quantization_config"] = _quantisation(self.load_in)
+        options |= self._placement()
         with status(f"loading {model}") if in_steps is None else in_steps.next():
             from neurodial.model.load import load
 
@@ -317,6 +341,28 @@ def _meant(name: str, value: str) -> str:
     if word is not None:
         raise OptionError(f"The template option {name} is {value}.", wanted=f"JSON: {name}={word}")
     return value
+
+
+def parse_memory(texts: Sequence[str]) -> dict[int | str, str]:
+    """Sizes such as `cpu=8GiB` or `0=20GiB` by device; a GPU is a number.
+
+    Example:
+        >>> parse_memory(["cpu=8GiB", "0=20GiB"])
+        {'cpu': '8GiB', 0: '20GiB'}
+
+    Raises:
+        OptionError: one has no device or no size, or a device is listed twice.
+    """
+    sizes: dict[int | str, str] = {}
+    for text in texts:
+        name, _, size = (part.strip() for part in text.partition("="))
+        device = int(name) if name.isdigit() else name
+        if not name or not re.fullmatch(r"\d+(\.\d+)?\s*[KMGT]i?B", size):
+            raise OptionError(f"--max-memory is {text!r}.", wanted="DEVICE=SIZE, such as cpu=8GiB or 0=20GiB")
+        if device in sizes:
+            raise OptionError(f"--max-memory names {name} twice.", wanted="each device once")
+        sizes[device] = size
+    return sizes
 
 
 def _quantisation(load_in: str) -> object:

@@ -69,10 +69,10 @@ def _run_together(
             stack.enter_context(_door(block))
         stack.callback(_end, running)
         while waiting := [one for one in running if not one.is_done]:
-            block = waiting[0].door
-            with _brought_in(block):
+            door = waiting[0].door
+            with _brought_in(door):
                 for one in waiting:
-                    if one.door is block:
+                    if one.door is door:
                         turn(one.number)
                         one.step()
                         if one.is_done:
@@ -84,12 +84,13 @@ class _Pass(threading.Thread):
 
     def __init__(self, number: int, work: Callable[[], None]) -> None:
         super().__init__(name=f"pass {number}", daemon=True)
-        self.number, self.door, self.is_done = number, None, False
-        self._work, self._error, self._is_ended = work, None, False
+        self.number = number
+        self.door: nn.Module | None = None
+        self.is_done = False
+        self._work = work
+        self._error: BaseException | None = None
+        self._is_ended = False
         self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
-
-    door: nn.Module | None
-    _error: BaseException | None
 
     def step(self) -> None:
         """Run to the next door, or to the end."""
