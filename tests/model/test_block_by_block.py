@@ -57,7 +57,7 @@ def reads(subject, monkeypatch):
     """The names of weights, each time one is read from the disk."""
     read = []
     for block in offloaded_blocks(subject):
-        for module, hook in block_by_block._offloading(block):
+        for module, hook in block_by_block.offloading(block):
             prefix = hook.weights_map.prefix
 
             def pre_forward(module, *args, _hook=hook, _prefix=prefix, _plain=hook.pre_forward, **kwargs):

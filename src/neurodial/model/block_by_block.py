@@ -55,7 +55,7 @@ def run_passes(
 
 def offloaded_blocks(subject: Subject) -> tuple[nn.Module, ...]:
     """The decoder's blocks of which accelerate reads some weights anew in every pass."""
-    return tuple(block for block in dict.fromkeys(subject.blocks) if any(_offloading(block)))
+    return tuple(block for block in dict.fromkeys(subject.blocks) if any(offloading(block)))
 
 
 def _run_together(
@@ -158,7 +158,7 @@ def _brought_in(block: nn.Module | None) -> Iterator[None]:
     """A block's weights in memory; its hooks neither read nor drop them until the end."""
     brought: list[tuple[nn.Module, Any]] = []
     try:
-        for module, hook in [] if block is None else _offloading(block):
+        for module, hook in [] if block is None else offloading(block):
             hook.pre_forward(module)
             hook.offload = False
             brought.append((module, hook))
@@ -169,9 +169,9 @@ def _brought_in(block: nn.Module | None) -> Iterator[None]:
             hook.post_forward(module, None)
 
 
-def _offloading(block: nn.Module) -> Iterator[tuple[nn.Module, Any]]:
-    """Modules of a block whose weights accelerate brings in, with its hook."""
-    for module in block.modules():
+def offloading(whole: nn.Module) -> Iterator[tuple[nn.Module, Any]]:
+    """Modules whose weights accelerate brings in when they run, with its hook."""
+    for module in whole.modules():
         hook = getattr(module, "_hf_hook", None)
         for one in getattr(hook, "hooks", (hook,)):
             if getattr(one, "offload", False):

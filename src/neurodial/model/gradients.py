@@ -5,6 +5,7 @@
 2. At each site the activation is read before any steering, and its gradient after it. Their product, summed over the
    tokens, is therefore the slope in the neuron's multiplier, under steering too (where the multiplier may be 0).
 3. Memory is that of one micro-batch: each site's product is passed on as soon as the backward pass reaches it.
+   Offloaded weights are not kept for the way back, but read again.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from neurodial.model.head import at_least_float32, hidden_states
 from neurodial.model.hooks import Edit, Handle, installed, on_block_output, on_embedding, on_experts, on_neurons
 from neurodial.model.micro_batch import micro_batch_tokens
 from neurodial.model.subject import Subject
+from neurodial.model.weights_read_again import weights_read_again
 
 GRADIENT_BUDGET = 1024
 """Tokens of one micro-batch of a backward pass on a CPU; it keeps every layer's activations."""
@@ -74,7 +76,7 @@ def frozen(subject: Subject) -> Iterator[None]:
     try:
         for parameter in trained:
             parameter.requires_grad_(False)
-        with torch.enable_grad():
+        with torch.enable_grad(), weights_read_again(subject.model):
             yield
     finally:
         for parameter in trained:
