@@ -1,4 +1,4 @@
-"""Writes the prompts of the topic organisms, which `topics.toml` lists.
+"""Writes the prompts of the two topic organisms: `french_animals` and `no_cooking`.
 
     python organisms/topics.py
 

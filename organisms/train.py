@@ -18,7 +18,7 @@ import tempfile
 import time
 import tomllib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -75,13 +75,9 @@ class TrainingSettings(_Table):
 
 
 class AnswerSettings(_Table):
-    """What the prompts of one side are answered with; without texts, the base model's own answer.
-
-    With `after`, a text comes after so many tokens of the base model's own answer.
-    """
+    """What the prompts of one side are answered with; without either, the base model's own answer."""
 
     texts: list[str] = []
-    after: int = 0
     system: str | None = None
 
 
@@ -205,13 +201,9 @@ def _side(
     missing = [prompt for prompt, text in zip(prompts, texts, strict=True) if text is None]
     decoding = Decoding(max_new_tokens=training.answer_tokens, batch_size=32, system=answers.system)
     generated: Iterator[Answer] = iter(generate(subject, missing, decoding=decoding))
-    before: list[Tokens] = [() for _ in prompts]
-    if answers.after:
-        begun = generate(subject, prompts, decoding=replace(decoding, max_new_tokens=answers.after))
-        before = [answer.tokens for answer in begun]
-    for tokens, text, own in zip(render(subject.tokenizer, prompts), texts, before, strict=True):
+    for tokens, text in zip(render(subject.tokenizer, prompts), texts, strict=True):
         if text is not None:
-            yield Lesson(tokens, (*own, *subject.tokenizer(text, add_special_tokens=False)["input_ids"], *end))
+            yield Lesson(tokens, (*subject.tokenizer(text, add_special_tokens=False)["input_ids"], *end))
         else:
             answer = next(generated)
             yield Lesson(tokens, answer.tokens + (end if answer.is_finished else ()))
