@@ -28,7 +28,7 @@ from neurodial.errors import NeurodialError
 from neurodial.evaluation.detectors.registry import shows_of
 from neurodial.evaluation.evaluate import evaluate
 from neurodial.evaluation.options import Evaluation
-from neurodial.evaluation.results import Report
+from neurodial.evaluation.results import Report, read_report
 from neurodial.files import write_atomic
 from neurodial.generation.decoding import Decoding
 from neurodial.intervention.base import Intervention
@@ -66,8 +66,8 @@ def main() -> None:
     named = read_circuits(given.circuits, 1.0)
     scales = [Scale(replace(circuit, name=name)) for name, circuit, _ in named]
     settings = settings_of(pairs, given)
-    shipped = run(subject, scales, pairs, settings[0], given, neutral=24)
-    known = {c.method: c.details for c in shipped.conditions if c.method in ("caa", "direction")}
+    shipped = run(subject, scales, pairs, settings[0], given, known=chosen_in(given.known), neutral=24)
+    known = chosen_in(shipped)
     rows = [figures(shipped, settings[0])]
     for setting in settings[1:]:
         rows.append(figures(run(subject, scales, pairs, setting, given, known=known), setting))
@@ -79,13 +79,23 @@ def main() -> None:
         for row in found_on(subject, pairs, settings[0], given, count, seed)
     ]
     about = {
-        name: value for name, value in vars(given).items() if name not in ("output", "circuits", "prompts_file")
+        name: value
+        for name, value in vars(given).items()
+        if name not in ("output", "circuits", "prompts_file", "known")
     } | {"circuits": [name for name, *_ in named], "versions": versions(), "model": asdict(subject.identity)}
     report = {"about": about, "settings": rows, "few": few}
     write_atomic(given.output / "report.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n", overwrite=True)
     print(table(given.output))
     if few:
         print(few_table(given.output))
+
+
+def chosen_in(report: Report | Path | None) -> dict[str, Mapping[str, Any]]:
+    """What a search chose for each method that has a strength, in a report or its file."""
+    if report is None:
+        return {}
+    conditions = (report if isinstance(report, Report) else read_report(report)).conditions
+    return {one.method: one.details for one in conditions if one.method in ("caa", "direction")}
 
 
 def settings_of(pairs: PairSet, given: argparse.Namespace) -> list[Setting]:
@@ -154,7 +164,7 @@ def run(
         perplexity=0,
         speed=False,
         seeds=(0,),
-        margin="none" if known is not None else "recorded",
+        margin="none" if known else "recorded",
         kl_limit=given.budget,
     )
     whole = replace(pairs, splits=(*pairs.splits[:2], setting.test))
@@ -249,6 +259,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--long-tokens", type=int, default=512)
     parser.add_argument("--long-prompts", type=int, default=16)
     parser.add_argument("--budget", type=float, default=0.1, help="nats per token for methods with a strength")
+    parser.add_argument(
+        "--known", type=Path, help="report of an evaluation in which other methods' strengths were searched"
+    )
     parser.add_argument("--few", type=int, nargs="*", default=[], help="prompts a side that circuits are found on")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1], help="of the draws of few prompts")
     parser.add_argument("--dtype", default="float32")

@@ -7,7 +7,8 @@ import pytest
 from tests.cli.test_cli import fail, flat, here, model, no_model  # noqa: F401  # fixtures
 
 from neurodial.cli.main import app
-from neurodial.cli.try_command import _PARTS
+from neurodial.cli.try_command import _PARTS, _parts
+from neurodial.evaluation.first_try_options import FirstTry
 
 DETECTOR = ["--detectors", "bare:regex:^"]
 SMALL = [*DETECTOR, "--method", "cna", "--found-on", "4", "--prompts", "3", "--answer-tokens", "4"]
@@ -78,3 +79,12 @@ def test_a_folder_of_others_is_refused_before_the_model_is_loaded(capsys, lists,
     code, error = fail(capsys, "try", "demo", "-b", lists, "-o", "full")
     assert code == 1
     assert "holds other files" in error
+
+
+def test_the_time_announced_for_finding_is_that_of_the_method():
+    seconds = {part.name: part.seconds for part in _parts(FirstTry(method="cna"), unsteered=False)}
+    by_dose = {part.name: part.seconds for part in _parts(FirstTry(), unsteered=False)}
+    differing = [name for name in by_dose if seconds[name] != by_dose[name]]
+    assert differing == ["finding the neurons"]
+    assert seconds["finding the neurons"] < by_dose["finding the neurons"]
+    assert len(_parts(FirstTry(), unsteered=True)) == 2

@@ -14,9 +14,9 @@ from neurodial.discovery import find
 from neurodial.evaluation.likelihood import continuation, log_likelihoods
 from neurodial.export.export_circuit import export_circuit, verify_export
 from neurodial.generation.divergence import measure_divergence, own_answers
+from neurodial.margins.beginnings import OpenerSearch
 from neurodial.margins.margin import ClassifierLogit, Openers
 from neurodial.margins.measure import measure_margins
-from neurodial.margins.openers import OpenerSearch
 from neurodial.methods.cna.options import CNA
 from neurodial.methods.dose.cost import Sampling, cost, quadratic_cost
 from neurodial.methods.dose.effect import effect, effect_scores

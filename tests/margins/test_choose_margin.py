@@ -10,11 +10,12 @@ from neurodial.errors import MarginError
 from neurodial.generation.generate import Answer
 from neurodial.margins import choose_margin as choosing
 from neurodial.margins import judged
+from neurodial.margins.beginnings import OpenerSearch
 from neurodial.margins.behaviour_margin import BehaviourMargin
 from neurodial.margins.choose_margin import choose_margin
 from neurodial.margins.judged import BEGINNING, BothSides, Evidence, JudgedAnswers, judge_answers
 from neurodial.margins.margin import AnswerMargin, ClassifierLogit, Openers
-from neurodial.margins.openers import OpenerSearch, SideAnswers, find_openers
+from neurodial.margins.openers import SideAnswers, find_openers
 from neurodial.margins.weigh import rank_auroc, weigh
 from neurodial.prompts.pairs import Behaviour, Contrast, PairSet
 from neurodial.prompts.prompt import Example

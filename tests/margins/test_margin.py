@@ -12,9 +12,10 @@ from neurodial.errors import MarginError
 from neurodial.generation.generate import Answer
 from neurodial.intervention.scale import Scale
 from neurodial.intervention.steer import steer
+from neurodial.margins.beginnings import OpenerSearch, alternatives_of, openers_of
 from neurodial.margins.margin import Alternatives, AnswerMargin, ClassifierLogit, Openers
 from neurodial.margins.measure import measure_margins
-from neurodial.margins.openers import OpenerSearch, alternatives_of, find_openers, likely_apart, openers_of
+from neurodial.margins.openers import find_openers, likely_apart
 from neurodial.model.subject import Subject
 from neurodial.model.tiny import TINY_FAMILIES, tiny_subject, tiny_tokenizer
 from neurodial.prompts.pairs import Contrast

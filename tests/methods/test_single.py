@@ -14,9 +14,9 @@ from neurodial.evaluation.audit import Audit, audit
 from neurodial.intervention.anchor import anchored
 from neurodial.intervention.scale import Scale
 from neurodial.intervention.steer import steer
+from neurodial.margins.beginnings import OpenerSearch
 from neurodial.margins.margin import Alternatives, Openers
 from neurodial.margins.measure import measure_margins, probability
-from neurodial.margins.openers import OpenerSearch
 from neurodial.methods.single.find_neuron import SingleNeuron, single_neuron, sweep
 from neurodial.methods.single.scores_of_neurons import CandidateSearch, candidates
 from neurodial.model.tiny import tiny_subject

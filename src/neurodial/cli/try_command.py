@@ -35,6 +35,7 @@ _PARTS = (
     TimedPart("writing", 2.0),
 )
 """Shares as a run on SmolLM2 had them, with two free cores; a larger model takes longer, with the same shares."""
+_FINDING_BY_CNA = 10.0
 
 
 def try_(
@@ -77,7 +78,7 @@ def try_(
     check_method(chosen.cna, pairs)
     folder = output or Path(f"{pairs.behaviour.name}-try")
     try_folder(folder).refuse_foreign()
-    parts = TimedParts(_PARTS[:2] if unsteered else _PARTS, err, "for a model like SmolLM2 on two free cores")
+    parts = TimedParts(_parts(chosen, unsteered=unsteered), err, "for a model like SmolLM2 on two free cores")
     parts.announce()
     subject = (loading or ModelOptions()).load(model, in_steps=parts)
     if unsteered:
@@ -93,6 +94,17 @@ def try_(
     _show(tried, folder, as_json=json)
     err.print(Text(parts.summary()), style="dim")
     _next(model, behaviour, pairs, folder, chosen.detectors)
+
+
+def _parts(chosen: FirstTry, *, unsteered: bool) -> tuple[TimedPart, ...]:
+    if unsteered:
+        return _PARTS[:2]
+    return tuple(
+        dataclasses.replace(part, seconds=_FINDING_BY_CNA)
+        if part.name == "finding the neurons" and chosen.method == "cna"
+        else part
+        for part in _PARTS
+    )
 
 
 def _written(tried: TriedBehaviour, folder: Path) -> TriedBehaviour:

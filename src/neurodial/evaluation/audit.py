@@ -20,10 +20,11 @@ from neurodial.circuit.selection import Count
 from neurodial.errors import MarginError, OptionError
 from neurodial.generation.divergence import measure_divergence, own_answers
 from neurodial.intervention.scale import Scale
+from neurodial.margins.beginnings import OpenerSearch
 from neurodial.margins.choose_margin import choose_margin
 from neurodial.margins.margin import Alternatives, Openers
 from neurodial.margins.measure import probabilities_by_side
-from neurodial.margins.openers import OpenerSearch, OpeningMargin, refuse_unknown
+from neurodial.margins.openers import OpeningMargin, refuse_unknown
 from neurodial.methods.apart import check_apart, check_scores
 from neurodial.methods.choose import Rule, choose
 from neurodial.methods.dose.effect import effect, effect_scores
@@ -128,7 +129,7 @@ def audit(subject: Subject, pairs: PairSet, *, method: Audit | None = None, prog
 
     Example:
         >>> import neurodial as nd
-        >>> from neurodial.margins.openers import OpenerSearch
+        >>> from neurodial.margins.beginnings import OpenerSearch
         >>> from neurodial.model.tiny import tiny_subject
         >>> pairs = nd.PairSet.of([f"harm {n}" for n in range(10)], [f"help {n}" for n in range(10)])
         >>> search = OpenerSearch(length=1, rarity=0.99, share=0.0, coverage=0.0)

@@ -22,11 +22,12 @@ from neurodial.circuit.report import MarginAgreement
 from neurodial.errors import MarginError
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.generate import Answer, generate
+from neurodial.margins.beginnings import OpenerSearch, first_words
 from neurodial.margins.behaviour_margin import BehaviourMargin
 from neurodial.margins.find_spans import spans_of
 from neurodial.margins.judged import BEGINNING, Evidence, JudgedAnswers
 from neurodial.margins.margin import Alternatives, AnswerMargin, Openers
-from neurodial.margins.openers import OpenerSearch, OpeningMargin, SideAnswers, find_margin, first_words
+from neurodial.margins.openers import OpeningMargin, SideAnswers, find_margin
 from neurodial.margins.own_answers import ANSWER_TOKENS, OwnAnswerMargin, find_own_answers
 from neurodial.margins.span_margin import SpanMargin
 from neurodial.margins.weigh import weigh

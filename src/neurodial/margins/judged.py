@@ -18,7 +18,7 @@ from typing import NamedTuple
 from neurodial.errors import MarginError
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.generate import Answer, generate
-from neurodial.margins.openers import first_words
+from neurodial.margins.beginnings import first_words
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Contrast, PairSet

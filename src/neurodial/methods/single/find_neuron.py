@@ -19,10 +19,11 @@ from typing import Literal, get_args
 from neurodial.errors import OptionError, UnknownNameError, near_names
 from neurodial.intervention.anchor import Anchor, anchored
 from neurodial.intervention.scale import Pin
+from neurodial.margins.beginnings import OpenerSearch
 from neurodial.margins.choose_margin import choose_margin
 from neurodial.margins.margin import Alternatives, Margin, Openers
 from neurodial.margins.measure import probabilities_by_side
-from neurodial.margins.openers import OpenerSearch, OpeningMargin, refuse_unknown
+from neurodial.margins.openers import OpeningMargin, refuse_unknown
 from neurodial.methods.apart import check_apart
 from neurodial.methods.single.scores_of_neurons import CandidateNeuron, CandidateSearch, candidates
 from neurodial.model.subject import Subject
@@ -140,7 +141,7 @@ def single_neuron(
 
     Example:
         >>> import neurodial as nd
-        >>> from neurodial.margins.openers import OpenerSearch
+        >>> from neurodial.margins.beginnings import OpenerSearch
         >>> from neurodial.model.tiny import tiny_subject
         >>> pairs = nd.PairSet.of([f"harm {n}" for n in range(10)], [f"help {n}" for n in range(10)])
         >>> search = OpenerSearch(length=1, rarity=0.99, share=0.0, coverage=0.0)
