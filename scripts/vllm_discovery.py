@@ -92,9 +92,8 @@ def measured(case: Case, folder: Path) -> dict[str, Any]:
     contrast = read_pairs("refusal").discovery
     method = nd.CNA(score=case.score, select=nd.Count(case.count))  # type: ignore[arg-type]
     options = ("--dtype", "float32", "--block-size", "32", *case.options)
-    loading = {} if case.model is demo else {"device_map": None}
     begun = time.monotonic()
-    there = find(VLLM(model, options, folder=folder / "gathered", loading=loading), contrast, method=method)
+    there = find(VLLM(model, options, folder=folder / "gathered"), contrast, method=method)
     seconds = time.monotonic() - begun
     here = find(load(model), contrast, method=method)
     scores, others = here.scores.flat(), there.scores.flat()

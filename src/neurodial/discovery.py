@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from neurodial.activations.collect import collect
-from neurodial.activations.engine import Engine
+from neurodial.activations.gathering_engine import GatheringEngine
 from neurodial.circuit.circuit import Circuit, Origin
 from neurodial.circuit.selection import Select
 from neurodial.errors import OptionError
@@ -39,7 +39,7 @@ class Found(NamedTuple):
 
 
 def discover(
-    subject: Subject | Engine,
+    subject: Subject | GatheringEngine,
     prompts: Contrast | PairSet,
     *,
     method: Method | None = None,
@@ -88,7 +88,7 @@ def discover(
 
 
 def find(
-    subject: Subject | Engine,
+    subject: Subject | GatheringEngine,
     prompts: Contrast | PairSet,
     *,
     method: Method | None = None,
@@ -102,7 +102,7 @@ def find(
     method = method or CNA()
     if select is not None:
         method = with_select(method, select)
-    if isinstance(subject, Engine):
+    if isinstance(subject, GatheringEngine):
         check_without_gradients(method)
     elif not isinstance(method, CNA):
         return _searched(subject, prompts, method, _Given(margin, shows), name, progress)
@@ -111,7 +111,7 @@ def find(
     contrast = prompts.discovery if isinstance(prompts, PairSet) else prompts
     notes = _notes(prompts, contrast)
     gathered = None
-    if isinstance(subject, Engine):
+    if isinstance(subject, GatheringEngine):
         engine, subject = subject, subject.subject
         texts = what_is_read(subject, contrast, method)
         gathered = engine.gather([*texts.contrast, *texts.diverse], texts.reading, progress=progress)

@@ -20,7 +20,7 @@ from tests.subjects import fresh, prompts
 
 import neurodial as nd
 from neurodial.activations.collect import Reading
-from neurodial.activations.engine import Engine, Gathered
+from neurodial.activations.gathering_engine import Gathered, GatheringEngine
 from neurodial.discovery import find
 from neurodial.engines.job import make_job
 from neurodial.engines.pieces import GatheredRows, read_gathered
@@ -104,7 +104,7 @@ def test_modules_are_found_by_block_and_name():
 # ------------------------------------------------------------------------------------------- the same circuit
 
 
-class StandIn(Engine):
+class StandIn(GatheringEngine):
     """The stand-in in this process; what it gathered for a job stays."""
 
     def __init__(self, path, folder):

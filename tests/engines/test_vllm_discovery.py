@@ -48,12 +48,12 @@ def engine(vllm, monkeypatch, tmp_path):
     for name, value in vllm.VLLM_SETTINGS.items():
         monkeypatch.setenv(name, value)
 
-    def make(family, *options, **loading):
+    def make(family, *options):
         if not (tmp_path / "model").exists():
             subject = tiny_subject(family, **(ROUTED if "moe" in family else DENSE))
             subject.model.save_pretrained(tmp_path / "model")
             subject.tokenizer.save_pretrained(tmp_path / "model")
-        return VLLM(tmp_path / "model", (*SHARED, *options), folder=tmp_path / "gathered", loading=loading)
+        return VLLM(tmp_path / "model", (*SHARED, *options), folder=tmp_path / "gathered")
 
     return make
 
@@ -86,7 +86,7 @@ def test_one_process_with_prompts_in_chunks(engine, monkeypatch):
 def test_two_processes_share_experts_and_layers(engine):
     """Tensor parallel for what is dense or shared, expert parallel for what is routed."""
     circuit = compare(
-        engine("qwen2_moe", "--tensor-parallel-size", "2", "--enable-expert-parallel", device_map=None),
+        engine("qwen2_moe", "--tensor-parallel-size", "2", "--enable-expert-parallel"),
         replace(METHOD, score="delta"),
     )
     assert any(row.neuron.expert is not None for row in circuit)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from neurodial.cli.circuits_command import print_circuit_json, show_circuit
-from neurodial.cli.console import bars, err, written
+from neurodial.cli.console import bars, err, quiet_libraries, written
 from neurodial.cli.declared import OUTPUT, Given, SelectOptions, command_options, select_options
-from neurodial.cli.engine_options import ENGINE, EngineOptions
-from neurodial.cli.options import ModelOptions, TwoLists
+from neurodial.cli.options import ModelOptions, TwoLists, tell_setup
 from neurodial.cli.timed_parts import steps
+from neurodial.cli.which_engine import ENGINE, WhichEngine
 from neurodial.methods.registry import METHOD_WORDS, presets
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def discover(
     options: MethodOptions | None = None,
     lists: TwoLists | None = None,
     loading: ModelOptions | None = None,
-    engine: EngineOptions | None = None,
+    engine: WhichEngine | None = None,
 ) -> None:
     """Find the neurons behind a behaviour and write them to a circuit file.
 
@@ -75,14 +75,16 @@ def discover(
     target = refuse_existing(output or Path(f"{pairs.behaviour.name}.circuit.json"), overwrite=force)
     partial = target.with_name(f"{target.name}.partial")
     loading = loading or ModelOptions()
-    outside = (engine or EngineOptions()).chosen(model, loading, engine_options, partial)
+    outside = (engine or WhichEngine()).chosen(model, loading, engine_options, partial)
     parts = steps(err, f"loading {model}", f"finding neurons by {method}")
     if outside is None:
         subject = loading.load(model, in_steps=parts)
     else:
         check_without_gradients(chosen)
+        quiet_libraries()
         with parts.next():
             subject = outside.subject
+        tell_setup(subject)
 
     from neurodial.discovery import discover as find
     from neurodial.evaluation.detectors.registry import shows_of

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from neurodial.activations.collect import Reading
-from neurodial.activations.engine import Engine, Gathered
+from neurodial.activations.gathering_engine import Gathered, GatheringEngine
 from neurodial.engines.job import make_job
 from neurodial.engines.pieces import GatheredRows, read_gathered
 from neurodial.engines.vllm_range import ADVANCE, FAILURE, JOB, LOG, MANIFEST, RUNNER, WAITING, check_version
@@ -50,7 +50,7 @@ print(json.dumps(v))
 
 
 @dataclass(frozen=True)
-class VLLM(Engine):
+class VLLM(GatheringEngine):
     """A model in vLLM, for `discover`.
 
     Attributes:

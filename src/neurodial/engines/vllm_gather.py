@@ -20,7 +20,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,15 +99,14 @@ def gather(folder: Path, options: Sequence[str]) -> None:
     job = json.loads(text)
     engine = _started(job, options)
     described = engine.collective_rpc("neurodial_install", args=(text,))
+    _refuse_trouble(each.get("trouble") for each in described)
     _check_sites(job, described)
     neurons = sum(math.prod(site["shape"]) for site in job["sites"])
     pieces: list[dict[str, Any]] = []
     for first, last in runs_of(len(job["prompts"]), neurons):
         engine.collective_rpc("neurodial_begin", args=(first, last))
         _generate(engine, job["prompts"][first:last], first)
-        trouble = next(filter(None, engine.collective_rpc("neurodial_trouble")), None)
-        if trouble:
-            raise EngineError(f"vLLM ran, and {trouble}.", wanted="a way of running it that was tested")
+        _refuse_trouble(engine.collective_rpc("neurodial_trouble"))
         for site in job["sites"]:
             pieces += _taken(engine, folder, site["name"], described, (first, last))
         sys.stdout.write(f"{ADVANCE}{last - first}\n")
@@ -129,9 +128,17 @@ def _started(job: Mapping[str, Any], options: Sequence[str]) -> Any:
     arguments.enforce_eager = True  # in a compiled model hooks never run, without a word
     arguments.worker_extension_cls = WORKER
     arguments.disable_log_stats = True
+    os.environ.setdefault("VLLM_DISABLE_SHARED_EXPERTS_STREAM", "1")  # all neurons of a step on one stream
     if arguments.max_model_len is None:
         arguments.max_model_len = max(len(prompt["tokens"]) for prompt in job["prompts"]) + 1
     return LLM.from_engine_args(arguments)
+
+
+def _refuse_trouble(told: Iterable[str | None]) -> None:
+    """Refuse what any process found wrong."""
+    trouble = next(filter(None, told), None)
+    if trouble:
+        raise EngineError(f"In vLLM {trouble}.", wanted="a model and a way of running it that can be read")
 
 
 def _check_sites(job: Mapping[str, Any], described: Sequence[Mapping[str, Any]]) -> None:

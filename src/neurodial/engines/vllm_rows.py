@@ -27,7 +27,7 @@ class Scheduled(NamedTuple):
     count: int
 
 
-class Row(NamedTuple):
+class RowRead(NamedTuple):
     """A row of the flat batch that is read: of which prompt, and at which place of it."""
 
     row: int
@@ -35,7 +35,7 @@ class Row(NamedTuple):
     place: int
 
 
-def rows_read(batch: Sequence[Scheduled], read: Sequence[Sequence[int]]) -> list[Row]:
+def rows_read(batch: Sequence[Scheduled], read: Sequence[Sequence[int]]) -> list[RowRead]:
     """The rows of a flat batch that are to be read.
 
     Args:
@@ -44,14 +44,14 @@ def rows_read(batch: Sequence[Scheduled], read: Sequence[Sequence[int]]) -> list
 
     Example:
         >>> rows_read([Scheduled(1, 0, 4), Scheduled(None, 9, 1), Scheduled(0, 4, 2)], [[5], [1, 3]])
-        [Row(row=1, prompt=1, place=1), Row(row=3, prompt=1, place=3), Row(row=6, prompt=0, place=5)]
+        [RowRead(row=1, prompt=1, place=1), RowRead(row=3, prompt=1, place=3), RowRead(row=6, prompt=0, place=5)]
     """
     found, start = [], 0
     for request in batch:
         if request.prompt is not None:
             inside = range(request.computed, request.computed + request.count)
             places = [place for place in read[request.prompt] if place in inside]
-            found += [Row(start + place - request.computed, request.prompt, place) for place in places]
+            found += [RowRead(start + place - request.computed, request.prompt, place) for place in places]
         start += request.count
     return found
 

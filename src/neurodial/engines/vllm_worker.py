@@ -23,7 +23,7 @@ from vllm.model_executor.layers.fused_moe.routed_experts import RoutedExperts
 from vllm.model_executor.layers.linear import ReplicatedLinear, RowParallelLinear
 
 from neurodial.engines.vllm_experts import replace_hiding_kernels, watch_experts
-from neurodial.engines.vllm_rows import TAG, Buffer, Row, Scheduled, module_of, rows_read
+from neurodial.engines.vllm_rows import TAG, Buffer, RowRead, Scheduled, module_of, rows_read
 
 replace_hiding_kernels()  # vLLM imports this before it builds the model
 
@@ -31,13 +31,18 @@ replace_hiding_kernels()  # vLLM imports this before it builds the model
 class NeurodialGathering:
     """What vLLM's workers can do beside their work."""
 
+    rank: int
+
     def neurodial_install(self, job: str) -> dict[str, Any]:
         """Find the job's sites among this process's modules and watch them.
 
         Returns:
-            What this process has: its rank, its part of each site, the model runner.
+            What this process has: its rank, its part of each site, the model runner; or what can't be read, and why.
         """
-        self._neurodial = GatheringWatch(self, json.loads(job))
+        try:
+            self._neurodial = GatheringWatch(self, json.loads(job))
+        except ValueError as error:
+            return {"rank": self.rank, "parts": [], "runner": "", "trouble": str(error)}
         return self._neurodial.described()
 
     def neurodial_begin(self, first: int, last: int) -> None:
@@ -68,7 +73,7 @@ class GatheringWatch:
         self._seen: set[tuple[int, int]] = set()
         self._scheduled: Any = None
         self._order: Sequence[str] | None = None
-        self._rows: list[Row] | None = None
+        self._rows: list[RowRead] | None = None
         self._index = torch.zeros(0, dtype=torch.long)
         self.tokens_of_step = 0
         self.trouble = ""

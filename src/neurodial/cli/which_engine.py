@@ -13,14 +13,14 @@ from neurodial.cli.options import ModelOptions
 from neurodial.errors import OptionError
 
 if TYPE_CHECKING:
-    from neurodial.activations.engine import Engine
+    from neurodial.activations.gathering_engine import GatheringEngine
 
 ENGINE = Group("Engine", sort_key=70)
 
 
 @Parameter(name="*", group=ENGINE)
 @dataclass(frozen=True, kw_only=True)
-class EngineOptions:
+class WhichEngine:
     """What runs the model.
 
     Attributes:
@@ -32,7 +32,9 @@ class EngineOptions:
     engine: Literal["transformers", "vllm"] = "transformers"
     engine_python: Annotated[Path | None, Parameter(name="--engine-python")] = None
 
-    def chosen(self, model: str, loading: ModelOptions, passed_on: Sequence[str], folder: Path) -> Engine | None:
+    def chosen(
+        self, model: str, loading: ModelOptions, passed_on: Sequence[str], folder: Path
+    ) -> GatheringEngine | None:
         """The engine that was asked for; None for transformers.
 
         Args:

@@ -28,7 +28,7 @@ class Gathered:
     record: Mapping[str, Any]
 
 
-class Engine(ABC):
+class GatheringEngine(ABC):
     """A program beside this one that runs a model."""
 
     @property
