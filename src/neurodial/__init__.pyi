@@ -19,6 +19,7 @@ from .edits.audit_weights import audit_weights as audit_weights
 from .edits.compare_models import compare_models as compare_models
 from .edits.tuning_options import ComparingModels as ComparingModels
 from .edits.weight_audit import WeightAudit as WeightAudit
+from .engines.vllm_engine import VLLM as VLLM
 from .errors import NeurodialError as NeurodialError
 from .evaluation.audit import Audit as Audit
 from .evaluation.audit import audit as audit

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import NamedTuple
 
+from neurodial.activations.collect import collect
+from neurodial.activations.gathering_engine import GatheringEngine
 from neurodial.circuit.circuit import Circuit, Origin
 from neurodial.circuit.selection import Select
 from neurodial.errors import OptionError
 from neurodial.margins.behaviour_margin import BehaviourMargin
 from neurodial.margins.judged import Shows
 from neurodial.margins.margin import Margin
-from neurodial.methods.cna.attribute import Attribution, attribute
+from neurodial.methods.check import check_without_gradients
+from neurodial.methods.cna.attribute import Attribution, attribute, what_is_read
 from neurodial.methods.cna.options import CNA
 from neurodial.methods.dose.find_doses import find_doses
 from neurodial.methods.dose.options import Dose
@@ -35,7 +39,7 @@ class Found(NamedTuple):
 
 
 def discover(
-    subject: Subject,
+    subject: Subject | GatheringEngine,
     prompts: Contrast | PairSet,
     *,
     method: Method | None = None,
@@ -48,7 +52,7 @@ def discover(
     """Find the sparse set of MLP neurons behind a behaviour.
 
     Args:
-        subject: the model.
+        subject: the model, or an engine that runs it (`VLLM`), which `CNA` alone can read from.
         prompts: prompts that show the behaviour and prompts that show its opposite. `CNA` reads the discovery split
             of a `PairSet`; `Dose` and `Single` need a whole one, as they find doses on the development split.
         method: how, with every option; `CNA()`, the paper's, by default.
@@ -68,6 +72,7 @@ def discover(
         ActivationError: activations are not finite.
         MarginError: the method can't measure the behaviour by the margin asked for.
         BudgetError: the method can't meet its budget or target.
+        EngineError: the engine can't be used, or did not see every neuron of every prompt once.
 
     Example:
         >>> import neurodial as nd
@@ -83,7 +88,7 @@ def discover(
 
 
 def find(
-    subject: Subject,
+    subject: Subject | GatheringEngine,
     prompts: Contrast | PairSet,
     *,
     method: Method | None = None,
@@ -97,21 +102,30 @@ def find(
     method = method or CNA()
     if select is not None:
         method = with_select(method, select)
-    if not isinstance(method, CNA):
+    if isinstance(subject, GatheringEngine):
+        check_without_gradients(method)
+    elif not isinstance(method, CNA):
         return _searched(subject, prompts, method, _Given(margin, shows), name, progress)
     if margin is not None:
         raise OptionError("CNA has no margin.", wanted="method=Dose(...) with margin, or CNA without")
     contrast = prompts.discovery if isinstance(prompts, PairSet) else prompts
     notes = _notes(prompts, contrast)
-    found = attribute(subject, contrast, method, progress=progress)
+    gathered = None
+    if isinstance(subject, GatheringEngine):
+        engine, subject = subject, subject.subject
+        texts = what_is_read(subject, contrast, method)
+        gathered = engine.gather([*texts.contrast, *texts.diverse], texts.reading, progress=progress)
+    read = collect if gathered is None else gathered.read
+    found = attribute(subject, contrast, method, read=read, progress=progress)
     origin = Origin(
-        model=subject.identity,
+        model=subject.identity if gathered is None else replace(subject.identity, dtype=gathered.dtype),
         method=describe(method),
         prompts=contrast.record | notes,
         behaviour=prompts.behaviour.name if isinstance(prompts, PairSet) else None,
         universal=None if method.universal is None else _filtered(found),
         versions=versions(),
         created=now(),
+        engine=None if gathered is None else gathered.record,
     )
     return Found(Circuit.of(found.rows, name=name, origin=origin, stability=found.stability), found.scores)
 

@@ -123,6 +123,10 @@ class VerbaliserError(NeurodialError):
     """A verbaliser or reconstructor is damaged, is for another model or layer, or does not answer."""
 
 
+class EngineError(NeurodialError):
+    """Another engine can't be started, ended early, or did not see every neuron of every prompt once."""
+
+
 class MissingPackageError(NeurodialError):
     """An optional part needs a package that is not installed; the message says how to get it."""
 

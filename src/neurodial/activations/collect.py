@@ -13,7 +13,7 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float
@@ -36,6 +36,22 @@ Sink = Callable[[Site, Float[Tensor, "row *neuron"], tuple[int, ...]], None]
 Those of routed experts, (row, expert, neuron), are routing weight times activation, and 0 where a token did not go to
 the expert: what the neuron's column is written with.
 """
+
+
+class Reader(Protocol):
+    """What gives activations to a sink: `collect`, or what another engine gathered."""
+
+    def __call__(
+        self,
+        subject: Subject,
+        sequences: Sequence[Tokens],
+        reading: Reading,
+        sink: Sink,
+        *,
+        progress: Progress = silent,
+    ) -> None:
+        """Give the activations of every sequence, at the position read, to `sink`, each once."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -107,7 +123,7 @@ def collect(
     with installed(install), progress("reading activations", len(sequences)) as advance:
 
         def done(number: int) -> None:
-            _check_finite(read[number].finite)
+            check_finite(read[number].finite)
             advance(len(read[number].rows))
 
         run_passes(subject, [partial(_forward, subject, batch.tokens, cache) for batch in whole], turn, done)
@@ -148,8 +164,15 @@ class _Places:
         return cls(batch.rows, row, token, len(cells) == len(batch.rows))
 
 
-def _check_finite(finite: dict[Site, Tensor]) -> None:
-    """Check once for a batch, not at every layer: each check waits for the device."""
+def check_finite(finite: dict[Site, Tensor]) -> None:
+    """Refuse activations that are not finite. Once for a batch, not at every layer: each check waits for the device.
+
+    Args:
+        finite: of each site, whether its activations are.
+
+    Raises:
+        ActivationError: names the first layer that gives others.
+    """
     device = next(iter(finite.values())).device
     good = torch.stack([flag.to(device) for flag in finite.values()]).tolist()
     bad = [site.layer for site, is_finite in zip(finite, good, strict=True) if not is_finite]

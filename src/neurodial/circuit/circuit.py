@@ -70,6 +70,7 @@ class Origin:
         report: what the method predicted and measured, where it measures.
         behaviour: the behaviour's name, where it has one.
         margin: the margin that the method pushed, where it uses one: its kind, and its openings as text and tokens.
+        engine: the engine that ran the model, where it was not transformers: name, version, quantisation, sizes.
     """
 
     model: ModelIdentity | None = None
@@ -82,6 +83,7 @@ class Origin:
     report: DoseReport | None = None
     behaviour: str | None = None
     margin: Mapping[str, Any] | None = None
+    engine: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

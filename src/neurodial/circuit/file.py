@@ -60,6 +60,7 @@ class _CircuitFile(BaseModel):
     report: Annotated[DoseReport | None, BeforeValidator(with_today_names)] = None
     behaviour: str | None = None
     margin: dict[str, Any] | None = None
+    engine: dict[str, Any] | None = None
     condition: PromptCondition | None = None
     stability: _Stability | None
     neurons: _Neurons
@@ -95,7 +96,7 @@ def circuit_json(circuit: Circuit) -> str:
     if circuit.condition is not None:
         value["condition"] = dataclasses.asdict(circuit.condition)
     value["report"] = None if origin.report is None else report_values(origin.report)
-    for name in ("report", "behaviour", "margin"):
+    for name in ("report", "behaviour", "margin", "engine"):
         if value[name] is None:
             del value[name]  # left out where a circuit has none, as in older files
     return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
@@ -204,6 +205,7 @@ def _circuit(file: _CircuitFile, place: str) -> Circuit:
         report=file.report,
         behaviour=file.behaviour,
         margin=file.margin,
+        engine=file.engine,
     )
     stability = None if file.stability is None else Stability(**file.stability.model_dump())
     try:

@@ -52,6 +52,9 @@ def show_circuit(circuit: Circuit, *, top: int) -> None:
     if origin.model:
         adapter = " with an adapter" if origin.model.adapter_digest else ""
         out.print(f"model: {origin.model.label} ({origin.model.family}{adapter}, {origin.model.dtype})", markup=False)
+    if origin.engine:
+        parts = [f"{name.replace('_', ' ')} {value}" for name, value in origin.engine.items() if _is_told(name, value)]
+        out.print(f"engine: {origin.engine['name']} {origin.engine['version']}{_listed(parts)}", markup=False)
     out.print(f"method: {describe_method(origin.method)}", markup=False)
     if origin.prompts:
         out.print(f"prompts: {origin.prompts.get('positive')} positive, {origin.prompts.get('negative')} negative")
@@ -74,6 +77,15 @@ def show_circuit(circuit: Circuit, *, top: int) -> None:
         out.print(f"acts only where: {circuit.condition.text}", markup=False)
     out.print(f"layers: {layer_bar(circuit)}\n")
     _neuron_table(circuit, top)
+
+
+def _is_told(name: str, value: object) -> bool:
+    """Whether a fact about an engine is worth a word: parallel sizes beyond one, a quantisation."""
+    return name not in {"name", "version", "model_runner", "options"} and value not in (None, False, 1)
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def report_lines(report: DoseReport) -> list[str]:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from neurodial.cli.circuits_command import print_circuit_json, show_circuit
-from neurodial.cli.console import bars, err, written
+from neurodial.cli.console import bars, err, quiet_libraries, written
 from neurodial.cli.declared import OUTPUT, Given, SelectOptions, command_options, select_options
-from neurodial.cli.options import ModelOptions, TwoLists
+from neurodial.cli.options import ModelOptions, TwoLists, tell_setup
 from neurodial.cli.timed_parts import steps
+from neurodial.cli.which_engine import ENGINE, WhichEngine
 from neurodial.methods.registry import METHOD_WORDS, presets
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ _METHODS = "; ".join(f"{name}: {words}" for name, words in METHOD_WORDS.items())
 
 def discover(
     model: str,
-    *,
+    *engine_options: Annotated[str, Parameter(group=ENGINE, allow_leading_hyphen=True)],
     behaviour: Annotated[str | None, Parameter(name=["--behaviour", "-b"])] = None,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"], group=OUTPUT)] = None,
     method: Annotated[str, Parameter(help=_METHODS)] = "cna",
@@ -44,6 +45,7 @@ def discover(
     options: MethodOptions | None = None,
     lists: TwoLists | None = None,
     loading: ModelOptions | None = None,
+    engine: WhichEngine | None = None,
 ) -> None:
     """Find the neurons behind a behaviour and write them to a circuit file.
 
@@ -52,6 +54,7 @@ def discover(
 
     Args:
         model: Hub id, local folder, GGUF file, `demo` (the small model with the refusal organism) or `demo-base`.
+        engine_options: the engine's own options, after `--`.
         behaviour: a shipped behaviour (see `neurodial behaviours`), or a file of contrasted prompts.
         output: the circuit's file; by default BEHAVIOUR.circuit.json.
         method: see the list.
@@ -61,27 +64,38 @@ def discover(
         options: of the method.
         lists: the behaviour as two files.
         loading: how the model is loaded.
+        engine: what runs the model.
     """
     from neurodial.files import refuse_existing
-    from neurodial.methods.check import check_method
+    from neurodial.methods.check import check_method, check_without_gradients
 
     chosen = chosen_method(method, selection, options)
     pairs = (lists or TwoLists()).pairs(behaviour)
     check_method(chosen, pairs)
     target = refuse_existing(output or Path(f"{pairs.behaviour.name}.circuit.json"), overwrite=force)
+    partial = target.with_name(f"{target.name}.partial")
+    loading = loading or ModelOptions()
+    outside = (engine or WhichEngine()).chosen(model, loading, engine_options, partial)
     parts = steps(err, f"loading {model}", f"finding neurons by {method}")
-    subject = (loading or ModelOptions()).load(model, in_steps=parts)
+    if outside is None:
+        subject = loading.load(model, in_steps=parts)
+    else:
+        check_without_gradients(chosen)
+        quiet_libraries()
+        with parts.next():
+            subject = outside.subject
+        tell_setup(subject)
 
     from neurodial.discovery import discover as find
     from neurodial.evaluation.detectors.registry import shows_of
     from neurodial.kept import keeping
 
-    partial = target.with_name(f"{target.name}.partial")
     if partial.exists():
         err.print(f"going on with what an earlier run left in {partial}", markup=False)
     with parts.next(), keeping(partial, subject.identity):
         shows = shows_of(pairs.behaviour)
-        circuit = find(subject, pairs, method=chosen, shows=shows, name=pairs.behaviour.name, progress=bars)
+        found_in = outside or subject
+        circuit = find(found_in, pairs, method=chosen, shows=shows, name=pairs.behaviour.name, progress=bars)
         circuit.write(target, overwrite=force)
     if json:
         print_circuit_json(circuit)

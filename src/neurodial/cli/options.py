@@ -109,7 +109,7 @@ class ModelOptions:
 
     def load(self, model: str, *, in_steps: TimedParts | None = None) -> Subject:
         """The model that the user named, as the next of a command's steps where it has some."""
-        from neurodial.cli.console import err, quiet_libraries, status
+        from neurodial.cli.console import quiet_libraries, status
         from neurodial.model.which_model import refuse_no_model
 
         refuse_no_model(model)
@@ -133,9 +133,16 @@ class ModelOptions:
                 template=template,
                 **options,
             )
-        for note in setup_notes(subject.setup):
-            err.print(f"note: {note}", markup=False, style="dim")
+        tell_setup(subject)
         return subject
+
+
+def tell_setup(subject: Subject) -> None:
+    """Say what was particular about how a model was loaded and prompted."""
+    from neurodial.cli.console import err
+
+    for note in setup_notes(subject.setup):
+        err.print(f"note: {note}", markup=False, style="dim")
 
 
 @Parameter(name="*")

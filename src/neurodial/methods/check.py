@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from neurodial.errors import PromptError
+from neurodial.errors import OptionError, PromptError
 from neurodial.methods.base import SearchOptions
 from neurodial.methods.cna.options import CNA
 from neurodial.methods.registry import Method
@@ -38,6 +38,22 @@ def check_method(method: Method, pairs: PairSet) -> None:
         check_search_prompts(method, pairs)
     elif method.universal is not None:
         read_prompt_list(method.universal.prompts)
+
+
+def check_without_gradients(method: Method) -> None:
+    """Refuse a method that an inference engine can't run: it gives no gradients.
+
+    Raises:
+        OptionError: names the ways round.
+    """
+    if not isinstance(method, CNA):
+        raise OptionError(
+            f"Method {type(method).__name__.lower()} needs gradients, and an inference engine gives none.",
+            wanted="method cna with an engine",
+            fix="Find doses in transformers, on a quantised base (--load-in 4bit) or over several devices "
+            "(--device-map auto), and serve them in the engine; or find a circuit by cna here, and choose its dial by "
+            "what answers show.",
+        )
 
 
 def check_search_prompts(method: SearchOptions, pairs: PairSet, *, has_margin: bool = False) -> NeutralPrompts:

@@ -7,7 +7,8 @@ parameter, times the routing weights, summed over each token's experts, must be 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -90,6 +91,20 @@ def _seen(replay: Replay, path: str, module: nn.Module, name: str) -> Seen | str
 
 
 def _proven(path: str, module: nn.Module, name: str, seen: Seen) -> RoutedSite | None:
+    with _brought(module):
+        return _rebuilt_by(path, module, name, seen)
+
+
+def _brought(module: nn.Module) -> AbstractContextManager[None]:
+    """While inside, a module's own weights are in memory, also where accelerate has offloaded them."""
+    if not hasattr(module, "_hf_hook"):
+        return nullcontext()
+    from accelerate.utils import align_module_device
+
+    return cast(AbstractContextManager[None], align_module_device(module))
+
+
+def _rebuilt_by(path: str, module: nn.Module, name: str, seen: Seen) -> RoutedSite | None:
     experts, *sizes = getattr(module, name).shape
     width = seen.rows[0][0].shape[-1]
     for transposed in (False, True):

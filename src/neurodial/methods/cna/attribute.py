@@ -12,14 +12,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neurodial.activations.collect import Reading, Sink, collect, places_read
+from neurodial.activations.collect import Reader, Reading, Sink, collect, places_read
 from neurodial.activations.position import Position, PostInstruction
 from neurodial.activations.statistics import GroupedMoments, VisitCounts
 from neurodial.circuit.circuit import Row, Stability
@@ -35,7 +36,6 @@ from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.behaviours import read_prompt_list
 from neurodial.prompts.pairs import Contrast
-from neurodial.prompts.prompt import Prompt
 from neurodial.prompts.render import Tokens
 
 
@@ -62,8 +62,53 @@ Scorer = Callable[[int | None], Scores]
 """Scores of all prompts (None) or of those outside one fold."""
 
 
-def attribute(subject: Subject, contrast: Contrast, method: CNA, *, progress: Progress = silent) -> Attribution:
+class WhatIsRead(NamedTuple):
+    """Everything that CNA reads of a model.
+
+    Attributes:
+        reading: at which position.
+        contrast: rendered prompts of the two sides, the positive ones first.
+        diverse: those on which universal neurons are found.
+    """
+
+    reading: Reading
+    contrast: list[Tokens]
+    diverse: list[Tokens]
+
+
+def what_is_read(subject: Subject, contrast: Contrast, method: CNA) -> WhatIsRead:
+    """The rendered prompts, after everything that can be wrong with them was looked for.
+
+    Raises:
+        ContextLengthError: a prompt is longer than the context.
+        OptionError: a layer to skip does not exist, or all are skipped.
+        PromptError: prompts of the two sides are rendered alike.
+        ActivationError: a prompt is too short for the position.
+    """
+    reading = Reading(_position(subject, method))
+    check_skipped(method.skip_layers, [site.layer for site in subject.sites])
+    diverse = () if method.universal is None else read_prompt_list(method.universal.prompts).prompts
+    sides, others = (
+        subject.render(prompts, system=method.system, double_bos=method.as_published)
+        for prompts in ([example.prompt for example in (*contrast.positive, *contrast.negative)], diverse)
+    )
+    for sequences in (sides, others):
+        places_read(subject, sequences, reading)
+    check_apart(subject, contrast, system=method.system, double_bos=method.as_published, position=reading.position)
+    return WhatIsRead(reading, sides, others)
+
+
+def attribute(
+    subject: Subject, contrast: Contrast, method: CNA, *, read: Reader = collect, progress: Progress = silent
+) -> Attribution:
     """Find the neurons whose activations differ most between the sides of a contrast.
+
+    Args:
+        subject: the model.
+        contrast: the prompts.
+        method: with its options.
+        read: gives the activations; by default by running the subject's model.
+        progress: shown while it runs.
 
     Raises:
         ContextLengthError: a prompt is longer than the context; checked before any work.
@@ -72,16 +117,14 @@ def attribute(subject: Subject, contrast: Contrast, method: CNA, *, progress: Pr
         ActivationError: a prompt is too short for the position (checked before any work), an activation is not finite,
             or every score is 0.
     """
-    reading = Reading(_position(subject, method))
-    check_skipped(method.skip_layers, [site.layer for site in subject.sites])
-    prompts = _prompts(contrast)
-    diverse = () if method.universal is None else read_prompt_list(method.universal.prompts).prompts
-    for texts in (prompts, diverse):  # all checks of prompts, before the first pass
-        places_read(subject, _rendered(subject, texts, method), reading)
-    check_apart(subject, contrast, system=method.system, double_bos=method.as_published, position=reading.position)
+    texts = what_is_read(subject, contrast, method)
     folds = min(method.folds, len(contrast.positive), len(contrast.negative))
-    universal = _universal(subject, method, reading, progress)
-    score, visits = _scorer(subject, contrast, method, reading, folds, progress)
+    universal: frozenset[Neuron] = frozenset()
+    if method.universal is not None:
+        universal = universal_neurons(
+            subject, texts.diverse, texts.reading, method.universal, read=read, progress=progress
+        )
+    score, visits = _scorer(subject, contrast, method, folds, _reads(subject, texts, read, progress))
     rule = Rule(method.select, method.sign, method.skip_layers)
     scores = check_scores(score(None))
     unfiltered = choose(scores, rule)
@@ -105,26 +148,14 @@ def _position(subject: Subject, method: CNA) -> Position:
     return method.position
 
 
-def _prompts(contrast: Contrast) -> list[Prompt]:
-    return [example.prompt for example in (*contrast.positive, *contrast.negative)]
-
-
-def _rendered(subject: Subject, prompts: Sequence[Prompt], method: CNA) -> list[Tokens]:
-    return subject.render(prompts, system=method.system, double_bos=method.as_published)
-
-
-def _universal(subject: Subject, method: CNA, reading: Reading, progress: Progress) -> frozenset[Neuron]:
-    if method.universal is None:
-        return frozenset()
-    sequences = _rendered(subject, read_prompt_list(method.universal.prompts).prompts, method)
-    return universal_neurons(subject, sequences, reading, method.universal, progress=progress)
+def _reads(subject: Subject, texts: WhatIsRead, read: Reader, progress: Progress) -> Callable[[Sink], None]:
+    return lambda sink: read(subject, texts.contrast, texts.reading, sink, progress=progress)
 
 
 def _scorer(
-    subject: Subject, contrast: Contrast, method: CNA, reading: Reading, folds: int, progress: Progress
+    subject: Subject, contrast: Contrast, method: CNA, folds: int, read: Callable[[Sink], None]
 ) -> tuple[Scorer, VisitCounts]:
     sides = [[example.prompt for example in side] for side in (contrast.positive, contrast.negative)]
-    sequences = _rendered(subject, _prompts(contrast), method)
     fold_count = max(1, folds)
     groups = [
         number * fold_count + fold for number, side in enumerate(sides) for fold in fold_of_each(side, fold_count)
@@ -132,10 +163,10 @@ def _scorer(
     visits = VisitCounts([group // fold_count for group in groups], 2)
     if method.score == "auroc" or method.as_published:
         stored = _Stored()
-        collect(subject, sequences, reading, _to_both(stored.add, visits.add), progress=progress)
+        read(_to_both(stored.add, visits.add))
         return _from_activations(stored, torch.tensor(groups), fold_count, method), visits
     moments = GroupedMoments(groups, 2 * fold_count)
-    collect(subject, sequences, reading, _to_both(moments.add, visits.add), progress=progress)
+    read(_to_both(moments.add, visits.add))
 
     def score(without: int | None) -> Scores:
         chosen = [fold for fold in range(fold_count) if fold != without]

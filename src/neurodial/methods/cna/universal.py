@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neurodial.activations.collect import Reading, collect
+from neurodial.activations.collect import Reader, Reading, collect
 from neurodial.circuit.selection import Fraction
 from neurodial.circuit.site import Neuron, Site
 from neurodial.methods.cna.options import UniversalFilter
@@ -29,11 +29,12 @@ def universal_neurons(
     reading: Reading,
     rule: UniversalFilter,
     *,
+    read: Reader = collect,
     progress: Progress = silent,
 ) -> frozenset[Neuron]:
     """The neurons that are universal on the given diverse prompts. Memory does not grow with their number."""
     marks = _Marks(subject, Fraction(rule.fraction).count(subject.neurons))
-    collect(subject, sequences, reading, marks.add, progress=progress)
+    read(subject, sequences, reading, marks.add, progress=progress)
     needed = math.ceil(rule.share * len(sequences) - 1e-9)
     layout = Scores({site: torch.zeros(subject.shape(site)) for site in subject.sites})
     return frozenset(layout.neurons_at((marks.count >= needed).nonzero().flatten().tolist()))

@@ -1,0 +1,148 @@
+"""Discovery in real vLLM against the same discovery in transformers: docs/results/vllm_discovery.json.
+
+The demo's model with its organism merged in, and tiny random models where several processes or experts are the point.
+Each row: how many neurons are the same, and the largest difference of a score beside the largest score.
+
+Run: python -m scripts.vllm_discovery [--work FOLDER] [--part NAME] (some minutes each; `make setup-engines` first)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks import drivers
+
+import neurodial as nd
+from neurodial.discovery import find
+from neurodial.engines.vllm_engine import VLLM
+from neurodial.files import write_atomic
+from neurodial.model.load import load
+from neurodial.model.tiny import tiny_subject
+from neurodial.prompts.behaviours import read_pairs
+from neurodial.provenance import now, versions
+
+REPORT = drivers.ROOT / "docs" / "results" / "vllm_discovery.json"
+SIZES = {"hidden_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 320}
+DENSE = {**SIZES, "head_dim": 32, "intermediate_size": 256}
+ROUTED = {**SIZES, "intermediate_size": 256, "moe_intermediate_size": 64, "shared_expert_intermediate_size": 64}
+
+
+class Case(NamedTuple):
+    """A row of the report.
+
+    Attributes:
+        what: in words.
+        options: of vLLM.
+        count: how many neurons are chosen.
+        model: writes the model to a folder.
+        score: of CNA.
+    """
+
+    what: str
+    options: tuple[str, ...]
+    count: int
+    model: Callable[[Path], None]
+    score: str = "delta"
+
+
+def demo(folder: Path) -> None:
+    """The demo model, its organism merged in."""
+    subject = load("demo")
+    subject.model.save_pretrained(folder)
+    subject.tokenizer.save_pretrained(folder)
+
+
+def tiny(family: str, sizes: dict[str, int]) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        subject = tiny_subject(family, **sizes)
+        subject.model.save_pretrained(folder)
+        subject.tokenizer.save_pretrained(folder)
+
+    return write
+
+
+CHUNKED = ("--max-num-batched-tokens", "64", "--max-num-seqs", "6")
+CASES = {
+    "demo": Case("SmolLM2-135M with the refusal organism", (), 46, demo),
+    "demo-auroc": Case("the same, score auroc", (), 46, demo, "auroc"),
+    "chunked": Case("tiny llama, prompts in chunks of at most 64 tokens", CHUNKED, 46, tiny("llama", DENSE)),
+    "tp2": Case("tiny llama, tensor parallel 2", ("--tensor-parallel-size", "2"), 46, tiny("llama", DENSE)),
+    "experts": Case("tiny Qwen2-MoE with shared experts", (), 46, tiny("qwen2_moe", ROUTED)),
+    "experts-tp2": Case(
+        "the same, tensor parallel 2", ("--tensor-parallel-size", "2"), 46, tiny("qwen2_moe", ROUTED)
+    ),
+    "experts-ep2": Case(
+        "the same, expert parallel over 2", ("--tensor-parallel-size", "2", "--enable-expert-parallel"), 46,
+        tiny("qwen2_moe", ROUTED),
+    ),
+}  # fmt: skip
+
+
+def measured(case: Case, folder: Path) -> dict[str, Any]:
+    model = folder / case.model.__qualname__.split(".")[0] if case.model is demo else folder / case.what.split(",")[0]
+    if not model.exists():
+        case.model(model)
+    contrast = read_pairs("refusal").discovery
+    method = nd.CNA(score=case.score, select=nd.Count(case.count))  # type: ignore[arg-type]
+    options = ("--dtype", "float32", "--block-size", "32", *case.options)
+    begun = time.monotonic()
+    there = find(VLLM(model, options, folder=folder / "gathered"), contrast, method=method)
+    seconds = time.monotonic() - begun
+    here = find(load(model), contrast, method=method)
+    scores, others = here.scores.flat(), there.scores.flat()
+    routed = sum(row.neuron.expert is not None for row in there.circuit)
+    return {
+        "what": case.what,
+        "options": " ".join(options),
+        "score": case.score,
+        "prompts": len(contrast.positive) + len(contrast.negative),
+        "neurons": len(scores),
+        "chosen": case.count,
+        "same": len(here.circuit.neurons & there.circuit.neurons),
+        "in_experts": routed,
+        "difference": float((scores - others).abs().max()),
+        "largest": float(scores.abs().max()),
+        "same_universal": here.circuit.origin.universal == there.circuit.origin.universal,
+        "same_stability": here.circuit.stability == there.circuit.stability,
+        "seconds": round(seconds, 1),
+        "engine": dict(there.circuit.origin.engine or {}),
+    }
+
+
+def report(rows: dict[str, Any]) -> None:
+    """Write some rows; the others stay."""
+    kept = json.loads(REPORT.read_text(encoding="utf-8"))["rows"] if REPORT.exists() else {}
+    merged = kept | rows
+    value = {
+        "command": "python -m scripts.vllm_discovery",
+        "created": now(),
+        "versions": versions(),
+        "prompts": "the discovery split of refusal; the universal filter on the diverse prompts",
+        "rows": {name: merged[name] for name in CASES if name in merged},
+    }
+    write_atomic(REPORT, json.dumps(value, indent=1) + "\n", overwrite=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--work", type=Path, help="keep models and what was gathered in this folder")
+    parser.add_argument("--part", choices=CASES, action="append", help="measure this row only; may be repeated")
+    arguments = parser.parse_args()
+    os.environ.update(drivers.VLLM_SETTINGS | {"NEURODIAL_VLLM_PYTHON": drivers.interpreter("vLLM")})
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.work or Path(temporary)
+        for name in arguments.part or CASES:
+            row = measured(CASES[name], folder)
+            print(json.dumps(row))
+            report({name: row})
+
+
+if __name__ == "__main__":
+    main()

