@@ -1,6 +1,6 @@
 """Base models against their tuned copies: what tuning did to a behaviour's circuit, for one pair or the paper's.
 
-Run: python studies/base_tuned.py demo -o docs/results/tuning (four minutes on a processor)
+Run: python studies/base_tuned.py demo -o docs/results/tuning --prompts 24 (four minutes on a processor)
      python studies/base_tuned.py paper -o tuning (the instruct models of arXiv 2605.12290 and their bases; needs GPUs)
 
 Every pair gets a report, PAIR.json; one that is there is not made again, nor are its circuits. `table` writes the table

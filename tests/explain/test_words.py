@@ -7,6 +7,7 @@ from neurodial.evaluation.detectors.endpoint import Endpoint
 from neurodial.evaluation.report.html_page import render_page
 from neurodial.explain.explain_circuit import explain_circuit
 from neurodial.explain.explain_page import explanation_page
+from neurodial.explain.explainer import ServedExplainer
 from neurodial.explain.options import Explaining
 from neurodial.explain.put_into_words import Wording, level_of
 
@@ -17,7 +18,7 @@ def worded(says=answer, **fields):
     subject = digit_subject()
     with judge(says) as url:
         endpoint = Endpoint(url, "fake", retries=0, timeout=10.0)
-        wording = Wording(endpoint, places=8, held_out=12, **fields)
+        wording = Wording(ServedExplainer(endpoint), places=8, held_out=12, **fields)
         explanation = explain_circuit(subject, circuit(), texts(subject, 200), options=OPTIONS, wording=wording)
     by_place = {neuron.index: neuron.words for neuron in explanation.neurons}
     return explanation, by_place
@@ -77,7 +78,7 @@ def test_words_without_a_score_are_not_shown():
 def test_a_server_that_is_down_loses_nothing_but_the_words():
     subject = digit_subject()
     endpoint = Endpoint("http://127.0.0.1:9/v1", "fake", retries=0, timeout=2.0)
-    explanation = explain_circuit(subject, circuit(), texts(subject), wording=Wording(endpoint))
+    explanation = explain_circuit(subject, circuit(), texts(subject), wording=Wording(ServedExplainer(endpoint)))
     words = explanation.neurons[0].words
     assert (words.text, words.detection, words.simulation) == ("", None, None)
     assert any("judge failed" in problem for problem in words.problems)

@@ -10,8 +10,11 @@ from tests.subjects import differences, fresh, snapshot
 
 from neurodial.cli.main import main
 from neurodial.errors import FileError, OptionError, PromptError, VerbaliserError
+from neurodial.model.hooks import on_embedding
 from neurodial.nla import training_loop as fitting
 from neurodial.nla.activation_texts import read_activation_texts
+from neurodial.nla.injection import Injection
+from neurodial.nla.learners import learn_to_say
 from neurodial.nla.pair import read_pair
 from neurodial.nla.train import train_pair
 from neurodial.nla.train_options import Training
@@ -161,3 +164,41 @@ def test_the_command_trains_and_says_what_comes_next(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main([*command, "-o", str(tmp_path / "pair")])
     assert "exists already" in capsys.readouterr().err
+
+
+def test_what_rows_share_is_read_once_and_changes_neither_loss_nor_gradients():
+    """Against whole prompts, one row at a time, through the model's own logits."""
+    subject = base()
+    texts = read_activation_texts(subject, TEXTS, 1, FEW).train
+    token = subject.encode("@", special=False)[0]
+    template = "Say what this is: <{injection_char}>"
+    [prompt] = subject.render([template.replace("{injection_char}", "@")])
+    place = prompt.index(token)
+    injection = Injection("@", token, prompt[place - 1], prompt[place + 1], 3.0, template)
+    learner = learn_to_say(subject, texts, injection, FEW)
+    assert learner.subject.layout.shares_prefixes
+    generator = torch.Generator().manual_seed(0)
+    for value in learner.parameters.values():  # the LoRA begins at nothing, where half of the gradients are 0
+        value.data.copy_(torch.randn(value.shape, generator=generator) / 10)
+    rows = [0, 3, 5]
+    loss = learner.loss(rows)
+    losses, count = 0.0, 0
+    for row in rows:
+        answer = (*subject.encode(f"<explanation>{texts.around[row]}</explanation>", special=False), 257)
+        scaled = 3.0 * texts.vectors[row] / texts.vectors[row].norm()
+
+        def put(hidden, scaled=scaled):
+            return torch.cat([hidden[:, :place], scaled[None, None], hidden[:, place + 1 :]], dim=1)
+
+        handle = on_embedding(learner.subject, put)
+        logits = learner.subject.model(torch.tensor([[*prompt, *answer]]), use_cache=False).logits[0]
+        handle.remove()
+        foretold = logits[len(prompt) - 1 : -1]
+        losses += torch.nn.functional.cross_entropy(foretold, torch.tensor(answer), reduction="sum")
+        count += len(answer)
+    wanted = losses / count
+    torch.testing.assert_close(loss, wanted, rtol=1e-5, atol=1e-6)  # float32, some hundred sums in another order
+    parameters = list(learner.parameters.values())
+    found, true = torch.autograd.grad(loss, parameters), torch.autograd.grad(wanted, parameters)
+    for one, other in zip(found, true, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)

@@ -1,14 +1,20 @@
 """The server as the page uses it, and as others must not."""
 
 import json
+from dataclasses import replace
 
 import pytest
+from fastapi.testclient import TestClient
+from tests.explain.digits import judge
 from tests.studio.conftest import ADDRESS, finished, small_circuit
 from tests.studio.contract import TYPES, declared, misfits
 
+from neurodial.evaluation.detectors.endpoint import Endpoint
+from neurodial.explain.explainer import LocalExplainer, ServedExplainer
 from neurodial.methods.dose.options import Dose
+from neurodial.model.tiny import tiny_subject
 from neurodial.prompts.pairs import PairSet
-from neurodial.studio.app import static_folder
+from neurodial.studio.app import create_app, static_folder
 from neurodial.studio.collection import Collection
 from neurodial.studio.requests import Discovery, MeasurementRequest
 from neurodial.studio.safety import BODY_LIMIT, studio_policy
@@ -276,7 +282,7 @@ def test_a_neuron_page(client, studio):
     job = finished(studio, client.post("/api/neurons", json=request))
     assert job.state == "done", job.error
     found = client.get(f"/api/jobs/{job.number}/result").json()
-    assert found == {"in_circuit": True, "measured": False, "hidden": False}
+    assert found == {"in_circuit": True, "measured": False, "worded": False, "hidden": False, "speaker": "tiny-llama"}
     page = client.get(f"/api/jobs/{job.number}/page")
     assert page.headers["content-security-policy"].startswith("sandbox allow-same-origin; default-src 'none'")
     assert "<script" not in page.text
@@ -301,6 +307,35 @@ def test_a_neurons_dial_alone_and_a_neuron_of_no_circuit(client, studio):
     other = finished(studio, client.post("/api/neurons", json={**request, "index": 8, "measure": False}))
     assert not other.value.in_circuit
     assert "which is not in polite" in other.value.html
+
+
+def test_a_neuron_in_words_with_their_score(studio):
+    speaking = LocalExplainer(tiny_subject(max_position_embeddings=4096))
+    with TestClient(create_app(replace(studio, explainer=speaking)), base_url=ADDRESS) as client:
+        request = {"circuit": "polite", "layer": 1, "index": 3, "prompts": "formality"}
+        pages = [
+            finished(studio, client.post("/api/neurons", json={**request, **more}))
+            for more in ({"words": True}, {}, {"index": 7})
+        ]
+    worded, known, other = pages
+    assert worded.state == "done", worded.error
+    assert "In words (tiny-llama, from 8 places)" in worded.value.html
+    assert "of 8 places (chance 50 %)" in worded.value.html
+    assert known.value.is_worded, "an earlier page's words"
+    assert known.steps.view() == []
+    assert not other.value.is_worded
+    assert "In words" not in other.value.html
+
+
+def test_words_that_could_not_be_scored_are_not_on_the_page(studio):
+    with judge(lambda prompt: "lemons" if "one short sentence" in prompt else "no") as url:
+        speaking = ServedExplainer(Endpoint(url, "fake", retries=0))
+        with TestClient(create_app(replace(studio, explainer=speaking)), base_url=ADDRESS) as client:
+            request = {"circuit": "polite", "layer": 0, "index": 3, "prompts": "formality", "words": True}
+            page = finished(studio, client.post("/api/neurons", json=request)).value
+    assert page.speaker == "fake"
+    assert "nothing that could be scored" in page.html
+    assert "lemons" not in page.html
 
 
 def test_words_of_harmful_prompts_are_left_out_unless_asked_for(client, studio):

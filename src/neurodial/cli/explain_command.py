@@ -11,15 +11,16 @@ from rich.text import Text
 
 from neurodial.cli.console import bars, err, out, print_json, status
 from neurodial.cli.declared import OUTPUT, command_options
+from neurodial.cli.explainer_options import ExplainerOptions
 from neurodial.cli.nla_options import PairOptions
 from neurodial.cli.options import ModelOptions, TwoLists
-from neurodial.errors import OptionError
 from neurodial.explain.options import Explaining
 
 if TYPE_CHECKING:
     from neurodial.circuit.circuit import Circuit
     from neurodial.cli.declared import Given as ExplainGiven
     from neurodial.explain.dial_effects import Measuring
+    from neurodial.explain.explainer import Explainer
     from neurodial.explain.explanation import CircuitExplanation
     from neurodial.explain.put_into_words import Wording
     from neurodial.explain.vector_section import VectorWording
@@ -40,8 +41,6 @@ def explain(
     behaviour: Annotated[str | None, Parameter(name=["--behaviour", "-b"])] = None,
     texts: str | None = None,
     neutral: str = "neutral",
-    endpoint: str | None = None,
-    endpoint_model: str | None = None,
     show_harmful: bool = False,
     force_model: bool = False,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"], group=OUTPUT)] = None,
@@ -49,6 +48,7 @@ def explain(
     json: Annotated[bool, Parameter(group=OUTPUT)] = False,
     given: Annotated[ExplainGiven | None, Parameter(name="*")] = None,
     lists: TwoLists | None = None,
+    in_words: ExplainerOptions | None = None,
     autoencoder: PairOptions | None = None,
     loading: ModelOptions | None = None,
 ) -> None:
@@ -61,9 +61,6 @@ def explain(
             --texts, and turns no dial.
         texts: more texts to watch the neurons on, a shipped list or a file.
         neutral: prompts that damage is measured on, and ordinary texts for an autoencoder, a shipped list or a file.
-        endpoint: address of an OpenAI-compatible server, up to and including /v1, that puts neurons into words; the
-            texts are sent to it.
-        endpoint_model: the model's name there.
         show_harmful: keep the words of harmful prompts, which are left out otherwise.
         force_model: explain a circuit on a model that it was not made on.
         output: folder for explanation.html and explanation.json.
@@ -71,6 +68,7 @@ def explain(
         json: print JSON.
         given: how much is shown and measured.
         lists: the behaviour as two files.
+        in_words: a model that puts neurons into words.
         autoencoder: a pair of models that puts what the circuit writes and changes into words.
         loading: how the model is loaded.
     """
@@ -79,7 +77,8 @@ def explain(
     from neurodial.options import changed
 
     options = changed(Explaining(), given.values() if given is not None else {}, title="explain")
-    wording = _wording(endpoint, endpoint_model, options)
+    in_words = in_words or ExplainerOptions()
+    in_words.check()
     for path in _paths(output):
         refuse_existing(path, overwrite=force)
     loaded = read_circuit(circuit)
@@ -87,6 +86,7 @@ def explain(
     others = _texts(texts)
     pair = (autoencoder or PairOptions()).pair(model, loading or ModelOptions(), force=force_model)
     subject = (loading or ModelOptions()).load(model)
+    wording = _wording(in_words.made(model, subject, loading or ModelOptions()), options)
     from neurodial.explain.corpus import corpus_of
     from neurodial.explain.explain_circuit import explain_circuit
 
@@ -107,15 +107,12 @@ def _paths(output: Path | None) -> list[Path]:
     return [] if output is None else [output / "explanation.html", output / "explanation.json"]
 
 
-def _wording(endpoint: str | None, model: str | None, options: Explaining) -> Wording | None:
-    if (endpoint is None) != (model is None):
-        raise OptionError("Only one of --endpoint and --endpoint-model was given.", wanted="both, or neither")
-    if endpoint is None or model is None:
+def _wording(speaker: Explainer | None, options: Explaining) -> Wording | None:
+    if speaker is None:
         return None
-    from neurodial.evaluation.detectors.endpoint import Endpoint
     from neurodial.explain.put_into_words import Wording
 
-    return Wording(Endpoint(endpoint, model), options.places, options.places, options.seed)
+    return Wording(speaker, options.places, options.places, options.seed)
 
 
 def _vector_wording(pair: NlaPair | None, neutral: str) -> VectorWording | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from neurodial.cli.console import err
+from neurodial.cli.explainer_options import ExplainerOptions
 from neurodial.cli.options import ModelOptions, read_circuits
 from neurodial.errors import MissingPackageError
 
@@ -29,6 +30,7 @@ def studio(
     port: int = 8421,
     open: Annotated[bool, Parameter(negative="--no-open")] = True,
     force: bool = False,
+    in_words: ExplainerOptions | None = None,
     loading: ModelOptions | None = None,
 ) -> None:
     """Open a local page: chat with a dial, discover, look, measure, export.
@@ -41,6 +43,7 @@ def studio(
         port: the port to listen on; 0 takes a free one.
         open: open the page in a browser.
         force: take circuits that were made on another model.
+        in_words: a model that puts neurons into words on their pages; by default MODEL itself.
         loading: how the model is loaded.
     """
     for package in ("fastapi", "uvicorn"):
@@ -48,11 +51,14 @@ def studio(
             raise MissingPackageError(
                 f"The studio needs the package {package}.", fix="Run `pip install 'neurodial[studio]'`."
             )
+    in_words = in_words or ExplainerOptions()
+    in_words.check()
     circuits = {name: read for name, read, _ in read_circuits(circuit or [], default_dial=1.0)}
     from neurodial.serve.address import listen
 
     listening = listen(host, port)
     subject = (loading or ModelOptions()).load(model)
+    explainer = in_words.made(model, subject, loading or ModelOptions())
 
     from neurodial.intervention.scale import check_fits, template_notes
     from neurodial.studio.app import create_app
@@ -66,7 +72,8 @@ def studio(
     for read in circuits.values():
         check_fits(read, subject, force=force)
     queue = JobQueue()
-    state = StudioState(subject, Collection(folder, circuits, ready_circuits(subject)), queue, force=force)
+    collection = Collection(folder, circuits, ready_circuits(subject))
+    state = StudioState(subject, collection, queue, force=force, explainer=explainer)
     try:
         _serve(create_app(state, host=host), listening, open_page=open)
     finally:

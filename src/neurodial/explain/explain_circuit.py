@@ -39,6 +39,7 @@ def explain_circuit(
     options: Explaining | None = None,
     wording: Wording | None = None,
     autoencoder: VectorWording | None = None,
+    reading: CorpusReading | None = None,
     show_harmful: bool = False,
     force: bool = False,
     progress: Progress = silent,
@@ -53,6 +54,7 @@ def explain_circuit(
         options: how much is shown and measured.
         wording: a model that puts neurons into words; None for none.
         autoencoder: a pair of models that puts the circuit's vectors into words; None for none.
+        reading: what `read` gave for the same circuit, corpus and options, which is then not read again.
         show_harmful: keep the words of harmful prompts.
         force: explain a circuit on a model that it was not made on.
         progress: shown while it runs.
@@ -80,9 +82,7 @@ def explain_circuit(
     check_fits(circuit, subject, force=force)
     if autoencoder is not None:
         autoencoder.pair.check_subject(subject, force=force)
-    reading = read_corpus(
-        subject, circuit, corpus, shown=options.neurons, places=2 * options.places, seed=options.seed, progress=progress
-    )
+    reading = reading or read(subject, circuit, corpus, options, progress=progress)
     grouped = groups_of(reading.correlation, options.likeness)
     notes: list[str] = []
     effects = _effects(subject, circuit, measuring, reading, grouped, (options, force, progress), notes)
@@ -118,6 +118,19 @@ def explain_circuit(
         )
         explanation = replace(explanation, vectors=vectors, notes=(*explanation.notes, *more))
     return explanation if wording is None else _worded(explanation, reading, (subject, corpus), wording, progress)
+
+
+def read(
+    subject: Subject, circuit: Circuit, corpus: Corpus, options: Explaining, *, progress: Progress = silent
+) -> CorpusReading:
+    """Watch a circuit over a corpus, as an explanation needs it.
+
+    Raises:
+        ActivationError: an activation is not finite.
+    """
+    return read_corpus(
+        subject, circuit, corpus, shown=options.neurons, places=2 * options.places, seed=options.seed, progress=progress
+    )
 
 
 def _effects(

@@ -290,8 +290,7 @@ def _neuron_section(neuron: NeuronExplanation, explanation: CircuitExplanation) 
             f"{neuron.effect.damage:.3g} ± {neuron.effect.damage_error:.1g} nats per token."
         )
     text.append(f"Varies with {_names(neuron.correlated)}. Writes like {_names(neuron.alike)}.")
-    group = len(explanation.groups[neuron.group])
-    text.append(f"Group {neuron.group} of {group} neurons." if group > 1 else "Like no other neuron of the circuit.")
+    text.append(_group(neuron, explanation))
     name = f"{neuron.layer}-{neuron.index}"
     return Section(
         f"Layer {neuron.layer}, neuron {neuron.index}",
@@ -301,6 +300,16 @@ def _neuron_section(neuron: NeuronExplanation, explanation: CircuitExplanation) 
         coloured=_coloured(neuron.firing),
         folded=True,
     )
+
+
+def _group(neuron: NeuronExplanation, explanation: CircuitExplanation) -> str:
+    """The group of like neurons that it belongs to."""
+    group = explanation.groups[neuron.group]
+    others = [f"{layer}.{index}" for layer, index in group if (layer, index) != (neuron.layer, neuron.index)]
+    if not others:
+        return "Like no other neuron of the circuit."
+    listed = ", ".join(others[:12]) + (", …" if len(others) > 12 else "")
+    return f"Group {neuron.group} of {len(group)} neurons, with {listed}."
 
 
 def _names(neighbours: Sequence[Neighbour]) -> str:

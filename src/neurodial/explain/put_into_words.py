@@ -15,18 +15,21 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from neurodial.evaluation.detectors.endpoint import Endpoint, ask_all
 from neurodial.evaluation.intervals import wilson
 from neurodial.explain.corpus import Corpus
+from neurodial.explain.explainer import Asked, Explainer
 from neurodial.explain.judged_words import JudgedWords
 from neurodial.explain.places import KeptPlaces, TextPlace, middle, window_tokens
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 
 LEVELS = 10
+_LEVELS = tuple(map(str, range(LEVELS + 1)))
+_TRUTH = ("true", "false")
 _SHUFFLES = 1000
 _LOW = 0.25
 """A place of the sample up to this quantile counts as one where the neuron does not fire."""
@@ -53,13 +56,13 @@ class Wording:
     """Who puts neurons into words.
 
     Attributes:
-        endpoint: who explains, and who judges with the words alone.
+        explainer: who explains, and who judges with the words alone.
         places: strong and ordinary places that are shown.
         held_out: places of either kind that are judged.
         seed: of the order of the places.
     """
 
-    endpoint: Endpoint
+    explainer: Explainer
     places: int = 4
     held_out: int = 4
     seed: int = 0
@@ -83,7 +86,7 @@ def put_into_words(
     *,
     progress: Progress = silent,
 ) -> list[JudgedWords]:
-    """Words for some channels, with their scores. The texts go to the endpoint as they are.
+    """Words for some channels, with their scores. The texts go to the explainer as they are.
 
     Args:
         subject: whose tokenizer shows tokens.
@@ -95,18 +98,23 @@ def put_into_words(
     """
     window = _Windows(subject, corpus)
     tasks = [_task(kept, channel, wording) for channel in channels]
+    ask = partial(wording.explainer.answers, progress=progress)
     with progress("putting into words", 3) as step:
-        said = ask_all(
-            wording.endpoint, [_chat(_EXPLAIN, places=window.with_levels(task)) for task in tasks], _sentence
-        )
+        said = ask([Asked(_filled(_EXPLAIN, places=window.with_levels(task))) for task in tasks], _sentence)
         step(1)
         words = {number: text.text for number, text in enumerate(said) if isinstance(text, _Said)}
-        sorting = [_chat(_DETECT, words=text, places=window.marked(tasks[n])) for n, text in words.items()]
-        detected = dict(zip(words, ask_all(wording.endpoint, sorting, _booleans), strict=True))
+        sorting = [
+            Asked(_filled(_DETECT, words=text, places=window.marked(tasks[n])), _TRUTH, len(tasks[n].judged))
+            for n, text in words.items()
+        ]
+        detected = dict(zip(words, ask(sorting, _booleans), strict=True))
         step(1)
         asked = [(number, place) for number in words for place, _ in tasks[number].judged]
-        foretelling = [_chat(_SIMULATE, words=words[n], tokens=window.as_json(place)) for n, place in asked]
-        foretold = ask_all(wording.endpoint, foretelling, _numbers)
+        foretelling = [
+            Asked(_filled(_SIMULATE, words=words[n], tokens=window.as_json(place)), _LEVELS, len(place.values))
+            for n, place in asked
+        ]
+        foretold = ask(foretelling, _numbers)
         step(1)
     judged = []
     for number, (task, text) in enumerate(zip(tasks, said, strict=True)):
@@ -204,7 +212,7 @@ def _judged(
     score, chance = _correlated(true, told, wording.seed)
     return JudgedWords(
         text=said.text if isinstance(said, _Said) else "",
-        model=wording.endpoint.model,
+        model=wording.explainer.name,
         shown=len(task.shown),
         detection=None if rate is None else rate.value,
         detection_low=None if rate is None else rate.low,
@@ -228,10 +236,10 @@ def _correlated(true: Sequence[float], told: Sequence[float], seed: int) -> tupl
     return float(first @ second) / len(first), float(np.quantile(shuffled, 0.95))
 
 
-def _chat(text: str, **parts: str) -> list[dict[str, str]]:
+def _filled(text: str, **parts: str) -> str:
     for name, value in parts.items():
         text = text.replace(f"{{{name}}}", value)
-    return [{"role": "user", "content": text}]
+    return text
 
 
 def _sentence(text: str) -> _Said | None:

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -29,6 +29,9 @@ from neurodial.prompts.prompt import Prompt
 from neurodial.prompts.render import check_context, generation_prompt
 from neurodial.text.answer_parts import PartTracker
 from neurodial.text.thinking import Parts, special_markers, split_thinking, spoken
+
+Allowed = Callable[[int, Sequence[int]], Sequence[int]]
+"""The tokens that may come next, by a prompt's number and its answer's tokens so far."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +182,26 @@ def sampled_answers(subject: Subject, tokens: Sequence[int], rows: int, decoding
     return [_up_to_end(subject, row, stops)[0] for row in found]
 
 
+def held_answers(
+    subject: Subject, prompts: Sequence[Prompt], allowed: Allowed, decoding: Decoding, *, progress: Progress = silent
+) -> list[Answer]:
+    """Answers whose tokens are held to a form: of those allowed each time, the likeliest; kept nowhere.
+
+    Raises:
+        ContextLengthError: a prompt and its answer don't fit the context.
+    """
+    sequences = subject.render(prompts, system=decoding.system)
+    check_context([len(s) for s in sequences], subject.context_length, extra=decoding.max_new_tokens)
+    stops = Stops(stop_tokens(subject), ())
+    found: dict[int, Answer] = {}
+    with contiguous_head(subject), plain_generation(subject.model), progress("generating", len(prompts)) as advance:
+        for batch in _by_size(sequences, decoding.batch_size, pad_id(subject)):
+            for row, tokens in zip(batch.rows, _generate_batch(subject, batch, decoding, stops, allowed), strict=True):
+                found[row] = _answer(subject, prompts[row], tokens, stops)
+            advance(len(batch.rows))
+    return [found[row] for row in range(len(prompts))]
+
+
 def _by_size(sequences: Sequence[Sequence[int]], size: int, pad: int) -> Iterator[Batch]:
     """Batches of similar length. Within one the prompts keep their order: dials given per row follow it."""
     order = sorted(range(len(sequences)), key=lambda row: -len(sequences[row]))
@@ -189,7 +212,9 @@ def _by_size(sequences: Sequence[Sequence[int]], size: int, pad: int) -> Iterato
 
 
 @torch.no_grad()
-def _generate_batch(subject: Subject, batch: Batch, decoding: Decoding, stops: Stops) -> list[list[int]]:
+def _generate_batch(
+    subject: Subject, batch: Batch, decoding: Decoding, stops: Stops, allowed: Allowed | None = None
+) -> list[list[int]]:
     tokens = batch.tokens.to(subject.device)
     width = tokens.shape[1]
     mask = torch.stack([torch.arange(width) >= width - length for length in batch.lengths]).long()
@@ -197,6 +222,8 @@ def _generate_batch(subject: Subject, batch: Batch, decoding: Decoding, stops: S
     options: dict[str, Any] = {}
     if sampling:
         options |= {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0}
+    if allowed is not None:
+        options["prefix_allowed_tokens_fn"] = lambda row, seen: list(allowed(batch.rows[row], seen[width:].tolist()))
     output: Tensor = subject.model.generate(
         tokens,
         attention_mask=mask.to(subject.device),

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from neurodial.activations.batches import padded
 from neurodial.activations.collect import pad_id
 from neurodial.errors import ModelError, VerbaliserError
+from neurodial.model.head import logits as final_logits
 from neurodial.model.hooks import on_embedding
 from neurodial.model.shortened import first_blocks
 from neurodial.model.subject import Subject
@@ -28,6 +29,7 @@ from neurodial.nla.rebuilt import directions
 from neurodial.nla.reconstructor import Reconstructor, last_states
 from neurodial.nla.train_options import Training
 from neurodial.nla.verbaliser import CLOSE, OPEN, LiveVerbaliser
+from neurodial.prompts.render import Tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +83,8 @@ def learn_to_rebuild(
 def learn_to_say(base: Subject, texts: ActivationTexts, injection: Injection, options: Training) -> Learner:
     """A verbaliser that learns.
 
+    What stands before the marker is the same for all rows of a step and read once, where the model allows that.
+
     Raises:
         VerbaliserError: the tokenizer has no token that ends an answer.
     """
@@ -94,25 +98,37 @@ def learn_to_say(base: Subject, texts: ActivationTexts, injection: Injection, op
     answers = [(*subject.encode(f"{OPEN}{text}{CLOSE}", special=False), int(end)) for text in texts.around]
     vectors = injection.scaled(texts.vectors)
 
+    cut = place if subject.layout.shares_prefixes else 0
+    start = len(prompt) - cut - 1  # where the answer's first token is foretold
+
     def loss(rows: list[int]) -> Tensor:
-        tokens = padded([(*prompt, *answers[row]) for row in rows], pad_id(subject), "right").to(subject.device)
+        tokens = padded([(*prompt[cut:], *answers[row]) for row in rows], pad_id(subject), "right").to(subject.device)
         given = vectors[rows]
 
         def put(hidden: Tensor) -> Tensor:
             here = given.to(hidden.device, hidden.dtype)[:, None]
-            return torch.cat([hidden[:, :place], here, hidden[:, place + 1 :]], dim=1)
+            return torch.cat([hidden[:, : place - cut], here, hidden[:, place - cut + 1 :]], dim=1)
 
+        begun = _begun(subject, prompt[:cut], len(rows)) if cut else None
         handle = on_embedding(subject, put)
         try:
-            logits = subject.model(input_ids=tokens, use_cache=False).logits[:, len(prompt) - 1 : -1]
+            ended: Any = subject.decoder(input_ids=tokens, past_key_values=begun, use_cache=begun is not None)
         finally:
             handle.remove()
+        logits = final_logits(subject, ended.last_hidden_state[:, start:-1])
         lengths = torch.tensor([len(answers[row]) for row in rows], device=logits.device)
         said = torch.arange(logits.shape[1], device=logits.device)[None] < lengths[:, None]
-        labels = tokens[:, len(prompt) :].to(logits.device)
+        labels = tokens[:, start + 1 :].to(logits.device)
         return nn.functional.cross_entropy(logits[said].float(), labels[said])
 
     return Learner(subject, tuned, parameters, loss)
+
+
+def _begun(subject: Subject, prompt: Tokens, rows: int) -> Any:
+    """The cache of a prompt's common beginning, read once, for each of some rows; gradients flow through it."""
+    begun: Any = subject.decoder(input_ids=torch.tensor([prompt], device=subject.device), use_cache=True)
+    begun.past_key_values.batch_repeat_interleave(rows)
+    return begun.past_key_values
 
 
 def _with_lora(model: Any, options: Training) -> tuple[Any, dict[str, nn.Parameter]]:

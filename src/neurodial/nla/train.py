@@ -40,10 +40,11 @@ from neurodial.provenance import canonical_json, now, sha256, versions
 
 REPORT = "report.json"
 SAY_TEMPLATE = (
-    "A vector from inside a language model stands here: <concept>{injection_char}</concept>\n"
-    "Which words was the model reading? Answer between <explanation> and </explanation>."
+    "Which words was a language model reading when it held this vector inside? "
+    "Answer between <explanation> and </explanation>. <concept>{injection_char}</concept>"
 )
-REBUILD_TEMPLATE = "Words: <text>{explanation}</text> <vector>"
+REBUILD_TEMPLATE = "Text: {explanation}"
+"""It ends where the text ends: there the base's own blocks hold the activation of the text's last token already."""
 _MARKERS = "㈎㈜㊗◊§¤¶@#~^`"
 
 

@@ -42,8 +42,8 @@ class Training:
     context: int = 256
     per_text: int = 4
     skip: int = 10
-    before: int = 16
-    after: int = 4
+    before: int = 8
+    after: int = 0
     neighbour: int = 8
     held_out: float = 0.1
     steps: int = 1000

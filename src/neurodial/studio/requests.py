@@ -176,6 +176,7 @@ class NeuronRequest(_Request):
     index: Annotated[int, Field(ge=0, le=10_000_000)]
     prompts: Id
     measure: bool = False
+    words: bool = False
     show_harmful: bool = False
 
 

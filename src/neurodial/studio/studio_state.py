@@ -8,6 +8,7 @@ from typing import Any
 from neurodial.circuit.circuit import Circuit
 from neurodial.circuit.site import AllNeurons
 from neurodial.errors import OptionError
+from neurodial.explain.explainer import Explainer
 from neurodial.intervention.base import Together
 from neurodial.intervention.scale import Scale
 from neurodial.model.subject import Subject
@@ -27,6 +28,7 @@ class StudioState:
         collection: circuits, prompt sets, reports, exports.
         queue: the queue of jobs.
         force: take circuits that were made on another model.
+        explainer: who puts neurons into words; None for the model itself.
         found_openers: openers by the prompt set that they were found with.
         readings: what neurons' pages were made from, so that the next page of a circuit needs no other pass.
     """
@@ -35,6 +37,7 @@ class StudioState:
     collection: Collection
     queue: JobQueue
     force: bool = False
+    explainer: Explainer | None = None
     found_openers: dict[str, tuple[str, ...]] = field(default_factory=dict)
     readings: dict[object, Any] = field(default_factory=dict)
 

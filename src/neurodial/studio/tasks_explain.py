@@ -2,6 +2,7 @@
 
 1. The circuit is watched over the prompts once; every other neuron of it has its page without another pass.
 2. Its dial alone is turned only where that is asked for: it needs a margin and answers, which take longer.
+3. So are words: the model itself, or the one that the studio was started with, says them, and they are scored.
 """
 
 from __future__ import annotations
@@ -16,9 +17,13 @@ from neurodial.circuit.site import Neuron
 from neurodial.evaluation.report.html_page import render_page
 from neurodial.explain.corpus import Corpus, Text, corpus_of
 from neurodial.explain.dial_effects import Effect, measure_effects, measuring_of
-from neurodial.explain.explain_circuit import explain_circuit
+from neurodial.explain.explain_circuit import explain_circuit, read
 from neurodial.explain.explain_page import neuron_page
+from neurodial.explain.explainer import Explainer, LocalExplainer
+from neurodial.explain.judged_words import JudgedWords
 from neurodial.explain.options import Explaining
+from neurodial.explain.put_into_words import Wording, put_into_words
+from neurodial.explain.read_corpus import CorpusReading
 from neurodial.intervention.scale import check_neurons
 from neurodial.prompts.pairs import PairSet
 from neurodial.studio import requests
@@ -41,15 +46,20 @@ class NeuronPage:
     html: str
     in_circuit: bool
     is_measured: bool
+    is_worded: bool
     has_hidden: bool
+    speaker: str
 
     def view(self) -> dict[str, Any]:
         """All but the page itself."""
-        return {"in_circuit": self.in_circuit, "measured": self.is_measured, "hidden": self.has_hidden}
+        return {
+            "in_circuit": self.in_circuit, "measured": self.is_measured, "worded": self.is_worded,
+            "hidden": self.has_hidden, "speaker": self.speaker,
+        }  # fmt: skip
 
 
 def neuron(studio: StudioState, asked: requests.NeuronRequest) -> Run:
-    """What a neuron reads, writes, fires on, and on demand what its dial alone does.
+    """What a neuron reads, writes, fires on, and on demand what its dial alone does, and words for it.
 
     Raises:
         SteeringError: the model has no such neuron.
@@ -69,19 +79,24 @@ def neuron(studio: StudioState, asked: requests.NeuronRequest) -> Run:
         subject = studio.subject
         with reporter.stoppable(subject):
             corpus = _first_of_each(corpus_of(subject, pairs), pairs)
+            reading = _remembered(
+                studio, ("reading", key), lambda: read(subject, circuit, corpus, _OPTIONS, progress=reporter.progress)
+            )
             explanation = _remembered(
                 studio,
                 ("explanation", key, asked.show_harmful),
                 lambda: explain_circuit(
                     subject, circuit, corpus,
-                    options=_OPTIONS, show_harmful=asked.show_harmful, force=studio.force, progress=reporter.progress,
+                    options=_OPTIONS, reading=reading, show_harmful=asked.show_harmful, force=studio.force,
                 ),
             )  # fmt: skip
             effect = _effect(studio, circuit, channel, pairs, (key, asked.measure, reporter))
+            words = _words(studio, corpus, reading, channel, (key, asked.words, reporter))
         found = next(one for one in explanation.neurons if (one.layer, one.index) == (asked.layer, asked.index))
-        page = neuron_page(replace(found, effect=effect), explanation)
+        page = neuron_page(replace(found, effect=effect, words=words), explanation)
         hidden = any(text.is_harmful for text in corpus.texts) and not asked.show_harmful
-        return NeuronPage(render_page(page), in_circuit, effect is not None, hidden)
+        speaker = explainer_of(studio).name
+        return NeuronPage(render_page(page), in_circuit, effect is not None, words is not None, hidden, speaker)
 
     return run
 
@@ -109,6 +124,31 @@ def _effect(
     )  # fmt: skip
 
 
+def explainer_of(studio: StudioState) -> Explainer:
+    """Who puts neurons into words: the one that the studio was started with, or the model itself."""
+    return studio.explainer or LocalExplainer(studio.subject)
+
+
+def _words(
+    studio: StudioState, corpus: Corpus, reading: CorpusReading, channel: int, how: tuple[object, bool, Reporter]
+) -> JudgedWords | None:
+    """Words for a neuron with their scores: made where that is asked for, else those of an earlier page."""
+    key, is_wanted, reporter = how
+    place = ("words", key, channel)
+    if not is_wanted:
+        known: JudgedWords | None = studio.readings.get(place)
+        return known
+    wording = Wording(explainer_of(studio), _OPTIONS.places, _OPTIONS.places)
+    shown = reading.watched.shown.index(channel)
+    return _remembered(
+        studio,
+        place,
+        lambda: put_into_words(
+            studio.subject, corpus, reading.places, [shown], wording, progress=reporter.progress
+        )[0],
+    )  # fmt: skip
+
+
 def _alone(wanted: Neuron, circuit: Circuit) -> Circuit:
     """A neuron that is in no circuit, at dose 1."""
     name = f"{wanted.layer}.{wanted.index}, which is not in {circuit.name}"
@@ -129,7 +169,7 @@ def _remembered(studio: StudioState, key: object, make: Callable[[], T]) -> T:
         studio.readings[key] = make()
         kind = key[0] if isinstance(key, tuple) else key
         of_kind = [known for known in studio.readings if isinstance(known, tuple) and known[0] == kind]
-        for old in of_kind[:-KEPT] if kind != "effect" else []:
+        for old in of_kind[:-KEPT] if kind not in {"effect", "words"} else []:
             del studio.readings[old]
     found: T = studio.readings[key]
     return found

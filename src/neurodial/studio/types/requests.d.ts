@@ -192,6 +192,7 @@ export interface NeuronRequest {
   index: number;
   prompts: string;
   measure?: boolean;
+  words?: boolean;
   show_harmful?: boolean;
 }
 

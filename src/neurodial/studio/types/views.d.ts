@@ -362,6 +362,8 @@ export interface CheckedExamples {
 export interface NeuronView {
   in_circuit: boolean;
   measured: boolean;
+  worded: boolean;
+  speaker: string;
   hidden: boolean;
 }
 

@@ -13,6 +13,14 @@ import { longName, shortName } from "../names.js";
 const MEASURING =
   "Turning its dial alone takes longer than reading: it needs the model's own answers, once for each circuit.";
 
+const WORDING =
+  "The words are scored on places that they were not made from, and stand on the page with that score and with chance.";
+
+/**
+ * What is asked for beyond reading.
+ * @typedef {{ measure?: boolean, words?: boolean }} More
+ */
+
 /**
  * A neuron of a circuit, the prompt set that it is read on (none: the one that fits), and whether words of harmful
  * prompts are shown.
@@ -29,7 +37,7 @@ export async function neuronPage(main, visit, asked) {
     }
     const page = new NeuronPage(visit, { ...asked, set: fitting(sets, asked) });
     fill(main, page.frame(sets, circuit.rows));
-    await page.read(false);
+    await page.read({});
   } catch (error) {
     if (!visit.isOver) {
       fill(main, problem(error, h("a", { class: "button", href: "#/look" }, "All circuits")));
@@ -115,13 +123,13 @@ class NeuronPage {
     location.hash = address("look", [id, "neuron", `${layer}.${index}`], { set, shows });
   }
 
-  /** @param {boolean} measure whether its dial alone is turned */
-  async read(measure) {
+  /** @param {More} more */
+  async read({ measure = false, words = false }) {
     const { id, layer, index, set, shows } = this.asked;
     fill(this.beside);
     const prompts = set ?? "refusal";
     const { visit } = this;
-    const job = await startNeuron({ circuit: id, layer, index, prompts, measure, show_harmful: shows });
+    const job = await startNeuron({ circuit: id, layer, index, prompts, measure, words, show_harmful: shows });
     if (visit.isOver) {
       cancelJob(job.id);
       return;
@@ -135,12 +143,12 @@ class NeuronPage {
           this.#show(job.id, view);
         }
       },
-      onfail: (words) =>
+      onfail: (reason) =>
         fill(
           this.body,
           problem(
-            { words },
-            button("Try again", () => this.read(measure)),
+            { words: reason },
+            button("Try again", () => this.read({ measure, words })),
           ),
         ),
       oncancel: () =>
@@ -148,7 +156,7 @@ class NeuronPage {
           this.body,
           problem(
             { words: { problem: "Cancelled." } },
-            button("Read it", () => this.read(false)),
+            button("Read it", () => this.read({})),
           ),
         ),
     });
@@ -159,11 +167,15 @@ class NeuronPage {
   }
 
   /** @param {number} job @param {NeuronView} view */
-  #show(job, { in_circuit, measured, hidden }) {
-    const measure = () => this.read(true).catch((error) => fill(this.body, problem(error)));
+  #show(job, { in_circuit, measured, worded, speaker, hidden }) {
+    const more = (/** @type {More} */ asked) => () =>
+      this.read(asked).catch((error) => fill(this.body, problem(error)));
     fill(
       this.beside,
-      measured ? null : button("Measure what its dial alone does", measure, { class: "primary", title: MEASURING }),
+      measured
+        ? null
+        : button("Measure what its dial alone does", more({ measure: true }), { class: "primary", title: MEASURING }),
+      worded ? null : button(`Put it into words (${speaker})`, more({ words: true }), { title: WORDING }),
       in_circuit ? null : h("span", { class: "tag" }, "in no circuit: read alone, at dose 1"),
       hidden ? h("span", { class: "faint" }, "▮ stands for a word of a harmful prompt") : null,
     );
