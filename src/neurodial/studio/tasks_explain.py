@@ -57,7 +57,6 @@ def neuron(studio: StudioState, asked: requests.NeuronRequest) -> Run:
     """
     wanted = neuron_of(asked.layer, asked.index, studio.subject.everything)
     check_neurons(frozenset({wanted}), studio.subject)
-    studio.subject.mlp(wanted.site)  # refuses neurons of routed experts, which have no page yet
     whole = studio.collection.circuit(asked.circuit)
     pairs = studio.collection.pairs(asked.prompts)
     in_circuit = any(row.neuron == wanted for row in whole)
@@ -78,7 +77,7 @@ def neuron(studio: StudioState, asked: requests.NeuronRequest) -> Run:
                 ),
             )  # fmt: skip
             effect = _effect(studio, circuit, channel, pairs, (key, asked.measure, reporter))
-        found = next(one for one in explanation.neurons if (one.layer, one.index) == (asked.layer, asked.index))
+        found = next(one for one in explanation.neurons if one.neuron == wanted)
         page = neuron_page(replace(found, effect=effect), explanation)
         hidden = any(text.is_harmful for text in corpus.texts) and not asked.show_harmful
         return NeuronPage(render_page(page), in_circuit, effect is not None, hidden)
