@@ -215,7 +215,7 @@ def last_visits(subject: Subject, site: Site, texts: list[str]) -> torch.Tensor:
     """
     experts = subject.experts(site.layer)
     module = subject.blocks[site.layer].get_submodule(experts.module)
-    weight, outputs, tables = getattr(module, experts.down), [], []
+    weight, outputs, tables = module.get_parameter(experts.down), [], []
     handle = module.register_forward_hook(lambda *args: outputs.append(args[-1]))
     needed = weight.requires_grad
     try:
@@ -227,6 +227,7 @@ def last_visits(subject: Subject, site: Site, texts: list[str]) -> torch.Tensor:
                 last = outputs[0].reshape(-1, len(row), outputs[0].shape[-1])[:, -1].sum(dim=0)
                 along = torch.linspace(0.5, 1.5, len(last))
                 [slopes] = torch.autograd.grad(last @ along, weight)
+            slopes = slopes.reshape(experts.experts, -1, slopes.shape[-1])
             slopes = slopes.mT if experts.transposed else slopes
             tables.append(torch.einsum("ehn,h->en", slopes, along) / along.square().sum())
     finally:
@@ -278,10 +279,11 @@ def dose(subject: Subject) -> None:
 def weight_slopes(subject: Subject, site: Site, tokens: torch.Tensor) -> torch.Tensor:
     """The slope in each neuron's multiplier, by the gradient of the weight: the column times its own gradient."""
     experts = subject.experts(site.layer)
-    weight = getattr(subject.blocks[site.layer].get_submodule(experts.module), experts.down)
+    weight = subject.blocks[site.layer].get_submodule(experts.module).get_parameter(experts.down)
     with torch.enable_grad():
         [slopes] = torch.autograd.grad(value_of(subject, tokens), weight)
-    return (weight.detach() * slopes).sum(dim=-1 if experts.transposed else -2)
+    products = (weight.detach() * slopes).reshape(experts.experts, -1, weight.shape[-1])
+    return products.sum(dim=-1 if experts.transposed else -2)
 
 
 def value_of(subject: Subject, tokens: torch.Tensor) -> torch.Tensor:

@@ -3,10 +3,10 @@
 import copy
 import dataclasses
 import json
-from functools import cache
 
 import pytest
 import torch
+from tests.routed import by_hand, near, plain_logits, routed_circuit, subject_of
 from tests.subjects import differences, same_bits, snapshot
 from tests.zoo_checks import baked, last_inputs
 from torch.nn import functional
@@ -40,47 +40,6 @@ ROWS = [(256, 72, 105, 33, 90), (256, 65, 66), (256, 100, 101, 102, 103, 104, 10
 CASES = [(name, way) for name in TINY_ROUTED for way in IMPLEMENTATIONS]
 
 
-@cache
-def subject_of(name, way="batched_mm"):
-    """In float64, but for the grouped product, which takes none. Each is made once, and every test gives it back."""
-    subject = tiny_subject(name)
-    subject.model.to(torch.float32 if way == "grouped_mm" else torch.float64)
-    subject.model.config._experts_implementation = way
-    return subject
-
-
-def near(first, second):
-    """Equal up to rounding, relative to the largest number: some routers compute in float32 whatever the model does."""
-    bound = 1e-5 if first.dtype == second.dtype == torch.float64 else 2e-4
-    return bool((first - second).abs().max() <= bound * max(1.0, float(second.abs().max())))
-
-
-def by_hand(subject, layer, row):
-    """Routing weight times activation (token, expert, neuron) of one row, each expert by itself."""
-    module = subject.blocks[layer].get_submodule(subject.experts(layer).module)
-    given = []
-    handle = module.register_forward_pre_hook(
-        lambda _, args, kwargs: given.extend([*args, *kwargs.values()]), with_kwargs=True
-    )
-    plain_logits(subject, [row])
-    handle.remove()
-    hidden, index, weights = given
-    table = torch.zeros(len(hidden), *subject.experts(layer).shape, dtype=hidden.dtype)
-    for token in range(len(hidden)):
-        for choice, expert in enumerate(index[token].tolist()):
-            table[token, expert] = weights[token, choice] * activation(subject, module, expert, hidden[token])
-    return table.detach()
-
-
-def activation(subject, module, expert, hidden):
-    if subject.layout.label == "gpt_oss":
-        both = hidden @ module.gate_up_proj[expert] + module.gate_up_proj_bias[expert]
-        gate, up = both[::2].clamp(max=module.limit), both[1::2].clamp(-module.limit, module.limit)
-        return (up + 1) * gate * torch.sigmoid(1.702 * gate)
-    gate, up = (module.gate_up_proj[expert] @ hidden).chunk(2)
-    return functional.silu(gate) * up
-
-
 def read(subject, rows, position=None, *, share=False):
     found = {}
 
@@ -90,25 +49,6 @@ def read(subject, rows, position=None, *, share=False):
 
     collect(subject, rows, Reading(position or Last(), share_prefix=share), keep)
     return found
-
-
-def routed_circuit(subject, dose=1.0, shift=0):
-    """One neuron of every expert."""
-    rows = [
-        Row(Neuron(layer, expert, (5 * expert + shift) % site.width), 1.0, dose)
-        for layer, site in subject.layout.experts
-        for expert in range(site.experts)
-    ]
-    return Circuit.of(rows, name="routed", origin=Origin(model=subject.identity))
-
-
-def plain_logits(subject, rows):
-    longest = max(map(len, rows))
-    ids = torch.tensor([[*row, *[258] * (longest - len(row))] for row in rows])
-    mask = (torch.arange(longest) < torch.tensor([len(row) for row in rows])[:, None]).long()
-    with torch.no_grad():
-        found = subject.model(input_ids=ids, attention_mask=mask).logits
-    return [values[: len(row)] for values, row in zip(found, rows, strict=True)]
 
 
 # ------------------------------------------------------------------------------------------- reading
@@ -486,14 +426,10 @@ def test_formats_that_hold_no_experts_say_so(tmp_path):
 
 def test_single_neurons_are_for_dense_mlps():
     from neurodial.methods.single.scores_of_neurons import candidates
-    from neurodial.nla.vectors import written_vector
 
     subject = tiny_subject("mixtral")
-    circuit = routed_circuit(subject)
     with pytest.raises(ModelError, match=r"All neurons of tiny-mixtral are in routed experts.*cna and dose"):
         candidates(subject, Openers.of([(40,)]), contrast())
-    with pytest.raises(ModelError, match="is for dense MLPs"):
-        written_vector(subject, circuit, contrast(), 1)
     shared = candidates(tiny_subject("qwen2_moe"), Openers.of([(40,)]), contrast())
     assert all(candidate.neuron.expert is None for candidate in shared)
 

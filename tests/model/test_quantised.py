@@ -10,7 +10,7 @@ from tests.subjects import close, fresh, prompts
 from tests.zoo_checks import YES, dose
 
 import neurodial as nd
-from neurodial.errors import ExportError, GradientError, ModelError
+from neurodial.errors import ExportError, GradientError, ModelError, UnknownNameError
 from neurodial.export.weights import write_weights
 from neurodial.model.gradients import multiplier_slopes
 from neurodial.model.identity import weights_digest
@@ -25,7 +25,7 @@ ROWS = json.loads(TABLE.read_text(encoding="utf-8"))
 def cases():
     for name, form in FORMATS.items():
         reason = f"{form.package} is not installed here; neurodial models says with which version {name} was tried"
-        marks = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.skipif(not form.is_here, reason=reason)]
+        marks = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.skipif(not form.is_here, reason=reason)]
         yield pytest.param(name, marks=marks)
 
 
@@ -61,6 +61,21 @@ def test_the_command_prints_the_formats(capsys):
     rows = json.loads(capsys.readouterr().out)
     assert len(rows) == len(known_models()) + len(FORMATS)
     assert next(row for row in rows if row["name"] == "FP8 in blocks")["kind"] == "quantised base"
+
+
+def test_the_command_finds_a_format_by_its_name(capsys):
+    from neurodial.cli.models_command import models
+
+    models("gptq 4 BIT", "bitsandbytes", "llama")
+    shown = " ".join(capsys.readouterr().out.split())
+    heads = ["llama (text)", "GPTQ 4 bit (", "bitsandbytes 8 bit (", "bitsandbytes 4 bit ("]
+    assert sorted(map(shown.index, heads)) == [shown.index(head) for head in heads]
+    assert "weights: The model is quantised" in shown
+    models("HQQ", json=True)
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["name"], row["kind"]) == ("HQQ 4 bit", "quantised base")
+    with pytest.raises(UnknownNameError, match="GPTQ 4 bit"):
+        models("GPTQ 5 bit")
 
 
 # ------------------------------------------------------------------------------------------- packed by hand

@@ -86,10 +86,12 @@ def test_dials_turn_neurons_of_experts_and_single_ones_are_switched_off(client, 
     assert 0.0 < steered(off=rows[:1]) != steered(off=rows[1:]) > 0.0
 
 
-def test_a_neuron_of_an_expert_has_no_page_and_a_circuit_of_no_model_no_names(client, studio):
+def test_a_neuron_of_an_expert_has_its_page_and_a_circuit_of_no_model_no_names(client, studio):
     asked = {"circuit": "mixed", "layer": 0, "index": 49, "prompts": "refusal"}
-    response = client.post("/api/neurons", json=asked)
-    assert response.status_code == 400
-    assert "Neurons of the routed experts of layer 0" in response.json()["error"]["problem"]
+    job = finished(studio, client.post("/api/neurons", json=asked))
+    assert job.state == "done", job.error
+    page = client.get(f"/api/jobs/{job.number}/page").text
+    for words in ("layer 0, expert 2, neuron 5 of mixed", "strongest, ", "promotes", "up reads"):
+        assert words in page, words
     with pytest.raises(CircuitError, match="does not say of which model"):
         circuit_view("mixed", Circuit.of(ROWS, name="mixed"))

@@ -212,12 +212,7 @@ class _ExpertTable:
         owner[row * tokens + token] = row
         owner = owner[visits.cells]
         read = (owner >= 0).nonzero()[:, 0]
-        chosen = Visits(
-            visits.experts[read],
-            visits.cells[read],
-            None if visits.weights is None else visits.weights[read],
-            visits.shape,
-        )
+        chosen = visits.at(read)
         values = chosen.weighted(neurons[read])
         if self._sums is None:
             self._sums = values.new_zeros(len(places.rows), *self._shape)

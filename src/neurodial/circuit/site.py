@@ -88,6 +88,25 @@ class Neuron(NamedTuple):
         expert = "" if self.expert is None else f"expert {self.expert}, "
         return f"layer {self.layer}, {expert}index {self.index}"
 
+    @property
+    def short(self) -> str:
+        """Its place for tables.
+
+        Example:
+            >>> Neuron(3, None, 7).short, Neuron(3, 5, 7).short
+            ('3.7', '3.e5.7')
+        """
+        return f"{self.layer}.{self.index}" if self.expert is None else f"{self.layer}.e{self.expert}.{self.index}"
+
+    def number(self, shape: tuple[int, ...]) -> int:
+        """Its place in a tensor over its site that is laid out flat, one expert after the other.
+
+        Example:
+            >>> Neuron(3, None, 7).number((24,)), Neuron(3, 5, 7).number((8, 24))
+            (7, 127)
+        """
+        return (self.expert or 0) * shape[-1] + self.index
+
 
 def places(neurons: Iterable[Neuron]) -> tuple[list[int], ...]:
     """The places of neurons of one site, as an index of a tensor over it: a list for each axis.
@@ -179,7 +198,4 @@ class AllNeurons:
     def positions(self, neurons: Iterable[Neuron]) -> list[int]:
         """The positions of some neurons; the inverse of `at`."""
         starts = {site: self.span(site).start for site in self._sites}
-        return [
-            starts[neuron.site] + (neuron.expert or 0) * self.shapes[neuron.site][-1] + neuron.index
-            for neuron in neurons
-        ]
+        return [starts[neuron.site] + neuron.number(self.shapes[neuron.site]) for neuron in neurons]

@@ -161,7 +161,7 @@ def _show(explanation: CircuitExplanation) -> None:
         cells = ("–", "–") if effect is None else (f"{effect.margin:+.3f}", f"{effect.damage:.3g}")
         area = "–" if neuron.firing.auroc is None else f"{neuron.firing.auroc:.3f}"
         promoted = Text(" ".join(repr(token.text) for token in neuron.writes[:3]))
-        table.add_row(f"{neuron.layer}.{neuron.index}", f"{neuron.dose:.3g}", *cells, area, str(neuron.group), promoted)
+        table.add_row(neuron.neuron.short, f"{neuron.dose:.3g}", *cells, area, str(neuron.group), promoted)
     out.print(table)
     for neuron in explanation.neurons:
         if neuron.words is not None and neuron.words.is_scored:

@@ -172,6 +172,7 @@ class _Shown:
         return NeuronExplanation(
             layer=row.neuron.layer,
             index=row.neuron.index,
+            expert=row.neuron.expert,
             score=row.score,
             dose=row.dose,
             group=group,
@@ -258,6 +259,6 @@ def _worded(
     return replace(explanation, neurons=tuple(neurons), words=judged[-1])
 
 
-def _place_of(circuit: Circuit, channel: int) -> tuple[int, int]:
+def _place_of(circuit: Circuit, channel: int) -> tuple[int, ...]:
     neuron = circuit.rows[channel].neuron
-    return neuron.layer, neuron.index
+    return (neuron.layer, *neuron.place)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from neurodial.circuit.site import Neuron
 from neurodial.evaluation.report.page import (
     ColouredText,
     Column,
@@ -248,13 +249,18 @@ def _group_section(explanation: CircuitExplanation) -> Section:
     rows = []
     for number, group in enumerate(effects.groups):
         places = explanation.groups[number]
-        listed = ", ".join(f"{layer}.{index}" for layer, index in places[:12]) + (", …" if len(places) > 12 else "")
+        listed = ", ".join(_short(place) for place in places[:12]) + (", …" if len(places) > 12 else "")
         rows.append((f"{number}: {len(places)}", listed, group.alone.margin, group.alone.damage, group.share))
     text = (
         "Neurons whose activations correlate over all tokens of the corpus, by average linkage. Margin and damage are "
         "the group's alone at dial 1; shares need not add up to 100 %."
     )
     return Section("Groups of like neurons", (text,), tables=(Table(columns, tuple(rows)),))
+
+
+def _short(place: tuple[int, ...]) -> str:
+    layer, *expert, index = place
+    return Neuron(layer, expert[0] if expert else None, index).short
 
 
 def _overview(explanation: CircuitExplanation) -> Section:
@@ -270,7 +276,7 @@ def _overview(explanation: CircuitExplanation) -> Section:
     )
     rows = tuple(
         (
-            f"{n.layer}.{n.index}", n.score, n.dose, *_effect(n.effect), n.firing.auroc, n.group,
+            n.neuron.short, n.score, n.dose, *_effect(n.effect), n.firing.auroc, n.group,
             " ".join(repr(token.text) for token in n.writes[:3]),
         )
         for n in explanation.neurons
@@ -291,9 +297,9 @@ def _neuron_section(neuron: NeuronExplanation, explanation: CircuitExplanation) 
         )
     text.append(f"Varies with {_names(neuron.correlated)}. Writes like {_names(neuron.alike)}.")
     text.append(_group(neuron, explanation))
-    name = f"{neuron.layer}-{neuron.index}"
+    name = neuron.neuron.short.replace(".", "-")
     return Section(
-        f"Layer {neuron.layer}, neuron {neuron.index}",
+        neuron.name.capitalize(),
         tuple(text),
         tables=(_token_table(neuron.writes, neuron.holds_down, neuron.reads),),
         figures=_histogram(neuron.firing, name),
@@ -305,7 +311,8 @@ def _neuron_section(neuron: NeuronExplanation, explanation: CircuitExplanation) 
 def _group(neuron: NeuronExplanation, explanation: CircuitExplanation) -> str:
     """The group of like neurons that it belongs to."""
     group = explanation.groups[neuron.group]
-    others = [f"{layer}.{index}" for layer, index in group if (layer, index) != (neuron.layer, neuron.index)]
+    own = (neuron.neuron.layer, *neuron.neuron.place)
+    others = [".".join(map(str, place)) for place in group if place != own]
     if not others:
         return "Like no other neuron of the circuit."
     listed = ", ".join(others[:12]) + (", …" if len(others) > 12 else "")
@@ -313,4 +320,4 @@ def _group(neuron: NeuronExplanation, explanation: CircuitExplanation) -> str:
 
 
 def _names(neighbours: Sequence[Neighbour]) -> str:
-    return ", ".join(f"{n.layer}.{n.index}{'*' if n.in_circuit else ''} ({n.likeness:+.2f})" for n in neighbours)
+    return ", ".join(f"{n.neuron.short}{'*' if n.in_circuit else ''} ({n.likeness:+.2f})" for n in neighbours)

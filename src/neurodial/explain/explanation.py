@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from neurodial.circuit.site import Neuron
 from neurodial.explain.dial_effects import CircuitEffects, Effect
 from neurodial.explain.judged_words import JudgedWords
 from neurodial.explain.likeness import Neighbour
@@ -60,7 +61,7 @@ class NeuronExplanation:
 
     Attributes:
         layer: its block.
-        index: in its layer.
+        index: in its layer, or in its expert.
         score: of the circuit.
         dose: of the circuit.
         group: which group of like neurons it belongs to.
@@ -72,6 +73,7 @@ class NeuronExplanation:
         alike: neurons that write what it writes.
         effect: what its dial alone does; None where that was not measured.
         words: what a model said of it, with the score of that.
+        expert: the routed expert that it is in, or None.
     """
 
     layer: int
@@ -87,11 +89,18 @@ class NeuronExplanation:
     alike: tuple[Neighbour, ...]
     effect: Effect | None = None
     words: JudgedWords | None = None
+    expert: int | None = None
+
+    @property
+    def neuron(self) -> Neuron:
+        """Which neuron it is."""
+        return Neuron(self.layer, self.expert, self.index)
 
     @property
     def name(self) -> str:
         """Its place in words."""
-        return f"layer {self.layer}, neuron {self.index}"
+        expert = "" if self.expert is None else f"expert {self.expert}, "
+        return f"layer {self.layer}, {expert}neuron {self.index}"
 
 
 @dataclass(frozen=True)
@@ -128,7 +137,7 @@ class CircuitExplanation:
         holds_down: tokens that it holds down most.
         firing: where the circuit drives along its direction.
         course: when in an answer it acts.
-        groups: of like neurons: their numbers among the circuit's neurons.
+        groups: of like neurons: (layer, index) of each, or (layer, expert, index).
         effects: what it does, its neurons alone and its groups; None where that was not measured.
         neurons: those with a part of their own.
         words: what a model said of the circuit's direction.
@@ -148,7 +157,7 @@ class CircuitExplanation:
     holds_down: tuple[WrittenToken, ...]
     firing: Firing
     course: tuple[AnswerCourse, ...]
-    groups: tuple[tuple[tuple[int, int], ...], ...]
+    groups: tuple[tuple[tuple[int, ...], ...], ...]
     effects: CircuitEffects | None
     neurons: tuple[NeuronExplanation, ...]
     words: JudgedWords | None

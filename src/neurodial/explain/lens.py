@@ -1,7 +1,8 @@
 """What a neuron reads: the tokens whose embeddings its gate and up rows answer to most.
 
 The row times the gain of the norm before the MLP, times the embedding: what a token of that embedding alone would add
-to the row's output, if attention had added nothing. On small models this says little.
+to the row's output, if attention had added nothing. On small models this says little. Of a routed expert the up row
+alone is read, where one is found that scales the neuron.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from neurodial.circuit.site import Neuron
+from neurodial.model.expert_rows import up_row
 from neurodial.model.named_modules import get_module
 from neurodial.model.parts import gain_before_mlp
 from neurodial.model.plain_weight import is_plain
@@ -47,6 +49,9 @@ def _gain(subject: Subject, layer: int) -> Float[Tensor, "hidden"]:
 
 
 def _rows(subject: Subject, neuron: Neuron) -> dict[str, Float[Tensor, "hidden"]]:
+    if neuron.expert is not None:
+        row = up_row(subject, neuron)
+        return {} if row is None else {"up": row.detach().float()}
     site = subject.mlp(neuron.site)
     rows = {}
     for name, feeding in (("gate", site.gate), ("up", site.up)):

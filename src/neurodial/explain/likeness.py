@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float, Float64
 from torch import Tensor
 
-from neurodial.circuit.site import Neuron
+from neurodial.circuit.site import Neuron, Site
 from neurodial.explain.read_corpus import CorpusReading
 from neurodial.model.subject import Subject
 
@@ -19,48 +19,59 @@ class Neighbour:
 
     Attributes:
         layer: its block.
-        index: in its layer.
+        index: in its layer, or in its expert.
         likeness: correlation of activations, or cosine of what they write.
         in_circuit: whether it belongs to the circuit.
+        expert: the routed expert that it is in, or None.
     """
 
     layer: int
     index: int
     likeness: float
     in_circuit: bool
+    expert: int | None = None
+
+    @property
+    def neuron(self) -> Neuron:
+        """Which neuron it is."""
+        return Neuron(self.layer, self.expert, self.index)
 
 
 def correlated(reading: CorpusReading, channel: int, count: int = 5) -> list[Neighbour]:
-    """The neurons whose activations vary most with a shown neuron's: all of its layer, and the circuit's elsewhere."""
+    """The neurons whose activations vary most with a shown neuron's: all of its site, and the circuit's elsewhere."""
     rows = reading.watched.rows
     own = rows[channel].neuron
     members = {row.neuron for row in rows}
-    found = [
-        (value, Neuron(own.layer, None, index))
-        for index, value in enumerate(reading.in_layer(channel).tolist())
-        if index != own.index
-    ]
+    sums = reading.layers[own.site]
+    found = [(value, sums.neuron(place)) for place, value in enumerate(reading.in_layer(channel).tolist())]
     others = reading.correlation[channel].tolist()
-    found += [(others[k], row.neuron) for k, row in enumerate(rows) if row.neuron.layer != own.layer]
-    return _nearest(found, members, count)
+    found += [(others[k], row.neuron) for k, row in enumerate(rows) if row.neuron.site != own.site]
+    return _nearest([pair for pair in found if pair[1] != own], members, count)
 
 
 def alike_in_writing(subject: Subject, reading: CorpusReading, channel: int, count: int = 5) -> list[Neighbour]:
-    """The neurons whose output columns point most along a shown neuron's: all of its layer, and the circuit's."""
+    """The neurons whose output columns point most along a shown neuron's: all of its site, and the circuit's.
+
+    Of a routed expert's neuron, all of its expert and the circuit's.
+    """
     rows = reading.watched.rows
     own = rows[channel].neuron
     members = {row.neuron for row in rows}
-    width = subject.widths[own.layer]
-    layer = torch.nn.functional.normalize(subject.down_columns(own.site, range(width)), dim=0)
-    column = layer[:, own.index]
-    found = [(value, Neuron(own.layer, None, k)) for k, value in enumerate((column @ layer).tolist()) if k != own.index]
+    shape = subject.shape(own.site)
+    beside = [own._replace(index=index) for index in range(shape[-1])]
+    column = _directions(subject, own.site, [own])[:, 0]
+    found = list(zip((column @ _directions(subject, own.site, beside)).tolist(), beside, strict=True))
     for site, channels in reading.watched.sites.items():
-        if site.layer != own.layer:
-            indices = [rows[k].neuron.index for k in channels]
-            others = torch.nn.functional.normalize(subject.down_columns(site, indices), dim=0)
-            pairs = zip((column @ others).tolist(), channels, strict=True)
-            found += [(value, rows[k].neuron) for value, k in pairs]
-    return _nearest(found, members, count)
+        others = [rows[k].neuron for k in channels if rows[k].neuron not in beside]
+        if others:
+            found += zip((column @ _directions(subject, site, others)).tolist(), others, strict=True)
+    return _nearest([pair for pair in found if pair[1] != own], members, count)
+
+
+def _directions(subject: Subject, site: Site, neurons: list[Neuron]) -> Float[Tensor, "hidden neuron"]:
+    """What neurons of a site write, each of length 1."""
+    places = [neuron.number(subject.shape(site)) for neuron in neurons]
+    return torch.nn.functional.normalize(subject.down_columns(site, places), dim=0)
 
 
 def groups_of(correlation: Float64[Tensor, "neuron neuron"], likeness: float) -> list[list[int]]:
@@ -87,5 +98,5 @@ def groups_of(correlation: Float64[Tensor, "neuron neuron"], likeness: float) ->
 
 
 def _nearest(found: list[tuple[float, Neuron]], members: set[Neuron], count: int) -> list[Neighbour]:
-    ranked = sorted(found, key=lambda pair: (-abs(pair[0]), pair[1].layer, pair[1].index))
-    return [Neighbour(n.layer, n.index, value, n in members) for value, n in ranked[:count]]
+    ranked = sorted(found, key=lambda pair: (-abs(pair[0]), pair[1].order))
+    return [Neighbour(n.layer, n.index, value, n in members, n.expert) for value, n in ranked[:count]]

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -21,12 +22,13 @@ from torch import Tensor
 from neurodial.activations.batches import TOKEN_BUDGET, batches
 from neurodial.activations.collect import pad_id
 from neurodial.circuit.circuit import Circuit, Row
-from neurodial.circuit.site import Site
+from neurodial.circuit.site import Neuron, Site
 from neurodial.errors import ActivationError
 from neurodial.explain.corpus import SIDES, Corpus
 from neurodial.explain.histograms import Histograms
 from neurodial.explain.places import KeptPlaces
-from neurodial.model.hooks import Handle, installed, on_neurons
+from neurodial.model.experts import Visits
+from neurodial.model.hooks import Handle, installed, on_experts, on_neurons
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.render import Tokens
@@ -69,12 +71,29 @@ class Watched:
 
 @dataclass(eq=False)
 class LayerSums:
-    """Sums over all tokens of one layer's neurons, and of their products with the shown channels there."""
+    """Sums over all tokens of one site's neurons, and of their products with the shown channels there.
 
+    Neurons of routed experts stand flat, one expert after the other; each counts as its column is written with.
+    """
+
+    layer: int
+    shape: tuple[int, ...]
     channels: list[int]
     total: Float64[Tensor, "width"]
     squares: Float64[Tensor, "width"]
     products: Float64[Tensor, "channel width"]
+
+    def neuron(self, place: int) -> Neuron:
+        """The neuron at a place."""
+        expert, index = divmod(place, self.shape[-1])
+        return Neuron(self.layer, expert if len(self.shape) > 1 else None, index)
+
+    def add(self, neurons: Float[Tensor, "token width"], shown: Float[Tensor, "token channel"], first: int = 0) -> None:
+        """Add tokens of some neurons that stand side by side from place `first` on, and of the shown channels."""
+        part = slice(first, first + neurons.shape[1])
+        self.total[part] += neurons.sum(dim=0).double().cpu()  # of one batch in float32, over batches in float64
+        self.squares[part] += torch.linalg.vector_norm(neurons, dim=0).double().square().cpu()
+        self.products[:, part] += (shown.T @ neurons).double().cpu()
 
 
 @dataclass(eq=False)
@@ -111,13 +130,14 @@ class CorpusReading:
         return torch.where(scale > 0, covariance / scale, 0.0).clamp(-1, 1)
 
     def in_layer(self, channel: int) -> Float64[Tensor, "width"]:
-        """Correlations of a shown neuron with every neuron of its layer."""
-        row = self.watched.rows[channel]
-        sums = self.layers[row.neuron.site]
+        """Correlations of a shown neuron with every neuron of its site."""
+        neuron = self.watched.rows[channel].neuron
+        sums = self.layers[neuron.site]
+        place = neuron.number(sums.shape)
         mean = sums.total / self.tokens
         deviation = (sums.squares / self.tokens - mean.square()).clamp(min=0).sqrt()
-        covariance = sums.products[sums.channels.index(channel)] / self.tokens - mean * mean[row.neuron.index]
-        scale = deviation * deviation[row.neuron.index]
+        covariance = sums.products[sums.channels.index(channel)] / self.tokens - mean * mean[place]
+        scale = deviation * deviation[place]
         return torch.where(scale > 0, covariance / scale, 0.0).clamp(-1, 1)
 
 
@@ -219,14 +239,22 @@ def activations(
         indices = [watched.rows[channel].neuron.index for channel in sites[site]]
 
         def read(neurons: Tensor) -> None:
-            parts[site] = neurons[:, :, indices].to(torch.float32).cpu()
+            chosen = neurons[:, :, indices].to(torch.float32)
+            parts[site] = chosen.cpu()
             if layers is not None and site in layers:
-                _add_layer(layers[site], watched, neurons[mask[0].to(neurons.device)].float())
+                real = mask[0].to(neurons.device)
+                shown = [sites[site].index(channel) for channel in layers[site].channels]
+                layers[site].add(neurons[real].float(), chosen[real][:, shown])
 
         return cast(Callable[[Tensor], Tensor | None], read)
 
     def install(handles: list[Handle]) -> None:
-        handles.extend(on_neurons(subject, site, reader(site)) for site in sites)
+        for site in sites:
+            if site.routed:
+                table = _Visited(watched, site, mask, parts, None if layers is None else layers.get(site))
+                handles.append(on_experts(subject, site.layer, table.read, done=table.done))
+            else:
+                handles.append(on_neurons(subject, site, reader(site)))
 
     order = [channel for channels in sites.values() for channel in channels]
     for batch in batches(sequences, pad=pad_id(subject), budget=budget):
@@ -246,11 +274,42 @@ def activations(
         yield batch.rows, batch.lengths, values
 
 
-def _add_layer(sums: LayerSums, watched: Watched, neurons: Float[Tensor, "token width"]) -> None:
-    indices = [watched.rows[channel].neuron.index for channel in sums.channels]
-    sums.total += neurons.sum(dim=0).double().cpu()  # of one batch in float32, over batches in float64
-    sums.squares += torch.linalg.vector_norm(neurons, dim=0).double().square().cpu()
-    sums.products += (neurons[:, indices].T @ neurons).double().cpu()
+class _Visited:
+    """Gathers the watched neurons of a layer's routed experts over a pass: routing weight times activation, else 0."""
+
+    def __init__(
+        self, watched: Watched, site: Site, mask: list[Tensor], parts: dict[Site, Tensor], sums: LayerSums | None
+    ) -> None:
+        self._channels = watched.sites[site]
+        self._neurons = [watched.rows[channel].neuron for channel in self._channels]
+        self._site, self._mask, self._parts, self._sums = site, mask, parts, sums
+        self._pieces: list[tuple[Tensor, Visits]] = []
+
+    def read(self, neurons: Tensor, visits: Visits) -> None:
+        """Keep some visits until the pass of the experts is over."""
+        self._pieces.append((visits.weighted(neurons), visits))
+
+    def done(self) -> None:
+        """Spread the visits over the tokens, and add them to the sums."""
+        rows, tokens = self._mask[0].shape
+        values = torch.zeros(rows * tokens, len(self._neurons))
+        experts = torch.tensor([neuron.expert for neuron in self._neurons])
+        indices = [neuron.index for neuron in self._neurons]
+        for weighted, visits in self._pieces:
+            is_own = visits.experts[:, None].cpu() == experts
+            values.index_add_(0, visits.cells.cpu(), weighted[:, indices].float().cpu() * is_own)
+        self._parts[self._site] = values.reshape(rows, tokens, -1)
+        if self._sums is not None:
+            self._add(values[:, [self._channels.index(channel) for channel in self._sums.channels]], self._sums)
+        self._pieces.clear()
+
+    def _add(self, shown: Float[Tensor, "cell channel"], sums: LayerSums) -> None:
+        for weighted, visits in self._pieces:
+            is_real = self._mask[0].reshape(-1).to(weighted.device)[visits.cells]
+            for expert in visits.experts[is_real].unique().tolist():
+                mine = is_real & (visits.experts == expert)
+                tokens = shown.to(weighted.device)[visits.cells[mine]]
+                sums.add(weighted[mine].float(), tokens, first=expert * sums.shape[-1])
 
 
 def _layer_sums(subject: Subject, watched: Watched) -> dict[Site, LayerSums]:
@@ -258,9 +317,9 @@ def _layer_sums(subject: Subject, watched: Watched) -> dict[Site, LayerSums]:
     for site, channels in watched.sites.items():
         kept = [channel for channel in channels if channel in watched.shown]
         if kept:
-            width = subject.widths[site.layer]
-            sums = [torch.zeros(*shape, width, dtype=torch.float64) for shape in ((), (), (len(kept),))]
-            layers[site] = LayerSums(kept, sums[0], sums[1], sums[2])
+            shape = subject.shape(site)
+            sums = [torch.zeros(*axes, math.prod(shape), dtype=torch.float64) for axes in ((), (), (len(kept),))]
+            layers[site] = LayerSums(site.layer, shape, kept, sums[0], sums[1], sums[2])
     return layers
 
 
@@ -268,9 +327,8 @@ def _watched(subject: Subject, circuit: Circuit, corpus: Corpus, shown: int, bud
     """What is watched, and how many tokens were read to find the circuit's direction."""
     ranked = sorted(range(len(circuit)), key=lambda channel: -abs(circuit.rows[channel].score))
     chosen = tuple(sorted(ranked[: shown or len(circuit)], key=ranked.index))
-    columns = torch.cat(
-        [subject.down_columns(site, [row.neuron.index for row in rows]) for site, rows in circuit.sites.items()], dim=1
-    )
+    numbers = {site: [row.neuron.number(subject.shape(site)) for row in rows] for site, rows in circuit.sites.items()}
+    columns = torch.cat([subject.down_columns(site, places) for site, places in numbers.items()], dim=1)
     doses = torch.tensor([row.dose for row in circuit])
     bare = Watched(circuit.rows, chosen, torch.zeros(len(circuit)), torch.zeros(columns.shape[0]))
     sample = _sample(corpus)

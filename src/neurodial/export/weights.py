@@ -170,7 +170,8 @@ def _scale_experts(subject: Subject, recipe: Recipe, layer: int, places: Mapping
     experts = subject.experts(layer)
     name = subject.experts_name(layer)
     factors = torch.ones_like(subject.model.get_parameter(name), dtype=torch.float32, device="cpu")
-    columns = factors.mT if experts.transposed else factors
+    columns = factors.reshape(experts.experts, -1, factors.shape[-1])
+    columns = columns.mT if experts.transposed else columns
     for (expert, index), multiplier in recipe.routed_multipliers(layer).items():
         columns[expert, :, index] = multiplier
     dtypes = set()

@@ -59,6 +59,8 @@ class SlotIndex(NamedTuple):
 
     def of_visits(self, settings: Float[Tensor, "phase column expert neuron"], visits: Visits) -> Tensor:
         """The chosen settings of each visit of a token to an expert, (visit, neuron)."""
+        if isinstance(self.phase, int) and isinstance(self.column, int):
+            return settings[self.phase, self.column].index_select(0, visits.experts)
         phase = self.phase if isinstance(self.phase, int) else self.phase.reshape(-1)[visits.cells]
         column = self.column if isinstance(self.column, int) else self.column[visits.rows]
         return settings[phase, column, visits.experts]

@@ -39,6 +39,7 @@ class Steering:
         self._label = subject.label
         self._placed: dict[tuple[int, torch.device, torch.dtype], SlottedEdit] = {}
         self._chosen: dict[tuple[int, int, torch.device, torch.dtype], tuple[Tensor, ...]] = {}
+        self._columns: dict[tuple[int, torch.device, torch.dtype], tuple[Tensor, SlottedEdit]] = {}
         self._indices: dict[tuple[int, torch.device], SlotIndex] = {}
         self._assigned: tuple[int, ...] | None = None
         self._boundary: tuple[int, ...] | None = None
@@ -144,18 +145,21 @@ class Steering:
         return apply
 
     def edit_experts(self, number: int) -> RoutedEdit:
-        """The same where the edit is at routed experts; the settings of each visit are looked up at every pass."""
+        """The same where the edit is at routed experts; the settings of each visit are looked up at every pass.
+
+        An experts module sees many more rows than a dense MLP, each with settings of its own: those neurons alone are
+        looked up and edited that are set in some expert.
+        """
 
         def apply(neurons: Tensor, visits: Visits) -> Tensor:
             if self._decisions.is_reading:
                 return neurons
-            key = (visits.shape[0], neurons.device)
-            with torch.inference_mode(mode=False):  # a later pass may need gradients
-                settings = self._placed_edit(number, neurons).tensors()
-                if key not in self._indices:
-                    self._indices[key] = self._slot_index(*key)
-            chosen = (self._indices[key].of_visits(tensor, visits) for tensor in settings)
-            return self.plan.edits[number][1].apply(neurons, *chosen)
+            places, edit = self._placed_columns(number, neurons)
+            if not len(places):
+                return neurons
+            index = self._index(visits.shape[0], neurons.device)
+            chosen = (index.of_visits(tensor, visits) for tensor in edit.tensors())
+            return neurons.index_copy(1, places, edit.apply(neurons.index_select(1, places), *chosen))
 
         return apply
 
@@ -164,6 +168,7 @@ class Steering:
         self._ignores_phase = plan.ignores_phase
         self._ignores_parts = plan.ignores_parts
         self._placed.clear()
+        self._columns.clear()
         self._forget()
 
     def _forget(self) -> None:
@@ -176,6 +181,26 @@ class Steering:
         if edit is None:
             edit = self._placed[key] = self.plan.edits[number][1].to(hidden.device, hidden.dtype)
         return edit
+
+    def _placed_columns(self, number: int, neurons: Tensor) -> tuple[Tensor, SlottedEdit]:
+        """The neurons that an edit sets in some expert, and the edit of those."""
+        key = (number, neurons.device, neurons.dtype)
+        if key not in self._columns:
+            with torch.inference_mode(mode=False):  # a later pass may need gradients
+                edit = self.plan.edits[number][1]
+                is_set = torch.stack([(tensor != 0).flatten(end_dim=-2).any(dim=0) for tensor in edit.tensors()])
+                places = is_set.any(dim=0).nonzero()[:, 0]
+                chosen = edit.with_tensors([tensor[..., places] for tensor in edit.tensors()])
+                self._columns[key] = places.to(neurons.device), chosen.to(neurons.device, neurons.dtype)
+        return self._columns[key]
+
+    def _index(self, rows: int, device: torch.device) -> SlotIndex:
+        """Which setting each cell uses; kept until rows, phases or dials change."""
+        key = (rows, device)
+        if key not in self._indices:
+            with torch.inference_mode(mode=False):  # a later pass may need gradients
+                self._indices[key] = self._slot_index(rows, device)
+        return self._indices[key]
 
     def _choose(self, number: int, hidden: Tensor) -> tuple[Tensor, ...]:
         """The settings of an edit for the cells of a batch; cached until rows, phases or dials change."""

@@ -20,20 +20,19 @@ def has_columns(module: nn.Module) -> bool:
     return type(module) in {nn.Linear, Conv1D} and is_plain(getattr(module, "weight", None))
 
 
-def readable_weight(module: Any, name: str, site: Site, *, transposed: bool) -> torch.Tensor:
+def readable(weight: Any, site: Site, *, transposed: bool) -> torch.Tensor:
     """A weight with the neurons last; a view.
 
     Raises:
         ModelError: it is quantised or offloaded.
     """
-    weight = getattr(module, name, None)
     if not is_plain(weight):
         raise ModelError(
             f"The down projection of layer {site.layer} is quantised or offloaded.",
             wanted="a weight whose columns can be read",
             fix="Load the model unquantised and on one device.",
         )
-    return weight.mT if transposed else weight
+    return cast(torch.Tensor, weight.mT if transposed else weight)
 
 
 @torch.no_grad()

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from functools import cached_property
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -29,20 +30,38 @@ class Visits:
 
     Attributes:
         experts: the expert of each row.
-        cells: the token of each row, counted through the batch row by row.
-        weights: the routing weight of each row, None where the activations hold it already.
         shape: rows and tokens of the batch.
+        told: gives the token of each row, counted through the batch row by row, and its routing weight, None where the
+            activations hold it already; worked out where it is asked for.
     """
 
     experts: Int[Tensor, "visit"]
-    cells: Int[Tensor, "visit"]
-    weights: Float[Tensor, "visit"] | None
     shape: tuple[int, int]
+    told: Callable[[], tuple[Tensor, Tensor | None]]
+
+    @cached_property
+    def _told(self) -> tuple[Tensor, Tensor | None]:
+        return self.told()
+
+    @property
+    def cells(self) -> Int[Tensor, "visit"]:
+        """The token of each row."""
+        return self._told[0]
+
+    @property
+    def weights(self) -> Float[Tensor, "visit"] | None:
+        """The routing weight of each row."""
+        return self._told[1]
 
     @property
     def rows(self) -> Int[Tensor, "visit"]:
         """The row of the batch of each visit."""
         return self.cells // self.shape[1]
+
+    def at(self, chosen: Int[Tensor, "some"]) -> Visits:
+        """Some of the visits."""
+        weights = None if self.weights is None else self.weights[chosen]
+        return Visits(self.experts[chosen], self.shape, lambda: (self.cells[chosen], weights))
 
     def weighted(self, activations: Float[Tensor, "visit neuron"]) -> Float[Tensor, "visit neuron"]:
         """Routing weight times activation, in float32 or better: what the column of a neuron is written with."""
@@ -65,7 +84,7 @@ class Tap:
 
     Args:
         module: the experts module.
-        down: its down weight.
+        down: its down weight, by its path in the module.
         shape: rows and tokens of the present batch.
         released: called when the last edit is removed.
     """
@@ -73,7 +92,8 @@ class Tap:
     def __init__(
         self, module: nn.Module, down: str, shape: Sequence[int], released: Callable[[], None] | None = None
     ) -> None:
-        self._module, self._down, self._shape, self._released = module, down, shape, released
+        path, _, self._down = down.rpartition(".")
+        self._module, self._owner, self._shape, self._released = module, module.get_submodule(path), shape, released
         self._entries: list[_TapEdit] = []
         self._call: _Call | None = None
         # Where accelerate brings offloaded weights, its own forward does so before it calls this one.
@@ -123,12 +143,12 @@ class Tap:
                 "The experts are spread over several processes.", wanted="all experts of a layer on one device"
             )
         self._call = _Call.of([*args, *kwargs.values()])
-        weight = getattr(self._module, self._down)
-        vars(self._module)[self._down] = _Shadow.of(weight, self, None)
+        weight = getattr(self._owner, self._down)
+        vars(self._owner)[self._down] = _Shadow.of(weight, self, None)
         try:
             output = self._inner(*args, **kwargs)
         finally:
-            vars(self._module).pop(self._down)
+            vars(self._owner).pop(self._down)
         if not self._call.seen and self._call.reaches(int(weight.shape[0])):
             raise SteeringError(
                 f"The experts ran, and nothing was seen to be multiplied by their weight {self._down}: the kernel "
@@ -181,17 +201,23 @@ class _Call:
         return self.index is None or bool((self.index < experts).any())
 
     def visits(self, activations: Tensor, index: Any, shape: Sequence[int]) -> Visits:
-        experts, cells, weights = self._rows(activations, index)
+        """Whose the rows of some activations are, by how the weight was indexed that they are multiplied by.
+
+        Raises:
+            SteeringError: not every token of the batch came, or it can't be told which.
+        """
+        experts, told = self._rows(activations, index)
         rows, tokens = shape
         count = activations.shape[1] if self.index is None else len(self.index)
-        if count != rows * tokens or len(cells) != activations.numel() // activations.shape[-1]:
+        if count != rows * tokens or len(experts) != activations.numel() // activations.shape[-1]:
             raise SteeringError(
-                f"The experts were given {count} tokens of a batch of {rows} x {tokens}, in {len(cells)} rows.",
+                f"The experts were given {count} tokens of a batch of {rows} x {tokens}, in {len(experts)} rows.",
                 wanted="every token of the batch",
             )
-        return Visits(experts, cells, weights, (rows, tokens))
+        return Visits(experts, (rows, tokens), told)
 
-    def _rows(self, activations: Tensor, index: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _rows(self, activations: Tensor, index: Any) -> tuple[Tensor, Callable[[], tuple[Tensor, Tensor | None]]]:
+        """The expert of each row, and what gives its token and weight."""
         device = activations.device
         if self.index is None:
             if activations.dim() != 3 or index is not None:
@@ -201,19 +227,16 @@ class _Call:
                 )
             number, tokens = activations.shape[:2]
             experts = torch.arange(number, device=device).repeat_interleave(tokens)
-            return experts, torch.arange(tokens, device=device).repeat(number), None
-        choices = self.index.shape[1]
+            return experts, lambda: (torch.arange(tokens, device=device).repeat(number), None)
+        choices, weights = self.index.shape[1], self.weights
         if index is None:
             sorted_experts, order = torch.sort(self.index.reshape(-1))  # as the grouped product sorts them
-            return sorted_experts, order // choices, self._weights(lambda weights: weights.reshape(-1)[order])
+            return sorted_experts, lambda: (order // choices, None if weights is None else weights.reshape(-1)[order])
         if isinstance(index, Tensor) and index.numel() == self.index.numel():
-            cells = torch.arange(index.numel(), device=device) // choices
-            return index.reshape(-1), cells, self._weights(lambda weights: weights.reshape(-1))
+            in_order = None if weights is None else weights.reshape(-1)
+            return index.reshape(-1), lambda: (torch.arange(index.numel(), device=device) // choices, in_order)
         position, cells = torch.where((self.index == index).T)
-        return self.index[cells, position], cells, self._weights(lambda weights: weights[cells, position])
-
-    def _weights(self, chosen: Callable[[Tensor], Tensor]) -> Tensor | None:
-        return None if self.weights is None else chosen(self.weights)
+        return self.index[cells, position], lambda: (cells, None if weights is None else weights[cells, position])
 
 
 _RESHAPED = {
@@ -257,6 +280,8 @@ class _Shadow(torch.Tensor):
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
+        if len(args) == 1 and isinstance(args[0], cls) and not kwargs and func not in _RESHAPED:
+            return func(args[0]._plain)  # mostly the getter of a property
         shadow = next(value for value in _flat((*args, *(kwargs or {}).values())) if isinstance(value, _Shadow))
         plain = [_plainly(value) for value in args]
         named = {name: _plainly(value) for name, value in (kwargs or {}).items()}
@@ -284,9 +309,3 @@ def _plainly(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return type(value)(_plainly(item) for item in value)
     return value._plain if isinstance(value, _Shadow) else value
-
-
-def down_weight(module: nn.Module, name: str, *, transposed: bool) -> Tensor:
-    """An experts module's down weight as (expert, hidden, neuron), a view."""
-    weight = cast(Tensor, getattr(module, name))
-    return weight.mT if transposed else weight

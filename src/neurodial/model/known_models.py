@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -135,15 +135,19 @@ def tried_model(name: str) -> KnownModel | None:
     return next((model for model in known_models() if model.name == name), None)
 
 
-def known_model(name: str) -> KnownModel:
+def known_model(name: str, others: Iterable[str] = ()) -> KnownModel:
     """The row of a model type.
+
+    Args:
+        name: `model_type` of its configuration.
+        others: further names that could have been meant.
 
     Raises:
         UnknownNameError: no such type was tried.
     """
     model = tried_model(name)
     if model is None:
-        names = {known.name for known in known_models()}
+        names = {*(known.name for known in known_models()), *others}
         near = near_names(name, names, listed_by="neurodial models")
         raise UnknownNameError(
             f"The model type {name!r} was not tried.",

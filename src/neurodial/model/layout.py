@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
 from neurodial.provenance import canonical_json, sha256
@@ -118,7 +119,8 @@ class RoutedSite:
 
     Attributes:
         module: the module that holds all experts; it is told which tokens go to which.
-        down: its parameter, (expert, hidden, neuron).
+        down: its parameter, (expert, hidden, neuron), by its path in the module; in two axes the experts stand one
+            below the other.
         experts: number of experts.
         width: number of neurons of one expert.
         transposed: the parameter is (expert, neuron, hidden).
@@ -139,6 +141,16 @@ class RoutedSite:
     def shape(self) -> tuple[int, int]:
         """(expert, neuron)."""
         return self.experts, self.width
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether the parameter has two axes, the experts one below the other."""
+        return "." in self.down
+
+    def weight(self, block: Any) -> Any:
+        """The parameter of a block with an axis for the experts, a view."""
+        weight = attrgetter(f"{self.module}.{self.down}")(block)
+        return weight.unflatten(0, (self.experts, self.width)) if weight.dim() == 2 else weight
 
 
 @dataclass(frozen=True)

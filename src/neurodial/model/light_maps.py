@@ -17,9 +17,11 @@ def light_maps(model: nn.Module) -> Iterator[None]:
     """While inside, each plain linear map of a block repeats the features of its input until it has enough.
 
     Tokens stay apart and distinct, as with any other weights, and shapes are the same. A pass then reads next to no
-    weights, which is most of its time on few tokens. Maps of other classes, and what is outside blocks, stay.
+    weights, which is most of its time on few tokens. Maps of other classes, and what is outside blocks, stay; so do all
+    maps of a quantised model, whose library may rebuild them in the first pass.
     """
-    blocks = [member for _, member in list_members(model)]
+    is_quantised = getattr(model, "hf_quantizer", None) is not None
+    blocks = [] if is_quantised else [member for _, member in list_members(model)]
     maps = {id(each): each for block in blocks for each in linear_maps(block).values() if _width(each)}
     own = {key: vars(module).get("forward") for key, module in maps.items()}
     try:

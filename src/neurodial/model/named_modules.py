@@ -34,8 +34,8 @@ def refuse_missing(model: nn.Module, layout: Layout, label: str) -> None:
                     wanted="the paths that print(model) shows",
                 )
     for layer, experts in layout.experts:
-        module = get_module(model, f"{layout.blocks[layer].path}.{experts.module}")
-        if getattr(module, experts.down, None) is None:
+        owner, _, name = f"{layout.blocks[layer].path}.{experts.module}.{experts.down}".rpartition(".")
+        if getattr(get_module(model, owner), name, None) is None:
             raise ModelError(
                 f"{label} has no parameter {experts.module}.{experts.down!r}, which the layout names in layer {layer}.",
                 wanted="the paths that print(model) shows",

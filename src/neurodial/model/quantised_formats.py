@@ -65,6 +65,20 @@ def quantised_formats() -> tuple[QuantisedFormat, ...]:
     )
 
 
+def formats_named(name: str) -> tuple[QuantisedFormat, ...]:
+    """The formats of a name or, where there is none, those whose name begins with it, in capitals or not.
+
+    Example:
+        >>> [form.name for form in formats_named("torchao int8")]
+        ['torchao int8, weights', 'torchao int8, activations too']
+        >>> formats_named("llama")
+        ()
+    """
+    wanted = name.casefold()
+    exact = tuple(form for form in quantised_formats() if form.name.casefold() == wanted)
+    return exact or tuple(form for form in quantised_formats() if form.name.casefold().startswith(f"{wanted} "))
+
+
 def untried_formats() -> tuple[str, ...]:
     """The formats that transformers reads too, and nobody tried here."""
     return tuple(json.loads(TABLE.read_text(encoding="utf-8"))["untried"])

@@ -144,10 +144,33 @@ def _copied(value: Any) -> Any:
 
 
 def holds_experts(module: nn.Module) -> bool:
-    """Whether it has parameters of three axes, as routed experts have; a convolution is none."""
+    """Whether it has parameters that hold all experts, as routed experts have."""
+    return bool(expert_parameters(module))
+
+
+def expert_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that hold all experts, by path: of three axes or, in a child that is named for it, of two.
+
+    In two axes the experts stand one below the other. A convolution is none.
+
+    Example:
+        >>> experts = nn.Module()
+        >>> experts.down = nn.Parameter(torch.zeros(4, 16, 24))
+        >>> list(expert_parameters(experts)), list(expert_parameters(nn.Linear(2, 2)))
+        (['down'], [])
+    """
     if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
-        return False
-    return any(parameter.dim() >= 3 and min(parameter.shape) > 1 for parameter in module.parameters(recurse=False))
+        return {}
+    own = dict(module.named_parameters(recurse=False))
+    if own or "expert" not in type(module).__name__.lower():
+        return {name: each for name, each in own.items() if each.dim() >= 3 and min(each.shape) > 1}
+    return {
+        f"{path}.{name}": each
+        for path, child in module.named_children()
+        if "expert" in type(child).__name__.lower()
+        for name, each in child.named_parameters()
+        if each.dim() == 2 and "." not in name
+    }
 
 
 def _is_map(module: nn.Module) -> bool:

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from neurodial.errors import SteeringError
-from neurodial.model.experts import Tap, Visits, down_weight
+from neurodial.model.experts import Tap, Visits
 from neurodial.model.layout import RoutedSite
-from neurodial.model.replay import CELLS, ROWS, TOKENS, Replay, holds_experts
+from neurodial.model.replay import CELLS, ROWS, TOKENS, Replay, expert_parameters, holds_experts
 
 _ROUNDINGS = 16
 """Units in the last place that a sum in another order may differ by, as a norm; what is not the output differs by 1."""
@@ -36,8 +36,8 @@ def find_experts(replay: Replay) -> tuple[RoutedSite | None, dict[str, str]]:
         if not holds_experts(module):
             continue
         reason = "nothing was seen to be multiplied by its weights"
-        for name, parameter in module.named_parameters(recurse=False):
-            if parameter.dim() != 3:
+        for name, parameter in expert_parameters(module).items():
+            if parameter.dim() > 3:
                 continue
             seen = _seen(replay, path, module, name)
             if isinstance(seen, str):
@@ -105,13 +105,19 @@ def _brought(module: nn.Module) -> AbstractContextManager[None]:
 
 
 def _rebuilt_by(path: str, module: nn.Module, name: str, seen: Seen) -> RoutedSite | None:
-    experts, *sizes = getattr(module, name).shape
     width = seen.rows[0][0].shape[-1]
+    parameter = module.get_parameter(name).detach()
+    if parameter.dim() == 2 and parameter.shape[0] % width:
+        return None
+    whole = parameter if parameter.dim() == 3 else parameter.unflatten(0, (-1, width))
+    experts, *sizes = whole.shape
+    if any(int(visits.experts.max()) >= experts for _, visits in seen.rows):
+        return None
     for transposed in (False, True):
         hidden, neurons = reversed(sizes) if transposed else sizes
         if (neurons, hidden) != (width, seen.output.shape[-1]):
             continue
-        weight = down_weight(module, name, transposed=transposed)
+        weight = whole.mT if transposed else whole
         for bias in _biases(module, (experts, hidden)):
             if _is_rebuilt(weight, bias, seen):
                 weighs_after = seen.rows[0][1].weights is not None

@@ -13,7 +13,7 @@ from torch import nn
 
 from neurodial.circuit.site import AllNeurons, Site
 from neurodial.errors import ModelError, PromptError
-from neurodial.model.down_columns import has_columns, probed_columns, readable_weight
+from neurodial.model.down_columns import has_columns, probed_columns, readable
 from neurodial.model.engine_names import EngineNames, engine_names
 from neurodial.model.find_layout import find_layout
 from neurodial.model.generation_settings import settings_in_force
@@ -372,9 +372,15 @@ class Subject:
     def down_columns(self, site: Site, indices: Sequence[int]) -> Float[torch.Tensor, "hidden column"]:
         """Columns of a site's down projection in float32, as the model computes with them.
 
+        Those of routed experts are counted through, one expert after the other.
+
         Raises:
-            ModelError: the projection gives no finite columns.
+            ModelError: the projection gives no finite columns, or they are of experts and can't be read.
         """
+        if site.routed:
+            weight, places = self.down_weight(site), torch.tensor(list(indices))
+            experts, within = places // weight.shape[-1], places % weight.shape[-1]
+            return weight[experts, :, within].T.detach().float().cpu()
         module = self.down(site)
         if has_columns(module):
             return self.down_weight(site)[:, list(indices)].detach().float().cpu()
@@ -389,6 +395,5 @@ class Subject:
         """
         if site.routed:
             experts = self.experts(site.layer)
-            module = self.blocks[site.layer].get_submodule(experts.module)
-            return readable_weight(module, experts.down, site, transposed=experts.transposed)
-        return readable_weight(self.down(site), "weight", site, transposed=self.mlp(site).transposed)
+            return readable(experts.weight(self.blocks[site.layer]), site, transposed=experts.transposed)
+        return readable(getattr(self.down(site), "weight", None), site, transposed=self.mlp(site).transposed)

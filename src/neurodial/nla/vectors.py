@@ -19,7 +19,7 @@ from neurodial.activations.batches import batches
 from neurodial.activations.collect import Reading, collect, pad_id
 from neurodial.activations.position import Last, Position
 from neurodial.circuit.circuit import Circuit
-from neurodial.circuit.site import Site
+from neurodial.circuit.site import Site, places
 from neurodial.errors import VerbaliserError
 from neurodial.intervention.base import Intervention
 from neurodial.intervention.scale import check_fits
@@ -144,17 +144,15 @@ def written_vector(
     Raises:
         ModelMismatchError: the circuit was made on another model.
         VerbaliserError: the sum is zero.
-        ModelError: a neuron is in a routed expert.
+        ModelError: a neuron's column can't be read.
     """
     check_fits(circuit, subject, force=force)
-    for site in circuit.sites:
-        subject.mlp(site)  # refuses routed experts
     means = [_means(subject, circuit, [e.prompt for e in side]) for side in (contrast.positive, contrast.negative)]
     written = torch.zeros(subject.hidden_size)
     for site, rows in circuit.sites.items():
         doses = torch.tensor([row.dose for row in rows], dtype=torch.float64)
         change = (doses * (means[0][site] - means[1][site])).float()
-        written += subject.down_columns(site, [row.neuron.index for row in rows]) @ change
+        written += subject.down_columns(site, [row.neuron.number(subject.shape(site)) for row in rows]) @ change
     if not bool(written.any()):
         raise VerbaliserError(f"What {circuit.name!r} writes adds up to nothing.", wanted="doses other than 0")
     late = sum(row.neuron.layer > layer for row in circuit)
@@ -165,12 +163,12 @@ def written_vector(
 def _means(subject: Subject, circuit: Circuit, prompts: Sequence[Prompt]) -> dict[Site, Float64[Tensor, "neuron"]]:
     """The mean activation of a circuit's neurons at the last token, by site."""
     sums = {site: torch.zeros(len(rows), dtype=torch.float64) for site, rows in circuit.sites.items()}
-    indices = {site: [row.neuron.index for row in rows] for site, rows in circuit.sites.items()}
+    chosen = {site: places(row.neuron for row in rows) for site, rows in circuit.sites.items()}
 
-    def add(site: Site, values: Float[Tensor, "row neuron"], rows: tuple[int, ...]) -> None:
+    def add(site: Site, values: Float[Tensor, "row *neuron"], rows: tuple[int, ...]) -> None:
         del rows
         if site in sums:
-            sums[site] += values[:, indices[site]].double().sum(dim=0).cpu()
+            sums[site] += values[:, *chosen[site]].double().sum(dim=0).cpu()
 
     collect(subject, subject.render(prompts), Reading(Last()), add)
     return {site: total / len(prompts) for site, total in sums.items()}

@@ -67,7 +67,6 @@ def neuron(studio: StudioState, asked: requests.NeuronRequest) -> Run:
     """
     wanted = neuron_of(asked.layer, asked.index, studio.subject.everything)
     check_neurons(frozenset({wanted}), studio.subject)
-    studio.subject.mlp(wanted.site)  # refuses neurons of routed experts, which have no page yet
     whole = studio.collection.circuit(asked.circuit)
     pairs = studio.collection.pairs(asked.prompts)
     in_circuit = any(row.neuron == wanted for row in whole)
@@ -92,7 +91,7 @@ def neuron(studio: StudioState, asked: requests.NeuronRequest) -> Run:
             )  # fmt: skip
             effect = _effect(studio, circuit, channel, pairs, (key, asked.measure, reporter))
             words = _words(studio, corpus, reading, channel, (key, asked.words, reporter))
-        found = next(one for one in explanation.neurons if (one.layer, one.index) == (asked.layer, asked.index))
+        found = next(one for one in explanation.neurons if one.neuron == wanted)
         page = neuron_page(replace(found, effect=effect, words=words), explanation)
         hidden = any(text.is_harmful for text in corpus.texts) and not asked.show_harmful
         speaker = explainer_of(studio).name

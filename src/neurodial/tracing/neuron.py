@@ -40,7 +40,8 @@ def written_tokens(subject: Subject, neuron: Neuron, count: int = 10) -> tuple[l
         >>> up[0].weight >= up[1].weight > down[1].weight >= down[0].weight
         True
     """
-    return tokens_of_write(subject, subject.down_columns(neuron.site, [neuron.index])[:, 0], count)
+    place = neuron.number(subject.shape(neuron.site))
+    return tokens_of_write(subject, subject.down_columns(neuron.site, [place])[:, 0], count)
 
 
 @torch.no_grad()

@@ -30,6 +30,3 @@ export function longName(layer, place) {
   const [expert, index] = partsOf(layer, place);
   return expert === null ? `neuron ${index}` : `expert ${expert}, neuron ${index}`;
 }
-
-/** Whether a neuron has a page: one of a routed expert has none. @param {number} layer @param {number} place */
-export const hasPage = (layer, place) => partsOf(layer, place)[0] === null;

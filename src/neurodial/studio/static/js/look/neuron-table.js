@@ -9,7 +9,7 @@ import { address, remember } from "../route.js";
 import { saveCircuit } from "../server.js";
 import { bar, scroll } from "../table.js";
 import { filterOf, nameOf } from "./filter.js";
-import { hasPage, shortName } from "../names.js";
+import { shortName } from "../names.js";
 /** @import { Neuron } from "../../../types/page.d.ts" */
 /** @import { Circuit, CircuitRow } from "../../../types/views.d.ts" */
 
@@ -130,7 +130,7 @@ export class NeuronTable {
       { "data-name": name, class: isOff ? "off" : "" },
       h("td", {}, box),
       h("td", {}, layer),
-      h("td", {}, hasPage(layer, index) ? h("a", { href: page }, index) : shortName(layer, index)),
+      h("td", {}, h("a", { href: page }, shortName(layer, index))),
       h("td", { class: "signed" }, strength, h("span", {}, number(score, 4))),
       h("td", {}, number(dose)),
       h("td", {}, kept === null ? "–" : percent(kept)),
