@@ -8,6 +8,7 @@ NEURODIAL_VLLM_PYTHON name others. llama-server lies beside the interpreter of i
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -46,8 +47,9 @@ class Step(NamedTuple):
     top: dict[int, float]
 
 
+@functools.cache
 def interpreter(engine: str) -> str:
-    """The interpreter of an engine's environment.
+    """The interpreter of an engine's environment; looked for once, as importing an engine takes seconds.
 
     Raises:
         MissingEngineError: there is none that can import the engine.

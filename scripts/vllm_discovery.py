@@ -29,8 +29,8 @@ from neurodial.prompts.behaviours import read_pairs
 from neurodial.provenance import now, versions
 
 REPORT = drivers.ROOT / "docs" / "results" / "vllm_discovery.json"
-SIZES = {"hidden_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 320}
-DENSE = {**SIZES, "head_dim": 32, "intermediate_size": 256}
+SIZES = {"hidden_size": 128, "head_dim": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 320}
+DENSE = {**SIZES, "intermediate_size": 256}
 ROUTED = {**SIZES, "intermediate_size": 256, "moe_intermediate_size": 64, "shared_expert_intermediate_size": 64}
 
 

@@ -188,6 +188,7 @@ def test_the_circuit_is_the_one_found_in_transformers(family, score):
     assert (there.circuit.origin.engine, here.circuit.origin.engine) == ({"name": "stand-in"}, None)
 
 
+@pytest.mark.timeout(300)  # three processes of the stand-in
 def test_a_job_runs_in_the_engines_own_environment_and_once(model, python, tmp_path, monkeypatch):
     """Python and its options reach it; the circuit's file says what ran; the same job is not run again."""
     engine = VLLM(model, ("--x", "1"), python, tmp_path)
@@ -308,18 +309,21 @@ def test_versions_that_were_not_tested_are_refused(version):
     ("has", "word"),
     [({}, "has no vLLM"), ({"vllm": "0.40.0"}, "vLLM is 0.40.0"), ({"vllm": "0.32.0"}, r"neurodial \(none\)")],
 )
-def test_an_environment_that_is_not_fit_is_refused_before_the_model_is_read(python, tmp_path, monkeypatch, has, word):
+def test_an_environment_that_is_not_fit_is_refused_before_the_model_is_read(model, python, monkeypatch, has, word):
     monkeypatch.setenv("STAND_IN_HAS", json.dumps(has))
     with pytest.raises(EngineError, match=word):
-        nd.discover(VLLM(tmp_path / "no-model", (), python), CONTRAST)
+        nd.discover(VLLM(model, (), python), CONTRAST)
 
 
 def test_no_interpreter_and_no_model_of_the_right_kind_are_refused(model, tmp_path):
     with pytest.raises(EngineError, match="no Python that runs"):
         nd.discover(VLLM(model, (), tmp_path / "nothing"), CONTRAST)
-    for name in ("demo", "some.gguf"):
+    (tmp_path / "some.gguf").touch()
+    for name in ("demo", tmp_path / "some.gguf"):
         with pytest.raises(ModelError, match="is a GGUF file"):
             nd.discover(VLLM(name), CONTRAST)
+    with pytest.raises(ModelError, match=r"no.*such"):
+        nd.discover(VLLM(tmp_path / "nothing", (), tmp_path / "nothing"), CONTRAST)
 
 
 def test_methods_that_need_gradients_say_the_way_round(model, python):

@@ -27,7 +27,7 @@ DENSE = {
     "vocab_size": 320,
 }  # fmt: skip
 ROUTED = {
-    **{name: size for name, size in DENSE.items() if name != "head_dim"},
+    **DENSE,
     "moe_intermediate_size": 64, "shared_expert_intermediate_size": 64,
 }  # fmt: skip
 CONTRAST = nd.Contrast.of([f"harm {n}" + " x" * n for n in range(9)], [f"help with {n}" for n in range(7)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,9 @@ class GatheringJob:
         return sha256(self.text)
 
 
-def make_job(subject: Subject, model: str, sequences: Sequence[Tokens], reading: Reading) -> GatheringJob:
+def make_job(
+    subject: Subject, model: str, sequences: Sequence[Tokens], reading: Reading, *, run: Mapping[str, Any] | None = None
+) -> GatheringJob:
     """The job of reading some sequences; what stands twice is run once.
 
     Args:
@@ -45,6 +47,7 @@ def make_job(subject: Subject, model: str, sequences: Sequence[Tokens], reading:
         model: what the engine is to load.
         sequences: rendered prompts.
         reading: the position.
+        run: by what, and how: run otherwise it is another job.
 
     Example:
         >>> from neurodial.activations.position import Last
@@ -59,6 +62,7 @@ def make_job(subject: Subject, model: str, sequences: Sequence[Tokens], reading:
         "format": FORMAT,
         "version": VERSION,
         "model": model,
+        "run": dict(run or {}),
         "identity": describe(subject.identity),
         "sites": [_site(subject, site) for site in subject.sites],
         "prompts": [

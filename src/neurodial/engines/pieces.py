@@ -113,16 +113,13 @@ class GatheredRows:
         subject: the model.
         job: what was asked.
         manifest: the list of pieces.
-        holding: what has to live as long, such as a temporary folder.
 
     Raises:
         EngineError: a neuron or a prompt is not there once.
     """
 
-    def __init__(
-        self, folder: Path, subject: Subject, job: GatheringJob, manifest: GatheredList, holding: object = None
-    ) -> None:
-        self._holding = holding
+    def __init__(self, folder: Path, subject: Subject, job: GatheringJob, manifest: GatheredList) -> None:
+        self.manifest = manifest
         self._folder, self._subject, self._job = folder, subject, job
         self._runs: dict[tuple[int, int], dict[Site, list[GatheredPiece]]] = {}
         for piece in manifest.pieces:
@@ -197,13 +194,14 @@ class GatheredRows:
         return cells
 
     def _tensors(self, piece: GatheredPiece) -> Mapping[str, Tensor]:
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         try:
             tensors = load_file(self._folder / piece.file)
             seen = tensors["tokens"].tolist()
             wide = tensors["rows"].shape[1] == piece.stop - piece.start
-        except (OSError, KeyError, IndexError, ValueError) as error:
+        except (OSError, KeyError, IndexError, ValueError, SafetensorError) as error:
             raise EngineError(f"{self._folder / piece.file} is damaged: {error}", fix=_REMOVE) from error
         wanted = [len(self._job.read[number]) for number in range(piece.first, piece.last)]
         if seen != wanted or not wide:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -23,18 +25,19 @@ from typing import Any
 
 from neurodial.activations.collect import Reading
 from neurodial.activations.gathering_engine import Gathered, GatheringEngine
-from neurodial.engines.job import make_job
+from neurodial.engines.job import GatheringJob, make_job
 from neurodial.engines.pieces import GatheredRows, read_gathered
 from neurodial.engines.vllm_range import ADVANCE, FAILURE, JOB, LOG, MANIFEST, RUNNER, WAITING, check_version
 from neurodial.errors import EngineError, ModelError
 from neurodial.files import write_atomic
 from neurodial.model.hooks import watchers
 from neurodial.model.load import load
+from neurodial.model.quiet import quiet_offloading
 from neurodial.model.subject import Subject
 from neurodial.model.which_model import DEMO_NAMES, refuse_no_model
 from neurodial.progress import Progress, silent
 from neurodial.prompts.render import Tokens
-from neurodial.provenance import versions
+from neurodial.provenance import canonical_json, sha256, versions
 
 PYTHON = "NEURODIAL_VLLM_PYTHON"
 _PROBE = """
@@ -75,27 +78,43 @@ class VLLM(GatheringEngine):
 
     @cached_property
     def subject(self) -> Subject:
-        self._check()
-        folder = tempfile.TemporaryDirectory(prefix="neurodial-")  # experts that are stored one by one go here, stacked
-        self.__dict__["_offloaded"] = folder
-        return load(self.model, **{"device_map": {"": "disk"}, "offload_folder": folder.name, **self.loading})
+        self._version  # noqa: B018  # refuses
+        stacked = tempfile.mkdtemp(prefix="neurodial-")  # experts that are stored one by one go here
+        try:
+            with quiet_offloading():
+                subject = load(self.model, **{"device_map": {"": "disk"}, "offload_folder": stacked, **self.loading})
+        except BaseException:
+            shutil.rmtree(stacked, ignore_errors=True)
+            raise
+        weakref.finalize(subject, shutil.rmtree, stacked, ignore_errors=True)
+        return subject
 
     def gather(self, sequences: Sequence[Tokens], reading: Reading, *, progress: Progress = silent) -> Gathered:
         if watchers(self.subject):
             raise EngineError(
                 "The model is being steered, which the engine does not see.", wanted="no `with steer(...)`"
             )
-        job = make_job(self.subject, self._source, sequences, reading)
-        temporary = None if self.folder is not None else tempfile.TemporaryDirectory(prefix="neurodial-")
-        folder = (self.folder or Path(temporary.name if temporary else "")) / f"vllm-{job.digest[:12]}"
+        run = {"engine": "vllm", "version": self._version, "options": sha256(canonical_json(self.options))}
+        job = make_job(self.subject, self._source, sequences, reading, run=run)
+        place = self.folder or Path(tempfile.mkdtemp(prefix="neurodial-"))
+        folder = place / f"vllm-{job.digest[:12]}"
+        try:
+            rows = self._gathered(folder, job, progress)
+        except BaseException:
+            if self.folder is None:
+                shutil.rmtree(place, ignore_errors=True)
+            raise
+        if self.folder is None:
+            weakref.finalize(rows, shutil.rmtree, place, ignore_errors=True)
+        return Gathered(rows.read, rows.manifest.dtype, rows.manifest.engine)
+
+    def _gathered(self, folder: Path, job: GatheringJob, progress: Progress) -> GatheredRows:
         if not (folder / MANIFEST).exists():
             folder.mkdir(parents=True, exist_ok=True)
             write_atomic(folder / JOB, job.text, overwrite=True)
             with progress("vLLM is gathering", len(job.numbers)) as advance:
                 self._run(folder, advance)
-        manifest = read_gathered(folder, job)
-        rows = GatheredRows(folder, self.subject, job, manifest, holding=temporary)
-        return Gathered(rows.read, manifest.dtype, manifest.engine)
+        return GatheredRows(folder, self.subject, job, read_gathered(folder, job))
 
     @cached_property
     def _source(self) -> str:
@@ -106,8 +125,9 @@ class VLLM(GatheringEngine):
     def _interpreter(self) -> str:
         return str(self.python or os.environ.get(PYTHON) or sys.executable)
 
-    def _check(self) -> None:
-        """Refuse what can't work, before anything is loaded.
+    @cached_property
+    def _version(self) -> str:
+        """The version of vLLM, after everything that can't work was refused, before anything is loaded.
 
         Raises:
             ModelError: vLLM does not take the model as it is.
@@ -145,6 +165,7 @@ class VLLM(GatheringEngine):
                 wanted=f"{ours}, as here, without its dependencies",
                 fix=f"{self._interpreter} -m pip install --no-deps neurodial=={ours}",
             )
+        return str(found["vllm"])
 
     def _run(self, folder: Path, advance: Callable[[int], None]) -> None:
         """Run the job to its end; its output goes to a log.
@@ -181,6 +202,8 @@ def _started(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
             process.wait(30)
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def _environment() -> dict[str, str]:

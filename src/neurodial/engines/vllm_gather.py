@@ -207,7 +207,7 @@ def _write(
             "expert_parallel": parallel.enable_expert_parallel,
             "nodes": parallel.nnodes,
             "model_runner": sorted({process["runner"] for process in described}),
-            "options": [option for option in options if not option.startswith("hf_")],
+            "options": without_secrets(options),
         },
         "pieces": pieces,
     }
@@ -221,6 +221,22 @@ def _end_with(waiting: int) -> None:
     while os.getppid() == waiting:
         time.sleep(1)
     os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def without_secrets(options: Sequence[str]) -> list[str]:
+    """The options as they may be written down.
+
+    Example:
+        >>> without_secrets(["--hf-token", "hf_1", "--dtype", "auto", "--hf_token=hf_1"])
+        ['--hf-token', '...', '--dtype', 'auto', '--hf_token=...']
+    """
+    told: list[str] = []
+    for option in options:
+        is_value = bool(told) and told[-1] in {"--hf-token", "--hf_token"}
+        name, equals, _ = option.partition("=")
+        is_joined = bool(equals) and name in {"--hf-token", "--hf_token"}
+        told.append("..." if is_value else f"{name}=..." if is_joined else option)
+    return told
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -24,14 +25,26 @@ def quiet_bars() -> Iterator[None]:
         yield
         return
     from transformers import modeling_gguf_pytorch_utils as gguf_reader
-    from transformers.utils import logging
+    from transformers.utils import logging as theirs
 
-    was_enabled, gguf_bar = logging.is_progress_bar_enabled(), gguf_reader.tqdm
-    logging.disable_progress_bar()
-    gguf_reader.tqdm = logging.tqdm  # its own one draws whatever is set
+    was_enabled, gguf_bar = theirs.is_progress_bar_enabled(), gguf_reader.tqdm
+    theirs.disable_progress_bar()
+    gguf_reader.tqdm = theirs.tqdm  # its own one draws whatever is set
     try:
         yield
     finally:
         gguf_reader.tqdm = gguf_bar
         if was_enabled:
-            logging.enable_progress_bar()
+            theirs.enable_progress_bar()
+
+
+@contextmanager
+def quiet_offloading() -> Iterator[None]:
+    """Inside the block, accelerate does not warn that weights are on the disk, where they are on purpose."""
+    logger = logging.getLogger("accelerate.big_modeling")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
