@@ -311,8 +311,8 @@ def _neuron_section(neuron: NeuronExplanation, explanation: CircuitExplanation) 
 def _group(neuron: NeuronExplanation, explanation: CircuitExplanation) -> str:
     """The group of like neurons that it belongs to."""
     group = explanation.groups[neuron.group]
-    own = (neuron.neuron.layer, *neuron.neuron.place)
-    others = [".".join(map(str, place)) for place in group if place != own]
+    members = [Neuron(place[0], place[1] if len(place) > 2 else None, place[-1]) for place in group]
+    others = [one.short for one in members if one != neuron.neuron]
     if not others:
         return "Like no other neuron of the circuit."
     listed = ", ".join(others[:12]) + (", …" if len(others) > 12 else "")
