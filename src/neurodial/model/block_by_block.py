@@ -48,7 +48,7 @@ def run_passes(
             work()
             done(number)
         return
-    running = [_Pass(number, work) for number, work in enumerate(passes)]
+    running = [_WaitingPass(number, work) for number, work in enumerate(passes)]
     for start in range(0, len(running), TOGETHER):
         _run_together(blocks, running[start : start + TOGETHER], turn, done)
 
@@ -60,7 +60,7 @@ def offloaded_blocks(subject: Subject) -> tuple[nn.Module, ...]:
 
 def _run_together(
     blocks: Sequence[nn.Module],
-    running: Sequence[_Pass],
+    running: Sequence[_WaitingPass],
     turn: Callable[[int], None],
     done: Callable[[int], None],
 ) -> None:
@@ -79,7 +79,7 @@ def _run_together(
                             done(one.number)
 
 
-class _Pass(threading.Thread):
+class _WaitingPass(threading.Thread):
     """A pass that runs until the next door when it is told to."""
 
     def __init__(self, number: int, work: Callable[[], None]) -> None:
@@ -134,7 +134,7 @@ class _Ended(BaseException):
     """A pass is not needed any more, as another one failed."""
 
 
-def _end(running: Sequence[_Pass]) -> None:
+def _end(running: Sequence[_WaitingPass]) -> None:
     for one in running:
         one.end()
 
@@ -143,7 +143,7 @@ def _end(running: Sequence[_Pass]) -> None:
 def _door(block: nn.Module) -> Iterator[None]:
     def stop(*_: Any) -> None:
         one = threading.current_thread()
-        if isinstance(one, _Pass):
+        if isinstance(one, _WaitingPass):
             one.wait(block)
 
     handle = block.register_forward_pre_hook(stop)  # runs before accelerate's, which stands in forward itself
