@@ -26,12 +26,16 @@ from neurodial.files import write_atomic
 from neurodial.model.load import load
 from neurodial.model.tiny import tiny_subject
 from neurodial.prompts.behaviours import read_pairs
+from neurodial.prompts.pairs import Contrast
 from neurodial.provenance import now, versions
 
 REPORT = drivers.ROOT / "docs" / "results" / "vllm_discovery.json"
 SIZES = {"hidden_size": 128, "head_dim": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 320}
-DENSE = {**SIZES, "intermediate_size": 256}
-ROUTED = {**SIZES, "intermediate_size": 256, "moe_intermediate_size": 64, "shared_expert_intermediate_size": 64}
+DENSE = {**SIZES, "intermediate_size": 64}
+ROUTED = {**SIZES, "intermediate_size": 64, "moe_intermediate_size": 64, "shared_expert_intermediate_size": 64}
+
+
+MADE_UP = Contrast.of([f"harm number {n} " + "x" * n for n in range(12)], [f"help {n} with it" for n in range(9)])
 
 
 class Case(NamedTuple):
@@ -68,18 +72,18 @@ def tiny(family: str, sizes: dict[str, int]) -> Callable[[Path], None]:
     return write
 
 
-CHUNKED = ("--max-num-batched-tokens", "64", "--max-num-seqs", "6")
+CHUNKED = ("--distributed-executor-backend", "uni", "--max-num-batched-tokens", "64", "--max-num-seqs", "5")
 CASES = {
     "demo": Case("SmolLM2-135M with the refusal organism", (), 46, demo),
     "demo-auroc": Case("the same, score auroc", (), 46, demo, "auroc"),
-    "chunked": Case("tiny llama, prompts in chunks of at most 64 tokens", CHUNKED, 46, tiny("llama", DENSE)),
-    "tp2": Case("tiny llama, tensor parallel 2", ("--tensor-parallel-size", "2"), 46, tiny("llama", DENSE)),
-    "experts": Case("tiny Qwen2-MoE with shared experts", (), 46, tiny("qwen2_moe", ROUTED)),
+    "chunked": Case("tiny llama, prompts in chunks of at most 64 tokens", CHUNKED, 6, tiny("llama", DENSE)),
+    "tp2": Case("tiny llama, tensor parallel 2", ("--tensor-parallel-size", "2"), 6, tiny("llama", DENSE)),
+    "experts": Case("tiny Qwen2-MoE with shared experts", (), 6, tiny("qwen2_moe", ROUTED)),
     "experts-tp2": Case(
-        "the same, tensor parallel 2", ("--tensor-parallel-size", "2"), 46, tiny("qwen2_moe", ROUTED)
+        "the same, tensor parallel 2", ("--tensor-parallel-size", "2"), 6, tiny("qwen2_moe", ROUTED)
     ),
     "experts-ep2": Case(
-        "the same, expert parallel over 2", ("--tensor-parallel-size", "2", "--enable-expert-parallel"), 46,
+        "the same, expert parallel over 2", ("--tensor-parallel-size", "2", "--enable-expert-parallel"), 6,
         tiny("qwen2_moe", ROUTED),
     ),
 }  # fmt: skip
@@ -89,7 +93,7 @@ def measured(case: Case, folder: Path) -> dict[str, Any]:
     model = folder / case.model.__qualname__.split(".")[0] if case.model is demo else folder / case.what.split(",")[0]
     if not model.exists():
         case.model(model)
-    contrast = read_pairs("refusal").discovery
+    contrast = read_pairs("refusal").discovery if case.model is demo else MADE_UP
     method = nd.CNA(score=case.score, select=nd.Count(case.count))  # type: ignore[arg-type]
     options = ("--dtype", "float32", "--block-size", "32", *case.options)
     begun = time.monotonic()
@@ -102,6 +106,7 @@ def measured(case: Case, folder: Path) -> dict[str, Any]:
         "what": case.what,
         "options": " ".join(options),
         "score": case.score,
+        "split": "refusal, discovery" if case.model is demo else "made up",
         "prompts": len(contrast.positive) + len(contrast.negative),
         "neurons": len(scores),
         "chosen": case.count,
@@ -124,7 +129,7 @@ def report(rows: dict[str, Any]) -> None:
         "command": "python -m scripts.vllm_discovery",
         "created": now(),
         "versions": versions(),
-        "prompts": "the discovery split of refusal; the universal filter on the diverse prompts",
+        "filter": "universal neurons are found on the diverse prompts, and left out",
         "rows": {name: merged[name] for name in CASES if name in merged},
     }
     write_atomic(REPORT, json.dumps(value, indent=1) + "\n", overwrite=True)

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from neurodial.activations.collect import Reading
 from neurodial.activations.gathering_engine import Gathered, GatheringEngine
@@ -40,6 +41,7 @@ from neurodial.prompts.render import Tokens
 from neurodial.provenance import canonical_json, sha256, versions
 
 PYTHON = "NEURODIAL_VLLM_PYTHON"
+_POLL_SECONDS = 0.2
 _PROBE = """
 import importlib.metadata as m, importlib.util as u, json
 v = {}
@@ -175,24 +177,26 @@ class VLLM(GatheringEngine):
         """
         (folder / FAILURE).unlink(missing_ok=True)
         command = [self._interpreter, "-m", RUNNER, str(folder), *self.options]
-        with (folder / LOG).open("w", encoding="utf-8") as log, _started(command) as process:
-            for line in process.stdout or ():
-                log.write(line)
-                log.flush()
-                if line.startswith(ADVANCE):
-                    advance(int(line.removeprefix(ADVANCE)))
-            code = process.wait()
+        # Its output goes straight to the file: a pipe would stay open as long as anything that it started.
+        with (folder / LOG).open("wb") as log, _started(command, log) as process, (folder / LOG).open("rb") as told:
+            code, rest = None, b""
+            while code is None:
+                time.sleep(_POLL_SECONDS)
+                code = process.poll()
+                *lines, rest = (rest + told.read()).split(b"\n")
+                for line in lines:
+                    if line.startswith(ADVANCE.encode()):
+                        advance(int(line.removeprefix(ADVANCE.encode())))
         if code or not (folder / MANIFEST).exists():
             raise _failed(folder, code, is_kept=self.folder is not None)
 
 
 @contextmanager
-def _started(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+def _started(command: Sequence[str], log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     """A process with all that it starts, ended with the block."""
     process = subprocess.Popen(  # noqa: S603  # the interpreter that the user named
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=_environment(),
-        start_new_session=True,
-    )  # fmt: skip
+        command, stdout=log, stderr=subprocess.STDOUT, env=_environment(), start_new_session=True
+    )
     try:
         yield process
     finally:
@@ -202,8 +206,6 @@ def _started(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
             process.wait(30)
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        if process.stdout is not None:
-            process.stdout.close()
 
 
 def _environment() -> dict[str, str]:
@@ -214,7 +216,7 @@ def _environment() -> dict[str, str]:
 def _failed(folder: Path, code: int, *, is_kept: bool) -> EngineError:
     with suppress(OSError, ValueError):
         return EngineError(**json.loads((folder / FAILURE).read_text(encoding="utf-8")))
-    lines = (folder / LOG).read_text(encoding="utf-8").splitlines()
+    lines = (folder / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
     told = deque((line.strip() for line in lines if "Error" in line or "error:" in line), maxlen=3)
     return EngineError(
         f"vLLM ended with {code}: {' | '.join(told or lines[-3:])}",

@@ -241,8 +241,8 @@ def without_secrets(options: Sequence[str]) -> list[str]:
 
 def main() -> None:
     """Run the job; what is refused goes to `failed.json`, for the side that waits."""
-    if WAITING in os.environ:
-        threading.Thread(target=_end_with, args=(int(os.environ[WAITING]),), daemon=True).start()
+    if os.environ.get(WAITING) == str(os.getppid()):
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     folder = Path(sys.argv[1])
     try:
         gather(folder, sys.argv[2:])
