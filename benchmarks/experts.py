@@ -1,9 +1,13 @@
 """Discovery and steered generation with routed experts, against a plain pass and unsteered generation: a random model.
 
+Seconds are of the processor, in one thread, so that other programs on the machine count little.
+
 Run: python benchmarks/experts.py
 """
 
 from __future__ import annotations
+
+import time
 
 import torch
 from discovery import plain_forward
@@ -64,6 +68,7 @@ def discovery(subject: Subject, *, rounds: int = 5) -> dict[str, object]:
             "plain_forward": lambda: plain_forward(subject, sequences),
         },
         rounds=rounds,
+        clock=time.process_time,
     )
     return {
         "prompts": len(sequences),
@@ -73,7 +78,7 @@ def discovery(subject: Subject, *, rounds: int = 5) -> dict[str, object]:
     }
 
 
-def steering(subject: Subject, *, rounds: int = 9) -> dict[str, object]:
+def steering(subject: Subject, *, rounds: int = 15) -> dict[str, object]:
     """Seconds and ratio of generation with a circuit of experts' neurons in every layer."""
     sites = subject.sites
     rows = [
@@ -90,6 +95,7 @@ def steering(subject: Subject, *, rounds: int = 9) -> dict[str, object]:
             "plain": lambda: generate(subject, asked, decoding=decoding),
         },
         rounds=rounds,
+        clock=time.process_time,
     )
     return {
         "batch": BATCH,
@@ -100,9 +106,11 @@ def steering(subject: Subject, *, rounds: int = 9) -> dict[str, object]:
 
 
 def main() -> None:
+    torch.set_num_threads(1)
     subject = random_experts()
     result: dict[str, object] = {
         "model": SHAPE,
+        "clock": "processor",
         "parameters": subject.model.num_parameters(),
         "neurons": subject.neurons,
         "implementation": str(subject.model.config._experts_implementation),  # noqa: SLF001  # no public name

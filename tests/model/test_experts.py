@@ -8,6 +8,7 @@ import pytest
 import torch
 from tests.routed import by_hand, near, plain_logits, routed_circuit, subject_of
 from tests.subjects import differences, same_bits, snapshot
+from tests.zoo import zoo_subject
 from tests.zoo_checks import baked, last_inputs
 from torch.nn import functional
 
@@ -22,6 +23,7 @@ from neurodial.errors import CircuitError, ExportError, LayoutError, ModelError,
 from neurodial.export.export_circuit import export_circuit
 from neurodial.generation.generate import Decoding, generate
 from neurodial.intervention.scale import Pin, Scale
+from neurodial.intervention.steer import steered
 from neurodial.margins.margin import Openers
 from neurodial.methods.dose.cost import cost, quadratic_cost
 from neurodial.methods.dose.effect import effect, effect_scores
@@ -480,3 +482,41 @@ def test_experts_that_are_modules_of_their_own_are_refused_for_what_they_are():
     ) as found:
         find_layout(model)
     assert found.value.mlp == "routed"
+
+
+def test_experts_one_below_the_other_in_a_matrix_are_neurons_like_others(tmp_path):
+    subject = zoo_subject("dbrx")
+    (_, site), _ = subject.layout.experts
+    assert (site.module, site.down, site.shape, site.is_flat) == ("ffn.experts", "mlp.w2", (4, 24), True)
+    neuron = Neuron(0, 2, 5)
+    block = subject.blocks[0]
+    rows = block.ffn.experts.mlp.w2
+    assert torch.equal(subject.down_columns(neuron.site, [2 * 24 + 5])[:, 0], rows[2 * 24 + 5].detach())
+    circuit = Circuit.of([Row(neuron, 1.0, 3.0)], origin=Origin(model=subject.identity))
+    ids = torch.arange(40, 60)[None]
+    with torch.no_grad():
+        plain = subject.model(input_ids=ids, use_cache=False).logits
+        with nd.steer(subject, Scale(circuit)):
+            steered = subject.model(input_ids=ids, use_cache=False).logits
+        rows[2 * 24 + 5] *= -2
+        scaled = subject.model(input_ids=ids, use_cache=False).logits
+        rows[2 * 24 + 5] /= -2
+    assert near(steered, scaled)
+    assert not near(steered, plain)
+    with pytest.raises(ExportError, match=r"two axes, which PEFT takes for one map.*--as weights"):
+        export_circuit(subject, Scale(circuit), route="lora", output=tmp_path / "lora")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_plan_that_takes_anothers_place_sets_its_own_neurons():
+    subject = tiny_subject("mixtral")
+    plans = [Scale(routed_circuit(subject, 2.0, shift=shift)).compile(subject) for shift in (0, 7)]
+    with torch.no_grad():
+        with steered(subject, plans[1]):
+            [wanted] = plain_logits(subject, [range(40, 52)])
+        with steered(subject, plans[0]) as steering:
+            [before] = plain_logits(subject, [range(40, 52)])
+            steering.replace(plans[1])
+            [found] = plain_logits(subject, [range(40, 52)])
+    assert same_bits(found, wanted)
+    assert not near(before, wanted)
