@@ -23,12 +23,12 @@ class Asked(NamedTuple):
     Attributes:
         text: the user's message.
         values: what each part of a list that is asked for may be; empty for an answer in words.
-        count: how many parts the list has.
+        length: how many parts the list has.
     """
 
     text: str
     values: tuple[str, ...] = ()
-    count: int = 0
+    length: int = 0
 
 
 class Explainer(ABC):
@@ -143,7 +143,7 @@ class ListForm:
         """The form that a question asks for, in a model's tokens."""
         values = tuple(tuple(subject.encode(value, special=False)) for value in asked.values)
         opened, comma, closed = (tuple(subject.encode(mark, special=False)) for mark in "[,]")
-        return ListForm(values, asked.count, (opened, comma, closed))
+        return ListForm(values, asked.length, (opened, comma, closed))
 
     @property
     def longest(self) -> int:
