@@ -2,14 +2,19 @@
 
 1. The demo's Dose circuit on fifty neutral prompts, sixteen of its neurons shown.
 2. A random model of four layers and 8,192 neurons: so small that what is done beside the passes shows most.
+3. The demo's Dose circuit on 2,000 short texts, in seconds of the processor: a busy machine does not change those much.
 
 Run: python benchmarks/explaining.py
+     python benchmarks/explaining.py many (the third; half an hour on a busy core)
 """
 
 from __future__ import annotations
 
 import resource
+import sys
+from itertools import pairwise
 from pathlib import Path
+from time import process_time
 
 import torch
 from measure import interleaved, ratios, write
@@ -25,6 +30,8 @@ from neurodial.model.load import load
 from neurodial.model.subject import Subject
 from neurodial.model.tiny import tiny_model, tiny_tokenizer
 from neurodial.prompts.behaviours import read_prompt_list
+from neurodial.prompts.pairs import PairSet
+from neurodial.prompts.prompt import prompt_text
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -105,5 +112,46 @@ def on_demo(rounds: int = 4) -> dict[str, object]:
     return {"texts": len(corpus), "tokens": corpus.tokens, "seconds": seconds, "ratio": ratio}
 
 
+def short_texts(count: int) -> list[str]:
+    """The first eight words of different requests and answers that the package ships."""
+    found = []
+    for name in ("flattery", "formality", "hedging", "positive_sentiment", "terse"):
+        for contrast in filter(None, PairSet.read(name).splits):
+            for example in contrast.positive:
+                found += [prompt_text(example.prompt), example.positive_answer or "", example.negative_answer or ""]
+            found += [prompt_text(example.prompt) for example in contrast.negative]
+    short = [" ".join(text.split()[:8]) for text in found]
+    return [text for text in dict.fromkeys(short) if text][:count]
+
+
+def many(count: int = 2000) -> dict[str, object]:
+    """Seconds of the processor and ratio; half of the plain pass before, half after, against a drift."""
+    subject = load("demo")
+    circuit = read_circuit(ROOT / "docs/results/demo/dose.circuit.json")
+    listed = short_texts(count)
+    whole, first, second = (
+        corpus_of(subject, None, some, name="short") for some in (listed, listed[: count // 2], listed[count // 2 :])
+    )
+    plain_pass(subject, texts(subject, 20))
+    marks = [process_time()]
+    for work in (
+        lambda: plain_pass(subject, first),
+        lambda: read_corpus(subject, circuit, whole, shown=16, places=8),
+        lambda: plain_pass(subject, second),
+    ):
+        work()
+        marks.append(process_time())
+    before, watching, after = (end - start for start, end in pairwise(marks))
+    return {
+        "texts": len(whole),
+        "tokens": whole.tokens,
+        "processor seconds": {"plain pass": [before, after], "watching": watching},
+        "ratio": watching / (before + after),
+    }
+
+
 if __name__ == "__main__":
-    write("explaining", {"demo": on_demo(), "random": measured()}, command="python benchmarks/explaining.py")
+    if sys.argv[1:] == ["many"]:
+        write("explaining_many", many(), command="python benchmarks/explaining.py many")
+    else:
+        write("explaining", {"demo": on_demo(), "random": measured()}, command="python benchmarks/explaining.py")

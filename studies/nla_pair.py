@@ -3,7 +3,8 @@
 Run: python studies/nla_pair.py texts nla-texts.jsonl
      neurodial nla train demo-base --texts nla-texts.jsonl --layer 9 --steps 70 --rate 1e-3 --per-text 3 \
        --context 64 --held-out 0.2 --judged 90 --save-every 5 -o pair (resumable)
-     python studies/nla_pair.py page pair/report.json -o docs/results
+
+The pair's report.json is docs/results/nla.json, which docs/results/nla.md shows.
 
 The texts are what the package ships: of every third record of five behaviours the request, and the answer of one side.
 """

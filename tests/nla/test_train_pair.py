@@ -61,6 +61,9 @@ def test_losses_fall_and_controls_are_computed(trained):
     assert {score["n"] for score in scores.values()} == {4}
     assert scores["text"] != scores["text_shuffled"]
     assert value["activations"]["held_out"] == 4
+    samples = value["scores"]["samples"]
+    assert [sample["explained"] for sample in samples] == sorted((s["explained"] for s in samples), reverse=True)
+    assert sum(sample["explained"] for sample in samples) / 4 == pytest.approx(scores["said"]["explained"])
     assert "without reinforcement" in value["stages"]
 
 
@@ -182,7 +185,7 @@ def test_what_rows_share_is_read_once_and_changes_neither_loss_nor_gradients():
         value.data.copy_(torch.randn(value.shape, generator=generator) / 10)
     rows = [0, 3, 5]
     loss = learner.loss(rows)
-    losses, count = 0.0, 0
+    losses, count = [], 0
     for row in rows:
         answer = (*subject.encode(f"<explanation>{texts.around[row]}</explanation>", special=False), 257)
         scaled = 3.0 * texts.vectors[row] / texts.vectors[row].norm()
@@ -194,9 +197,9 @@ def test_what_rows_share_is_read_once_and_changes_neither_loss_nor_gradients():
         logits = learner.subject.model(torch.tensor([[*prompt, *answer]]), use_cache=False).logits[0]
         handle.remove()
         foretold = logits[len(prompt) - 1 : -1]
-        losses += torch.nn.functional.cross_entropy(foretold, torch.tensor(answer), reduction="sum")
+        losses.append(torch.nn.functional.cross_entropy(foretold, torch.tensor(answer), reduction="sum"))
         count += len(answer)
-    wanted = losses / count
+    wanted = torch.stack(losses).sum() / count
     torch.testing.assert_close(loss, wanted, rtol=1e-5, atol=1e-6)  # float32, some hundred sums in another order
     parameters = list(learner.parameters.values())
     found, true = torch.autograd.grad(loss, parameters), torch.autograd.grad(wanted, parameters)

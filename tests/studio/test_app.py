@@ -302,6 +302,7 @@ def test_a_neurons_dial_alone_and_a_neuron_of_no_circuit(client, studio):
     assert job.state == "done", job.error
     assert job.value.is_measured
     assert "moves the margin" in job.value.html
+    assert "no dial was turned" not in job.value.html
     known = finished(studio, client.post("/api/neurons", json={**request, "measure": False}))
     assert known.value.is_measured, "an earlier page measured it"
     other = finished(studio, client.post("/api/neurons", json={**request, "index": 8, "measure": False}))

@@ -32,7 +32,7 @@ def nla(
 ) -> None:
     """Train the two models that put a layer's vectors into words and back (`neurodial words`). Resumable.
 
-    Supervised alone: the published pairs are trained by reinforcement after that, which this leaves out.
+    Supervised; with --reinforce N also by its own words' reconstruction, as the published pairs are.
 
     Args:
         action: train.

@@ -11,7 +11,7 @@ from neurodial.circuit.circuit import Circuit
 from neurodial.errors import CircuitError
 from neurodial.explain.corpus import SIDES, Corpus, Text
 from neurodial.explain.dial_effects import CircuitEffects, Measuring, measure_effects
-from neurodial.explain.explanation import AnswerCourse, CircuitExplanation, Firing, NeuronExplanation, Snippet
+from neurodial.explain.explanation import NO_DIAL, AnswerCourse, CircuitExplanation, Firing, NeuronExplanation, Snippet
 from neurodial.explain.lens import read_tokens
 from neurodial.explain.likeness import alike_in_writing, correlated, groups_of
 from neurodial.explain.options import Explaining
@@ -144,7 +144,7 @@ def _effects(
 ) -> CircuitEffects | None:
     options, force, progress = how
     if measuring is None or not options.measure:
-        notes.append("no dial was turned: margins, damage and shares of groups are not measured")
+        notes.append(NO_DIAL)
         return None
     real = [group for group in groups if len(group) > 1]
     if len(real) < len(groups):

@@ -18,7 +18,7 @@ from neurodial.evaluation.report.page import (
 )
 from neurodial.explain.corpus import SIDES
 from neurodial.explain.dial_effects import Effect
-from neurodial.explain.explanation import AnswerCourse, CircuitExplanation, Firing, NeuronExplanation, Snippet
+from neurodial.explain.explanation import NO_DIAL, AnswerCourse, CircuitExplanation, Firing, NeuronExplanation, Snippet
 from neurodial.explain.judged_words import JudgedWords
 from neurodial.explain.likeness import Neighbour
 from neurodial.explain.vector_section import vector_section
@@ -83,7 +83,8 @@ def neuron_page(neuron: NeuronExplanation, explanation: CircuitExplanation) -> P
         numbers.append(KeyNumber("damage", f"{neuron.effect.damage:.3g}", error))
     section = replace(_neuron_section(neuron, explanation), heading="What it writes, reads and fires on", folded=False)
     first = FirstScreen(f"Promotes {promotes}; score {neuron.score:.3g}, dose {neuron.dose:.3g}.", tuple(numbers))
-    notes = Section("What a reader should know", (_LENS, *(f"Note: {note}." for note in explanation.notes)))
+    listed = [note for note in explanation.notes if neuron.effect is None or note != NO_DIAL]
+    notes = Section("What a reader should know", (_LENS, *(f"Note: {note}." for note in listed)))
     return Page(f"{neuron.name} of {explanation.name}", first, (section, notes), about=_read(explanation))
 
 
@@ -295,7 +296,7 @@ def _neuron_section(neuron: NeuronExplanation, explanation: CircuitExplanation) 
             f"Its dial alone at 1 (dose {neuron.dose:.3g}): margin {neuron.effect.margin:+.3f} nats, damage "
             f"{neuron.effect.damage:.3g} ± {neuron.effect.damage_error:.1g} nats per token."
         )
-    text.append(f"Varies with {_names(neuron.correlated)}. Writes like {_names(neuron.alike)}.")
+    text.append(f"Varies with {_names(neuron.correlated)}. Writes like {_names(neuron.alike)}. * is of the circuit.")
     text.append(_group(neuron, explanation))
     name = neuron.neuron.short.replace(".", "-")
     return Section(

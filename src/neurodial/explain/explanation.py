@@ -12,6 +12,9 @@ from neurodial.explain.likeness import Neighbour
 from neurodial.nla.vector_words import VectorWords
 from neurodial.tracing.neuron import WrittenToken
 
+NO_DIAL = "no dial was turned: margins, damage and shares of groups are not measured"
+"""The note of an explanation that only reads."""
+
 
 @dataclass(frozen=True)
 class Snippet:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -28,6 +28,8 @@ from neurodial.nla.rebuilt import directions
 from neurodial.nla.train_options import Training
 from neurodial.progress import Progress, silent
 
+_SHOWN = 4
+"""Best, middle and worst samples that are kept."""
 TITLES = {
     "said": "what the verbaliser says",
     "said_shuffled": "what it says of another activation",
@@ -54,6 +56,20 @@ class ExplainedVariance:
     n: int
 
 
+class JudgedText(NamedTuple):
+    """What was said of one activation.
+
+    Attributes:
+        text: the text up to its token, or around it.
+        said: what the verbaliser says.
+        explained: the share of variance that this explains.
+    """
+
+    text: str
+    said: str
+    explained: float
+
+
 @dataclass(frozen=True)
 class PairReport:
     """How well a pair does on held-out texts.
@@ -62,17 +78,17 @@ class PairReport:
         scores: by what was rebuilt from.
         mean_error: squared error of predicting the mean.
         silent: activations of which nothing was said.
-        samples: some activations' texts, and what was said of them.
+        samples: the best, the middle and the worst of what was said, in that order.
     """
 
     scores: dict[str, ExplainedVariance]
     mean_error: float
     silent: int
-    samples: tuple[tuple[str, str], ...]
+    samples: tuple[JudgedText, ...]
 
     def as_json(self) -> dict[str, Any]:
         """All of it, for programs."""
-        return asdict(self)
+        return {**asdict(self), "samples": [sample._asdict() for sample in self.samples]}
 
 
 def judge_pair(pair: NlaPair, split: SplitTexts, options: Training, *, progress: Progress = silent) -> PairReport:
@@ -88,8 +104,7 @@ def judge_pair(pair: NlaPair, split: SplitTexts, options: Training, *, progress:
     step = max(1, len(held) // options.judged)
     rows = list(range(0, len(held), step))[: options.judged]
     vectors = held.vectors[rows]
-    length = 2 * (options.before + options.after) + 24  # the words, their tags, and room for other tokens
-    said = pair.verbaliser().texts(vectors, Verbalising(1, length, seed=options.seed), progress=progress)
+    said = pair.verbaliser().texts(vectors, Verbalising(1, options.answer_tokens, seed=options.seed), progress=progress)
     words = {
         "said": [row[0].text for row in said],
         "text": [held.around[row] for row in rows],
@@ -101,21 +116,37 @@ def judge_pair(pair: NlaPair, split: SplitTexts, options: Training, *, progress:
     reconstructor = pair.reconstructor()
     unique = list(dict.fromkeys(text for texts in words.values() for text in texts if text))
     rebuilt = dict(zip(unique, reconstructor.vectors(unique), strict=True))
-    scores = {
+    each = {
         name: _explained(vectors, torch.stack([rebuilt.get(text, mean) for text in words[name]]), baseline)
         for name in TITLES
     }
-    samples = tuple(zip(words["text"][:8], words["said"][:8], strict=True))
-    return PairReport(scores, baseline, sum(not text for text in words["said"]), samples)
+    said_of = zip(words["text"], words["said"], each["said"][0].tolist(), strict=True)
+    samples = sorted((JudgedText(*sample) for sample in said_of), key=lambda sample: -sample.explained)
+    scores = {name: _mean(*values) for name, values in each.items()}
+    return PairReport(scores, baseline, sum(not text for text in words["said"]), _some(samples))
 
 
 def _explained(
     vectors: Float[Tensor, "vector hidden"], rebuilt: Float[Tensor, "vector hidden"], baseline: float
-) -> ExplainedVariance:
+) -> tuple[Float[Tensor, "vector"], Float[Tensor, "vector"]]:
+    """Of each activation the variance explained, and the cosine."""
     cosines = (directions(vectors) * directions(rebuilt)).sum(dim=1)
-    each = 1 - (2 - 2 * cosines) / baseline
-    error = float(each.std()) / math.sqrt(len(each))
-    return ExplainedVariance(float(each.mean()), error, float(cosines.mean()), len(each))
+    return 1 - (2 - 2 * cosines) / baseline, cosines
+
+
+def _mean(explained: Float[Tensor, "vector"], cosines: Float[Tensor, "vector"]) -> ExplainedVariance:
+    count = len(explained)
+    return ExplainedVariance(
+        float(explained.mean()), float(explained.std()) / math.sqrt(count), float(cosines.mean()), count
+    )
+
+
+def _some(samples: Sequence[JudgedText]) -> tuple[JudgedText, ...]:
+    """The first, the middle and the last few."""
+    if len(samples) <= 3 * _SHOWN:
+        return tuple(samples)
+    middle = (len(samples) - _SHOWN) // 2
+    return (*samples[:_SHOWN], *samples[middle : middle + _SHOWN], *samples[-_SHOWN:])
 
 
 def score_rows(report: PairReport) -> Sequence[tuple[str, str, str]]:

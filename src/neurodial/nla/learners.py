@@ -9,17 +9,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from neurodial.activations.batches import padded
 from neurodial.activations.collect import pad_id
 from neurodial.errors import ModelError, VerbaliserError
-from neurodial.model.head import logits as final_logits
+from neurodial.model.head import log_probs
 from neurodial.model.hooks import on_embedding
 from neurodial.model.shortened import first_blocks
 from neurodial.model.subject import Subject
@@ -83,45 +84,54 @@ def learn_to_rebuild(
 def learn_to_say(base: Subject, texts: ActivationTexts, injection: Injection, options: Training) -> Learner:
     """A verbaliser that learns.
 
-    What stands before the marker is the same for all rows of a step and read once, where the model allows that.
-
     Raises:
         VerbaliserError: the tokenizer has no token that ends an answer.
     """
     model = copy.deepcopy(base.model)
     subject = Subject.of(model, base.tokenizer, label=f"a copy of {base.label}", template=base.template)
     tuned, parameters = _with_lora(model, options)
-    prompt, place = LiveVerbaliser(subject, injection).prompt
     end = subject.tokenizer.eos_token_id
     if end is None:
         raise VerbaliserError(f"The tokenizer of {base.label} has no end token.", wanted="one, so that answers end")
     answers = [(*subject.encode(f"{OPEN}{text}{CLOSE}", special=False), int(end)) for text in texts.around]
-    vectors = injection.scaled(texts.vectors)
-
-    cut = place if subject.layout.shares_prefixes else 0
-    start = len(prompt) - cut - 1  # where the answer's first token is foretold
+    speaker = LiveVerbaliser(subject, injection)
 
     def loss(rows: list[int]) -> Tensor:
-        tokens = padded([(*prompt[cut:], *answers[row]) for row in rows], pad_id(subject), "right").to(subject.device)
-        given = vectors[rows]
-
-        def put(hidden: Tensor) -> Tensor:
-            here = given.to(hidden.device, hidden.dtype)[:, None]
-            return torch.cat([hidden[:, : place - cut], here, hidden[:, place - cut + 1 :]], dim=1)
-
-        begun = _begun(subject, prompt[:cut], len(rows)) if cut else None
-        handle = on_embedding(subject, put)
-        try:
-            ended: Any = subject.decoder(input_ids=tokens, past_key_values=begun, use_cache=begun is not None)
-        finally:
-            handle.remove()
-        logits = final_logits(subject, ended.last_hidden_state[:, start:-1])
-        lengths = torch.tensor([len(answers[row]) for row in rows], device=logits.device)
-        said = torch.arange(logits.shape[1], device=logits.device)[None] < lengths[:, None]
-        labels = tokens[:, start + 1 :].to(logits.device)
-        return nn.functional.cross_entropy(logits[said].float(), labels[said])
+        likelihoods, lengths = said_likelihoods(speaker, texts.vectors[rows], [answers[row] for row in rows])
+        return -likelihoods.sum() / sum(lengths)
 
     return Learner(subject, tuned, parameters, loss)
+
+
+def said_likelihoods(
+    speaker: LiveVerbaliser, vectors: Float[Tensor, "row hidden"], answers: Sequence[Tokens]
+) -> tuple[Float[Tensor, "row"], list[int]]:
+    """How likely a verbaliser is to say an answer of each vector: the sum of log-probabilities, and the tokens.
+
+    What stands before the marker is the same for all rows and read once, where the model allows that.
+    """
+    subject = speaker.subject
+    prompt, place = speaker.prompt
+    cut = place if subject.layout.shares_prefixes else 0
+    start = len(prompt) - cut - 1  # where the answer's first token is foretold
+    tokens = padded([(*prompt[cut:], *answer) for answer in answers], pad_id(subject), "right").to(subject.device)
+    given = speaker.injection.scaled(vectors)
+
+    def put(hidden: Tensor) -> Tensor:
+        here = given.to(hidden.device, hidden.dtype)[:, None]
+        return torch.cat([hidden[:, : place - cut], here, hidden[:, place - cut + 1 :]], dim=1)
+
+    begun = _begun(subject, prompt[:cut], len(answers)) if cut else None
+    handle = on_embedding(subject, put)
+    try:
+        ended: Any = subject.decoder(input_ids=tokens, past_key_values=begun, use_cache=begun is not None)
+    finally:
+        handle.remove()
+    table = log_probs(subject, ended.last_hidden_state[:, start:-1])
+    lengths = [len(answer) for answer in answers]
+    said = torch.arange(table.shape[1], device=table.device)[None] < torch.tensor(lengths, device=table.device)[:, None]
+    each = table.gather(-1, tokens[:, start + 1 :, None].to(table.device))[..., 0]
+    return (each * said).sum(dim=1), lengths
 
 
 def _begun(subject: Subject, prompt: Tokens, rows: int) -> Any:

@@ -24,6 +24,8 @@ class Training:
         steps: of either model.
         batch_size: activations of a step.
         rate: the learning rate.
+        reinforce: steps after those in which the verbaliser learns from how well its own words are rebuilt; 0 for none.
+        draws: texts that are sampled about each activation there.
         rank: of the LoRA on all linear maps.
         judged: held-out activations that the report is made from.
         save_every: steps after which the state is kept, for a run that goes on.
@@ -49,14 +51,21 @@ class Training:
     steps: int = 1000
     batch_size: int = 8
     rate: float = 3e-4
+    reinforce: int = 0
+    draws: int = 4
     rank: int = 16
     judged: int = 64
     save_every: int = 100
     seed: int = 0
 
+    @property
+    def answer_tokens(self) -> int:
+        """The longest words: those of a text, their tags, and room for other tokens."""
+        return 2 * (self.before + self.after) + 24
+
     def __post_init__(self) -> None:
         least = {"context": 2, "per_text": 1, "skip": 0, "before": 1, "after": 0, "neighbour": 1, "steps": 1}
-        least |= {"batch_size": 1, "rank": 1, "judged": 2, "save_every": 1}
+        least |= {"reinforce": 0, "draws": 2, "batch_size": 1, "rank": 1, "judged": 2, "save_every": 1}
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise OptionError(f"{name} is {getattr(self, name)}.", wanted=f"{low} or more")

@@ -109,22 +109,29 @@ class LiveVerbaliser(Verbaliser):
         self, vectors: Float[Tensor, "vector hidden"], options: Verbalising, *, progress: Progress = silent
     ) -> list[list[SaidText]]:
         """Sampled with the vectors in the rows of batches."""
+        answers = self.answers(vectors, options, progress=progress)
+        said = [said_text(str(self.subject.tokenizer.decode(list(answer)))) for answer in answers]
+        return [said[start : start + options.samples] for start in range(0, len(said), options.samples)]
+
+    def answers(
+        self, vectors: Float[Tensor, "vector hidden"], options: Verbalising, *, progress: Progress = silent
+    ) -> list[Tokens]:
+        """The tokens of the same, without their end: all samples of the first vector, then of the next."""
         scaled = self.injection.scaled(vectors).repeat_interleave(options.samples, dim=0)
         tokens, place = self.prompt
-        said: list[SaidText] = []
+        found: list[Tokens] = []
         with progress("putting vectors into words", len(scaled)) as advance:
             for number, rows in enumerate(scaled.split(_ROWS)):
                 decoding = Decoding(options.max_tokens, options.temperature, seed=options.seed + number)
                 edit = _Replace(rows, len(tokens), place)
                 handle = on_embedding(self.subject, edit)
                 try:
-                    answers = sampled_answers(self.subject, tokens, len(rows), decoding)
+                    found += sampled_answers(self.subject, tokens, len(rows), decoding)
                 finally:
                     handle.remove()
                 edit.check()
-                said += [said_text(str(self.subject.tokenizer.decode(list(answer)))) for answer in answers]
                 advance(len(rows))
-        return [said[start : start + options.samples] for start in range(0, len(said), options.samples)]
+        return found
 
 
 @dataclass(eq=False)

@@ -168,6 +168,10 @@ def test_doses_of_several_circuits_on_one_map_and_a_neurons_page(open_small, stu
     expect(frame.locator(".coloured").first).to_be_visible()
     inside = page.locator("iframe.explained-page").evaluate("(one) => one.contentDocument.documentElement.scrollHeight")
     assert page.locator("iframe.explained-page").bounding_box()["height"] >= inside, "it needs no second scroll bar"
+    into_words = page.get_by_role("button", name="Put it into words (tiny-llama)")
+    into_words.click()
+    expect(frame.get_by_text("In words: nothing that could be scored")).to_be_visible()  # its context is too short
+    expect(into_words).to_have_count(0)
 
 
 def test_two_runs_are_named_and_compared(open_small, studio):
