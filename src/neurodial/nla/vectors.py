@@ -168,7 +168,7 @@ def _means(subject: Subject, circuit: Circuit, prompts: Sequence[Prompt]) -> dic
     def add(site: Site, values: Float[Tensor, "row *neuron"], rows: tuple[int, ...]) -> None:
         del rows
         if site in sums:
-            sums[site] += values[:, *chosen[site]].double().sum(dim=0).cpu()
+            sums[site] += values[(slice(None), *chosen[site])].double().sum(dim=0).cpu()
 
     collect(subject, subject.render(prompts), Reading(Last()), add)
     return {site: total / len(prompts) for site, total in sums.items()}
