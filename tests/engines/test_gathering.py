@@ -48,7 +48,8 @@ def test_every_place_is_read_once_however_prompts_are_cut(data):
     while computed != lengths:
         left = [n for n in range(len(lengths)) if computed[n] < lengths[n]]
         chosen = data.draw(st.permutations(data.draw(st.lists(st.sampled_from(left), min_size=1, unique=True))))
-        batch, flat = [], []
+        batch: list[Scheduled] = []
+        flat: list[tuple[int | None, int]] = []
         for number in chosen:
             if data.draw(st.booleans()):  # a request of somebody else's
                 batch.append(Scheduled(None, 3, 2))

@@ -19,12 +19,12 @@ class Scheduled(NamedTuple):
     Attributes:
         prompt: its number; None for a request that is none of ours.
         computed: how many of its tokens were computed before.
-        count: how many are in this step.
+        size: how many are in this step.
     """
 
     prompt: int | None
     computed: int
-    count: int
+    size: int
 
 
 class RowRead(NamedTuple):
@@ -49,10 +49,10 @@ def rows_read(batch: Sequence[Scheduled], read: Sequence[Sequence[int]]) -> list
     found, start = [], 0
     for request in batch:
         if request.prompt is not None:
-            inside = range(request.computed, request.computed + request.count)
+            inside = range(request.computed, request.computed + request.size)
             places = [place for place in read[request.prompt] if place in inside]
             found += [RowRead(start + place - request.computed, request.prompt, place) for place in places]
-        start += request.count
+        start += request.size
     return found
 
 
