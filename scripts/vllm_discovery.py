@@ -44,14 +44,14 @@ class Case(NamedTuple):
     Attributes:
         what: in words.
         options: of vLLM.
-        count: how many neurons are chosen.
+        neurons: how many are chosen.
         model: writes the model to a folder.
         score: of CNA.
     """
 
     what: str
     options: tuple[str, ...]
-    count: int
+    neurons: int
     model: Callable[[Path], None]
     score: str = "delta"
 
@@ -94,7 +94,7 @@ def measured(case: Case, folder: Path) -> dict[str, Any]:
     if not model.exists():
         case.model(model)
     contrast = read_pairs("refusal").discovery if case.model is demo else MADE_UP
-    method = nd.CNA(score=case.score, select=nd.Count(case.count))  # type: ignore[arg-type]
+    method = nd.CNA(score=case.score, select=nd.Count(case.neurons))
     options = ("--dtype", "float32", "--block-size", "32", *case.options)
     begun = time.monotonic()
     there = find(VLLM(model, options, folder=folder / "gathered"), contrast, method=method)
@@ -109,7 +109,7 @@ def measured(case: Case, folder: Path) -> dict[str, Any]:
         "split": "refusal, discovery" if case.model is demo else "made up",
         "prompts": len(contrast.positive) + len(contrast.negative),
         "neurons": len(scores),
-        "chosen": case.count,
+        "chosen": case.neurons,
         "same": len(here.circuit.neurons & there.circuit.neurons),
         "in_experts": routed,
         "difference": float((scores - others).abs().max()),

@@ -103,7 +103,7 @@ def find(
     if select is not None:
         method = with_select(method, select)
     if isinstance(subject, GatheringEngine):
-        check_without_gradients(method)
+        method = check_without_gradients(method)
     elif not isinstance(method, CNA):
         return _searched(subject, prompts, method, _Given(margin, shows), name, progress)
     if margin is not None:

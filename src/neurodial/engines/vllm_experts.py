@@ -30,8 +30,8 @@ def watch_experts(site: Mapping[str, Any], module: Any, watch: GatheringWatch) -
         ValueError: they are of another number than the job names, or their kernel or scaling was not tested.
     """
     kernel = getattr(module.quant_method, "moe_kernel", None)
-    experts: Any = getattr(kernel, "fused_experts", None)
-    if type(experts).__name__ not in SHOWING:
+    experts = getattr(kernel, "fused_experts", None)
+    if experts is None or type(experts).__name__ not in SHOWING:
         raise ValueError(
             f"the kernel {type(experts if experts is not None else module.quant_method).__name__} shows no activations "
             f"of experts; wanted: {', '.join(SHOWING)} (--moe-backend triton, or marlin for weights of few bits)"

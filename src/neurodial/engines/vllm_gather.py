@@ -115,7 +115,7 @@ def gather(folder: Path, options: Sequence[str]) -> None:
 
 
 def _started(job: Mapping[str, Any], options: Sequence[str]) -> Any:
-    """VLLM with the user's options and ours."""
+    """A vLLM with the user's options and ours."""
     import vllm
     from vllm import LLM, EngineArgs
     from vllm.utils.argparse_utils import FlexibleArgumentParser

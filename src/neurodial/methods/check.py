@@ -40,8 +40,8 @@ def check_method(method: Method, pairs: PairSet) -> None:
         read_prompt_list(method.universal.prompts)
 
 
-def check_without_gradients(method: Method) -> None:
-    """Refuse a method that an inference engine can't run: it gives no gradients.
+def check_without_gradients(method: Method) -> CNA:
+    """The method, refused where an inference engine can't run it: it gives no gradients.
 
     Raises:
         OptionError: names the ways round.
@@ -54,6 +54,7 @@ def check_without_gradients(method: Method) -> None:
             "(--device-map auto), and serve them in the engine; or find a circuit by cna here, and choose its dial by "
             "what answers show.",
         )
+    return method
 
 
 def check_search_prompts(method: SearchOptions, pairs: PairSet, *, has_margin: bool = False) -> NeutralPrompts:
