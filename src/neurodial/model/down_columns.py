@@ -32,7 +32,7 @@ def readable(weight: Any, site: Site, *, transposed: bool) -> torch.Tensor:
             wanted="a weight whose columns can be read",
             fix="Load the model unquantised and on one device.",
         )
-    return cast(torch.Tensor, weight.mT if transposed else weight)
+    return weight.mT if transposed else weight
 
 
 @torch.no_grad()
