@@ -69,7 +69,7 @@ def _check_lora(subject: Subject, recipe: Recipe) -> None:
     flat = next((layer for layer in recipe.routed if subject.experts(layer).is_flat), None)
     if flat is not None:
         raise ExportError(
-            f"The experts of layer {flat} of {subject.label} stand one below the other in a weight of two axes, which "
+            f"{subject.label} keeps the experts of layer {flat} one below the other in a weight of two axes, which "
             "PEFT takes for one map.",
             fix="Scale them in the model's weights (--as weights).",
         )
