@@ -30,6 +30,8 @@ def unsure(folder):
     return LiveVerbaliser(Subject.of(subject.model, subject.tokenizer, label="unsure"), meta.injection)
 
 
+@pytest.mark.slow  # some seconds of sampling
+@pytest.mark.timeout(300)
 def test_the_reward_rises(planted):
     speaker, losses = unsure(planted.verbaliser.parent), []
     pair = read_pair(planted.verbaliser, planted.reconstructor)
