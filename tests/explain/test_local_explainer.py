@@ -10,7 +10,7 @@ from tests.subjects import fresh
 
 from neurodial.cli.main import main
 from neurodial.explain.explain_circuit import explain_circuit
-from neurodial.explain.explainer import Asked, ListForm, LocalExplainer
+from neurodial.explain.explainer import ExplainerQuestion, ListForm, LocalExplainer
 from neurodial.explain.options import Explaining
 from neurodial.explain.put_into_words import Wording
 from neurodial.model.head import hidden_states, logits
@@ -22,7 +22,7 @@ LEVELS = tuple(map(str, range(11)))
 @pytest.mark.parametrize("values", [("true", "false"), LEVELS])
 def test_whatever_is_chosen_of_what_may_come_next_is_such_a_list(values):
     subject, generator = fresh("llama"), random.Random(0)
-    form = ListForm.of(subject, Asked("", values, 4))
+    form = ListForm.of(subject, ExplainerQuestion("", values, 4))
     seen = set()
     for _ in range(40):
         tokens: list[int] = []
@@ -38,7 +38,10 @@ def test_whatever_is_chosen_of_what_may_come_next_is_such_a_list(values):
 @torch.no_grad()
 def test_each_value_is_the_likeliest_that_is_allowed():
     subject = fresh("llama", seed=2)
-    asked = [Asked("What of pears?", LEVELS, 3), Asked("And rivers, since they are longer?", ("true", "false"), 2)]
+    asked = [
+        ExplainerQuestion("What of pears?", LEVELS, 3),
+        ExplainerQuestion("And rivers, since they are longer?", ("true", "false"), 2),
+    ]
     found = LocalExplainer(subject).answers(asked, json.loads)
     for question, values in zip(asked, found, strict=True):
         form = ListForm.of(subject, question)
@@ -52,7 +55,9 @@ def test_each_value_is_the_likeliest_that_is_allowed():
 
 def test_what_was_not_understood_and_what_is_too_long_is_said():
     subject = fresh("llama", max_position_embeddings=128)
-    short, long = LocalExplainer(subject).answers([Asked("Why?"), Asked("Why? " * 100)], lambda text: None)
+    short, long = LocalExplainer(subject).answers(
+        [ExplainerQuestion("Why?"), ExplainerQuestion("Why? " * 100)], lambda text: None
+    )
     assert short.startswith("answer not understood")
     assert "too long for the model" in long
 

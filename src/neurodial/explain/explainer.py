@@ -17,7 +17,7 @@ from neurodial.progress import Progress, silent
 Parsed = TypeVar("Parsed")
 
 
-class Asked(NamedTuple):
+class ExplainerQuestion(NamedTuple):
     """A question.
 
     Attributes:
@@ -41,7 +41,7 @@ class Explainer(ABC):
 
     @abstractmethod
     def answers(
-        self, asked: Sequence[Asked], parse: Callable[[str], Parsed | None], *, progress: Progress = silent
+        self, asked: Sequence[ExplainerQuestion], parse: Callable[[str], Parsed | None], *, progress: Progress = silent
     ) -> list[Parsed | str]:
         """The parsed answer to every question; where none could be parsed, what went wrong, as text."""
 
@@ -62,7 +62,7 @@ class ServedExplainer(Explainer):
         return self.endpoint.model
 
     def answers(
-        self, asked: Sequence[Asked], parse: Callable[[str], Parsed | None], *, progress: Progress = silent
+        self, asked: Sequence[ExplainerQuestion], parse: Callable[[str], Parsed | None], *, progress: Progress = silent
     ) -> list[Parsed | str]:
         """Patiently, several at once."""
         del progress
@@ -90,7 +90,7 @@ class LocalExplainer(Explainer):
         return self.subject.label
 
     def answers(
-        self, asked: Sequence[Asked], parse: Callable[[str], Parsed | None], *, progress: Progress = silent
+        self, asked: Sequence[ExplainerQuestion], parse: Callable[[str], Parsed | None], *, progress: Progress = silent
     ) -> list[Parsed | str]:
         """Greedily; questions that are too long for the model are not asked."""
         forms = [ListForm.of(self.subject, each) if each.values else None for each in asked]
@@ -139,7 +139,7 @@ class ListForm:
     marks: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
     @staticmethod
-    def of(subject: Subject, asked: Asked) -> ListForm:
+    def of(subject: Subject, asked: ExplainerQuestion) -> ListForm:
         """The form that a question asks for, in a model's tokens."""
         values = tuple(tuple(subject.encode(value, special=False)) for value in asked.values)
         opened, comma, closed = (tuple(subject.encode(mark, special=False)) for mark in "[,]")

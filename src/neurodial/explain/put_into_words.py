@@ -21,7 +21,7 @@ import numpy as np
 
 from neurodial.evaluation.intervals import wilson
 from neurodial.explain.corpus import Corpus
-from neurodial.explain.explainer import Asked, Explainer
+from neurodial.explain.explainer import ExplainerQuestion, Explainer
 from neurodial.explain.judged_words import JudgedWords
 from neurodial.explain.places import KeptPlaces, TextPlace, middle, window_tokens
 from neurodial.model.subject import Subject
@@ -100,18 +100,22 @@ def put_into_words(
     tasks = [_task(kept, channel, wording) for channel in channels]
     ask = partial(wording.explainer.answers, progress=progress)
     with progress("putting into words", 3) as step:
-        said = ask([Asked(_filled(_EXPLAIN, places=window.with_levels(task))) for task in tasks], _sentence)
+        said = ask([ExplainerQuestion(_filled(_EXPLAIN, places=window.with_levels(task))) for task in tasks], _sentence)
         step(1)
         words = {number: text.text for number, text in enumerate(said) if isinstance(text, _Said)}
         sorting = [
-            Asked(_filled(_DETECT, words=text, places=window.marked(tasks[n])), _TRUTH, len(tasks[n].judged))
+            ExplainerQuestion(
+                _filled(_DETECT, words=text, places=window.marked(tasks[n])), _TRUTH, len(tasks[n].judged)
+            )
             for n, text in words.items()
         ]
         detected = dict(zip(words, ask(sorting, _booleans), strict=True))
         step(1)
         asked = [(number, place) for number in words for place, _ in tasks[number].judged]
         foretelling = [
-            Asked(_filled(_SIMULATE, words=words[n], tokens=window.as_json(place)), _LEVELS, len(place.values))
+            ExplainerQuestion(
+                _filled(_SIMULATE, words=words[n], tokens=window.as_json(place)), _LEVELS, len(place.values)
+            )
             for n, place in asked
         ]
         foretold = ask(foretelling, _numbers)
