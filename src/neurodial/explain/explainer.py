@@ -74,7 +74,7 @@ class LocalExplainer(Explainer):
     """A model that is loaded here; nothing leaves the machine.
 
     A list that is asked for is given value by value, each time the likeliest of those that are allowed: a small model
-    knows no JSON, and what is scored are the words.
+    may know no JSON, and what is scored are the words.
 
     Attributes:
         subject: the model; it may be the one that is explained.
