@@ -21,7 +21,7 @@ import numpy as np
 
 from neurodial.evaluation.intervals import wilson
 from neurodial.explain.corpus import Corpus
-from neurodial.explain.explainer import ExplainerQuestion, Explainer
+from neurodial.explain.explainer import Explainer, ExplainerQuestion
 from neurodial.explain.judged_words import JudgedWords
 from neurodial.explain.places import KeptPlaces, TextPlace, middle, window_tokens
 from neurodial.model.subject import Subject
