@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Float64
@@ -163,12 +163,14 @@ def written_vector(
 def _means(subject: Subject, circuit: Circuit, prompts: Sequence[Prompt]) -> dict[Site, Float64[Tensor, "neuron"]]:
     """The mean activation of a circuit's neurons at the last token, by site."""
     sums = {site: torch.zeros(len(rows), dtype=torch.float64) for site, rows in circuit.sites.items()}
-    chosen = {site: places(row.neuron for row in rows) for site, rows in circuit.sites.items()}
+    chosen: dict[Site, tuple[Any, ...]] = {
+        site: places(row.neuron for row in rows) for site, rows in circuit.sites.items()
+    }
 
     def add(site: Site, values: Float[Tensor, "row *neuron"], rows: tuple[int, ...]) -> None:
         del rows
         if site in sums:
-            sums[site] += values[:, *chosen[site]].double().sum(dim=0).cpu()
+            sums[site] += values[(slice(None), *chosen[site])].double().sum(dim=0).cpu()
 
     collect(subject, subject.render(prompts), Reading(Last()), add)
     return {site: total / len(prompts) for site, total in sums.items()}
