@@ -12,7 +12,7 @@ from neurodial.circuit.compare import compare, rank_correlation
 from neurodial.circuit.site import Neuron
 from neurodial.cli.main import main
 from neurodial.edits.compare_models import compare_models
-from neurodial.edits.tuned_neurons import side_differences
+from neurodial.edits.tuned_neurons import TOKENS, TunedNeuron, explained_in_both, side_differences
 from neurodial.edits.tuning_options import ComparingModels
 from neurodial.errors import ModelMismatchError, OptionError, SteeringError
 from neurodial.model.load import load
@@ -58,6 +58,29 @@ def test_the_same_neurons_are_looked_at_in_both(found):
     assert found.neurons[2].moved_more_than == pytest.approx(23 / 24)
     assert found.ranks_all == 1.0
     assert (found.overlap.shared, found.overlap.jaccard) == (1, pytest.approx(1 / 3))
+
+
+def test_neurons_that_changed_most_stand_with_what_they_write_and_read_in_both(found):
+    assert [(one.layer, one.index) for one in found.explained] == [(0, 3), (0, 4), (1, 5)], "none changed: in order"
+    for one in found.explained:
+        assert one.writes[0] == one.writes[1], "three times the column writes the same tokens"
+        assert one.reads[0].keys() == one.reads[1].keys() == {"gate", "up"}
+        assert len(one.writes[0]) == len(one.holds_down[0]) == len(one.reads[0]["up"]) == TOKENS
+
+
+def test_a_column_that_was_turned_writes_in_the_tuned_model_what_it_held_down_in_the_base():
+    base, tuned = fresh("llama"), fresh("llama")
+    with torch.no_grad():
+        tuned.down_weight(TRIPLED.site)[:, TRIPLED.index] *= -1
+    rows = [
+        TunedNeuron(layer, None, index, (True, True), (0.0, change), (0.0, 0.0), (1, 1), 0.0, 0.0)
+        for layer, index, change in ((0, 3, 0.1), (1, 5, -0.2))
+    ]
+    [turned, same] = explained_in_both((base, tuned), rows, 2)
+    assert (turned.layer, turned.index) == (1, 5), "its difference changed most"
+    assert turned.writes[1] == turned.holds_down[0] != turned.writes[0]
+    assert same.writes[0] == same.writes[1]
+    assert len(explained_in_both((base, tuned), rows, 1)) == 1
 
 
 def test_what_was_done_to_the_weights_is_said(found):

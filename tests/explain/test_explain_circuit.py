@@ -17,7 +17,6 @@ from neurodial.explain.corpus import corpus_of
 from neurodial.explain.dial_effects import Measuring
 from neurodial.explain.explain_circuit import HIDDEN, explain_circuit
 from neurodial.explain.explain_page import explanation_page
-from neurodial.explain.lens import read_tokens
 from neurodial.explain.options import Explaining
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.divergence import measure_divergence, own_answers
@@ -26,6 +25,7 @@ from neurodial.margins.choose_margin import choose_margin
 from neurodial.margins.measure import measure_margins
 from neurodial.model.parts import norm_before_mlp
 from neurodial.prompts.pairs import PairSet
+from neurodial.tracing.lens import read_tokens
 
 NEUTRAL = ["What is a pear?", "Name a river.", "Why?"]
 FEW = Explaining(neurons=3, places=2, prompts=3, passages=2, answer_tokens=5, likeness=0.2)

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
+from neurodial.circuit.site import Neuron
 from neurodial.cli.console import bars, err, out, print_json
 from neurodial.cli.declared import OUTPUT, command_options
 from neurodial.cli.options import ModelOptions, TwoLists
@@ -18,11 +19,14 @@ from neurodial.edits.tuning_options import ComparingModels
 from neurodial.errors import OptionError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from neurodial.circuit.compare import CircuitOverlap
     from neurodial.cli.declared import Given as CompareGiven
     from neurodial.edits.compare_models import ModelComparison
+    from neurodial.edits.tuned_neurons import NeuronInBoth
     from neurodial.evaluation.report.comparison import ReportComparison
 else:
     CompareGiven = command_options("CompareGiven", {"compare": ComparingModels()}, shared="Two models", module=__name__)
@@ -144,6 +148,8 @@ def _compare_models(
 
 def show_models(found: ModelComparison, console: Console, *, most: int = 12) -> None:
     """Print a comparison of two models: overlap, transfer, the neurons that changed most, weights."""
+    from neurodial.edits.tuned_neurons import changed_most
+
     base, tuned = found.labels
     console.print(Text.assemble((f"{base} against {tuned}", "bold"), f", {found.behaviour}"))
     _show_overlap(found.overlap, console)
@@ -160,21 +166,38 @@ def show_models(found: ModelComparison, console: Console, *, most: int = 12) -> 
     for name, text in zip(("base", "tuned"), found.margin, strict=True):
         console.print(Text(f"margin on {name}: {text}", style="dim"))
     neurons = Table("neuron", "in", "difference", "in pooled s.d.", "rank", "column moved", "more than", box=None)
-    ranked = sorted(found.neurons, key=lambda row: -abs(row.difference[1] - row.difference[0]))[:most]
-    for one in ranked:
+    for one in changed_most(found.neurons)[:most]:
         inside = " and ".join(name for name, here in zip(("base", "tuned"), one.in_circuit, strict=True) if here)
         cells = [f"{pair[0]:+.3f} → {pair[1]:+.3f}" for pair in (one.difference, one.apart)]
         rank = f"{one.rank[0]} → {one.rank[1]}"
         moved = (f"{one.moved:.2%}", f"{one.moved_more_than:.0%} of its layer")
-        expert = "" if one.expert is None else f"e{one.expert}."
-        neurons.add_row(f"{one.layer}.{expert}{one.index}", inside, *cells, rank, *moved)
+        neurons.add_row(Neuron(one.layer, one.expert, one.index).short, inside, *cells, rank, *moved)
     console.print()
     console.print(neurons)
+    if found.explained:
+        console.print()
+        console.print(_explained_table(found.explained))
     if found.weights is not None:
         parts = ", ".join(f"{part.title} {part.change:.2%}" for part in found.weights.changed[:4])
         console.print(Text(f"weights: {found.weights.verdict}" + (f"; moved most: {parts}" if parts else "")))
     for note in found.notes:
         console.print(Text(f"note: {note}"))
+
+
+def _explained_table(explained: Sequence[NeuronInBoth]) -> Table:
+    """What neurons write and read in both models, side by side."""
+    table = _folding("neuron", "in", "writes", "holds down", "reads")
+    for one in explained:
+        for number, name in enumerate(("base", "tuned")):
+            reads = "; ".join(f"{part} {_quoted(tokens)}" for part, tokens in one.reads[number].items())
+            place = Neuron(one.layer, one.expert, one.index).short if number == 0 else ""
+            cells = (place, name, _quoted(one.writes[number]), _quoted(one.holds_down[number]), reads or "–")
+            table.add_row(*map(Text, cells))
+    return table
+
+
+def _quoted(tokens: Sequence[str]) -> str:
+    return " ".join(repr(token) for token in tokens)
 
 
 def _is_report(path: Path) -> bool:

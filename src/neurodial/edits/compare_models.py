@@ -2,7 +2,8 @@
 
 1. A circuit of each: found by one method on the same prompts, or given.
 2. What they share, beside chance; how alike all neurons' differences of means rank in both models.
-3. The circuits' neurons in both: differences, ranks, how far their weights moved against the rest of their layer.
+3. The circuits' neurons in both: differences, ranks, how far their weights moved against the rest of their layer;
+   of those that changed most, what they write and read in both.
 4. Each circuit on each model at one dial, beside random neurons: the margin on test prompts, and damage.
 5. What changed in the weights as a whole (`audit_weights`).
 """
@@ -19,7 +20,13 @@ from neurodial.circuit.compare import CircuitOverlap, compare, rank_correlation
 from neurodial.circuit.controls import random_control
 from neurodial.discovery import discover
 from neurodial.edits.audit_weights import audit_weights
-from neurodial.edits.tuned_neurons import TunedNeuron, side_differences, tuned_neurons
+from neurodial.edits.tuned_neurons import (
+    NeuronInBoth,
+    TunedNeuron,
+    explained_in_both,
+    side_differences,
+    tuned_neurons,
+)
 from neurodial.edits.tuning_options import ComparingModels
 from neurodial.edits.weight_audit import WeightAudit
 from neurodial.errors import MarginError, ModelError, ModelMismatchError
@@ -73,6 +80,7 @@ class ModelComparison:
         ranks_all: Spearman's correlation of all neurons' differences in both models.
         ranks_circuits: the same over the neurons of either circuit.
         neurons: of either circuit, in both models.
+        explained: those whose difference changed most, with what they write and read in both.
         transfer: circuits on models, beside the unsteered ones and random neurons.
         margin: what the margins are, in words, by model.
         weights: what was done to the weights; None where the files can't be read.
@@ -87,6 +95,7 @@ class ModelComparison:
     ranks_all: float | None
     ranks_circuits: float | None
     neurons: tuple[TunedNeuron, ...]
+    explained: tuple[NeuronInBoth, ...]
     transfer: tuple[CircuitOnModel, ...]
     margin: tuple[str, str]
     weights: WeightAudit | None
@@ -173,6 +182,7 @@ def compare_models(
         ranks_all=rank_correlation(*(side.difference.flat().tolist() for side in differences)),
         ranks_circuits=rank_correlation([n.difference[0] for n in neurons], [n.difference[1] for n in neurons]),
         neurons=neurons,
+        explained=explained_in_both(subjects, neurons, options.explained),
         transfer=transfer,
         margin=(margins[0].text, margins[1].text),
         weights=_weights(base, tuned, notes, progress),

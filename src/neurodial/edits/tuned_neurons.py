@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
@@ -18,6 +18,11 @@ from neurodial.methods.scores import Scores
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Contrast
+from neurodial.tracing.lens import read_tokens
+from neurodial.tracing.neuron import WrittenToken, written_tokens
+
+TOKENS = 6
+"""Tokens of each kind that are shown of a neuron."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,27 @@ class TunedNeuron:
     rank: tuple[int, int]
     moved: float
     moved_more_than: float
+
+
+@dataclass(frozen=True)
+class NeuronInBoth:
+    """What a neuron writes and reads in both models: tokens, strongest first. Pairs are (base, tuned).
+
+    Attributes:
+        layer: its block.
+        expert: its routed expert; None in a dense MLP.
+        index: in its layer, or its expert.
+        writes: tokens that its output column raises most.
+        holds_down: tokens that it lowers most.
+        reads: by map (`gate`, `up`), tokens whose embeddings its row answers to most.
+    """
+
+    layer: int
+    expert: int | None
+    index: int
+    writes: tuple[tuple[str, ...], tuple[str, ...]]
+    holds_down: tuple[tuple[str, ...], tuple[str, ...]]
+    reads: tuple[Mapping[str, tuple[str, ...]], Mapping[str, tuple[str, ...]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +141,44 @@ def tuned_neurons(
             )
         )
     return tuple(found)
+
+
+def explained_in_both(
+    subjects: tuple[Subject, Subject], neurons: Sequence[TunedNeuron], count: int
+) -> tuple[NeuronInBoth, ...]:
+    """The neurons whose difference changed most, with what they write and read in both models.
+
+    Args:
+        subjects: base and tuned.
+        neurons: in both models.
+        count: how many.
+    """
+    found = []
+    for one in changed_most(neurons)[:count]:
+        neuron = Neuron(one.layer, one.expert, one.index)
+        (up, down), (up_after, down_after) = (written_tokens(subject, neuron, TOKENS) for subject in subjects)
+        before, after = (read_tokens(subject, neuron, TOKENS) for subject in subjects)
+        found.append(
+            NeuronInBoth(
+                *(one.layer, one.expert, one.index),
+                writes=(_texts(up), _texts(up_after)),
+                holds_down=(_texts(down), _texts(down_after)),
+                reads=(
+                    {name: _texts(tokens) for name, tokens in before.items()},
+                    {name: _texts(tokens) for name, tokens in after.items()},
+                ),
+            )
+        )
+    return tuple(found)
+
+
+def changed_most(neurons: Sequence[TunedNeuron]) -> list[TunedNeuron]:
+    """Neurons by how far their difference moved, furthest first."""
+    return sorted(neurons, key=lambda one: -abs(one.difference[1] - one.difference[0]))
+
+
+def _texts(tokens: Sequence[WrittenToken]) -> tuple[str, ...]:
+    return tuple(token.text for token in tokens)
 
 
 def _columns(subject: Subject, site: Site) -> Float[Tensor, "*expert hidden neuron"]:

@@ -18,6 +18,8 @@ class ComparingModels:
         answer_tokens: their length.
         tuned_template: render the base's prompts with the tuned model's chat template, which a base model may lack.
         seed: of the random neurons that stand beside the circuits.
+        explained: so many neurons, those whose difference changed most, are shown with the tokens that they write and
+            read in both models; 0 for none.
 
     Raises:
         OptionError: a number makes no sense.
@@ -33,9 +35,10 @@ class ComparingModels:
     answer_tokens: int = 32
     tuned_template: bool = False
     seed: int = 0
+    explained: int = 12
 
     def __post_init__(self) -> None:
-        for name, low in {"prompts": 0, "passages": 1, "answer_tokens": 1}.items():
+        for name, low in {"prompts": 0, "passages": 1, "answer_tokens": 1, "explained": 0}.items():
             if getattr(self, name) < low:
                 raise OptionError(f"{name} is {getattr(self, name)}.", wanted=f"{low} or more")
         if not abs(self.dial) < float("inf"):

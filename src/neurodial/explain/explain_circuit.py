@@ -12,7 +12,6 @@ from neurodial.errors import CircuitError
 from neurodial.explain.corpus import SIDES, Corpus, Text
 from neurodial.explain.dial_effects import CircuitEffects, Measuring, measure_effects
 from neurodial.explain.explanation import NO_DIAL, AnswerCourse, CircuitExplanation, Firing, NeuronExplanation, Snippet
-from neurodial.explain.lens import read_tokens
 from neurodial.explain.likeness import alike_in_writing, correlated, groups_of
 from neurodial.explain.options import Explaining
 from neurodial.explain.places import TextPlace, middle, window_tokens
@@ -24,6 +23,7 @@ from neurodial.generation.divergence import own_answers
 from neurodial.intervention.scale import check_fits
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
+from neurodial.tracing.lens import read_tokens
 from neurodial.tracing.neuron import tokens_of_write, written_tokens
 
 HIDDEN = "▮"
