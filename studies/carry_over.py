@@ -223,6 +223,18 @@ def table(folder: Path | str) -> str:
     return "\n".join(lines)
 
 
+def said(folder: Path | str) -> str:
+    """How it was measured, in a paragraph."""
+    report = json.loads((Path(folder) / "report.json").read_text("utf-8"))
+    about, shipped = report["about"], report["settings"][0]["methods"]
+    damage = ", ".join(f"{name} {values['kl'][0]:.3f}" for name, values in shipped.items() if "kl" in values)
+    return (
+        f"Model `{about['model']['label']}`, {about['dtype']}, answers of {about['tokens']} tokens (the long ones of "
+        f"{about['long_tokens']}), seed 0. Damage on the shipped neutral test prompts, nats per token: {damage}. "
+        "Report: [report.json](carry_over/report.json)."
+    )
+
+
 def few_table(folder: Path | str) -> str:
     """What is left where circuits were found on few prompts."""
     report = json.loads((Path(folder) / "report.json").read_text("utf-8"))
