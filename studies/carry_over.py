@@ -152,7 +152,7 @@ def run(
     *,
     known: Mapping[str, Mapping[str, Any]] | None = None,
     neutral: int = 0,
-    against: Sequence[str] = AGAINST,
+    against: Sequence[str] = (),
     folder: str | None = None,
 ) -> Report:
     """One setting, all methods; vectors come from the shipped discovery prompts."""
@@ -169,7 +169,9 @@ def run(
     )
     whole = replace(pairs, splits=(*pairs.splits[:2], setting.test))
     where = given.output / "rows" / (folder or setting.name)
-    return evaluate(subject, interventions, whole, against=against, options=options, folder=where, known=known)
+    return evaluate(
+        subject, interventions, whole, against=against or AGAINST, options=options, folder=where, known=known
+    )
 
 
 def figures(report: Report, setting: Setting) -> dict[str, Any]:

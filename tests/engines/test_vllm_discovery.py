@@ -102,7 +102,9 @@ def test_a_rank_that_dies_leaves_nothing(engine, tmp_path):
     def kill():
         """The second worker of the group of processes that works in this test's folder."""
         while not killed.is_set():
-            listed = subprocess.run(["ps", "-eww", "-o", "pid,pgid,args"], capture_output=True, text=True, check=True).stdout
+            listed = subprocess.run(
+                ["ps", "-eww", "-o", "pid,pgid,args"], capture_output=True, text=True, check=True
+            ).stdout
             rows = [line.split(maxsplit=2) for line in listed.splitlines()[1:]]
             groups = {group for _, group, words in rows if "vllm_gather" in words and str(tmp_path) in words}
             pids = [int(pid) for pid, group, words in rows if group in groups and "VLLM::Worker_TP1" in words]

@@ -35,7 +35,7 @@ _METHODS = "; ".join(f"{name}: {words}" for name, words in METHOD_WORDS.items())
 
 def discover(
     model: str,
-    *engine_options: Annotated[str, Parameter(group=ENGINE, allow_leading_hyphen=True)],
+    *engine_options: Annotated[str, Parameter(group=ENGINE)],
     behaviour: Annotated[str | None, Parameter(name=["--behaviour", "-b"])] = None,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"], group=OUTPUT)] = None,
     method: Annotated[str, Parameter(help=_METHODS)] = "cna",
