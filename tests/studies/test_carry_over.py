@@ -70,5 +70,5 @@ def test_the_study_measures_every_setting_and_writes_figures_alone(monkeypatch, 
     assert "kl" in report["settings"][0]["methods"]["dose"]
     assert "Break" not in json.dumps(report)
     table = capsys.readouterr().out
-    assert table.count("\n| ") == 8
+    assert table.count("\n| ") == 7, "a heading and six settings"
     assert "| bare goals, the shape of JailbreakBench | 3 |" in table
