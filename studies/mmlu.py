@@ -32,8 +32,8 @@ PLOTS = {
     "refusals": ("rate:refusal", "harmful requests refused"),
     "letters": ("mmlu", "MMLU by letters"),
     "texts": ("mmlu_texts", "MMLU by whole answers"),
-    "right_letter": ("mmlu_right_letter", "right letter, change in nats"),
-    "right_text": ("mmlu_right_text", "right answer's text, change in nats per token"),
+    "right_letter": ("mmlu_right_letter", "right letter, nats"),
+    "right_text": ("mmlu_right_text", "right text, nats per token"),
 }
 """Plots by name: the metric and the words of its axis.
 
