@@ -108,6 +108,19 @@ class Neuron(NamedTuple):
         return (self.expert or 0) * shape[-1] + self.index
 
 
+class OfOneNeuron:
+    """What a record of one neuron shares: its place is written as plain fields, and read as a `Neuron`."""
+
+    layer: int
+    expert: int | None
+    index: int
+
+    @property
+    def neuron(self) -> Neuron:
+        """Which neuron it is."""
+        return Neuron(self.layer, self.expert, self.index)
+
+
 def places(neurons: Iterable[Neuron]) -> tuple[list[int], ...]:
     """The places of neurons of one site, as an index of a tensor over it: a list for each axis.
 

@@ -11,7 +11,6 @@ from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
-from neurodial.circuit.site import Neuron
 from neurodial.cli.console import bars, err, out, print_json
 from neurodial.cli.declared import OUTPUT, command_options
 from neurodial.cli.options import ModelOptions, TwoLists
@@ -171,7 +170,7 @@ def show_models(found: ModelComparison, console: Console, *, most: int = 12) -> 
         cells = [f"{pair[0]:+.3f} → {pair[1]:+.3f}" for pair in (one.difference, one.apart)]
         rank = f"{one.rank[0]} → {one.rank[1]}"
         moved = (f"{one.moved:.2%}", f"{one.moved_more_than:.0%} of its layer")
-        neurons.add_row(Neuron(one.layer, one.expert, one.index).short, inside, *cells, rank, *moved)
+        neurons.add_row(one.neuron.short, inside, *cells, rank, *moved)
     console.print()
     console.print(neurons)
     if found.explained:
@@ -190,7 +189,7 @@ def _explained_table(explained: Sequence[NeuronInBoth]) -> Table:
     for one in explained:
         for number, name in enumerate(("base", "tuned")):
             reads = "; ".join(f"{part} {_quoted(tokens)}" for part, tokens in one.reads[number].items())
-            place = Neuron(one.layer, one.expert, one.index).short if number == 0 else ""
+            place = one.neuron.short if number == 0 else ""
             cells = (place, name, _quoted(one.writes[number]), _quoted(one.holds_down[number]), reads or "–")
             table.add_row(*map(Text, cells))
     return table

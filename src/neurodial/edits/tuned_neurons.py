@@ -12,7 +12,7 @@ from neurodial.activations.collect import Reading, collect
 from neurodial.activations.position import Last
 from neurodial.activations.statistics import GroupedMoments
 from neurodial.circuit.circuit import Circuit
-from neurodial.circuit.site import Neuron, Site
+from neurodial.circuit.site import Neuron, OfOneNeuron, Site
 from neurodial.methods.cna.contrastive import delta_scores
 from neurodial.methods.scores import Scores
 from neurodial.model.subject import Subject
@@ -26,7 +26,7 @@ TOKENS = 6
 
 
 @dataclass(frozen=True)
-class TunedNeuron:
+class TunedNeuron(OfOneNeuron):
     """A neuron in both models. Pairs are (base, tuned).
 
     Attributes:
@@ -53,7 +53,7 @@ class TunedNeuron:
 
 
 @dataclass(frozen=True)
-class NeuronInBoth:
+class NeuronInBoth(OfOneNeuron):
     """What a neuron writes and reads in both models: tokens, strongest first. Pairs are (base, tuned).
 
     Attributes:
@@ -155,9 +155,8 @@ def explained_in_both(
     """
     found = []
     for one in changed_most(neurons)[:count]:
-        neuron = Neuron(one.layer, one.expert, one.index)
-        (up, down), (up_after, down_after) = (written_tokens(subject, neuron, TOKENS) for subject in subjects)
-        before, after = (read_tokens(subject, neuron, TOKENS) for subject in subjects)
+        (up, down), (up_after, down_after) = (written_tokens(subject, one.neuron, TOKENS) for subject in subjects)
+        before, after = (read_tokens(subject, one.neuron, TOKENS) for subject in subjects)
         found.append(
             NeuronInBoth(
                 *(one.layer, one.expert, one.index),

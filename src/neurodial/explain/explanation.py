@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from neurodial.circuit.site import Neuron
+from neurodial.circuit.site import OfOneNeuron
 from neurodial.explain.dial_effects import CircuitEffects, Effect
 from neurodial.explain.judged_words import JudgedWords
 from neurodial.explain.likeness import Neighbour
@@ -59,7 +59,7 @@ class Firing:
 
 
 @dataclass(frozen=True)
-class NeuronExplanation:
+class NeuronExplanation(OfOneNeuron):
     """What is known of one neuron.
 
     Attributes:
@@ -93,11 +93,6 @@ class NeuronExplanation:
     effect: Effect | None = None
     words: JudgedWords | None = None
     expert: int | None = None
-
-    @property
-    def neuron(self) -> Neuron:
-        """Which neuron it is."""
-        return Neuron(self.layer, self.expert, self.index)
 
     @property
     def name(self) -> str:

@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from neurodial.circuit.site import Neuron, Site
+from neurodial.circuit.site import Neuron, OfOneNeuron, Site
 from neurodial.explain.read_corpus import CorpusReading
 from neurodial.model.subject import Subject
 
 
 @dataclass(frozen=True)
-class Neighbour:
+class Neighbour(OfOneNeuron):
     """A neuron that is like another.
 
     Attributes:
@@ -30,11 +30,6 @@ class Neighbour:
     likeness: float
     in_circuit: bool
     expert: int | None = None
-
-    @property
-    def neuron(self) -> Neuron:
-        """Which neuron it is."""
-        return Neuron(self.layer, self.expert, self.index)
 
 
 def correlated(reading: CorpusReading, channel: int, count: int = 5) -> list[Neighbour]:

@@ -7,8 +7,8 @@ is nearly all the time. Here:
 2. At the door of an offloaded block a pass waits until all others stand there or are done.
 3. accelerate's own hooks bring the block's weights in, once; every pass goes through it; the weights go again.
 
-Between doors a pass holds what the model itself holds there: the residual stream of its batch, masks and positions. It
-works with any architecture, as no block is called by hand.
+Between doors a pass holds what the model itself holds there: the residual stream of its batch, masks, positions, and
+its cache of keys and values where it has one. It works with any architecture, as no block is called by hand.
 """
 
 from __future__ import annotations
