@@ -10,9 +10,11 @@ from tests.subjects import shared
 import neurodial as nd
 from neurodial.activations.collect import Reading, collect
 from neurodial.activations.position import Last
+from neurodial.cli.options import ModelOptions
 from neurodial.errors import ActivationError
 from neurodial.model import block_by_block
 from neurodial.model.block_by_block import offloaded_blocks
+from neurodial.model.load import load
 from neurodial.model.tiny import tiny_model, tiny_tokenizer
 
 SEQUENCES = [tuple(range(5, 5 + length)) for length in (3, 9, 4, 7, 12, 5)]
@@ -125,3 +127,21 @@ def test_progress_counts_every_prompt(subject):
 
     collect(subject, SEQUENCES, READING, lambda *_: None, progress=Bar)
     assert sum(counted) == len(SEQUENCES)
+
+
+def test_what_is_allowed_in_memory_decides_what_is_offloaded(tmp_path, monkeypatch):
+    tiny_model("llama").save_pretrained(tmp_path / "model")
+    tiny_tokenizer().save_pretrained(tmp_path / "model")
+    asked = []
+
+    def loading(source, **options):
+        asked.append(options.get("offload_folder"))
+        return load(source, **options)
+
+    monkeypatch.setattr("neurodial.model.load.load", loading)
+    found = []
+    for size in ("20KB", "1GB"):
+        options = ModelOptions(device_map="auto", max_memory=[f"cpu={size}"], offload_folder=tmp_path / "scratch")
+        found.append(len(offloaded_blocks(options.load(str(tmp_path / "model")))))
+    assert found == [2, 0]
+    assert asked == [str(tmp_path / "scratch")] * 2
