@@ -199,7 +199,7 @@ def _side(
     texts = _dealt(answers.texts, len(prompts), training.seed)
     texts = [own or text for own, text in zip(written, texts, strict=True)]
     missing = [prompt for prompt, text in zip(prompts, texts, strict=True) if text is None]
-    decoding = Decoding(max_new_tokens=training.answer_tokens, batch_size=32, system=answers.system)
+    decoding = Decoding(max_new_tokens=training.answer_tokens, system=answers.system)
     generated: Iterator[Answer] = iter(generate(subject, missing, decoding=decoding))
     for tokens, text in zip(render(subject.tokenizer, prompts), texts, strict=True):
         if text is not None:

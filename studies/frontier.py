@@ -126,7 +126,7 @@ class Common:
     def test(self) -> tuple[tuple[Passage, ...], list[Example]]:
         """Neutral answers, and the prompts that the change is about."""
         neutral = list(read_prompt_list(self.options.neutral).split("test"))[: self.arguments.neutral]
-        decoding = Decoding(max_new_tokens=self.options.answer_tokens, batch_size=32)
+        decoding = Decoding(max_new_tokens=self.options.answer_tokens)
         passages = own_answers(self.served, neutral, decoding=decoding)
         return tuple(passages), list(self.pairs.test.about(self.options.direction)[: self.arguments.prompts])
 

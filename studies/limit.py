@@ -219,9 +219,7 @@ class Study:
         """Margin and damage on the test split."""
         examples = self.pairs.test.about(self.options.direction)[: self.arguments.prompts]
         neutral = list(read_prompt_list(self.options.neutral).split("test"))[: self.arguments.neutral]
-        passages = own_answers(
-            self.subject, neutral, decoding=Decoding(max_new_tokens=self.options.answer_tokens, batch_size=32)
-        )
+        passages = own_answers(self.subject, neutral, decoding=Decoding(max_new_tokens=self.options.answer_tokens))
         margins = measure_margins(self.subject, self.test_margin.pushed, examples, under=intervention)
         found: dict[str, Any] = {"margins": margins}
         if intervention is not None:

@@ -106,6 +106,25 @@ def test_the_batch_size_changes_nothing_but_the_batches(size):
     assert max(rows) == min(size, 7)
 
 
+def test_a_batch_holds_no_more_tokens_than_it_may_with_the_answers(monkeypatch):
+    subject, rows = shared(), []
+    texts = list(prompts(7))
+    longest = max(map(len, subject.render(texts))) + 3
+    monkeypatch.setattr("neurodial.generation.generate.BATCH_TOKENS", 2 * longest + 1)
+    expected = [nd.generate(subject, [text], decoding=nd.Decoding(max_new_tokens=3))[0] for text in texts]
+    handle = subject.decoder.register_forward_pre_hook(
+        lambda module, args, kwargs: rows.append(kwargs["input_ids"].shape), with_kwargs=True
+    )
+    try:
+        found = nd.generate(subject, texts, decoding=nd.Decoding(max_new_tokens=3))
+    finally:
+        handle.remove()
+    assert found == expected
+    assert max(count for count, _ in rows) in {2, 3}
+    monkeypatch.setattr("neurodial.generation.generate.BATCH_TOKENS", 1)  # one at least
+    assert nd.generate(subject, texts[:2], decoding=nd.Decoding(max_new_tokens=3)) == expected[:2]
+
+
 def test_sampling_follows_the_seed_and_the_options():
     subject = shared()
 

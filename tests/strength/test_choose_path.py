@@ -90,6 +90,58 @@ def test_what_was_measured_for_one_budget_is_not_measured_again(development, mon
     assert again.divergence <= 0.05
 
 
+@pytest.fixture(scope="module")
+def large(development):
+    """Prompts enough for a look at a part of them."""
+    prompts = [
+        f"{ask} {thing}" for ask in ("Draw", "Sell", "Find", "Move") for thing in ("tea", "a cup", "it", "a dog")
+    ]
+    passages = own_answers(development.subject, prompts * 2, decoding=Decoding(max_new_tokens=4))
+    examples = tuple(Example(f"Rob {prompt}") for prompt in (*prompts, *(f"{p} now" for p in prompts)))
+    return replace(development, examples=examples, passages=tuple(passages))
+
+
+@pytest.mark.parametrize("limits", [Limits(0.05, None), Limits(0.2, -6.0, target_required=False)])
+def test_a_look_at_a_part_finds_the_path_that_all_prompts_find_with_less_work(large, monkeypatch, limits):
+    work = []
+
+    def counted(development, strengths, steered):
+        work.append(len(development.passages) * len(strengths))
+        return measure(development, strengths, steered)
+
+    measure = Development.trials
+    monkeypatch.setattr(Development, "trials", counted)
+    looked = choose_path(searches(large), limits)
+    spent, work[:] = sum(work), []
+    monkeypatch.setattr(Development, "part", None)
+    whole = choose_path(searches(replace(large)), limits)
+    assert looked.path.path.details == whole.path.path.details
+    assert limits.allows(looked.best)
+    assert looked.best.margin <= whole.best.margin + 0.1 * abs(whole.best.margin - large.unsteered.margin)
+    assert spent < 0.7 * sum(work)
+    for path, trial in looked.others:  # measured on all prompts
+        [divergence] = measure_divergence(large.subject, large.passages, [path.path.at(trial.strength)])
+        assert divergence.mean == pytest.approx(trial.divergence, rel=1e-4)
+
+
+def test_where_a_look_misleads_every_path_is_searched(large, monkeypatch):
+    """A look that calls a strength harmless that breaks the limit on all prompts leaves the outcome as it is."""
+    monkeypatch.setattr(Development, "part", None)
+    whole = choose_path(searches(replace(large)), Limits(0.05, None))
+    monkeypatch.undo()
+    measure = Development.trials
+
+    def harmless(development, strengths, steered):
+        trials = measure(development, strengths, steered)
+        is_part = len(development.passages) < len(large.passages)
+        return [replace(trial, divergence=trial.divergence / 1e6) if is_part else trial for trial in trials]
+
+    monkeypatch.setattr(Development, "trials", harmless)
+    misled = choose_path(searches(large), Limits(0.05, None))
+    assert misled.best.divergence <= 0.05
+    assert misled.best.margin <= whole.best.margin + 0.3 * abs(whole.best.margin - large.unsteered.margin)
+
+
 def test_nothing_to_choose_from_is_refused(development):
     with pytest.raises(OptionError, match="nothing to choose from"):
         finalists(development, [])

@@ -65,7 +65,7 @@ class Profile:
             perplexity=4,
             divergence_tokens=32,
             speed=False,
-            decoding=Decoding(max_new_tokens=32, batch_size=40),
+            decoding=Decoding(max_new_tokens=32),
         )
     )
     found_on: int | None = None
@@ -86,7 +86,7 @@ SHORT = Profile(
         perplexity=2,
         speed=False,
         divergence_tokens=16,
-        decoding=Decoding(max_new_tokens=24, batch_size=32),
+        decoding=Decoding(max_new_tokens=24),
     ),
     found_on=24,
 )

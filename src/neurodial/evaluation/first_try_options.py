@@ -78,7 +78,7 @@ class FirstTry:
         """What is measured of the unsteered model: its answers."""
         return Evaluation(
             detectors=self.detectors,
-            decoding=Decoding(max_new_tokens=self.answer_tokens, batch_size=40),
+            decoding=Decoding(max_new_tokens=self.answer_tokens),
             prompts=self.prompts,
             neutral=0,
             over_refusal=0,
@@ -92,7 +92,7 @@ class FirstTry:
         """What is measured of the circuit: answers, and what it costs on neutral ones."""
         return Evaluation(
             detectors=self.detectors,
-            decoding=Decoding(max_new_tokens=self.answer_tokens, batch_size=40),
+            decoding=Decoding(max_new_tokens=self.answer_tokens),
             prompts=self.prompts,
             neutral=6,
             over_refusal=0,

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from neurodial.errors import OptionError
 
+BATCH_TOKENS = 16_384
+"""Tokens of a batch at most, prompts and answers: what their keys and values take grows with them."""
+
 
 @dataclass(frozen=True)
 class Decoding:
@@ -16,7 +19,7 @@ class Decoding:
         temperature: 0 for greedy decoding, else that of sampling.
         top_p: keep the smallest set of tokens with this probability when sampling.
         seed: of the sampling; the same seed, prompts and batch size give the same answers.
-        batch_size: rows of a batch.
+        batch_size: rows of a batch at most; long ones are fewer, 16,384 tokens with their answers.
         system: a system message before every prompt.
 
     Example:
@@ -28,7 +31,7 @@ class Decoding:
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
-    batch_size: int = 16
+    batch_size: int = 128
     system: str | None = None
 
     def __post_init__(self) -> None:

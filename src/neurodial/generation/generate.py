@@ -17,7 +17,7 @@ from torch import Tensor
 
 from neurodial.activations.batches import Batch, padded
 from neurodial.activations.collect import pad_id
-from neurodial.generation.decoding import Decoding
+from neurodial.generation.decoding import BATCH_TOKENS, Decoding
 from neurodial.generation.per_row import Under, one_each, row_slots
 from neurodial.intervention.parts_of_pass import tracker
 from neurodial.kept import KeptForm, kept
@@ -119,7 +119,7 @@ def generate(
         plain_generation(subject.model),
         progress("generating", len(prompts)) as advance,
     ):
-        for batch in _by_size(sequences, decoding.batch_size, pad_id(subject)):
+        for batch in _by_size(sequences, decoding, pad_id(subject)):
             if steering is not None:
                 steering.assign([slots[row] for row in batch.rows])
                 steering.mark_prompts([batch.tokens.shape[1]] * len(batch.rows))  # padding is on the left
@@ -195,18 +195,20 @@ def held_answers(
     stops = Stops(stop_tokens(subject), ())
     found: dict[int, Answer] = {}
     with contiguous_head(subject), plain_generation(subject.model), progress("generating", len(prompts)) as advance:
-        for batch in _by_size(sequences, decoding.batch_size, pad_id(subject)):
+        for batch in _by_size(sequences, decoding, pad_id(subject)):
             for row, tokens in zip(batch.rows, _generate_batch(subject, batch, decoding, stops, allowed), strict=True):
                 found[row] = _answer(subject, prompts[row], tokens, stops)
             advance(len(batch.rows))
     return [found[row] for row in range(len(prompts))]
 
 
-def _by_size(sequences: Sequence[Sequence[int]], size: int, pad: int) -> Iterator[Batch]:
+def _by_size(sequences: Sequence[Sequence[int]], decoding: Decoding, pad: int) -> Iterator[Batch]:
     """Batches of similar length. Within one the prompts keep their order: dials given per row follow it."""
     order = sorted(range(len(sequences)), key=lambda row: -len(sequences[row]))
-    for start in range(0, len(order), size):
-        rows = sorted(order[start : start + size])
+    while order:
+        longest = len(sequences[order[0]]) + decoding.max_new_tokens
+        size = max(1, min(decoding.batch_size, BATCH_TOKENS // longest))
+        rows, order = sorted(order[:size]), order[size:]
         chosen = [sequences[row] for row in rows]
         yield Batch(tuple(rows), padded(chosen, pad, "left"), tuple(len(sequence) for sequence in chosen))
 

@@ -205,7 +205,7 @@ class _Ways:
 
     def _answers(self, contrasts: Sequence[Contrast], longest: int) -> list[Answer]:
         prompts = [example.prompt for one in contrasts for example in (*one.positive, *one.negative)]
-        decoding = Decoding(max_new_tokens=longest, batch_size=32, system=self.system)
+        decoding = Decoding(max_new_tokens=longest, system=self.system)
         return generate(self.subject, prompts, decoding=decoding, progress=self.progress)
 
     def _own_answers(self) -> OwnAnswerMargin:

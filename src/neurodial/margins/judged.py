@@ -111,7 +111,7 @@ def judge_answers(
     contrast = pairs.discovery
 
     def answered(examples: Sequence[Example], longest: int = answer_tokens) -> list[Answer]:
-        decoding = Decoding(max_new_tokens=longest, batch_size=32, system=system)
+        decoding = Decoding(max_new_tokens=longest, system=system)
         return generate(subject, [e.prompt for e in examples], decoding=decoding, progress=progress)
 
     count = min(_FIRST, len(contrast.positive)) if shows is not None else 0

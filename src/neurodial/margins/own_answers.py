@@ -82,7 +82,7 @@ class OwnAnswerMargin(Margin):
         contrasts = list(contrasts)
         pairs = _both_ways(contrasts)
         prompts = list({prompt_key(prompt): prompt for pair in pairs.values() for prompt in pair}.values())
-        decoding = Decoding(max_new_tokens=ANSWER_TOKENS, batch_size=32, system=system)
+        decoding = Decoding(max_new_tokens=ANSWER_TOKENS, system=system)
         return self.reading(subject, contrasts, generate(subject, prompts, decoding=decoding, progress=progress))
 
     def reading(self, subject: Subject, contrasts: Iterable[Contrast], answers: Iterable[Answer]) -> OwnAnswerMargin:

@@ -115,7 +115,7 @@ class SpanMargin(Margin):
         """The same with the prompts of more contrasts, such as a test split. Call it outside of steering."""
         contrasts = list(contrasts)
         prompts = [example.prompt for one in contrasts for example in (*one.positive, *one.negative)]
-        decoding = Decoding(max_new_tokens=self.length, batch_size=32, system=system)
+        decoding = Decoding(max_new_tokens=self.length, system=system)
         answers = generate(subject, prompts, decoding=decoding, progress=progress)
         return self.reading(subject, contrasts, answers, system=system)
 

@@ -29,7 +29,8 @@ from neurodial.strength.search import search
 from neurodial.text.degeneration import Degeneration
 
 _BROKEN = Degeneration(wrong_language=False)  # another language may be the behaviour
-_AT_ONCE = 64  # answers
+_PART = 5  # one in so many passages is enough for a first look
+_FEWEST = 8  # passages of a first look; fewer than three times as many are no more than one look
 
 Value = TypeVar("Value")
 
@@ -61,6 +62,15 @@ class Development:
     answer_tokens: int = 48
     system: str | None = None
     progress: Progress = silent
+
+    @cached_property
+    def part(self) -> Development | None:
+        """A part of the passages and of the prompts, for a first look; None where there are few passages anyway."""
+        if len(self.passages) < 3 * _FEWEST:
+            return None
+        step = max(1, min(_PART, len(self.passages) // _FEWEST))
+        examples = self.examples[:: 1 if len(self.examples) < 3 * _FEWEST else 3]
+        return replace(self, examples=examples, passages=self.passages[::step])
 
     @cached_property
     def unsteered(self) -> Trial:
@@ -101,7 +111,7 @@ class Development:
     def broken(self, steered: Sequence[Intervention | None]) -> list[AnswersBroken]:
         """How broken the answers are under each intervention; any language is allowed."""
         prompts = [example.prompt for example in self.examples]
-        decoding = Decoding(max_new_tokens=self.answer_tokens, batch_size=_AT_ONCE, system=self.system)
+        decoding = Decoding(max_new_tokens=self.answer_tokens, system=self.system)
         under = [intervention for intervention in steered for _ in prompts]
         answers = generate(self.subject, prompts * len(steered), under=under, decoding=decoding, progress=self.progress)
         signs = [_BROKEN.measure(prompt_text(answer.prompt), answer.text) for answer in answers]
@@ -149,14 +159,26 @@ class PathSearch:
     path: StrengthPath
     _known: dict[float, Trial] = field(default_factory=dict, repr=False)
 
-    def best(self, limits: Limits, *, rounds: int = 4) -> tuple[Trial, tuple[Trial, ...]]:
+    @cached_property
+    def first_look(self) -> PathSearch | None:
+        """The search on a part of the development split; None where that is small anyway."""
+        part = self.development.part
+        return None if part is None else PathSearch(part, self.path)
+
+    def best(self, limits: Limits, *, near: float | None = None, rounds: int = 4) -> tuple[Trial, tuple[Trial, ...]]:
         """The best trial within the limits, and all trials in the order of their strength.
+
+        Args:
+            limits: to keep.
+            near: a strength that is nearly right, as a first look found it.
+            rounds: of the search, at most.
 
         Raises:
             BudgetError: a limit is exceeded even by the smallest strength, or a target is out of reach.
         """
-        path = self.path
-        return search(path.low, path.high, self.measure, limits, answer=self._broken, guess=path.guess, rounds=rounds)
+        ends, answer = (self.path.low, self.path.high), self._broken
+        guess = self.path.guess
+        return search(*ends, self.measure, limits, answer=answer, guess=guess, near=near, rounds=rounds)
 
     def measure(self, strengths: Sequence[float]) -> list[Trial]:
         """Trials at some strengths."""

@@ -1,6 +1,7 @@
 """The search for a strength on a path, by measuring damage and margin: one search for every method.
 
-1. Measure at two strengths below a guess, or at some spread evenly in the logarithm where there is none.
+1. Measure at two strengths below a guess, at one that a look at fewer prompts found and a little below it, or where
+   nothing is known at some spread evenly in the logarithm.
 2. Where the point looked for lies beyond all of them, measure where the divergence so far foretells the budget (it
    grows as a power of the strength, about its square), or where nothing foretells it towards that end of the path.
 3. Narrow in, between the last strength that is allowed and the first that is not (a budget: interpolated in the
@@ -27,6 +28,7 @@ _ASIDE = 0.05  # share of the way by which interpolated points move to the safe 
 _NEAR = 1.1  # factor between strengths below which no point between is measured
 _AROUND = (0.8, 1.0)  # of a strength that is foretold, where it is measured
 _STEP = 2.5  # ratio of the strengths below a guess
+_BELOW = 0.85  # of a strength that is nearly known, where it is measured, too
 
 Measure = Callable[[Sequence[float]], list[Trial]]
 """Measures several strengths at once."""
@@ -43,6 +45,7 @@ def search(
     *,
     answer: Answer | None = None,
     guess: float | None = None,
+    near: float | None = None,
     width: int = 6,
     rounds: int = 4,
 ) -> tuple[Trial, tuple[Trial, ...]]:
@@ -55,6 +58,7 @@ def search(
         limits: the limits and the target.
         answer: how broken the answers are; needed where the limits include it.
         guess: a likely strength; two strengths below it are measured first.
+        near: a strength that is nearly right; it and one a little below it are measured first.
         width: how many strengths are measured first without a guess.
         rounds: of measuring, at most, and two more after a guess, which begins with fewer; as many again where answers
             are too broken.
@@ -71,7 +75,7 @@ def search(
     """
 
     def narrowed(trials: list[Trial], measure: Measure) -> list[Trial]:
-        for _ in range(rounds - 1 if guess is None else rounds + 1):
+        for _ in range(rounds - 1 if near is not None or guess is None else rounds + 1):
             strengths = _next(trials, limits, low, high)
             if not strengths:
                 break
@@ -87,7 +91,11 @@ def search(
             for trial in trials
         ]
 
-    trials = narrowed(measure(_spread(low, high, width) if guess is None else _below(guess, low, high)), measure)
+    if near is not None:
+        first = sorted({max(_BELOW * near, low), near})
+    else:
+        first = _spread(low, high, width) if guess is None else _below(guess, low, high)
+    trials = narrowed(measure(first), measure)
     if answer is None or not limits.need_answers:
         return limits.best(trials), tuple(trials)
     best = limits.best(trials)

@@ -117,7 +117,7 @@ def gather_inputs(
     neutral = check_search_prompts(method, pairs, has_margin=margin is not None)
     for contrast in (pairs.discovery, pairs.development):
         check_apart(subject, contrast, system=method.system)
-    decoding = Decoding(max_new_tokens=method.answer_tokens, batch_size=32, system=method.system)
+    decoding = Decoding(max_new_tokens=method.answer_tokens, system=method.system)
     watch = Stopwatch()
     judged = None
     if margin is None:
