@@ -1,5 +1,6 @@
 """Passes through an offloaded model, block by block: the same numbers, each block read once, one block in memory."""
 
+import copy
 import threading
 from dataclasses import replace
 
@@ -8,6 +9,7 @@ import torch
 from tests.subjects import shared
 
 import neurodial as nd
+from neurodial.activations import collect as collecting
 from neurodial.activations.collect import Reading, collect
 from neurodial.activations.position import Last
 from neurodial.cli.options import ModelOptions
@@ -85,9 +87,47 @@ def test_each_weight_is_read_once_for_all_batches_that_go_together(subject, read
     batches = len(collected(subject, reading=whole)) // 2
     assert len(reads) == len(set(reads)) == sum(1 for block in subject.blocks for _ in block.parameters())
     reads.clear()
-    monkeypatch.setattr(block_by_block, "TOGETHER", 2)
+    monkeypatch.setattr(block_by_block, "HELD", 1)  # one at least
     collected(subject, reading=whole)
-    assert len(reads) == -(-batches // 2) * len(set(reads))
+    assert len(reads) == batches * len(set(reads))
+
+
+def size_of(subject, tokens, cache):
+    numbers = tokens.numel() * subject.hidden_size + sum(one.keys.numel() + one.values.numel() for one in cache.layers)
+    return 4 * numbers
+
+
+def test_as_many_batches_go_together_as_hold_no_more_than_the_limit(subject, reads, monkeypatch):
+    """What a batch holds between blocks: its residual stream, and keys and values of all tokens in all blocks."""
+    told, plain = [], block_by_block._within
+    monkeypatch.setattr(block_by_block, "_within", lambda sizes, limit: plain(told.extend(sizes) or sizes, limit))
+    batches, forward = [], collecting._forward
+
+    def watched(subject, tokens, prefix_cache):
+        cache = copy.deepcopy(prefix_cache)
+        cache.batch_repeat_interleave(len(tokens))
+        subject.decoder(input_ids=tokens, past_key_values=cache, use_cache=True)
+        batches.append((tokens, cache))
+
+    monkeypatch.setattr(collecting, "_forward", watched)
+    collected(subject)
+    monkeypatch.setattr(collecting, "_forward", forward)
+    assert sorted(told) == sorted(size_of(subject, tokens, cache) for tokens, cache in batches)
+    assert len(told) > 2
+    limit = sum(told[:2])
+    rounds = len(list(plain(told, limit)))
+    assert 1 < rounds < len(told)
+    reads.clear()
+    monkeypatch.setattr(block_by_block, "HELD", limit)
+    collected(subject)
+    assert len(reads) == (1 + rounds) * len(set(reads))  # once for the shared beginning
+
+
+@pytest.mark.parametrize(
+    ("sizes", "groups"), [([1, 1, 1], [[0, 1], [2]]), ([5, 1, 1], [[0], [1, 2]]), ([1, 5], [[0], [1]]), ([], [])]
+)
+def test_numbers_that_follow_one_another_within_a_limit(sizes, groups):
+    assert list(block_by_block._within(sizes, 2)) == groups
 
 
 def test_one_block_is_in_memory_at_a_time(subject):

@@ -126,7 +126,8 @@ def collect(
             check_finite(read[number].finite)
             advance(len(read[number].rows))
 
-        run_passes(subject, [partial(_forward, subject, batch.tokens, cache) for batch in whole], turn, done)
+        passes = [partial(_forward, subject, batch.tokens, cache) for batch in whole]
+        run_passes(subject, passes, turn, done, held=[_held(subject, batch.tokens, cache, prefix) for batch in whole])
 
 
 def places_read(subject: Subject, sequences: Sequence[Tokens], reading: Reading) -> list[list[int]]:
@@ -233,6 +234,16 @@ class _ExpertTable:
 def _prefix_cache(subject: Subject, prefix: Tokens) -> Any:
     tokens = torch.tensor([prefix], device=subject.device)
     return subject.decoder(input_ids=tokens, use_cache=True).past_key_values
+
+
+def _held(subject: Subject, tokens: Tensor, prefix_cache: Any, prefix: int) -> int:
+    """Bytes that a pass holds between two blocks: the residual stream, and keys and values in all blocks."""
+    rows, width = tokens.shape
+    stream = rows * width * subject.hidden_size * subject.dtype.itemsize
+    layers = getattr(prefix_cache, "layers", ())
+    tensors = [one for layer in layers for one in vars(layer).values() if isinstance(one, Tensor)]
+    per_token = sum(one.numel() * one.element_size() for one in tensors) / max(1, prefix)
+    return stream + round(rows * (prefix + width) * per_token)
 
 
 def _forward(subject: Subject, tokens: Tensor, prefix_cache: Any) -> None:

@@ -23,12 +23,17 @@ from torch import nn
 
 from neurodial.model.subject import Subject
 
-TOGETHER = 64
-"""Passes that go through the blocks together: what they hold between blocks stays in memory."""
+HELD = 2 * 1024**3
+"""Bytes that the passes which go through the blocks together may hold between blocks."""
 
 
 def run_passes(
-    subject: Subject, passes: Sequence[Callable[[], None]], turn: Callable[[int], None], done: Callable[[int], None]
+    subject: Subject,
+    passes: Sequence[Callable[[], None]],
+    turn: Callable[[int], None],
+    done: Callable[[int], None],
+    *,
+    held: Sequence[int],
 ) -> None:
     """Run passes one after the other; where blocks are offloaded, each block for many passes before the next block.
 
@@ -37,6 +42,7 @@ def run_passes(
         passes: each runs the decoder once, without gradients.
         turn: told whose turn it is, before any module of that pass runs.
         done: told which pass has ended.
+        held: bytes that each pass holds between blocks; as many go together as hold no more than `HELD`.
 
     Raises:
         Exception: what a pass raised; the others are ended, and the model is left as it was.
@@ -49,13 +55,25 @@ def run_passes(
             done(number)
         return
     running = [_WaitingPass(number, work) for number, work in enumerate(passes)]
-    for start in range(0, len(running), TOGETHER):
-        _run_together(blocks, running[start : start + TOGETHER], turn, done)
+    for numbers in _within(held, HELD):
+        _run_together(blocks, [running[number] for number in numbers], turn, done)
 
 
 def offloaded_blocks(subject: Subject) -> tuple[nn.Module, ...]:
     """The decoder's blocks of which accelerate reads some weights anew in every pass."""
     return tuple(block for block in dict.fromkeys(subject.blocks) if any(offloading(block)))
+
+
+def _within(sizes: Sequence[int], limit: int) -> Iterator[list[int]]:
+    """Numbers that follow one another, as many together as the limit allows, and one at least."""
+    group: list[int] = []
+    for number, size in enumerate(sizes):
+        if group and sum(sizes[one] for one in group) + size > limit:
+            yield group
+            group = []
+        group.append(number)
+    if group:
+        yield group
 
 
 def _run_together(
