@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 
 import torch
-from measure import interleaved, ratios, write
+from measure import interleaved, over_floor, ratios, with_floor, write
 
 from neurodial.activations.batches import batches
 from neurodial.activations.collect import pad_id
@@ -63,12 +63,14 @@ def measured(subject: Subject, *, rounds: int = 5, loop: bool = True) -> dict[st
     }
     if loop:
         tasks["one_by_one"] = lambda: one_by_one(subject, sequences)
+    tasks = with_floor(tasks, subject.device, subject.dtype)
     seconds = interleaved(tasks, rounds=rounds)
     found = {
         "prompts": len(sequences),
         "tokens": sum(map(len, sequences)),
         "seconds": seconds,
         "discover_over_plain_forward": ratios(seconds, of="discover", to="plain_forward"),
+        "floor": over_floor(tasks, seconds),
     }
     return found | ({"one_by_one_over_discover": ratios(seconds, of="one_by_one", to="discover")} if loop else {})
 

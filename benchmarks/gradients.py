@@ -6,7 +6,7 @@ Run: python benchmarks/gradients.py
 from __future__ import annotations
 
 import torch
-from measure import interleaved, ratios, write
+from measure import interleaved, over_floor, ratios, with_floor, write
 
 from neurodial.activations.batches import batches
 from neurodial.activations.collect import pad_id
@@ -56,7 +56,7 @@ def measured(subject: Subject, *, rounds: int = 3) -> dict[str, object]:
     groups = [openers.rows(subject, *pair) for pair in zip(prompts, examples, strict=True)]
     neutral = list(read_prompt_list("neutral").split("discovery")[:PROMPTS])
     passages = own_answers(subject, neutral, decoding=Decoding(max_new_tokens=48, batch_size=PROMPTS))
-    seconds = interleaved(
+    tasks = with_floor(
         {
             "effect": lambda: effect(subject, openers, examples),
             "effect_plain": lambda: plain_groups(subject, groups),
@@ -64,8 +64,10 @@ def measured(subject: Subject, *, rounds: int = 3) -> dict[str, object]:
             "cost_two_draws": lambda: cost(subject, passages, sampling=Sampling(2)),
             "cost_plain": lambda: plain_passages(subject, passages),
         },
-        rounds=rounds,
+        subject.device,
+        subject.dtype,
     )
+    seconds = interleaved(tasks, rounds=rounds)
     return {
         "effect_tokens": sum(len(row) for group in groups for row in group),
         "cost_tokens": sum(len(passage.tokens) for passage in passages),
@@ -75,6 +77,7 @@ def measured(subject: Subject, *, rounds: int = 3) -> dict[str, object]:
             "cost, one draw": ratios(seconds, of="cost_one_draw", to="cost_plain"),
             "cost, two draws": ratios(seconds, of="cost_two_draws", to="cost_plain"),
         },
+        "floor": over_floor(tasks, seconds),
         "seconds": seconds,
     }
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from neurodial.files import write_atomic
 from neurodial.provenance import now, versions
@@ -47,6 +48,49 @@ def ratios(seconds: dict[str, list[float]], *, of: str, to: str) -> dict[str, fl
     """Minimum, median and maximum of the ratio of two tasks, round by round."""
     each = [first / second for first, second in zip(seconds[of], seconds[to], strict=True)]
     return spread(each)
+
+
+FLOOR = "matrix product"
+"""The task that says what the machine can do: one large matrix product."""
+
+
+def with_floor(
+    tasks: dict[str, Callable[[], object]], device: torch.device, dtype: torch.dtype
+) -> dict[str, Callable[[], object]]:
+    """The tasks and the one that their floor is reckoned from, for `interleaved`."""
+    size = 2048 if device.type == "cpu" else 8192
+    square = torch.rand(size, size, device=device, dtype=dtype)
+    return {**tasks, FLOOR: lambda: square @ square}
+
+
+def over_floor(tasks: dict[str, Callable[[], object]], seconds: dict[str, list[float]]) -> dict[str, object]:
+    """How many times its floor each task takes, round by round, and the operations counted in it.
+
+    The floor: the task's matrix products alone, each as fast as one large product on the same machine in the same
+    round. Sums, norms, attention's softmax and what is read from memory come on top. A task that takes less than its
+    floor has its products counted too high, or the large one was disturbed.
+    """
+    counts = {name: operations(task) for name, task in tasks.items()}
+    reference = counts[FLOOR]
+    times = {
+        name: spread(
+            [
+                spent * reference / (count * product)
+                for spent, product in zip(seconds[name], seconds[FLOOR], strict=True)
+            ]
+        )
+        for name, count in counts.items()
+        if name != FLOOR and count
+    }
+    return {"operations": counts, "times": times}
+
+
+def operations(task: Callable[[], object]) -> int:
+    """Floating-point operations of a task's matrix products, counted as they run; a product and a sum are two."""
+    counter = FlopCounterMode(display=False)
+    with counter:
+        task()
+    return int(counter.get_total_flops())
 
 
 def spread(values: list[float]) -> dict[str, float]:
