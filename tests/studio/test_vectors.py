@@ -56,7 +56,7 @@ def client(studio):
 
 
 def rows(html):
-    """The rows of every table in words: text, variance explained, cosine, under the table's caption."""
+    """The rows of every table in words: variance explained, cosine, text, under the table's caption."""
     found = {}
     for caption, body in re.findall(r"<caption>(.*?)</caption>(.*?)</table>", html, re.DOTALL):
         cells = [
@@ -77,13 +77,13 @@ def test_a_neurons_vector_is_said_with_its_score(client, studio):
     tables = rows(job.value.html)
     own, at_place, writes, change = tables
     assert own.startswith("what a unit of the neuron&#39;s activation writes: variance explained 1.00")
-    assert tables[own][:2] == [["pears", "1", "1"]] * 2
+    assert tables[own][:2] == [["1", "1", "pears"]] * 2
     assert at_place.startswith("the activation where it fires strongest, token ")
     assert writes.startswith("what the circuit writes: ")
     assert change.startswith("steered less unsteered at dial 1")
     for caption, listed in tables.items():
-        assert [row[0] for row in listed[-2:]] == ["(words of another activation)", "(the mean)"], caption
-        assert all(score != "–" for text, score, _ in listed if text), caption
+        assert [row[-1] for row in listed[-2:]] == ["(words of another activation)", "(the mean)"], caption
+        assert all(score != "–" for score, _, text in listed if text), caption
     known = finished(studio, client.post("/api/neurons", json=NEURON))
     assert known.value.has_vectors, "an earlier page's"
     assert known.steps.view() == []

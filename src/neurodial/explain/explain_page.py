@@ -228,7 +228,7 @@ def _histogram(firing: Firing, name: str) -> tuple[Figure, ...]:
         f'<text x="{_WIDTH}" y="{_HEIGHT - 3}" font-size="11" text-anchor="end" fill="currentColor">'
         f"{firing.edges[-1]:.3g}</text>"
     )
-    svg = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}">{"".join(bars)}{ends}</svg>'
+    svg = f'<svg class="histogram" viewBox="0 0 {_WIDTH} {_HEIGHT}">{"".join(bars)}{ends}</svg>'
     area = "" if firing.auroc is None else f" AUROC {firing.auroc:.3f}."
     sides = [
         f"{side} {('orange', 'blue', 'grey')[k]} (n = {sum(firing.counts[k])})"

@@ -29,9 +29,9 @@ from neurodial.prompts.prompt import Prompt
 _TEXTS = 16  # of a side, for the mean change
 
 _VECTOR_COLUMNS = (
-    Column("words"),
     Column("variance explained", "Of the vector, rebuilt from the words alone; 1 is all, 0 what the baseline reaches."),
     Column("cosine", "Of the vector and what is rebuilt; where all activations look alike, it says nothing alone."),
+    Column("words"),
 )
 _AUTOENCODER = (
     "One model says what a vector holds, another rebuilds the vector from these words. Details and quotes are often "
@@ -165,10 +165,10 @@ def vector_section(vectors: Sequence[VectorWords]) -> Section:
     tables = []
     for vector in vectors:
         rows: list[tuple[str | float | None, ...]] = [
-            (f"{' '.join(s.text.split())}{f' [{s.problem}]' if s.problem else ''}", *_rebuilt(s.score))
+            (*_rebuilt(s.score), f"{' '.join(s.text.split())}{f' [{s.problem}]' if s.problem else ''}")
             for s in vector.samples
         ]
-        rows += [("(words of another activation)", *_rebuilt(vector.shuffled)), ("(the mean)", *_rebuilt(vector.mean))]
+        rows += [(*_rebuilt(vector.shuffled), "(words of another activation)"), (*_rebuilt(vector.mean), "(the mean)")]
         caption = "; ".join((f"{vector.name}: {vector.verdict}", *vector.notes))
         tables.append(Table(_VECTOR_COLUMNS, tuple(rows), caption))
     return Section("Its vectors in words", (_AUTOENCODER,) if tables else (), tables=tuple(tables))
