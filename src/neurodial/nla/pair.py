@@ -85,8 +85,8 @@ class NlaPair:
                 f"{self.speaker.source} was made for {label} with other weights than {subject.label} "
                 f"(digest {str(digest)[:12]} against {subject.identity.digest[:12]}).",
                 wanted=f"the model that it was made for: {label}",
-                fix="For a fine-tuned copy, say --force-model (of the studio: --force; in Python: force=True) and look at "
-                "the scores.",
+                fix="For a fine-tuned copy, say --force-model (of the studio: --force; in Python: force=True) and look "
+                "at the scores.",
             )
 
     def verbaliser(self) -> Verbaliser:
