@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import resource
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from time import process_time
@@ -63,12 +65,17 @@ def plain_pass(subject: Subject, corpus: Corpus) -> None:
         subject.decoder(input_ids=batch.tokens, use_cache=False)
 
 
+def peak() -> int:
+    """The most memory in bytes that this process ever held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
 def grown(subject: Subject, count: int) -> int:
     """Bytes by which the peak of this process grows when a corpus of `count` texts is watched."""
     corpus = texts(subject, count)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak()
     read_corpus(subject, circuit_of(), corpus, shown=0, places=8)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    return peak() - before
 
 
 def measured(count: int = 400, rounds: int = 3) -> dict[str, object]:
@@ -125,7 +132,7 @@ def short_texts(count: int) -> list[str]:
 
 
 def many(count: int = 2000) -> dict[str, object]:
-    """Seconds of the processor and ratio; half of the plain pass before, half after, against a drift."""
+    """Seconds of the processor, half of the plain pass before, half after, against a drift; ratio; peaks of memory."""
     subject = load("demo")
     circuit = read_circuit(ROOT / "docs/results/demo/dose.circuit.json")
     listed = short_texts(count)
@@ -133,10 +140,24 @@ def many(count: int = 2000) -> dict[str, object]:
         corpus_of(subject, None, some, name="short") for some in (listed, listed[: count // 2], listed[count // 2 :])
     )
     plain_pass(subject, texts(subject, 20))
+    peaks: dict[int, int] = {}
+
+    @contextmanager
+    def noting(description: str, total: int) -> Iterator[Callable[[int], None]]:
+        del description, total
+        done = 0
+
+        def advance(steps: int) -> None:
+            nonlocal done
+            done += steps
+            peaks[done] = peak()
+
+        yield advance
+
     marks = [process_time()]
     for work in (
         lambda: plain_pass(subject, first),
-        lambda: read_corpus(subject, circuit, whole, shown=16, places=8),
+        lambda: read_corpus(subject, circuit, whole, shown=16, places=8, progress=noting),
         lambda: plain_pass(subject, second),
     ):
         work()
@@ -147,6 +168,7 @@ def many(count: int = 2000) -> dict[str, object]:
         "tokens": whole.tokens,
         "processor seconds": {"plain pass": [before, after], "watching": watching},
         "ratio": watching / (before + after),
+        "peak bytes after so many texts": peaks,
     }
 
 

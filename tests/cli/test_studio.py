@@ -7,11 +7,14 @@ import threading
 import urllib.request
 
 import pytest
+from tests.nla.pairs import write_pair
 from tests.subjects import circuit_of
 
 from neurodial.cli.main import app, main
 from neurodial.model.load import load
 from neurodial.model.tiny import tiny_model, tiny_tokenizer
+from neurodial.studio import app as studio_app
+from neurodial.studio.app import create_app
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +102,46 @@ def test_a_missing_package_says_how_to_get_it(capsys, monkeypatch):
     code, said = fail(capsys, "studio", "demo")
     assert code == 1
     assert "neurodial[studio]" in said
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """Options for a pair for a tiny model of three blocks."""
+    folders = write_pair(tmp_path_factory.mktemp("pair"))
+    return ["--verbaliser", folders.verbaliser, "--reconstructor", folders.reconstructor]
+
+
+def test_a_pair_reaches_the_pages(serve_once, pair, tmp_path, monkeypatch):
+    tiny_model(num_hidden_layers=3).save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    states = []
+    monkeypatch.setattr(studio_app, "create_app", lambda state, host: states.append(state) or create_app(state))
+    serve_once([tmp_path, *pair], "/api/model")
+    [state] = states
+    assert (state.autoencoder.pair.layer, state.autoencoder.name) == (1, "neutral")
+    assert len(state.autoencoder.reference) > 10
+
+
+def test_a_pair_for_another_model_is_refused_before_the_model_is_loaded(capsys, pair, tmp_path):
+    tiny_model(num_hidden_layers=4).save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    code, said = fail(capsys, "studio", tmp_path, *pair, "--port", 0, "--no-open")
+    assert code == 1
+    assert "was not made for" in said
+    assert "blocks 4 against 3" in said
+    code, said = fail(capsys, "studio", tmp_path, *pair[:2], "--port", 0, "--no-open")
+    assert "--verbaliser came without --reconstructor" in said
+
+
+def test_a_pair_for_other_weights_is_refused_unless_forced(capsys, serve_once, tmp_path):
+    folders = write_pair(tmp_path / "pair")
+    meta = folders.verbaliser / "nla_meta.yaml"
+    meta.write_text(f"{meta.read_text()}base: {{label: another, digest: {'0' * 64}}}\n")
+    tiny_model(num_hidden_layers=3).save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    arguments = [tmp_path, "--verbaliser", folders.verbaliser, "--reconstructor", folders.reconstructor]
+    code, said = fail(capsys, "studio", *arguments, "--port", 0, "--no-open")
+    assert code == 1
+    assert "with other weights" in said
+    [model] = serve_once([*arguments, "--force"], "/api/model")
+    assert model["neurons"] == 72

@@ -15,7 +15,7 @@ ANSWERS = (
     ("GET", r"/api/model", "Model"),
     ("GET", r"/api/jobs", "Job[]"),
     ("GET|DELETE", r"/api/jobs/\d+", "Job"),
-    ("POST", r"/api/(answers|strips|discoveries|openers|neurons|measurements|exports)", "Job"),
+    ("POST", r"/api/(answers|strips|discoveries|openers|neurons|wholes|measurements|exports)", "Job"),
     ("GET", r"/api/circuits", "CircuitEntry[]"),
     ("POST", r"/api/circuits", "Saved"),
     ("GET", r"/api/circuits/[^/]+", "CircuitPage"),
@@ -39,7 +39,13 @@ ANSWERS = (
     ("GET", r"/api/exports", "string[]"),
     ("GET", r"/api/exports/[^/]+", "ExportView"),
 )
-RESULTS = {"discover": "Discovered", "neuron": "NeuronView", "evaluate": "Reported", "frontier": "Reported"}
+RESULTS = {
+    "discover": "Discovered",
+    "neuron": "ExplainedView",
+    "whole": "ExplainedView",
+    "evaluate": "Reported",
+    "frontier": "Reported",
+}
 RESULTS |= {"export": "Exported"}
 
 

@@ -282,7 +282,15 @@ def test_a_neuron_page(client, studio):
     job = finished(studio, client.post("/api/neurons", json=request))
     assert job.state == "done", job.error
     found = client.get(f"/api/jobs/{job.number}/result").json()
-    assert found == {"in_circuit": True, "measured": False, "worded": False, "hidden": False, "speaker": "tiny-llama"}
+    assert found == {
+        "in_circuit": True,
+        "measured": False,
+        "worded": False,
+        "hidden": False,
+        "speaker": "tiny-llama",
+        "vectors": False,
+        "pair": "",
+    }
     page = client.get(f"/api/jobs/{job.number}/page")
     assert page.headers["content-security-policy"].startswith("sandbox allow-same-origin; default-src 'none'")
     assert "<script" not in page.text

@@ -12,7 +12,7 @@ from rich.text import Text
 from neurodial.cli.console import bars, err, out, print_json, status
 from neurodial.cli.declared import OUTPUT, command_options
 from neurodial.cli.explainer_options import ExplainerOptions
-from neurodial.cli.nla_options import PairOptions
+from neurodial.cli.nla_options import PairOptions, vector_wording
 from neurodial.cli.options import ModelOptions, TwoLists
 from neurodial.explain.options import Explaining
 
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from neurodial.explain.explainer import Explainer
     from neurodial.explain.explanation import CircuitExplanation
     from neurodial.explain.put_into_words import Wording
-    from neurodial.explain.vector_section import VectorWording
     from neurodial.model.subject import Subject
-    from neurodial.nla.pair import NlaPair
     from neurodial.prompts.pairs import PairSet
     from neurodial.prompts.prompt import Prompt
 else:
@@ -94,7 +92,7 @@ def explain(
     measuring = _measuring(subject, loaded, pairs, neutral) if options.measure else None
     explanation = explain_circuit(
         subject, loaded, corpus, measuring=measuring, options=options, wording=wording,
-        autoencoder=_vector_wording(pair, neutral), show_harmful=show_harmful, force=force_model, progress=bars,
+        autoencoder=vector_wording(pair, neutral), show_harmful=show_harmful, force=force_model, progress=bars,
     )  # fmt: skip
     if json:
         print_json(explanation.as_json())
@@ -113,15 +111,6 @@ def _wording(speaker: Explainer | None, options: Explaining) -> Wording | None:
     from neurodial.explain.put_into_words import Wording
 
     return Wording(speaker, options.places, options.places, options.seed)
-
-
-def _vector_wording(pair: NlaPair | None, neutral: str) -> VectorWording | None:
-    if pair is None:
-        return None
-    from neurodial.explain.vector_section import VectorWording
-    from neurodial.prompts.behaviours import read_prompt_list
-
-    return VectorWording(pair, read_prompt_list(neutral).prompts, neutral)
 
 
 def _texts(texts: str | None) -> list[Prompt]:

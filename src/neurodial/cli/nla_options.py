@@ -11,6 +11,7 @@ from neurodial.cli.options import ModelOptions
 from neurodial.errors import OptionError
 
 if TYPE_CHECKING:
+    from neurodial.explain.vector_section import VectorWording
     from neurodial.nla.pair import NlaPair
 
 
@@ -71,3 +72,13 @@ class PairOptions:
         if shape is not None:
             pair.check_base(shape, model, force=force)
         return pair
+
+
+def vector_wording(pair: NlaPair | None, neutral: str) -> VectorWording | None:
+    """With what an explanation puts vectors into words: a pair, and ordinary prompts; None without a pair."""
+    if pair is None:
+        return None
+    from neurodial.explain.vector_section import VectorWording
+    from neurodial.prompts.behaviours import read_prompt_list
+
+    return VectorWording(pair, read_prompt_list(neutral).prompts, neutral)

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from neurodial.cli.console import err
 from neurodial.cli.explainer_options import ExplainerOptions
+from neurodial.cli.nla_options import PairOptions, vector_wording
 from neurodial.cli.options import ModelOptions, read_circuits
 from neurodial.errors import MissingPackageError
 
@@ -31,6 +32,7 @@ def studio(
     open: Annotated[bool, Parameter(negative="--no-open")] = True,
     force: bool = False,
     in_words: ExplainerOptions | None = None,
+    autoencoder: PairOptions | None = None,
     loading: ModelOptions | None = None,
 ) -> None:
     """Open a local page: chat with a dial, discover, look, measure, export.
@@ -42,8 +44,9 @@ def studio(
         host: the address to listen on. Anyone who can reach it can use the model: keep the default if possible.
         port: the port to listen on; 0 takes a free one.
         open: open the page in a browser.
-        force: take circuits that were made on another model.
+        force: take circuits, and a pair, that were made on another model.
         in_words: a model that puts neurons into words on their pages; by default MODEL itself.
+        autoencoder: a pair of models that puts vectors into words on the pages of circuits and neurons.
         loading: how the model is loaded.
     """
     for package in ("fastapi", "uvicorn"):
@@ -53,12 +56,16 @@ def studio(
             )
     in_words = in_words or ExplainerOptions()
     in_words.check()
+    loading = loading or ModelOptions()
     circuits = {name: read for name, read, _ in read_circuits(circuit or [], default_dial=1.0)}
     from neurodial.serve.address import listen
 
     listening = listen(host, port)
-    subject = (loading or ModelOptions()).load(model)
-    explainer = in_words.made(model, subject, loading or ModelOptions())
+    pair = (autoencoder or PairOptions()).pair(model, loading, force=force)
+    subject = loading.load(model)
+    if pair is not None:
+        pair.check_subject(subject, force=force)
+    explainer = in_words.made(model, subject, loading)
 
     from neurodial.intervention.scale import check_fits, template_notes
     from neurodial.studio.app import create_app
@@ -73,7 +80,8 @@ def studio(
         check_fits(read, subject, force=force)
     queue = JobQueue()
     collection = Collection(folder, circuits, ready_circuits(subject))
-    state = StudioState(subject, collection, queue, force=force, explainer=explainer)
+    wording = vector_wording(pair, "neutral")
+    state = StudioState(subject, collection, queue, force=force, explainer=explainer, autoencoder=wording)
     try:
         _serve(create_app(state, host=host), listening, open_page=open)
     finally:

@@ -149,7 +149,6 @@ class _Asked:
 
     def vectors(self, subject: Subject, layer: int, *, force: bool) -> list[NamedVector]:
         """The vectors, of the model that is loaded."""
-        from neurodial.activations.position import PostInstruction
         from neurodial.intervention.scale import Scale
         from neurodial.nla.vectors import contrast_vector, stored_vector, token_vectors, written_vector
 
@@ -157,12 +156,8 @@ class _Asked:
             return [stored_vector(self.vector, layer, subject.hidden_size)]
         if self.prompt is not None:
             tokens = subject.encode(self.prompt) if self.raw else subject.render([self.prompt])[0]
-            positions = [
-                PostInstruction(subject.post_instruction_length) if position == PostInstruction() else position
-                for position in self.positions
-            ]
             under = None if self.circuit is None else Scale(self.circuit, self.dial, force=force)
-            return token_vectors(subject, tokens, positions, layer, under=under)
+            return token_vectors(subject, tokens, self.positions, layer, under=under)
         if self.pairs is None:
             raise OptionError("There is nothing to put into words.", wanted="a prompt, a circuit, or a behaviour")
         contrast = self.pairs.discovery

@@ -55,6 +55,22 @@ def explanation_page(explanation: CircuitExplanation) -> Page:
     return Page(title, first, tuple(sections), about=_read(explanation))
 
 
+def drive_page(explanation: CircuitExplanation) -> Page:
+    """The page of a circuit as a whole, without its neurons' own parts.
+
+    Args:
+        explanation: what is known of the circuit.
+    """
+    sections = (
+        _circuit_section(explanation),
+        vector_section(explanation.vectors),
+        _firing_section("Where the circuit drives", explanation.firing, _DRIVE),
+        replace(_overview(explanation), folded=True),
+    )
+    first = FirstScreen(_verdict(explanation), _numbers(explanation))
+    return Page(f"What {explanation.name} does as a whole", first, sections, about=_read(explanation))
+
+
 def _read(explanation: CircuitExplanation) -> str:
     """On what the circuit was watched."""
     texts = ", ".join(f"{count} {side}" for side, count in explanation.texts.items() if count)
@@ -69,7 +85,7 @@ def neuron_page(neuron: NeuronExplanation, explanation: CircuitExplanation) -> P
 
     Args:
         neuron: what is known of it.
-        explanation: of the circuit that it belongs to, which says what was read.
+        explanation: of the circuit that it belongs to, which says what was read; its vectors in words are shown.
     """
     promotes = ", ".join(repr(token.text) for token in neuron.writes[:3])
     numbers = []
@@ -85,7 +101,12 @@ def neuron_page(neuron: NeuronExplanation, explanation: CircuitExplanation) -> P
     first = FirstScreen(f"Promotes {promotes}; score {neuron.score:.3g}, dose {neuron.dose:.3g}.", tuple(numbers))
     listed = [note for note in explanation.notes if neuron.effect is None or note != NO_DIAL]
     notes = Section("What a reader should know", (_LENS, *(f"Note: {note}." for note in listed)))
-    return Page(f"{neuron.name} of {explanation.name}", first, (section, notes), about=_read(explanation))
+    return Page(
+        f"{neuron.name} of {explanation.name}",
+        first,
+        (section, vector_section(explanation.vectors), notes),
+        about=_read(explanation),
+    )
 
 
 _DRIVE = (
@@ -207,7 +228,7 @@ def _histogram(firing: Firing, name: str) -> tuple[Figure, ...]:
         f'<text x="{_WIDTH}" y="{_HEIGHT - 3}" font-size="11" text-anchor="end" fill="currentColor">'
         f"{firing.edges[-1]:.3g}</text>"
     )
-    svg = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}">{"".join(bars)}{ends}</svg>'
+    svg = f'<svg class="histogram" viewBox="0 0 {_WIDTH} {_HEIGHT}">{"".join(bars)}{ends}</svg>'
     area = "" if firing.auroc is None else f" AUROC {firing.auroc:.3f}."
     sides = [
         f"{side} {('orange', 'blue', 'grey')[k]} (n = {sum(firing.counts[k])})"

@@ -69,7 +69,7 @@ class NlaPair:
                 f"{self.speaker.source} was not made for {label}: {'; '.join(differ)}.",
                 wanted=f"a pair for {label}",
                 fix="A model that has none gets one by `neurodial nla train`. A model of the same width can be tried "
-                "with --force-model (force=True).",
+                "with --force-model (of the studio: --force; in Python: force=True).",
             )
 
     def check_subject(self, subject: Subject, *, force: bool = False) -> None:
@@ -85,7 +85,8 @@ class NlaPair:
                 f"{self.speaker.source} was made for {label} with other weights than {subject.label} "
                 f"(digest {str(digest)[:12]} against {subject.identity.digest[:12]}).",
                 wanted=f"the model that it was made for: {label}",
-                fix="For a fine-tuned copy, say --force-model (force=True) and look at the scores.",
+                fix="For a fine-tuned copy, say --force-model (of the studio: --force; in Python: force=True) and look "
+                "at the scores.",
             )
 
     def verbaliser(self) -> Verbaliser:

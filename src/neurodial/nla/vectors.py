@@ -17,7 +17,7 @@ from torch import Tensor
 
 from neurodial.activations.batches import batches
 from neurodial.activations.collect import Reading, collect, pad_id
-from neurodial.activations.position import Last, Position
+from neurodial.activations.position import Last, Position, PostInstruction
 from neurodial.circuit.circuit import Circuit
 from neurodial.circuit.site import Site, places
 from neurodial.errors import VerbaliserError
@@ -116,7 +116,8 @@ def token_vectors(
         with steer(subject, under):
             [steered] = block_outputs(subject, [tokens], layer)
     found = []
-    for place in dict.fromkeys(place for position in positions for place in position.read(len(tokens))):
+    known = [PostInstruction(subject.post_instruction_length) if p == PostInstruction() else p for p in positions]
+    for place in dict.fromkeys(place for position in known for place in position.read(len(tokens))):
         name = f"token {place} {subject.tokenizer.decode([tokens[place]])!r}"
         notes = [f"among the first {EARLY} tokens, which decode badly"] if place < EARLY else []
         if steered is None:

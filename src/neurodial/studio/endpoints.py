@@ -22,7 +22,7 @@ from neurodial.studio.prompt_preview import TokenizerView, check_view
 from neurodial.studio.safety import NEURON_POLICY
 from neurodial.studio.studio_state import StudioState, without
 from neurodial.studio.tasks_discover import Discovered
-from neurodial.studio.tasks_explain import NeuronPage
+from neurodial.studio.tasks_explain import ExplainedPage
 from neurodial.studio.views import circuit_view, experts_view, overlap_view
 
 Plain = dict[str, Any]
@@ -61,6 +61,11 @@ def work_routes(app: FastAPI, studio: StudioState) -> None:
         title = f"layer {asked.layer}, neuron {asked.index}"
         return job_values(queue.submit("neuron", title, run, asked=asked.model_dump(), is_urgent=True))
 
+    @app.post("/api/wholes")
+    def wholes(asked: requests.WholeRequest) -> Plain:
+        run = tasks_explain.whole(studio, asked)
+        return job_values(queue.submit("whole", asked.circuit, run, asked=asked.model_dump(), is_urgent=True))
+
     @app.post("/api/measurements")
     def measurements(asked: requests.MeasurementRequest) -> Plain:
         run = tasks_measure.measure(studio, asked)
@@ -75,13 +80,13 @@ def work_routes(app: FastAPI, studio: StudioState) -> None:
     @app.get("/api/jobs/{number}/result")
     def result(number: int) -> Plain:
         value = _result(studio, number)
-        return value.view() if isinstance(value, Discovered | NeuronPage) else dict(value)
+        return value.view() if isinstance(value, Discovered | ExplainedPage) else dict(value)
 
     @app.get("/api/jobs/{number}/page")
     def job_page(number: int) -> Response:
         value = _result(studio, number)
-        if not isinstance(value, NeuronPage):
-            raise OptionError(f"Job {number} made no page.", wanted="one that explains a neuron")
+        if not isinstance(value, ExplainedPage):
+            raise OptionError(f"Job {number} made no page.", wanted="one that explains a neuron or a circuit")
         return sandboxed(value.html, NEURON_POLICY)
 
 

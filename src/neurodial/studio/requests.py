@@ -168,16 +168,29 @@ class SaveRequest(_Request):
     off: Annotated[list[tuple[int, int]], Field(max_length=20_000)] = []
 
 
-class NeuronRequest(_Request):
-    """A neuron to explain: one of a circuit, or another of the model, which then stands alone."""
+class Explained(_Request):
+    """What is explained: its circuit, the prompts that it is read on, and what is asked for beyond reading."""
 
     circuit: Id
+    prompts: Id
+    words: bool = False
+    vectors: bool = False
+    show_harmful: bool = False
+
+
+class NeuronRequest(Explained):
+    """A neuron to explain: one of a circuit, or another of the model, which then stands alone."""
+
     layer: Annotated[int, Field(ge=0, le=10_000)]
     index: Annotated[int, Field(ge=0, le=10_000_000)]
-    prompts: Id
     measure: bool = False
-    words: bool = False
-    show_harmful: bool = False
+
+
+class WholeRequest(Explained):
+    """A circuit to explain as a whole; with a prompt, the activations at some of its tokens too, in words."""
+
+    prompt: Text = ""
+    at: Annotated[str, Field(max_length=80)] = "last"
 
 
 class MeasurementRequest(_Request):

@@ -9,6 +9,7 @@ from neurodial.circuit.circuit import Circuit
 from neurodial.circuit.site import AllNeurons
 from neurodial.errors import OptionError
 from neurodial.explain.explainer import Explainer
+from neurodial.explain.vector_section import VectorWording
 from neurodial.intervention.base import Together
 from neurodial.intervention.scale import Scale
 from neurodial.model.subject import Subject
@@ -29,6 +30,7 @@ class StudioState:
         queue: the queue of jobs.
         force: take circuits that were made on another model.
         explainer: who puts neurons into words; None for the model itself.
+        autoencoder: a pair of models that puts vectors into words; None for none.
         found_openers: openers by the prompt set that they were found with.
         readings: what neurons' pages were made from, so that the next page of a circuit needs no other pass.
     """
@@ -38,6 +40,7 @@ class StudioState:
     queue: JobQueue
     force: bool = False
     explainer: Explainer | None = None
+    autoencoder: VectorWording | None = None
     found_openers: dict[str, tuple[str, ...]] = field(default_factory=dict)
     readings: dict[object, Any] = field(default_factory=dict)
 

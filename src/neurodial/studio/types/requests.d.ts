@@ -185,15 +185,36 @@ export interface SaveRequest {
   off?: [number, number][];
 }
 
+/** What is explained: its circuit, the prompts that it is read on, and what is asked for beyond reading. */
+export interface Explained {
+  circuit: string;
+  prompts: string;
+  words?: boolean;
+  vectors?: boolean;
+  show_harmful?: boolean;
+}
+
 /** A neuron to explain: one of a circuit, or another of the model, which then stands alone. */
 export interface NeuronRequest {
   circuit: string;
+  prompts: string;
+  words?: boolean;
+  vectors?: boolean;
+  show_harmful?: boolean;
   layer: number;
   index: number;
-  prompts: string;
   measure?: boolean;
+}
+
+/** A circuit to explain as a whole; with a prompt, the activations at some of its tokens too, in words. */
+export interface WholeRequest {
+  circuit: string;
+  prompts: string;
   words?: boolean;
+  vectors?: boolean;
   show_harmful?: boolean;
+  prompt?: string;
+  at?: string;
 }
 
 /** An evaluation or a frontier. */

@@ -359,11 +359,15 @@ export interface CheckedExamples {
 // ---------------------------------------------------------------------------------------------------------- neurons
 
 /** What the studio says beside a neuron's page; `hidden`: words of harmful prompts are left out. */
-export interface NeuronView {
+export interface ExplainedView {
   in_circuit: boolean;
   measured: boolean;
   worded: boolean;
+  /** Whether vectors stand there in the words of the pair of models. */
+  vectors: boolean;
   speaker: string;
+  /** The pair of models that puts vectors into words; empty for none. */
+  pair: string;
   hidden: boolean;
 }
 

@@ -20,6 +20,7 @@ const DOING = {
   frontier: "frontier",
   export: "exporting",
   neuron: "reading a neuron",
+  whole: "reading a circuit",
 };
 
 const panel = part("jobs-panel");
@@ -65,7 +66,7 @@ function headline({ kind, progress }) {
 function drawJobs() {
   const listed = [...jobs]
     .reverse()
-    .filter((job) => job.kind !== "neuron")
+    .filter((job) => !["neuron", "whole"].includes(job.kind))
     .slice(0, SHOWN);
   fill(
     panel,

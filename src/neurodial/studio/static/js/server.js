@@ -34,11 +34,11 @@ export const cancelJob = (job) => remove(`/api/jobs/${job}`);
 /** @param {number} job @returns {Promise<views.Discovered>} */
 export const getDiscovered = (job) => get(`/api/jobs/${job}/result`);
 
-/** @param {number} job @returns {Promise<views.NeuronView>} */
-export const getNeuron = (job) => get(`/api/jobs/${job}/result`);
+/** @param {number} job @returns {Promise<views.ExplainedView>} */
+export const getExplained = (job) => get(`/api/jobs/${job}/result`);
 
 /** @param {number} job */
-export const neuronPage = (job) => `/api/jobs/${job}/page`;
+export const explainedPage = (job) => `/api/jobs/${job}/page`;
 
 /** @param {number} job @returns {Promise<views.Reported>} */
 export const getReported = (job) => get(`/api/jobs/${job}/result`);
@@ -60,6 +60,9 @@ export const startDiscovery = (asked) => post("/api/discoveries", asked);
 
 /** @param {requests.NeuronRequest} asked @returns {Promise<views.Job>} */
 export const startNeuron = (asked) => post("/api/neurons", asked);
+
+/** @param {requests.WholeRequest} asked @returns {Promise<views.Job>} */
+export const startWhole = (asked) => post("/api/wholes", asked);
 
 /** @param {requests.MeasurementRequest} asked @returns {Promise<views.Job>} */
 export const startMeasurement = (asked) => post("/api/measurements", asked);

@@ -90,6 +90,7 @@ function ways(id, circuits) {
     all.length > 1 ? field("Circuit", select(all, id, go)) : null,
     others.length ? field("Overlap with", select([["", "choose …"], ...others], "", compare)) : null,
     others.length ? h("a", { class: "button", href: beside }, "Doses beside others") : null,
+    h("a", { class: "button", href: address("look", [id, "whole"]) }, "What it does as a whole"),
     downloadLink(circuitFile(id), "Save as a file"),
     h("a", { class: "button primary", href: address("chat", [], { c: `${id}@1` }) }, "Try it in the chat"),
   );
