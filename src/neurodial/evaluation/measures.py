@@ -30,6 +30,7 @@ from neurodial.evaluation.store import Store
 from neurodial.evaluation.task import Task
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.divergence import measure_divergence, own_answers
+from neurodial.generation.running_engine import engine_of
 from neurodial.intervention.base import Intervention
 from neurodial.intervention.steer import steer
 from neurodial.margins.margin import Margin, Openers
@@ -86,7 +87,7 @@ def measure(plan: MeasurementPlan, store: Store, progress: Progress = silent) ->
             for condition in conditions:
                 store.append([make(condition)])
                 advance(1)
-    if plan.options.questions and ("unsteered", "control") not in finished:
+    if plan.options.questions and ("unsteered", "control") not in finished and engine_of(plan.subject) is None:
         store.append([_control(plan)])
 
 
