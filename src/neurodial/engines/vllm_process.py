@@ -56,6 +56,9 @@ def started(command: Sequence[str], log: IO[bytes], *, is_asked: bool = False) -
             process.wait(30)
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+        if process.stdin is not None:
+            with suppress(OSError):  # what was not taken any more
+                process.stdin.close()
 
 
 def environment() -> dict[str, str]:

@@ -35,10 +35,12 @@ from neurodial.provenance import describe, sha256
 
 FORMAT = "neurodial.measured"
 VERSION = 1
+LEAST_RANK = 16
+"""Room that is kept where there is an adapter at all: controls may be of a larger rank than the circuit."""
 _REMOVE = "Remove the folder and start again."
 
 
-class Measured(BaseModel):
+class MeasuredList(BaseModel):
     """The results of a job.
 
     Attributes:
@@ -182,7 +184,7 @@ class VLLMSession(RunningEngine):
         needed = self._adapters.rank
         if self._process is None or self._told is None or needed > self._rank:
             self.close()
-            self._rank = 0 if not needed else vllm_rank(needed) or needed
+            self._rank = 0 if not needed else vllm_rank(max(needed, LEAST_RANK)) or needed
             session = {"model": self._source, "rank": self._rank, "module": self._subject.engines.vllm_module}
             write_atomic(self._folder / SESSION, json.dumps(session) + "\n", overwrite=True)
             (self._folder / FAILURE).unlink(missing_ok=True)
@@ -194,7 +196,7 @@ class VLLMSession(RunningEngine):
         return self._process, self._told
 
 
-def read_measured(folder: Path, digest: str) -> Measured:
+def read_measured(folder: Path, digest: str) -> MeasuredList:
     """The results in a job's folder.
 
     Raises:
@@ -202,7 +204,7 @@ def read_measured(folder: Path, digest: str) -> Measured:
     """
     place = folder / RESULTS
     try:
-        measured = Measured.model_validate_json(place.read_text(encoding="utf-8"))
+        measured = MeasuredList.model_validate_json(place.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise EngineError(f"{place} can't be read: {reason}", fix=_REMOVE) from error

@@ -111,7 +111,6 @@ def evaluate(
     """
     options = options or Evaluation()
     check_names(against)
-    check_benchmarks(options.harness)
     if isinstance(subject, MeasuringEngine):
         check_in_engine(interventions, against, options)
         with subject.running() as run_there:
@@ -128,6 +127,7 @@ def evaluate(
                 known=known,
                 progress=progress,
             )
+    check_benchmarks(options.harness)
     engine = engine_of(subject)
     if engine is not None:
         engine.accept(interventions)
@@ -269,6 +269,7 @@ def _report(
             *(task.pairs.notes if task.pairs is not None else ()),
             *_loading_notes(subject, conditions),
             *_few_notes(task),
+            *_split_notes(options),
             *(() if engine is None else engine_notes(engine, options)),
             *_thinking_notes(subject, store),
             *_acting_notes(subject, task, conditions, options),
@@ -287,6 +288,13 @@ def _few_notes(task: Task) -> list[str]:
     width = f"{100 * (half.high - half.low):.0f}"
     what = "1 prompt of the behaviour was" if count == 1 else f"{count} prompts of the behaviour were"
     return [f"{what} measured: the interval of a share is up to {width} points wide. More prompts tell more."]
+
+
+def _split_notes(options: Evaluation) -> list[str]:
+    if options.measured == "test":
+        return []
+    called = "what is called test prompts here is of that split"
+    return [f"Measured on the development split, for choosing a dial: {called}. Report it on the test split."]
 
 
 def _split_sizes(pairs: PairSet) -> dict[str, int]:
