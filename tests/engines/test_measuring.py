@@ -153,13 +153,13 @@ def test_openings_and_choices_are_as_likely(here, there):
 
 
 def test_margins_that_read_more_say_so(here, there):
-    with pytest.raises(MarginError, match="reads more than how likely answers are"):
+    with pytest.raises(MarginError, match="ClassifierLogit reads more than how likely"):
         measure_margins(there, ClassifierLogit(lambda hidden: hidden.sum()), [Example("Hello")])
     contrast = nd.Contrast.of(["Hello"], ["So long"])
     answers = nd.generate(here, ["Hello", "So long"], decoding=nd.Decoding(max_new_tokens=3))
     bare = SpanMargin(Spans(((40,),), ("(",), 1.0, 0.0), {}, 3)
     assert bare.reading(here, [contrast], answers).answers
-    with pytest.raises(MarginError, match="Spans are read where the model would say something else"):
+    with pytest.raises(MarginError, match="SpanMargin reads more than how likely"):
         bare.reading(there, [contrast], answers)
 
 

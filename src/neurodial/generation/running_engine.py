@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, cast
 
+from neurodial.errors import MarginError
 from neurodial.generation.decoding import Decoding
 from neurodial.intervention.base import Intervention
 from neurodial.model.subject import Subject
@@ -104,6 +105,15 @@ def engine_of(subject: Subject) -> RunningEngine | None:
         True
     """
     return cast("RunningEngine | None", subject.engine)
+
+
+def reads_more(margin: str) -> MarginError:
+    """The error where an engine runs the model, and a margin reads what it does not give."""
+    return MarginError(
+        f"{margin} reads more than how likely answers are.",
+        wanted="a margin of openings or answers, where an engine runs the model",
+        fix="Measure it in transformers, or take another (--margin openers, alternatives or answer).",
+    )
 
 
 def continuations(

@@ -25,6 +25,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neurodial.errors import MarginError
+from neurodial.generation.running_engine import reads_more
 from neurodial.model.head import logits, to_float64
 from neurodial.model.subject import Subject
 from neurodial.prompts.answered import written_answers
@@ -78,11 +79,7 @@ class Margin(ABC):
             MarginError: it reads hidden states.
         """
         del continuations, log_probs
-        raise MarginError(
-            f"{type(self).__name__} reads more than how likely answers are.",
-            wanted="a margin of openings or answers, where an engine runs the model",
-            fix="Measure it in transformers, or take another (--margin openers, alternatives or answer).",
-        )
+        raise reads_more(type(self).__name__)
 
     def reference(self, direction: Direction) -> Margin | None:
         """The likelihood of the answers that removing (or inducing) the behaviour should lead to, or None.
