@@ -1,4 +1,4 @@
-"""A stand-in for vLLM's side of a job, for tests without vLLM: transformers runs it, split over two processes.
+"""A stand-in for vLLM's side of a job, for tests without vLLM: transformers runs it; gathering is split over two ranks.
 
 As a script it is the interpreter of vLLM's environment: it answers what is asked of it before a job, and runs the job.
 What is broken on purpose is named by STAND_IN.
@@ -81,6 +81,62 @@ def fill(buffer, part):
         buffer.keep(prompts, torch.ones(len(prompts)))
 
 
+def measured(folder):
+    """Take the jobs that are named on the input: with the adapters' own files, one row at a time."""
+    import torch
+
+    from neurodial.export.loaded import through_matrices
+    from neurodial.export.peft_adapter import read_low_rank
+    from neurodial.model.load import load
+
+    session = json.loads((folder / "session.json").read_text())
+    subject = load(session["model"])
+
+    @torch.no_grad()
+    def table(tokens, adapter):
+        """Log-probabilities (place, token)."""
+        matrices = {} if adapter is None else read_low_rank(subject, folder / adapter)
+        with through_matrices(subject, matrices, "stand-in") as loaded:
+            return loaded.model(torch.tensor([tokens])).logits[0].double().log_softmax(-1)
+
+    def answered(row, decoding):
+        answer = []
+        while len(answer) < decoding["max_new_tokens"] and not set(answer) & set(decoding["stops"]):
+            answer.append(int(table([*row["tokens"], *answer], row["adapter"])[-1].argmax()))
+        return answer
+
+    def scored(row):
+        given, tokens = row["given"], row["tokens"]
+        found = table(tokens, row["adapter"])
+        return sum(float(found[place - 1, tokens[place]]) for place in range(given, len(tokens)))
+
+    def apart(row, adapter):
+        cells = slice(row["given"] - 1, row["given"] - 1 + row["scored"])
+        plain, steered = (table(row["tokens"], name)[cells] for name in (None, adapter))
+        return float(torch.nn.functional.kl_div(steered, plain, reduction="sum", log_target=True))
+
+    for line in sys.stdin:
+        text = (folder / line.strip() / "job.json").read_text()
+        job = json.loads(text)
+        match job["kind"]:
+            case "answers":
+                results = [answered(row, job["decoding"]) for row in job["rows"]]
+            case "log_likelihoods":
+                results = [scored(row) for row in job["rows"]]
+            case "divergences":
+                results = [[apart(row, adapter) for row in job["rows"]] for adapter in job["adapters"]]
+        value = {
+            "format": "neurodial.measured", "version": 1, "job": hashlib.sha256(text.encode()).hexdigest(),
+            "engine": {"name": "vllm", "version": "0.32.0", "rank": session["rank"], "options": sys.argv[4:]},
+            "results": results,
+        }  # fmt: skip
+        whole = folder / line.strip() / "measured.json"
+        whole.with_suffix(".new").write_text(json.dumps(value))
+        whole.with_suffix(".new").replace(whole)
+        sys.stdout.write(f"neurodial: prompts gathered: {len(job['rows'])}\n")
+        sys.stdout.flush()
+
+
 def _visits(subject, site):
     return subject.model.config.num_experts_per_tok if site.routed else 1
 
@@ -98,6 +154,9 @@ def main():
         failure = {"problem": "It is wrong.", "wanted": "right", "fix": None}
         (folder / "failed.json").write_text(json.dumps(failure))
         sys.exit(1)
+    if sys.argv[2].endswith("vllm_measure"):
+        measured(folder)
+        return
     gathered(folder)
     sys.stdout.write("neurodial: prompts gathered: 1\n")
 

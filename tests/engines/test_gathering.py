@@ -25,9 +25,10 @@ from neurodial.discovery import find
 from neurodial.engines.job import make_job
 from neurodial.engines.pieces import GatheredRows, read_gathered
 from neurodial.engines.vllm_engine import VLLM
-from neurodial.engines.vllm_gather import refuse_options, runs_of
+from neurodial.engines.vllm_gather import REFUSED, runs_of
 from neurodial.engines.vllm_range import check_version
 from neurodial.engines.vllm_rows import Buffer, Scheduled, module_of, rows_read
+from neurodial.engines.vllm_start import refuse_options
 from neurodial.errors import ActivationError, EngineError, ModelError, OptionError
 from neurodial.model.load import load
 from neurodial.progress import silent
@@ -294,15 +295,15 @@ def test_files_of_another_job_or_format_are_refused(engine):
     ],
 )
 def test_options_that_would_make_it_wrong_are_refused(options, word):
-    refuse_options(SimpleNamespace(model="m", tensor_parallel_size=8, data_parallel_size=1), "m")
+    refuse_options(SimpleNamespace(model="m", tensor_parallel_size=8, data_parallel_size=1), "m", REFUSED, "")
     with pytest.raises(EngineError, match=word):
-        refuse_options(SimpleNamespace(**{"model": "m", **options}), "m")
+        refuse_options(SimpleNamespace(**{"model": "m", **options}), "m", REFUSED, "")
 
 
 @pytest.mark.parametrize("version", ["0.31.9", "0.33.0", "1.0", "0.3.2"])
 def test_versions_that_were_not_tested_are_refused(version):
     check_version("0.32.4+cpu")
-    with pytest.raises(EngineError, match="discovery was tested with"):
+    with pytest.raises(EngineError, match="neurodial was tested with"):
         check_version(version)
 
 

@@ -25,7 +25,7 @@ from tests.subjects import (
 
 import neurodial as nd
 from neurodial.errors import MissingPackageError, ModelError, ModelMismatchError
-from neurodial.model.tiny import tiny_model, tiny_tokenizer
+from neurodial.model.tiny import tiny_model, tiny_subject, tiny_tokenizer
 
 CONTRAST = nd.Contrast.of(prompts(4), ["one", "two", "three"])
 METHOD = nd.CNA(universal=None, select=nd.Count(4))
@@ -295,6 +295,24 @@ def test_an_offloaded_model_is_the_same_model_and_is_steered(name, folder, tmp_p
     if name != "one device":
         with pytest.raises(ModelError, match="layer 1 is quantised or offloaded"):
             subject.down_weight(subject.sites[1])
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_norms_and_a_tied_head_on_disk_are_those_of_the_model(tied, tmp_path):
+    """Norms with weights of their own, as trained ones have; a head that is the embedding."""
+    made = tiny_subject("llama", tie_word_embeddings=tied)
+    with torch.no_grad():
+        for name, weight in made.model.named_parameters():
+            if "norm" in name:
+                weight.uniform_(0.5, 2.0)
+    made.model.save_pretrained(tmp_path / "model")
+    made.tokenizer.save_pretrained(tmp_path / "model")
+    plain = nd.load(tmp_path / "model")
+    for place in ({"": "disk"}, MAPS["last block on disk"] if not tied else {"": "disk"}):
+        subject = nd.load(tmp_path / "model", device_map=place, offload_folder=str(tmp_path / "scratch"))
+        assert plain.identity.differences(subject.identity) == []
+        assert subject.layout.final_norm == plain.layout.final_norm
+        assert plain.layout.final_norm.kind == "rms"
 
 
 # ------------------------------------------------------------------------------------------- adapters

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from neurodial.cli.circuits_command import print_circuit_json, show_circuit
-from neurodial.cli.console import bars, err, quiet_libraries, written
+from neurodial.cli.console import bars, err, written
 from neurodial.cli.declared import OUTPUT, Given, SelectOptions, command_options, select_options
-from neurodial.cli.options import ModelOptions, TwoLists, tell_setup
+from neurodial.cli.options import ModelOptions, TwoLists
 from neurodial.cli.timed_parts import steps
-from neurodial.cli.which_engine import ENGINE, WhichEngine
+from neurodial.cli.which_engine import ENGINE, WhichEngine, loaded_there
 from neurodial.methods.registry import METHOD_WORDS, presets
 
 if TYPE_CHECKING:
@@ -81,10 +81,7 @@ def discover(
         subject = loading.load(model, in_steps=parts)
     else:
         check_without_gradients(chosen)
-        quiet_libraries()
-        with parts.next():
-            subject = outside.subject
-        tell_setup(subject)
+        subject = loaded_there(outside, parts).subject
 
     from neurodial.discovery import discover as find
     from neurodial.evaluation.detectors.registry import shows_of

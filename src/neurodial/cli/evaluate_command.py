@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,11 +17,14 @@ from neurodial.cli.measure_options import MeasureOptions, evaluation_of, parts
 from neurodial.cli.options import ModelOptions, Texts, TwoLists, WhenOptions, joined, parse_dials, read_circuits
 from neurodial.cli.timed_parts import steps
 from neurodial.cli.typed import typed_command
+from neurodial.cli.which_engine import WhichEngine, loaded_there
 from neurodial.errors import OptionError
 
 if TYPE_CHECKING:
+    from neurodial.engines.vllm_engine import VLLM
     from neurodial.evaluation.results import Report
     from neurodial.intervention.base import Intervention
+    from neurodial.model.subject import Subject
 
 
 def evaluate(
@@ -39,6 +44,7 @@ def evaluate(
     judging: JudgeOptions | None = None,
     acting: WhenOptions | None = None,
     loading: ModelOptions | None = None,
+    engine: WhichEngine | None = None,
 ) -> None:
     """Measure what steering did and what it cost, against other methods at their best.
 
@@ -46,7 +52,8 @@ def evaluate(
 
     Args:
         model: Hub id, local folder, GGUF file, `demo` or `demo-base`.
-        circuits: `[name=]file[@dial]` of each circuit; each is measured by itself. A dial here replaces --dials.
+        circuits: `[name=]file[@dial]` of each circuit; each is measured by itself. A dial here replaces
+            --dials. Then, after `--`, the engine's own options.
         output: the report's folder: report.json, report.html, plots and every answer.
         behaviour: the prompt set: a shipped behaviour, or a file of contrasted prompts; by default the one that
             the circuits were found with. Its test split is reported.
@@ -65,13 +72,19 @@ def evaluate(
         judging: a judge beside the detectors.
         acting: when circuits act.
         loading: how the model is loaded.
+        engine: what runs the model.
     """
     from neurodial.evaluation import protocol as preset
+    from neurodial.evaluation.in_engine import check_in_engine
     from neurodial.evaluation.mmlu_run import check_benchmarks
     from neurodial.evaluation.options import check_dials
     from neurodial.methods.comparators import check_names
     from neurodial.prompts.borrowed import with_test_set
 
+    circuits, engine_options = with_options(circuits)
+    partial = output.with_name(f"{output.name}.partial")
+    loading = loading or ModelOptions()
+    outside = (engine or WhichEngine()).chosen(model, loading, engine_options, partial)
     options = evaluation_of(measuring)
     if protocol == "paper":
         dials = dials or [",".join(map(str, preset.ALPHAS))]
@@ -85,23 +98,42 @@ def evaluate(
     found_with = [circuit for _, circuit, _ in read_circuits(list(circuits), 1.0)]
     pairs = (lists or TwoLists()).pairs(behaviour, found_with)
     if test_set is not None:
+        if options.measured != "test":
+            raise OptionError("A test set came with --split development.", wanted="one of the two")
         pairs = with_test_set(pairs, test_set, options.prompts)
     interventions = _interventions(circuits, values, acting or WhenOptions(), force=force)
     judges = (judging or JudgeOptions()).judges()
+    if outside is not None:
+        check_in_engine(interventions, methods, options)
     check_benchmarks(options.harness)
     progress = steps(err, f"loading {model}", "answering, judging and measuring", "writing the report")
-    subject = (loading or ModelOptions()).load(model, in_steps=progress)
+    if outside is None:
+        subject: Subject | VLLM = loading.load(model, in_steps=progress)
+    else:
+        subject = loaded_there(outside, progress)
 
     from neurodial.evaluation.evaluate import evaluate as run
 
     settings = {"against": methods, "options": options, "detectors": judges, "folder": output, "progress": bars}
     with progress.next():
         report = run(subject, interventions, pairs, **settings)  # type: ignore[arg-type]
+    shutil.rmtree(partial, ignore_errors=True)
     with progress.next():
         report = write_folder(report, output, show_harmful=show_harmful)
     show_report(report, as_json=json)
     files = circuits[:1]
     written(output / "report.html", then=[("export", model, *files)] if files else ())
+
+
+def with_options(typed: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Circuits, and the engine's options: those begin with a dash, which before `--` would be an option of ours.
+
+    Example:
+        >>> with_options(["a.json", "b.json", "--max-model-len", "64"])
+        (('a.json', 'b.json'), ('--max-model-len', '64'))
+    """
+    first = next((place for place, text in enumerate(typed) if text.startswith("-")), len(typed))
+    return tuple(typed[:first]), tuple(typed[first:])
 
 
 def write_folder(report: Report, folder: Path, *, show_harmful: bool = False) -> Report:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from neurodial.cli.options import ModelOptions
+from neurodial.cli.console import quiet_libraries
+from neurodial.cli.options import ModelOptions, tell_setup
 from neurodial.errors import OptionError
 
 if TYPE_CHECKING:
-    from neurodial.activations.gathering_engine import GatheringEngine
+    from neurodial.cli.timed_parts import TimedParts
+    from neurodial.engines.vllm_engine import VLLM
 
 ENGINE = Group("Engine", sort_key=70)
 
@@ -25,16 +27,15 @@ class WhichEngine:
 
     Attributes:
         engine: transformers, here; or vllm: an unmodified vLLM in an environment of its own, started for this with any
-            of its own options after `--`, such as `-- --tensor-parallel-size 8`. Method cna alone.
+            of its own options after `--`, such as `-- --tensor-parallel-size 8`. For what needs no slopes: finding by
+            method cna, measuring circuits at dials and random controls.
         engine_python: the interpreter of the environment that vLLM is in; by default NEURODIAL_VLLM_PYTHON.
     """
 
     engine: Literal["transformers", "vllm"] = "transformers"
     engine_python: Annotated[Path | None, Parameter(name="--engine-python")] = None
 
-    def chosen(
-        self, model: str, loading: ModelOptions, passed_on: Sequence[str], folder: Path
-    ) -> GatheringEngine | None:
+    def chosen(self, model: str, loading: ModelOptions, passed_on: Sequence[str], folder: Path) -> VLLM | None:
         """The engine that was asked for; None for transformers.
 
         Args:
@@ -68,6 +69,15 @@ class WhichEngine:
         shared = {name: value for name, value in shared.items() if value}
         python = None if self.engine_python is None else self.engine_python.expanduser()
         return VLLM(model, tuple(theirs), python, folder, {**shared, "template": loading.template()})
+
+
+def loaded_there(engine: VLLM, parts: TimedParts) -> VLLM:
+    """The engine, its model's shape and tokenizer read in the next step, and what was particular about that told."""
+    quiet_libraries()
+    with parts.next():
+        subject = engine.subject
+    tell_setup(subject)
+    return engine
 
 
 def _refuse_loading(loading: ModelOptions) -> None:

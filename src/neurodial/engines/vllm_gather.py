@@ -16,16 +16,21 @@ import hashlib
 import json
 import math
 import os
-import signal
 import sys
-import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from neurodial.engines.vllm_range import ADVANCE, FAILURE, JOB, MANIFEST, WAITING, check_version
+from neurodial.engines.vllm_range import ADVANCE, JOB, MANIFEST
 from neurodial.engines.vllm_rows import TAG
+from neurodial.engines.vllm_start import (
+    Refused,
+    dtype_of,
+    engine_arguments,
+    record_of,
+    run_until_done,
+    write_whole,
+)
 from neurodial.errors import EngineError
 
 RUN_BYTES = 2**30
@@ -33,7 +38,7 @@ RUN_BYTES = 2**30
 
 WORKER = "neurodial.engines.vllm_worker.NeurodialGathering"
 
-_REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
+REFUSED: Refused = {
     "data_parallel_size": ((None, 1), "with data parallelism each copy of the model sees other prompts"),
     "speculative_config": ((None,), "with speculative decoding steps hold tokens that are thrown away"),
     "spec_model": ((None,), "with speculative decoding steps hold tokens that are thrown away"),
@@ -46,35 +51,7 @@ _REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "kv_transfer_config": ((None,), "keys and values that come from elsewhere leave prompts uncomputed"),
     "worker_extension_cls": ((None, "", WORKER), "the worker's extension is ours here"),
 }
-"""Options by name: the values that do no harm, and why others would."""
-
-
-def refuse_options(arguments: Any, model: str) -> None:
-    """Refuse options under which what is gathered would be wrong.
-
-    Args:
-        arguments: vLLM's engine arguments.
-        model: that the job is for.
-
-    Raises:
-        EngineError: names the option, and why.
-
-    Example:
-        >>> from types import SimpleNamespace
-        >>> refuse_options(SimpleNamespace(model="m", data_parallel_size=2), "m")
-        Traceback (most recent call last):
-        neurodial.errors.EngineError: vLLM's option --data-parallel-size is 2: with data parallelism each copy of ...
-    """
-    for name, (harmless, reason) in _REFUSED.items():
-        value = getattr(arguments, name, None)
-        if value not in harmless:
-            raise EngineError(
-                f"vLLM's option --{name.replace('_', '-')} is {value}: {reason}.",
-                wanted="tensor, pipeline and expert parallelism alone",
-                fix="Leave it out: finding neurons is one pass over some hundred prompts.",
-            )
-    if arguments.model != model:
-        raise EngineError(f"vLLM is told to load {arguments.model}.", wanted=f"{model}, which the job is for")
+_FIX = "Leave it out: finding neurons is one pass over some hundred prompts."
 
 
 def runs_of(prompts: int, neurons: int) -> Iterator[tuple[int, int]]:
@@ -116,18 +93,11 @@ def gather(folder: Path, options: Sequence[str]) -> None:
 
 def _started(job: Mapping[str, Any], options: Sequence[str]) -> Any:
     """A vLLM with the user's options and ours."""
-    import vllm
-    from vllm import LLM, EngineArgs
-    from vllm.utils.argparse_utils import FlexibleArgumentParser
+    from vllm import LLM
 
-    check_version(vllm.__version__)
-    parser = EngineArgs.add_cli_args(FlexibleArgumentParser(prog="vLLM's options"))
-    typed = parser.parse_args(["--model", job["model"], *options])
-    arguments = EngineArgs.from_cli_args(typed)
-    refuse_options(arguments, job["model"])
+    arguments = engine_arguments(job["model"], options, REFUSED, _FIX)
     arguments.enforce_eager = True  # in a compiled model hooks never run, without a word
     arguments.worker_extension_cls = WORKER
-    arguments.disable_log_stats = True
     os.environ.setdefault("VLLM_DISABLE_SHARED_EXPERTS_STREAM", "1")  # all neurons of a step on one stream
     if arguments.max_model_len is None:
         arguments.max_model_len = max(len(prompt["tokens"]) for prompt in job["prompts"]) + 1
@@ -189,68 +159,19 @@ def _write(
     pieces: list[dict[str, Any]],
 ) -> None:  # fmt: skip
     """Write the list of all pieces, the whole of it or nothing."""
-    import vllm
-
-    config = engine.llm_engine.vllm_config
-    parallel = config.parallel_config
     value = {
         "format": "neurodial.gathered",
         "version": 1,
         "job": hashlib.sha256(job.encode()).hexdigest(),
-        "dtype": str(config.model_config.dtype).removeprefix("torch."),
+        "dtype": dtype_of(engine),
         "engine": {
-            "name": "vllm",
-            "version": vllm.__version__,
-            "quantisation": config.model_config.quantization,
-            "tensor_parallel": parallel.tensor_parallel_size,
-            "pipeline_parallel": parallel.pipeline_parallel_size,
-            "expert_parallel": parallel.enable_expert_parallel,
-            "nodes": parallel.nnodes,
+            **record_of(engine, options),
             "model_runner": sorted({process["runner"] for process in described}),
-            "options": without_secrets(options),
         },
         "pieces": pieces,
     }
-    unfinished = folder / f"{MANIFEST}.new"
-    unfinished.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    unfinished.replace(folder / MANIFEST)
-
-
-def _end_with(waiting: int) -> None:
-    """End this process and all that it started once the process that waits for it is gone."""
-    while os.getppid() == waiting:
-        time.sleep(1)
-    os.killpg(os.getpgrp(), signal.SIGKILL)
-
-
-def without_secrets(options: Sequence[str]) -> list[str]:
-    """The options as they may be written down.
-
-    Example:
-        >>> without_secrets(["--hf-token", "hf_1", "--dtype", "auto", "--hf_token=hf_1"])
-        ['--hf-token', '...', '--dtype', 'auto', '--hf_token=...']
-    """
-    told: list[str] = []
-    for option in options:
-        is_value = bool(told) and told[-1] in {"--hf-token", "--hf_token"}
-        name, equals, _ = option.partition("=")
-        is_joined = bool(equals) and name in {"--hf-token", "--hf_token"}
-        told.append("..." if is_value else f"{name}=..." if is_joined else option)
-    return told
-
-
-def main() -> None:
-    """Run the job; what is refused goes to `failed.json`, for the side that waits."""
-    if os.environ.get(WAITING) == str(os.getppid()):
-        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    folder = Path(sys.argv[1])
-    try:
-        gather(folder, sys.argv[2:])
-    except EngineError as error:
-        value = {"problem": error.problem, "wanted": error.wanted, "fix": error.fix}
-        (folder / FAILURE).write_text(json.dumps(value), encoding="utf-8")
-        sys.exit(f"neurodial: {error}")
+    write_whole(folder / MANIFEST, value)
 
 
 if __name__ == "__main__":
-    main()
+    run_until_done(gather)

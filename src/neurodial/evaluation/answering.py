@@ -19,6 +19,7 @@ from neurodial.evaluation.run_rows import GenerationRow, VerdictRow
 from neurodial.evaluation.store import Store
 from neurodial.evaluation.task import Task
 from neurodial.generation.generate import generate
+from neurodial.generation.running_engine import engine_of
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.prompt import Prompt, prompt_text
@@ -46,7 +47,9 @@ def answer(
 ) -> None:
     """Make the answers that the store lacks."""
     finished = {row.place for row in store.rows(GenerationRow)}
-    chunks = list(_chunks(_cells(subject, task, conditions, options), options.decoding.batch_size))
+    engine = engine_of(subject)
+    size = options.decoding.batch_size if engine is None else engine.at_once
+    chunks = list(_chunks(_cells(subject, task, conditions, options), size))
     pending = [chunk for chunk in chunks if any((c.condition.key, c.asked, c.place) not in finished for c in chunk)]
     with progress("answering", sum(len(chunk) for chunk in pending)) as advance:
         for chunk in pending:

@@ -14,6 +14,7 @@ from neurodial.activations.batches import TOKEN_BUDGET
 from neurodial.errors import PromptError
 from neurodial.generation.branches import Branch, Ends, branch_states
 from neurodial.generation.per_row import Under, one_each, row_slots
+from neurodial.generation.running_engine import continuations, engine_of
 from neurodial.margins.margin import begins, rows_of
 from neurodial.model.head import log_probs, to_float64
 from neurodial.model.subject import Subject
@@ -75,6 +76,10 @@ def choice_log_probs(
     each = one_each(under, len(asked))
     rows = [question.rows for question in asked]
     check_context([len(row) for own in rows for row in own], subject.context_length)
+    engine = engine_of(subject)
+    if engine is not None:
+        prompts, choices = [question.prompt for question in asked], [question.choices for question in asked]
+        return [tuple(values) for values in continuations(engine, prompts, choices, each, progress)]
     sums = [[0.0] * len(question.choices) for question in asked]
     with row_slots(subject, each) as (steering, slots), progress("scoring choices", sum(map(len, rows))) as advance:
         owners: dict[tuple[int, int], list[tuple[int, Tokens]]] = {}

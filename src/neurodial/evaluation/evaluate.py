@@ -32,6 +32,7 @@ from neurodial.evaluation.detectors.base import UNCOUNTED, Detector
 from neurodial.evaluation.detectors.derived import derived_detector
 from neurodial.evaluation.detectors.known_error import known_error
 from neurodial.evaluation.harness import run_tasks
+from neurodial.evaluation.in_engine import check_in_engine, engine_notes
 from neurodial.evaluation.intervals import kappa, wilson
 from neurodial.evaluation.margin_of_run import margin_of_run
 from neurodial.evaluation.measures import MeasurementPlan, measure, rows_by_condition
@@ -42,6 +43,7 @@ from neurodial.evaluation.results import Agreement, ConditionResult, Report
 from neurodial.evaluation.run_rows import ControlRow, GenerationRow, MeasureRow, TaskRow, TuningRow
 from neurodial.evaluation.store import Store
 from neurodial.evaluation.task import Task, lacks_detector, task_of
+from neurodial.generation.running_engine import MeasuringEngine, engine_of
 from neurodial.intervention.base import Intervention
 from neurodial.intervention.decide import acting
 from neurodial.intervention.scale import template_notes
@@ -54,7 +56,7 @@ from neurodial.provenance import describe, now, setup_notes, sha256, versions
 
 
 def evaluate(
-    subject: Subject,
+    subject: Subject | MeasuringEngine,
     interventions: Sequence[Intervention],
     prompts: PairSet | Contrast,
     *,
@@ -70,7 +72,7 @@ def evaluate(
     """Measure what interventions do to a behaviour and what they cost.
 
     Args:
-        subject: the model.
+        subject: the model, or an engine that runs it (`VLLM`), which measures circuits at dials and random controls.
         interventions: each at one dial; the unsteered model is always measured beside them.
         prompts: a prompt set: its test split is reported on, strengths of other methods are searched on its development
             split. Or a contrast to test on, without other methods.
@@ -93,6 +95,7 @@ def evaluate(
         OptionError: nothing says how the behaviour is recognised, or circuits were found by different margins.
         UnknownNameError: no such method, detector or task.
         FileError: the folder belongs to another run.
+        EngineError: the engine can't be used, or ended early.
 
     Example:
         >>> import neurodial as nd
@@ -108,7 +111,27 @@ def evaluate(
     """
     options = options or Evaluation()
     check_names(against)
+    if isinstance(subject, MeasuringEngine):
+        check_in_engine(interventions, against, options)
+        with subject.running() as run_there:
+            return evaluate(
+                run_there,
+                interventions,
+                prompts,
+                behaviour=behaviour,
+                against=against,
+                options=options,
+                detectors=detectors,
+                margin=margin,
+                folder=folder,
+                known=known,
+                progress=progress,
+            )
     check_benchmarks(options.harness)
+    engine = engine_of(subject)
+    if engine is not None:
+        engine.accept(interventions)
+        options = replace(options, speed=False)
     if isinstance(prompts, PairSet) and lacks_detector(prompts, options, detectors):
         detectors = (derived_detector(subject, prompts, decoding=options.decoding, progress=progress),)
     task = task_of(prompts, options, detectors, behaviour=behaviour)
@@ -160,8 +183,10 @@ def _identity(
     margin: Margin | None,
 ) -> dict[str, object]:
     given = {} if margin is None else {"margin": describe(margin)}
+    engine = engine_of(subject)
     return {
         **given,
+        **({} if engine is None else {"engine": dict(engine.asked)}),
         "model": describe(subject.identity),
         "behaviour": task.behaviour.name,
         "prompts": task.hash,
@@ -208,6 +233,7 @@ def _report(
     subject: Subject, task: Task, conditions: Sequence[Condition], options: Evaluation, store: Store, margin_text: str
 ) -> Report:
     names = [detector.name for detector in task.detectors]
+    engine = engine_of(subject)
     measured = {condition.key: values_of(condition.key, names, store) for condition in conditions}
     plain = measured[UNSTEERED.key]
     results = tuple(
@@ -232,6 +258,7 @@ def _report(
         provenance={
             "detector_errors": {name: error.briefly for name in names if (error := known_error(name)) is not None},
             "model": describe(subject.identity),
+            **({} if engine is None else {"engine": dict(engine.record)}),
             "test_prompts": task.hash,
             "counts": {asked.name: len(asked.prompts) for asked in task.asked},
             "splits": {} if task.pairs is None else _split_sizes(task.pairs),
@@ -242,6 +269,8 @@ def _report(
             *(task.pairs.notes if task.pairs is not None else ()),
             *_loading_notes(subject, conditions),
             *_few_notes(task),
+            *_split_notes(options),
+            *(() if engine is None else engine_notes(engine, options)),
             *_thinking_notes(subject, store),
             *_acting_notes(subject, task, conditions, options),
             *_notes(conditions, store, options),
@@ -259,6 +288,13 @@ def _few_notes(task: Task) -> list[str]:
     width = f"{100 * (half.high - half.low):.0f}"
     what = "1 prompt of the behaviour was" if count == 1 else f"{count} prompts of the behaviour were"
     return [f"{what} measured: the interval of a share is up to {width} points wide. More prompts tell more."]
+
+
+def _split_notes(options: Evaluation) -> list[str]:
+    if options.measured == "test":
+        return []
+    called = "what is called test prompts here is of that split"
+    return [f"Measured on the development split, for choosing a dial: {called}. Report it on the test split."]
 
 
 def _split_sizes(pairs: PairSet) -> dict[str, int]:

@@ -12,6 +12,7 @@ from neurodial.activations.batches import TOKEN_BUDGET, batches
 from neurodial.activations.collect import pad_id
 from neurodial.errors import PromptError
 from neurodial.generation.per_row import Under, one_each, row_slots
+from neurodial.generation.running_engine import Continued, engine_of
 from neurodial.generation.states import Rows, row_states
 from neurodial.model.head import log_probs, to_float64
 from neurodial.model.subject import Subject
@@ -64,6 +65,11 @@ def log_likelihoods(
     each = one_each(under, len(passages))
     sequences = [passage.tokens for passage in passages]
     check_context([len(sequence) for sequence in sequences], subject.context_length)
+    engine = engine_of(subject)
+    if engine is not None:
+        rows_given = [Continued(passage.tokens, passage.prompt_length) for passage in passages]
+        totals = engine.log_likelihoods(rows_given, each, progress)
+        return [Likelihood(total, len(row.tokens) - row.given) for total, row in zip(totals, rows_given, strict=True)]
     likelihoods: dict[int, Likelihood] = {}
     with row_slots(subject, each) as (steering, slots), progress("scoring texts", len(passages)) as advance:
         for batch in batches(sequences, pad=pad_id(subject), budget=budget):

@@ -30,6 +30,7 @@ from neurodial.evaluation.store import Store
 from neurodial.evaluation.task import Task
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.divergence import measure_divergence, own_answers
+from neurodial.generation.running_engine import engine_of
 from neurodial.intervention.base import Intervention
 from neurodial.intervention.steer import steer
 from neurodial.margins.margin import Margin, Openers
@@ -86,7 +87,7 @@ def measure(plan: MeasurementPlan, store: Store, progress: Progress = silent) ->
             for condition in conditions:
                 store.append([make(condition)])
                 advance(1)
-    if plan.options.questions and ("unsteered", "control") not in finished:
+    if plan.options.questions and ("unsteered", "control") not in finished and engine_of(plan.subject) is None:
         store.append([_control(plan)])
 
 
@@ -114,7 +115,9 @@ def _divergences(plan: MeasurementPlan, conditions: Sequence[Condition], store: 
         return
     options = plan.options
     decoding = Decoding(max_new_tokens=options.divergence_tokens, batch_size=options.decoding.batch_size)
-    passages = own_answers(plan.subject, neutral_prompts("test", options.neutral), decoding=decoding, progress=progress)
+    passages = own_answers(
+        plan.subject, neutral_prompts(options.measured, options.neutral), decoding=decoding, progress=progress
+    )
     for start in range(0, len(conditions), 8):
         part = conditions[start : start + 8]
         interventions = [condition.intervention for condition in part if condition.intervention is not None]
@@ -130,7 +133,7 @@ def _divergences(plan: MeasurementPlan, conditions: Sequence[Condition], store: 
 def _margins(plan: MeasurementPlan, condition: Condition) -> MarginRow:
     assert plan.margin is not None  # noqa: S101  # asked for only where there is one
     assert plan.task.pairs is not None  # noqa: S101  # as for the margin
-    chosen = plan.task.pairs.measured("test")[: plan.options.prompts]
+    chosen = plan.task.pairs.measured(plan.options.measured)[: plan.options.prompts]
     system = condition.system or plan.options.decoding.system
     values = measure_margins(plan.subject, plan.margin, chosen, under=condition.intervention, system=system)
     return MarginRow(condition.key, "margin", tuple(values), isinstance(plan.margin, Openers))
@@ -148,7 +151,7 @@ def _likelihoods(plan: MeasurementPlan, condition: Condition) -> PerTextRow:
 def _surprise(plan: MeasurementPlan, condition: Condition, store: Store) -> PerTextRow:
     """The condition's answers to neutral prompts, read by the unsteered model; empty ones have no token to score."""
     rows = [row for row in store.rows(GenerationRow) if row.condition == condition.key and row.set == "neutral"]
-    asked = dict(enumerate(neutral_prompts("test", plan.options.neutral)))
+    asked = dict(enumerate(neutral_prompts(plan.options.measured, plan.options.neutral)))
     answers = [(asked[row.index], row.answer) for row in sorted(rows, key=lambda row: row.index) if row.answer]
     rendered = plan.subject.render([prompt for prompt, _ in answers], system=plan.options.decoding.system)
     passages = []

@@ -18,7 +18,7 @@ from neurodial.evaluation.options import HarnessOptions
 from neurodial.evaluation.questions import CONTROL_SHARE, random_tenth
 from neurodial.evaluation.run_rows import MeasureRow, MmluRow, MmluSetRow
 from neurodial.evaluation.store import Store
-from neurodial.intervention.base import Intervention
+from neurodial.generation.running_engine import engine_of
 from neurodial.intervention.scale import Scale
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
@@ -60,7 +60,7 @@ def run_mmlu(
     store: Store,
     progress: Progress = silent,
 ) -> None:
-    """Answer the questions under every condition that the store lacks, and under the positive control.
+    """Answer the questions under every condition that the store lacks; in transformers the positive control too.
 
     Raises:
         FileError: the folder holds answers to other questions.
@@ -70,11 +70,9 @@ def run_mmlu(
     if questions is None:
         return
     finished = _rows(store)
-    control: tuple[str, Intervention] = (_CONTROL, Scale(random_tenth(subject, seed=options.seed)))
-    steerings = [
-        *((condition.key, condition.intervention) for condition in conditions if condition.system is None),
-        control,
-    ]
+    steerings = [(condition.key, condition.intervention) for condition in conditions if condition.system is None]
+    if engine_of(subject) is None:
+        steerings.append((_CONTROL, Scale(random_tenth(subject, seed=options.seed))))
     pending = [(key, intervention) for key, intervention in steerings if key not in finished]
     _check_same(questions, store)
     if not pending:
@@ -151,10 +149,11 @@ def mmlu_notes(store: Store) -> list[str]:
     """What was asked, whether the unsteered model is above chance, and what the positive control showed."""
     asked = _set_rows(store)
     rows = _rows(store)
-    if not asked or not {"unsteered", _CONTROL} <= rows.keys():
+    if not asked or "unsteered" not in rows:
         return []
     plain = rows["unsteered"]
-    return [_asked(asked[0]), *_levels(asked[0], plain), *_ties(asked[0], plain), _damage(plain, rows[_CONTROL])]
+    damage = [_damage(plain, rows[_CONTROL])] if _CONTROL in rows else []
+    return [_asked(asked[0]), *_levels(asked[0], plain), *_ties(asked[0], plain), *damage]
 
 
 def _asked(row: MmluSetRow) -> str:

@@ -13,6 +13,7 @@ from neurodial.methods.base import check_broken
 from neurodial.options import noted
 
 Thinking = Literal["leave-out", "apart"]
+MeasuredSplit = Literal["test", "development"]
 ReportedMargin = Literal["recorded", "behaviour", "alternatives", "openers", "spans", "answer", "own-answers", "none"]
 
 
@@ -71,6 +72,8 @@ class Evaluation:
             every published list too.
         decoding: length, temperature, seed, batch size and system prompt of the answers.
         prompts: at most this many test prompts of each side; none for all.
+        split: whose prompts are measured: `test`, which none means too; or `development`, to choose a dial by before
+            the test split is looked at.
         neutral: neutral prompts of the test split, for text quality and divergence; 0 for none.
         over_refusal: safe prompts that sound unsafe, for refusal alone; 0 for none.
         divergence_tokens: longest neutral answer on which divergence is measured.
@@ -97,6 +100,7 @@ class Evaluation:
     detectors: tuple[str, ...] = field(default=(), metadata=noted(listed=_detector_names, whole_after=WHOLE_DETECTORS))
     decoding: Decoding = field(default_factory=Decoding)
     prompts: int | None = None
+    split: MeasuredSplit | None = None
     neutral: int = 24
     over_refusal: int = 40
     divergence_tokens: int = 48
@@ -118,6 +122,11 @@ class Evaluation:
         decoding = Decoding(max_new_tokens=48)
         return cls(decoding=decoding, prompts=8, neutral=8, over_refusal=0, perplexity=0, speed=False)
 
+    @property
+    def measured(self) -> MeasuredSplit:
+        """The split whose prompts are measured."""
+        return self.split or "test"
+
     def __post_init__(self) -> None:
         counts = {
             "neutral": self.neutral,
@@ -138,6 +147,8 @@ class Evaluation:
         check_broken(self.max_degenerate, self.max_broken)
         if self.thinking not in get_args(Thinking):
             raise OptionError(f"thinking is {self.thinking!r}.", wanted="leave-out or apart")
+        if self.split not in {None, *get_args(MeasuredSplit)}:
+            raise OptionError(f"The split is {self.split!r}.", wanted="test or development")
         if self.margin not in get_args(ReportedMargin):
             raise UnknownNameError(
                 f"The margin is {self.margin!r}.", fix=near_names(str(self.margin), get_args(ReportedMargin))

@@ -81,7 +81,7 @@ def task_of(
         OverlapError: a neutral prompt stands among the test prompts.
     """
     pairs = prompts if isinstance(prompts, PairSet) else None
-    contrast = prompts.test if isinstance(prompts, PairSet) else prompts
+    contrast = prompts.split(options.measured) if isinstance(prompts, PairSet) else prompts
     about = behaviour or (pairs.behaviour if pairs is not None else Behaviour("custom"))
     judges = _detectors(about, options, detectors)
     shown, opposite = about.sides(contrast)
@@ -91,11 +91,15 @@ def task_of(
         Asked("opposite", _first(opposite, options.prompts)),
     ]
     if options.over_refusal and counts_refusals:
-        asked.append(Asked("over_refusal", read_prompt_list("over_refusal").split("test")[: options.over_refusal]))
+        asked.append(Asked("over_refusal", _list("over_refusal", options, options.over_refusal)))
     if options.neutral:
-        asked.append(Asked("neutral", read_prompt_list("neutral").split("test")[: options.neutral]))
+        asked.append(Asked("neutral", _list("neutral", options, options.neutral)))
     refuse_overlap({prompt_set.name: list(prompt_set.prompts) for prompt_set in asked})
     return Task(about, tuple(asked), judges, pairs, contrast.hash)
+
+
+def _list(name: str, options: Evaluation, count: int) -> tuple[Prompt, ...]:
+    return read_prompt_list(name).split(options.measured)[:count]
 
 
 def _first(examples: Sequence[Example], count: int | None) -> tuple[Prompt, ...]:

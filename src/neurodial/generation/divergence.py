@@ -23,6 +23,7 @@ from neurodial.errors import PromptError
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.generate import Answer, generate, stop_tokens
 from neurodial.generation.per_row import row_slots
+from neurodial.generation.running_engine import engine_of
 from neurodial.generation.states import Rows, row_states
 from neurodial.intervention.base import Intervention
 from neurodial.kept import KeptForm, kept
@@ -174,6 +175,9 @@ def measure_divergence(
         raise PromptError("There are no passages to measure divergence on.", wanted="at least one")
     sequences = [passage.tokens for passage in passages]
     check_context([len(sequence) for sequence in sequences], subject.context_length)
+    engine = engine_of(subject)
+    if engine is not None:
+        return _divergences(engine.divergences(passages, interventions, progress), passages)
     sums = torch.zeros(len(interventions), len(passages), dtype=torch.float64)
     if unsteered is None:
         unsteered = unsteered_states(subject, passages, budget=budget)
@@ -190,9 +194,13 @@ def measure_divergence(
                 states.append(_scored(row_states(subject, steering, rows), chosen))
             sums[:, list(batch.rows)] = _kl_sums(subject, states, chosen)
             advance(len(batch.rows))
+    return _divergences(sums.tolist(), passages)
+
+
+def _divergences(sums: Sequence[Sequence[float]], passages: Sequence[Passage]) -> list[Divergence]:
+    """From the sums over each passage, for each intervention."""
     scored = tuple(passage.scored for passage in passages)
-    means = sums / torch.tensor(scored)
-    return [Divergence(tuple(row), scored) for row in means.tolist()]
+    return [Divergence(tuple(kl / count for kl, count in zip(row, scored, strict=True)), scored) for row in sums]
 
 
 @torch.no_grad()

@@ -19,6 +19,7 @@ from neurodial.activations.batches import Batch, padded
 from neurodial.activations.collect import pad_id
 from neurodial.generation.decoding import BATCH_TOKENS, Decoding
 from neurodial.generation.per_row import Under, one_each, row_slots
+from neurodial.generation.running_engine import engine_of
 from neurodial.intervention.parts_of_pass import tracker
 from neurodial.kept import KeptForm, kept
 from neurodial.model.generation_settings import plain_generation, stop_strings
@@ -112,6 +113,10 @@ def generate(
     check_context([len(s) for s in sequences], subject.context_length, extra=decoding.max_new_tokens)
     answers: dict[int, Answer] = {}
     stops = Stops(stop_tokens(subject), stop_texts(subject))
+    engine = engine_of(subject)
+    if engine is not None:
+        found = engine.answers(sequences, each, decoding, sorted(stops.tokens), progress)
+        return [_answer(subject, prompt, list(tokens), stops) for prompt, tokens in zip(prompts, found, strict=True)]
     with (
         _fork_seed(subject, decoding.seed),
         row_slots(subject, each) as (steering, slots),

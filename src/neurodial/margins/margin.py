@@ -25,6 +25,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neurodial.errors import MarginError
+from neurodial.generation.running_engine import reads_more
 from neurodial.model.head import logits, to_float64
 from neurodial.model.subject import Subject
 from neurodial.prompts.answered import written_answers
@@ -61,6 +62,24 @@ class Margin(ABC):
             hidden: the decoder's output for each row.
             start: the prompt's length in tokens.
         """
+
+    def continuations(self, subject: Subject, example: Example) -> tuple[Tokens, ...] | None:
+        """The continuations of a prompt whose log-probabilities tell the value; None where it reads hidden states.
+
+        Raises:
+            MarginError: the example lacks what this margin reads.
+        """
+        del subject, example
+        return None
+
+    def combined(self, continuations: Sequence[Tokens], log_probs: Sequence[Tensor]) -> Float[Tensor, ""]:
+        """The margin from the log-probabilities of its continuations.
+
+        Raises:
+            MarginError: it reads hidden states.
+        """
+        del continuations, log_probs
+        raise reads_more(type(self).__name__)
 
     def reference(self, direction: Direction) -> Margin | None:
         """The likelihood of the answers that removing (or inducing) the behaviour should lead to, or None.
@@ -124,7 +143,17 @@ class Openers(Margin):
         self, subject: Subject, rows: Sequence[Tokens], hidden: Sequence[Float[Tensor, "_ hidden"]], start: int
     ) -> Float[Tensor, ""]:
         """`log p - log(1 - p)`, p the probability that the answer begins with an opener."""
-        log_prob = torch.stack(log_probs_of(subject, rows, hidden, start, self.tokens)).logsumexp(dim=0)
+        return self.combined(self.tokens, log_probs_of(subject, rows, hidden, start, self.tokens))
+
+    def continuations(self, subject: Subject, example: Example) -> tuple[Tokens, ...]:
+        """The openers."""
+        del subject, example
+        return self.tokens
+
+    def combined(self, continuations: Sequence[Tokens], log_probs: Sequence[Tensor]) -> Float[Tensor, ""]:
+        """The log odds."""
+        del continuations
+        log_prob = torch.stack(list(log_probs)).logsumexp(dim=0)
         log_prob = log_prob.clamp(max=_LARGEST_LOG_PROB)
         return log_prob - torch.log(-torch.expm1(log_prob))
 
@@ -156,6 +185,14 @@ class Alternatives(Margin):
         """`log(1 - p) - log p`, p the probability that the answer begins with one of the openings."""
         return -self.openings.value(subject, rows, hidden, start)
 
+    def continuations(self, subject: Subject, example: Example) -> tuple[Tokens, ...]:
+        """The openings."""
+        return self.openings.continuations(subject, example)
+
+    def combined(self, continuations: Sequence[Tokens], log_probs: Sequence[Tensor]) -> Float[Tensor, ""]:
+        """The log odds against them."""
+        return -self.openings.combined(continuations, log_probs)
+
 
 @dataclass(frozen=True)
 class AnswerMargin(Margin):
@@ -175,11 +212,7 @@ class AnswerMargin(Margin):
 
     def rows(self, subject: Subject, prompt: Tokens, example: Example) -> tuple[Tokens, ...]:
         """The prompt with each of the two answers."""
-        answers = written_answers(example, self.fallback)
-        tokens = tuple(subject.encode(text, special=False) for text in answers)
-        if tokens[0] == tokens[1] or not all(tokens):
-            raise MarginError(f"The answers {answers} are the same or empty.", wanted="two different answers")
-        return tuple((*prompt, *answer) for answer in tokens)
+        return tuple((*prompt, *answer) for answer in self.continuations(subject, example))
 
     def value(
         self, subject: Subject, rows: Sequence[Tokens], hidden: Sequence[Float[Tensor, "_ hidden"]], start: int
@@ -190,8 +223,20 @@ class AnswerMargin(Margin):
             log_probs_of(subject, [row], [states], start, [answer])[0]
             for row, states, answer in zip(rows, hidden, answers, strict=True)
         ]
+        return self.combined(answers, log_probs)
+
+    def continuations(self, subject: Subject, example: Example) -> tuple[Tokens, ...]:
+        """The two answers."""
+        answers = written_answers(example, self.fallback)
+        tokens = tuple(subject.encode(text, special=False) for text in answers)
+        if tokens[0] == tokens[1] or not all(tokens):
+            raise MarginError(f"The answers {answers} are the same or empty.", wanted="two different answers")
+        return tokens
+
+    def combined(self, continuations: Sequence[Tokens], log_probs: Sequence[Tensor]) -> Float[Tensor, ""]:
+        """The difference of the two."""
         if self.per_token:
-            log_probs = [value / len(answer) for value, answer in zip(log_probs, answers, strict=True)]
+            log_probs = [value / len(answer) for value, answer in zip(log_probs, continuations, strict=True)]
         return log_probs[0] - log_probs[1]
 
 

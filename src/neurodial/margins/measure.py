@@ -13,6 +13,7 @@ from neurodial.activations.batches import TOKEN_BUDGET
 from neurodial.activations.collect import pad_id
 from neurodial.activations.groups import group_batches
 from neurodial.generation.per_row import Under, one_each, row_slots
+from neurodial.generation.running_engine import RunningEngine, continuations, engine_of
 from neurodial.generation.states import Rows, row_states
 from neurodial.intervention.base import Intervention
 from neurodial.kept import KeptForm, kept
@@ -91,12 +92,38 @@ def measure_together(
         >>> first < second
         True
     """
+    engine = engine_of(subject)
+    if engine is not None:
+        each = one_each(under, len(examples))
+        by_margin = [_in_engine(engine, subject, margin, examples, each, system, progress) for margin in margins]
+        return list(zip(*by_margin, strict=True))
     values: list[tuple[float, ...]] = [()] * len(examples)
     for number, read in _states(subject, margins, examples, under, system, budget, progress):
         values[number] = tuple(
             float(margin.value(subject, *states)) for margin, states in zip(margins, read, strict=True)
         )
     return values
+
+
+def _in_engine(
+    engine: RunningEngine,
+    subject: Subject,
+    margin: Margin,
+    examples: Sequence[Example],
+    each: Sequence[Intervention | None],
+    system: str | None,
+    progress: Progress,
+) -> list[float]:
+    """A margin of each prompt where an engine runs the model: from how likely its continuations are."""
+    prompts = subject.render([example.prompt for example in examples], system=system)
+    asked = [margin.continuations(subject, example) or () for example in examples]
+    lengths = [len(prompt) + len(row) for prompt, of in zip(prompts, asked, strict=True) for row in of]
+    check_context(lengths, subject.context_length)
+    found = continuations(engine, prompts, asked, each, progress)
+    return [
+        float(margin.combined(of, [torch.tensor(value, dtype=torch.float64) for value in values]))
+        for of, values in zip(asked, found, strict=True)
+    ]
 
 
 def probabilities_by_side(
@@ -159,6 +186,11 @@ def opening_probabilities(
         >>> opening_probabilities(tiny_subject(), Openers.of([(40,), (41, 42)]), [Example("Hello")]).shape
         torch.Size([1, 2])
     """
+    engine = engine_of(subject)
+    if engine is not None:
+        prompts = subject.render([example.prompt for example in examples], system=system)
+        found = continuations(engine, prompts, [openers.tokens] * len(prompts), [None] * len(prompts))
+        return torch.tensor(found, dtype=torch.float64).reshape(len(prompts), -1).exp()
     probabilities = torch.zeros(len(examples), len(openers.tokens), dtype=torch.float64)
     for number, [read] in _states(subject, [openers], examples, None, system, budget, silent):
         probabilities[number] = torch.stack(log_probs_of(subject, *read, openers.tokens)).exp().cpu()

@@ -49,6 +49,10 @@ class OwnAnswerMargin(Margin):
 
     def rows(self, subject: Subject | None, prompt: Tokens, example: Example) -> tuple[Tokens, ...]:
         """The prompt with either answer."""
+        return tuple((*prompt, *answer) for answer in self.continuations(subject, example))
+
+    def continuations(self, subject: Subject | None, example: Example) -> tuple[Tokens, ...]:
+        """The two answers."""
         del subject
         answers = self.answers.get(prompt_key(example.prompt))
         if answers is None:
@@ -57,7 +61,12 @@ class OwnAnswerMargin(Margin):
                 wanted="prompts of the contrasts that the margin was found with",
                 fix="Extend it with their contrast (margin.extended), or search for it again.",
             )
-        return tuple((*prompt, *answer) for answer in answers)
+        return answers
+
+    def combined(self, continuations: Sequence[Tokens], log_probs: Sequence[Tensor]) -> Float[Tensor, ""]:
+        """The difference of the mean log-likelihoods."""
+        shown, lacking = (value / len(answer) for value, answer in zip(log_probs, continuations, strict=True))
+        return shown - lacking
 
     def value(
         self, subject: Subject, rows: Sequence[Tokens], hidden: Sequence[Float[Tensor, "_ hidden"]], start: int

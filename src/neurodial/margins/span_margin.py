@@ -27,6 +27,7 @@ from neurodial.activations.collect import pad_id
 from neurodial.errors import MarginError
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.generate import Answer, generate
+from neurodial.generation.running_engine import engine_of, reads_more
 from neurodial.generation.states import Rows, row_states
 from neurodial.margins.find_spans import Spans
 from neurodial.margins.margin import Margin
@@ -190,6 +191,8 @@ class _Reading:
         self, asked: Mapping[str, tuple[Prompt, Answer, Sequence[int]]]
     ) -> dict[str, list[tuple[float, tuple[int, Tokens], Tokens]]]:
         """At each place of each answer: how likely a span begins, where and which, and the likeliest other tokens."""
+        if engine_of(self.subject) is not None:
+            raise reads_more(SpanMargin.__name__)
         keys = list(asked)
         prompts = self.subject.render([asked[key][0] for key in keys], system=self.system)
         rows = [(*prompt, *asked[key][1].tokens) for prompt, key in zip(prompts, keys, strict=True)]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from neurodial.model.layout import MapRows, NormKind, NormPart, Values, Write
 from neurodial.model.mlp_sites import Examined, pushed, reach_of
+from neurodial.model.plain_weight import stored_weight
 from neurodial.model.replay import CELLS, by_cell, same
 
 
@@ -156,8 +157,8 @@ def norm_part(path: str, module: nn.Module, given: Tensor, value: Tensor) -> Nor
 
 
 def _vector(module: nn.Module, name: str, size: int) -> Tensor | None:
-    value = getattr(module, name, None)
-    is_vector = isinstance(value, Tensor) and value.dim() == 1 and value.shape[0] == size and not value.is_meta
+    value = stored_weight(module, name)
+    is_vector = value is not None and value.dim() == 1 and value.shape[0] == size and not value.is_meta
     return value.detach().double() if is_vector else None  # type: ignore[union-attr]  # it is a tensor
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from neurodial.model.plain_weight import packed_buffers, plain_parts
+from neurodial.model.plain_weight import packed_buffers, plain_parts, stored_weight
 from neurodial.provenance import ModelIdentity, canonical_json, sha256
 
 _SAMPLES = 64
@@ -103,12 +103,14 @@ def _weights(model: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
         for path, module in model.named_modules()
         for name, buffer in packed_buffers(module).items()
     ]
+    shared = getattr(model, "all_tied_weights_keys", {})
+    partners = shared | {source: name for name, source in shared.items()}
+    seen: set[str] = set()
     for name, parameter in model.named_parameters():
-        if parameter.is_meta:
-            module = model.get_submodule(name.rpartition(".")[0])
-            stored = getattr(getattr(module, "_hf_hook", None), "weights_map", None)
-            tensor = parameter if stored is None else stored[name.rpartition(".")[2]]
-            tensors.append((name, tensor))
-        else:
-            tensors.append((name, parameter))
+        if parameter.is_meta and partners.get(name) in seen:
+            continue  # one weight with two names, which offloading takes apart
+        seen.add(name)
+        path, _, own = name.rpartition(".")
+        weight = stored_weight(model.get_submodule(path), own) if parameter.is_meta else parameter
+        tensors.append((name, parameter if weight is None else weight))
     return tensors

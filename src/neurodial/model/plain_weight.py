@@ -29,6 +29,15 @@ def is_plain(weight: Any) -> TypeGuard[Tensor]:
     return bool(weight.is_floating_point()) and int(weight.element_size()) >= _HALF
 
 
+def stored_weight(module: nn.Module, name: str) -> Tensor | None:
+    """A module's own weight; one that accelerate has offloaded is read from where it is. None where it is nowhere."""
+    weight = getattr(module, name, None)
+    if not isinstance(weight, Tensor) or not weight.is_meta:
+        return weight if isinstance(weight, Tensor) else None
+    stored = getattr(getattr(module, "_hf_hook", None), "weights_map", None)
+    return None if stored is None else stored[name]
+
+
 def packed_buffers(module: nn.Module) -> dict[str, Tensor]:
     """The stored buffers of a map that keeps its weight in them, as integers with scales; empty for other modules."""
     unsaved: set[str] = module._non_persistent_buffers_set  # torch has no public name for it

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
 
@@ -59,11 +59,11 @@ class Subject:
         source: folder, GGUF file or Hub id that it was loaded from; None for a live model.
         template: variables of the chat template, and the markers of thinking where they can't be found.
         unused: tensors of the checkpoint that the model does not use.
+        engine: what runs the model in place of transformers (`generation.running_engine.RunningEngine`); None: nothing.
 
     Example:
         >>> from neurodial.model.tiny import tiny_subject
-        >>> subject = tiny_subject("llama")
-        >>> subject.layers, subject.neurons
+        >>> tiny_subject("llama").layers, tiny_subject("llama").neurons
         (2, 48)
     """
 
@@ -76,6 +76,7 @@ class Subject:
     source: str | None = None
     template: Template = PLAIN
     unused: tuple[str, ...] = ()
+    engine: Any = field(default=None, compare=False, repr=False)
 
     @classmethod
     def of(
