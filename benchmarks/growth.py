@@ -27,7 +27,7 @@ from measure import RESULTS, interleaved, ratios, spread, write
 from neurodial.circuit.circuit import Circuit, Row
 from neurodial.circuit.site import Neuron
 from neurodial.discovery import discover
-from neurodial.evaluation.report.plots import Series, scatter
+from neurodial.evaluation.report.plots import Series, lines
 from neurodial.files import write_atomic
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.generate import generate
@@ -39,7 +39,7 @@ from neurodial.prompts.pairs import Contrast
 
 ROUNDS = 3
 FACTORS: dict[str, tuple[str, tuple[int, ...]]] = {
-    "prompts": ("discovery", (16, 32, 64, 128)),
+    "prompts": ("discovery", (128, 256, 512, 1024)),
     "tokens": ("discovery", (16, 32, 64, 128)),
     "layers": ("discovery", (2, 4, 8, 16)),
     "neurons": ("discovery", (256, 512, 1024, 2048)),
@@ -161,7 +161,7 @@ def plot(found: dict[str, Any]) -> str:
         )
         for name, of in found.items()
     ]
-    return scatter(series, x_label="factor, over its least", y_label="time, over that", logarithmic=True, baseline=1.0)
+    return lines(series, x_label="times as much of it", y_label="times as long")
 
 
 def main() -> None:
