@@ -59,7 +59,7 @@ def measured(folder: str, way: str, allowed: int) -> dict[str, float]:
         scratch = str(Path(folder) / "offloaded")
         subject = load(folder, device_map="auto", max_memory={"cpu": allowed}, offload_folder=scratch)
     if way == "batch by batch":
-        block_by_block.TOGETHER = 1
+        block_by_block.HELD = 1
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(5, 250, (SEQUENCES, TOKENS), generator=generator).tolist()
     sequences = [tuple(row) for row in tokens]

@@ -115,7 +115,12 @@ def test_a_pair_reaches_the_pages(serve_once, pair, tmp_path, monkeypatch):
     tiny_model(num_hidden_layers=3).save_pretrained(tmp_path)
     tiny_tokenizer().save_pretrained(tmp_path)
     states = []
-    monkeypatch.setattr(studio_app, "create_app", lambda state, host: states.append(state) or create_app(state))
+
+    def noted(state, host):
+        states.append(state)
+        return create_app(state)
+
+    monkeypatch.setattr(studio_app, "create_app", noted)
     serve_once([tmp_path, *pair], "/api/model")
     [state] = states
     assert (state.autoencoder.pair.layer, state.autoencoder.name) == (1, "neutral")

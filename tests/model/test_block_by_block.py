@@ -100,7 +100,12 @@ def size_of(subject, tokens, cache):
 def test_as_many_batches_go_together_as_hold_no_more_than_the_limit(subject, reads, monkeypatch):
     """What a batch holds between blocks: its residual stream, and keys and values of all tokens in all blocks."""
     told, plain = [], block_by_block._within
-    monkeypatch.setattr(block_by_block, "_within", lambda sizes, limit: plain(told.extend(sizes) or sizes, limit))
+
+    def listened(sizes, limit):
+        told.extend(sizes)
+        return plain(sizes, limit)
+
+    monkeypatch.setattr(block_by_block, "_within", listened)
     batches, forward = [], collecting._forward
 
     def watched(subject, tokens, prefix_cache):

@@ -27,6 +27,7 @@ SURE = Verbalising(samples=2, max_tokens=40, temperature=0.0, reference=8)
 def wording(tmp_path_factory) -> VectorWording:
     folders = write_pair(tmp_path_factory.mktemp("planted"), planted=True)
     made = vector_wording(read_pair(folders.verbaliser, folders.reconstructor), "neutral")
+    assert made is not None
     return replace(made, options=SURE)
 
 
