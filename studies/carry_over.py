@@ -22,7 +22,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from neurodial.cli.options import ModelOptions, read_circuits
+from neurodial.cli.model_options import ModelOptions
+from neurodial.cli.options import read_circuits
 from neurodial.discovery import discover
 from neurodial.errors import NeurodialError
 from neurodial.evaluation.detectors.registry import shows_of

@@ -15,7 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from neurodial.cli.options import ModelOptions, parse_dials, read_circuits
+from neurodial.cli.model_options import ModelOptions
+from neurodial.cli.options import parse_dials, read_circuits
 from neurodial.evaluation.evaluate import evaluate
 from neurodial.evaluation.mmlu_run import check_benchmarks
 from neurodial.evaluation.options import Evaluation, HarnessOptions

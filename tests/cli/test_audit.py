@@ -8,7 +8,7 @@ from tests.planting import NEUTRAL, PLANTED, holding, negative, positive
 
 from neurodial.circuit.file import read_circuit
 from neurodial.cli.main import app
-from neurodial.cli.options import ModelOptions
+from neurodial.cli.model_options import ModelOptions
 from neurodial.errors import FileError, OptionError
 
 SUBJECT = holding("llama")

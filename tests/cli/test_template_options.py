@@ -7,7 +7,7 @@ from tests.subjects import circuit_of
 
 import neurodial as nd
 from neurodial.cli.main import app, main
-from neurodial.cli.options import parse_template_options
+from neurodial.cli.model_options import parse_template_options
 from neurodial.errors import OptionError
 from neurodial.model.tiny import tiny_model, tiny_tokenizer
 

@@ -395,7 +395,9 @@ def test_task_files_without_data_are_refused(tmp_path, text, match):
 
 
 def test_the_command_refuses_before_it_loads_a_model(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("neurodial.cli.options.ModelOptions.load", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(
+        "neurodial.cli.model_options.ModelOptions.load", lambda *_, **__: pytest.fail("a model was loaded")
+    )
     command = [
         "evaluate",
         "demo",

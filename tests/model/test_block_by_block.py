@@ -12,7 +12,7 @@ import neurodial as nd
 from neurodial.activations import collect as collecting
 from neurodial.activations.collect import Reading, collect
 from neurodial.activations.position import Last
-from neurodial.cli.options import ModelOptions
+from neurodial.cli.model_options import ModelOptions
 from neurodial.errors import ActivationError
 from neurodial.model import block_by_block
 from neurodial.model.block_by_block import offloaded_blocks

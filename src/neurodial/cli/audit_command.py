@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from neurodial.cli.console import bars, err, out, print_json
-from neurodial.cli.options import ModelOptions, TwoLists
+from neurodial.cli.model_options import ModelOptions
+from neurodial.cli.options import TwoLists
 from neurodial.cli.timed_parts import steps
 from neurodial.errors import OptionError
 

@@ -13,7 +13,8 @@ from rich.text import Text
 
 from neurodial.cli.console import bars, err, out, print_json
 from neurodial.cli.declared import OUTPUT, command_options
-from neurodial.cli.options import ModelOptions, TwoLists
+from neurodial.cli.model_options import ModelOptions
+from neurodial.cli.options import TwoLists
 from neurodial.edits.tuning_options import ComparingModels
 from neurodial.errors import OptionError
 

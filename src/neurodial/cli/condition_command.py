@@ -10,7 +10,8 @@ from cyclopts import Parameter
 
 from neurodial.cli.console import bars, err, out, print_json, written
 from neurodial.cli.declared import OUTPUT, command_options
-from neurodial.cli.options import ModelOptions, TwoLists
+from neurodial.cli.model_options import ModelOptions
+from neurodial.cli.options import TwoLists
 from neurodial.cli.timed_parts import steps
 from neurodial.methods.condition_options import ConditionOptions
 

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from neurodial.cli.console import err, out, written
-from neurodial.cli.options import ModelOptions
+from neurodial.cli.model_options import ModelOptions
 from neurodial.errors import OptionError
 
 _CIRCUIT = ".circuit.json"

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from rich.text import Text
 
 from neurodial.cli.console import bars, err, out, written
-from neurodial.cli.options import ModelOptions
+from neurodial.cli.model_options import ModelOptions
 from neurodial.cli.side_by_side import print_side_by_side
 from neurodial.cli.timed_parts import TimedPart, TimedParts
 

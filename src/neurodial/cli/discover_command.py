@@ -10,7 +10,8 @@ from cyclopts import Parameter
 from neurodial.cli.circuits_command import print_circuit_json, show_circuit
 from neurodial.cli.console import bars, err, written
 from neurodial.cli.declared import OUTPUT, Given, SelectOptions, command_options, select_options
-from neurodial.cli.options import ModelOptions, TwoLists
+from neurodial.cli.model_options import ModelOptions
+from neurodial.cli.options import TwoLists
 from neurodial.cli.timed_parts import steps
 from neurodial.cli.which_engine import ENGINE, WhichEngine, loaded_there
 from neurodial.methods.registry import METHOD_WORDS, presets

@@ -14,7 +14,8 @@ from neurodial.cli.console import bars, err, out, written
 from neurodial.cli.declared import OUTPUT
 from neurodial.cli.judge_options import JudgeOptions
 from neurodial.cli.measure_options import MeasureOptions, evaluation_of, parts
-from neurodial.cli.options import ModelOptions, Texts, TwoLists, WhenOptions, joined, parse_dials, read_circuits
+from neurodial.cli.model_options import ModelOptions
+from neurodial.cli.options import Texts, TwoLists, WhenOptions, joined, parse_dials, read_circuits
 from neurodial.cli.timed_parts import steps
 from neurodial.cli.typed import typed_command
 from neurodial.cli.which_engine import WhichEngine, loaded_there

@@ -12,8 +12,9 @@ from rich.text import Text
 from neurodial.cli.console import bars, err, out, print_json, status
 from neurodial.cli.declared import OUTPUT, command_options
 from neurodial.cli.explainer_options import ExplainerOptions
+from neurodial.cli.model_options import ModelOptions
 from neurodial.cli.nla_options import PairOptions, vector_wording
-from neurodial.cli.options import ModelOptions, TwoLists
+from neurodial.cli.options import TwoLists
 from neurodial.explain.options import Explaining
 
 if TYPE_CHECKING:

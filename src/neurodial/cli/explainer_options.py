@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cyclopts import Group, Parameter
 
-from neurodial.cli.options import ModelOptions
+from neurodial.cli.model_options import ModelOptions
 from neurodial.errors import OptionError
 
 if TYPE_CHECKING:

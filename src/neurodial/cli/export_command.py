@@ -12,7 +12,8 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from neurodial.cli.console import err, out, print_json, status, written
-from neurodial.cli.options import ModelOptions, WhichPrompts, read_circuits
+from neurodial.cli.model_options import ModelOptions
+from neurodial.cli.options import WhichPrompts, read_circuits
 from neurodial.cli.timed_parts import steps
 from neurodial.errors import OptionError
 from neurodial.export.formats import FORMATS, export_format, format_names

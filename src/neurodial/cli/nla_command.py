@@ -10,7 +10,7 @@ from rich.table import Table
 
 from neurodial.cli.console import bars, out, print_json, written
 from neurodial.cli.declared import OUTPUT, command_options
-from neurodial.cli.options import ModelOptions
+from neurodial.cli.model_options import ModelOptions
 from neurodial.nla.train_options import Training
 
 if TYPE_CHECKING:

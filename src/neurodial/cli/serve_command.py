@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from neurodial.cli.console import err
-from neurodial.cli.options import ModelOptions, WhichPrompts, read_circuits
+from neurodial.cli.model_options import ModelOptions
+from neurodial.cli.options import WhichPrompts, read_circuits
 from neurodial.errors import MissingPackageError
 from neurodial.serve.options import EngineOptions, ServerOptions
 

@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from neurodial.cli.console import bars, err, out
-from neurodial.cli.options import ModelOptions, Texts, WhenOptions, joined, parse_dials, read_circuits
+from neurodial.cli.model_options import ModelOptions
+from neurodial.cli.options import Texts, WhenOptions, joined, parse_dials, read_circuits
 from neurodial.errors import OptionError, PromptError
 from neurodial.provenance import setup_notes
 

@@ -14,7 +14,8 @@ from neurodial.cli.console import bars, err, out
 from neurodial.cli.declared import OUTPUT
 from neurodial.cli.evaluate_command import show_report, write_folder
 from neurodial.cli.measure_options import MeasureOptions, evaluation_of, parts
-from neurodial.cli.options import ModelOptions, Texts, TwoLists, joined, parse_dials, read_circuits
+from neurodial.cli.model_options import ModelOptions
+from neurodial.cli.options import Texts, TwoLists, joined, parse_dials, read_circuits
 from neurodial.cli.timed_parts import steps
 from neurodial.errors import OptionError
 

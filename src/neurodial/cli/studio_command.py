@@ -12,8 +12,9 @@ from cyclopts import Parameter
 
 from neurodial.cli.console import err
 from neurodial.cli.explainer_options import ExplainerOptions
+from neurodial.cli.model_options import ModelOptions
 from neurodial.cli.nla_options import PairOptions, vector_wording
-from neurodial.cli.options import ModelOptions, read_circuits
+from neurodial.cli.options import read_circuits
 from neurodial.errors import MissingPackageError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from neurodial.cli.console import out, print_json, status
 from neurodial.cli.declared import OUTPUT, select_options
-from neurodial.cli.options import ModelOptions
+from neurodial.cli.model_options import ModelOptions
 from neurodial.cli.trace_output import heat_map, node_names, print_headline, rules_without, write_graph
 
 if TYPE_CHECKING:

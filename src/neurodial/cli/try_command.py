@@ -12,7 +12,8 @@ from rich.text import Text
 
 from neurodial.cli.console import bars, err, out, written
 from neurodial.cli.declared import OUTPUT, command_options
-from neurodial.cli.options import ModelOptions, TwoLists
+from neurodial.cli.model_options import ModelOptions
+from neurodial.cli.options import TwoLists
 from neurodial.cli.side_by_side import print_side_by_side
 from neurodial.cli.timed_parts import TimedPart, TimedParts
 from neurodial.evaluation.first_try_options import FirstTry

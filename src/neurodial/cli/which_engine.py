@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from neurodial.cli.console import quiet_libraries
-from neurodial.cli.options import ModelOptions, tell_setup
+from neurodial.cli.model_options import ModelOptions, tell_setup
 from neurodial.errors import OptionError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neurodial.cli.console import err, out, print_json, status
-from neurodial.cli.options import ModelOptions
+from neurodial.cli.model_options import ModelOptions
 from neurodial.cli.trace_output import heat_map, node_names, print_headline, rules_without, write_graph
 from neurodial.errors import OptionError
 

@@ -11,8 +11,9 @@ from rich.text import Text
 
 from neurodial.cli.console import bars, err, out, print_json, quiet_libraries
 from neurodial.cli.declared import OUTPUT, command_options
+from neurodial.cli.model_options import ModelOptions
 from neurodial.cli.nla_options import PairOptions
-from neurodial.cli.options import ModelOptions, Texts, TwoLists, joined
+from neurodial.cli.options import Texts, TwoLists, joined
 from neurodial.errors import OptionError
 from neurodial.nla.options import Verbalising
 
