@@ -151,10 +151,18 @@ def test_a_marker_that_stands_twice_is_refused(random_pair, tmp_path):
         read_pair(folder, random_pair.reconstructor).verbaliser()
 
 
-def test_a_pair_made_for_other_weights_is_refused(random_pair, tmp_path):
+def test_a_pair_made_for_other_weights_or_another_adapter_is_refused(random_pair, tmp_path):
     subject = fresh("llama", num_hidden_layers=3)
-    folder = changed(random_pair.verbaliser, tmp_path / "av", base={"label": "another", "digest": "0" * 64})
-    pair = read_pair(folder, random_pair.reconstructor)
-    with pytest.raises(VerbaliserError, match="other weights"):
-        pair.check_subject(subject)
-    pair.check_subject(subject, force=True)
+    own = subject.identity.digest
+    bases = {
+        "digest 000000000000 against": {"digest": "0" * 64},
+        "adapter_digest 111111111111 against none": {"digest": own, "adapter_digest": "1" * 64},
+    }
+    for number, (words, base) in enumerate(bases.items()):
+        folder = changed(random_pair.verbaliser, tmp_path / f"av{number}", base={"label": "another", **base})
+        pair = read_pair(folder, random_pair.reconstructor)
+        with pytest.raises(VerbaliserError, match=f"other weights than .*{words}"):
+            pair.check_subject(subject)
+        pair.check_subject(subject, force=True)
+    same = changed(random_pair.verbaliser, tmp_path / "same", base={"digest": own, "adapter_digest": None})
+    read_pair(same, random_pair.reconstructor).check_subject(subject)

@@ -37,7 +37,7 @@ class NlaMeta:
         layer: the block whose output it is about, from 0; None where the file does not say.
         template: its prompt, with a place for the vector's marker or for the text.
         injection: how a vector is put into the prompt; None for a reconstructor.
-        base: what is known of the model that it was made for: label and digest; empty in public files.
+        base: what is known of the model that it was made for: label and digests; empty in public files.
     """
 
     source: str

@@ -79,11 +79,15 @@ class NlaPair:
             VerbaliserError: says what differs.
         """
         self.check_base(shape_of(subject.model.config), subject.label, force=force)
-        digest, label = self.speaker.base.get("digest"), self.speaker.base.get("label")
-        if digest is not None and digest != subject.identity.digest and not force:
+        base, label = self.speaker.base, self.speaker.base.get("label")
+        theirs = {"digest": subject.identity.digest, "adapter_digest": subject.identity.adapter_digest}
+        differ = [
+            f"{name} {_short(base[name])} against {_short(d)}" for name, d in theirs.items() if base.get(name, d) != d
+        ]
+        if differ and not force:
             raise VerbaliserError(
                 f"{self.speaker.source} was made for {label} with other weights than {subject.label} "
-                f"(digest {str(digest)[:12]} against {subject.identity.digest[:12]}).",
+                f"({'; '.join(differ)}).",
                 wanted=f"the model that it was made for: {label}",
                 fix="For a fine-tuned copy, say --force-model (of the studio: --force; in Python: force=True) and look "
                 "at the scores.",
@@ -178,6 +182,10 @@ def read_pair(
             wanted="a layer that the base has",
         )
     return NlaPair(replace(speaker, layer=layer), replace(rebuilder, layer=layer), layer, shapes[0], endpoint, loading)
+
+
+def _short(digest: object) -> str:
+    return "none" if digest is None else str(digest)[:12]
 
 
 def _folder_of(source: str) -> Path:

@@ -186,7 +186,8 @@ def _rounded_up(value: float) -> float:
 
 
 def _metas(subject: Subject, injection: Injection, layer: int) -> dict[str, dict[str, Any]]:
-    base = {"label": subject.label, "digest": subject.identity.digest}
+    made_on = subject.identity
+    base = {"label": made_on.label, "digest": made_on.digest, "adapter_digest": made_on.adapter_digest}
     common = {"kind": KIND, "d_model": subject.hidden_size, "extraction_layer_index": layer, "base": base}
     return {
         "verbaliser": {
