@@ -52,6 +52,7 @@ export interface EvaluationOptions {
   batch_size?: number;
   system?: string | null;
   prompts?: number | null;
+  split?: "test" | "development" | null;
   neutral?: number;
   over_refusal?: number;
   divergence_tokens?: number;
