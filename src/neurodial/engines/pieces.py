@@ -13,15 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from neurodial.activations.collect import Reading, Sink, check_finite
 from neurodial.circuit.site import Site, site_of
 from neurodial.engines.job import GatheringJob
+from neurodial.engines.job_results import JobResults, read_results
 from neurodial.engines.vllm_range import MANIFEST
 from neurodial.errors import EngineError
 from neurodial.model.subject import Subject
@@ -29,7 +29,6 @@ from neurodial.progress import Progress, silent
 from neurodial.prompts.render import Tokens
 
 FORMAT = "neurodial.gathered"
-VERSION = 1
 _REMOVE = "Remove the folder and start again."
 _AGAIN = "Start it again; if it happens again, the engine's version or this option is not supported: please report it."
 
@@ -61,21 +60,15 @@ class GatheredPiece(BaseModel):
     visits: int = 1
 
 
-class GatheredList(BaseModel):
+class GatheredList(JobResults):
     """The list of all pieces.
 
     Attributes:
-        job: digest of the job.
         dtype: that the engine computed in.
-        engine: its name, version and sizes.
         pieces: all of them.
     """
 
-    format: str
-    version: int
-    job: str
     dtype: str
-    engine: dict[str, Any]
     pieces: list[GatheredPiece]
 
 
@@ -85,24 +78,8 @@ def read_gathered(folder: Path, job: GatheringJob) -> GatheredList:
     Raises:
         EngineError: it is damaged, or of another job.
     """
-    try:
-        manifest = GatheredList.model_validate_json((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-        raise EngineError(f"{folder / MANIFEST} can't be read: {reason}", fix=_REMOVE) from error
-    if (manifest.format, manifest.version) != (FORMAT, VERSION):
-        raise EngineError(
-            f"{folder / MANIFEST} is {manifest.format!r}, version {manifest.version}.",
-            wanted=f"{FORMAT!r}, version {VERSION}",
-            fix="Install the same neurodial beside the engine as here.",
-        )
-    if manifest.job != job.digest:
-        raise EngineError(
-            f"What {folder} holds was gathered for another job (model, prompts or position).",
-            wanted=f"the job {job.digest[:12]}; it is of {manifest.job[:12]}",
-            fix="Remove the folder, or name another.",
-        )
-    return manifest
+    other = "gathered for another job (model, prompts or position)"
+    return read_results(GatheredList, folder / MANIFEST, FORMAT, job.digest, other)
 
 
 class GatheredRows:

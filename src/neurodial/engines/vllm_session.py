@@ -16,8 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
-
+from neurodial.engines.job_results import JobResults, read_results
 from neurodial.engines.vllm_adapters import Adapters
 from neurodial.engines.vllm_process import POLL_SECONDS, Told, failed, started
 from neurodial.engines.vllm_range import FAILURE, JOB, LOG, MEASURER, RESULTS, SESSION
@@ -34,25 +33,17 @@ from neurodial.prompts.render import Tokens
 from neurodial.provenance import describe, sha256
 
 FORMAT = "neurodial.measured"
-VERSION = 1
 LEAST_RANK = 16
 """Room that is kept where there is an adapter at all: controls may be of a larger rank than the circuit."""
-_REMOVE = "Remove the folder and start again."
 
 
-class MeasuredList(BaseModel):
+class MeasuredList(JobResults):
     """The results of a job.
 
     Attributes:
-        job: digest of the job.
-        engine: its name, version and sizes.
         results: one for each row, or for each adapter and row.
     """
 
-    format: str
-    version: int
-    job: str
-    engine: dict[str, Any]
     results: list[Any]
 
 
@@ -202,23 +193,7 @@ def read_measured(folder: Path, digest: str) -> MeasuredList:
     Raises:
         EngineError: they are damaged, or of another job.
     """
-    place = folder / RESULTS
-    try:
-        measured = MeasuredList.model_validate_json(place.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-        raise EngineError(f"{place} can't be read: {reason}", fix=_REMOVE) from error
-    if (measured.format, measured.version) != (FORMAT, VERSION):
-        raise EngineError(
-            f"{place} is {measured.format!r}, version {measured.version}.",
-            wanted=f"{FORMAT!r}, version {VERSION}",
-            fix="Install the same neurodial beside the engine as here.",
-        )
-    if measured.job != digest:
-        raise EngineError(
-            f"What {folder} holds was measured for another job.", wanted=f"the job {digest[:12]}", fix=_REMOVE
-        )
-    return measured
+    return read_results(MeasuredList, folder / RESULTS, FORMAT, digest, "measured for another job")
 
 
 def _finite(values: Sequence[Any], count: int) -> list[float]:
