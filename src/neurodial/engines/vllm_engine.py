@@ -160,7 +160,7 @@ class VLLM(GatheringEngine, MeasuringEngine):
         refuse_no_model(str(self.model))
         if str(self.model) in DEMO_NAMES or Path(self.model).suffix == ".gguf":
             raise ModelError(
-                f"{self.model} is a GGUF file{' with an adapter' if str(self.model) in DEMO_NAMES else ''}.",
+                f"{self.model} is a GGUF file{' with an adapter' if str(self.model) == 'demo' else ''}.",
                 wanted="a folder or a Hub id in Hugging Face's layout, for vLLM",
                 fix="Write one: neurodial export MODEL CIRCUIT --as vllm puts the model, merged, beside the adapter "
                 "(merged-base).",
