@@ -1,7 +1,8 @@
 """Batched generation under interventions.
 
 1. Render, refuse what does not fit the context.
-2. Batches of similar length, padded on the left; rows of different interventions share a batch.
+2. Batches of similar length, padded on the left; rows of different interventions share a batch. What the prompts of a
+   batch share runs once (`begun.py`).
 3. transformers generates; each row's answer is cut at its end token.
 """
 
@@ -14,12 +15,15 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from neurodial.activations.batches import Batch, padded
 from neurodial.activations.collect import pad_id
+from neurodial.generation.begun import begun
 from neurodial.generation.decoding import BATCH_TOKENS, Decoding
 from neurodial.generation.per_row import Under, one_each, row_slots
 from neurodial.generation.running_engine import engine_of
+from neurodial.generation.states import assign_rows
 from neurodial.intervention.parts_of_pass import tracker
 from neurodial.kept import KeptForm, kept
 from neurodial.model.generation_settings import plain_generation, stop_strings
@@ -125,12 +129,13 @@ def generate(
         progress("generating", len(prompts)) as advance,
     ):
         for batch in _by_size(sequences, decoding, pad_id(subject)):
-            if steering is not None:
-                steering.assign([slots[row] for row in batch.rows])
-                steering.mark_prompts([batch.tokens.shape[1]] * len(batch.rows))  # padding is on the left
-                if steering.follows_parts:
-                    steering.follow([tracker_of(subject, prompts[row]) for row in batch.rows])
-            for row, tokens in zip(batch.rows, _generate_batch(subject, batch, decoding, stops), strict=True):
+            of_rows = [slots[row] for row in batch.rows]
+            cache = begun(subject, steering, batch, of_rows)
+            assign_rows(steering, of_rows, [batch.tokens.shape[1]] * len(of_rows))  # padding is on the left
+            if steering is not None and steering.follows_parts:
+                steering.follow([tracker_of(subject, prompts[row]) for row in batch.rows])
+            found_tokens = _generate_batch(subject, batch, decoding, stops, cache=cache)
+            for row, tokens in zip(batch.rows, found_tokens, strict=True):
                 answers[row] = _answer(subject, prompts[row], tokens, stops)
             advance(len(batch.rows))
     return [answers[row] for row in range(len(prompts))]
@@ -220,7 +225,13 @@ def _by_size(sequences: Sequence[Sequence[int]], decoding: Decoding, pad: int) -
 
 @torch.no_grad()
 def _generate_batch(
-    subject: Subject, batch: Batch, decoding: Decoding, stops: Stops, allowed: Allowed | None = None
+    subject: Subject,
+    batch: Batch,
+    decoding: Decoding,
+    stops: Stops,
+    allowed: Allowed | None = None,
+    *,
+    cache: DynamicCache | None = None,
 ) -> list[list[int]]:
     tokens = batch.tokens.to(subject.device)
     width = tokens.shape[1]
@@ -229,6 +240,8 @@ def _generate_batch(
     options: dict[str, Any] = {}
     if sampling:
         options |= {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0}
+    if cache is not None:
+        options["past_key_values"] = cache
     if allowed is not None:
         options["prefix_allowed_tokens_fn"] = lambda row, seen: list(allowed(batch.rows[row], seen[width:].tolist()))
     output: Tensor = subject.model.generate(

@@ -48,6 +48,31 @@ def kept(cache: DynamicCache, rows: Sequence[int], width: int) -> DynamicCache:
     return cache
 
 
+def ended_at(cache: DynamicCache, lengths: Sequence[int]) -> DynamicCache:
+    """Rows that are padded on the right, moved so that each ends at the right; changed in place and returned.
+
+    Example:
+        >>> cache = empty_cache()
+        >>> _ = cache.update(torch.tensor([[[[1.0], [0.0]]]]), torch.zeros(1, 1, 2, 1), 0)
+        >>> ended_at(cache, [1]).layers[0].keys.flatten().tolist()
+        [0.0, 1.0]
+    """
+    for layer in _layers(cache):
+        width = layer.keys.shape[-2]
+        ends = torch.tensor(list(lengths), device=layer.keys.device)[:, None]
+        places = (torch.arange(width, device=layer.keys.device) + ends) % width
+        rows = torch.arange(len(lengths), device=layer.keys.device)[:, None]
+        layer.keys, layer.values = (
+            states.transpose(1, 2)[rows, places].transpose(1, 2) for states in (layer.keys, layer.values)
+        )
+    return cache
+
+
+def keeps_whole_rows(cache: Any) -> bool:
+    """Whether every layer keeps every token of a row, so that rows can be moved and joined."""
+    return all(type(layer) is DynamicLayer for layer in cache.layers)
+
+
 def branched(cache: Any, rows: Sequence[int]) -> Any:
     """A cache of the given rows, each as often as it is named; the original is unchanged and can still be used.
 
@@ -66,7 +91,7 @@ def row_counts(cache: DynamicCache) -> set[int]:
 
 def _layers(cache: DynamicCache) -> list[Any]:
     layers: list[Any] = cache.layers
-    assert all(type(layer) is DynamicLayer for layer in layers)  # noqa: S101  # without a configuration transformers makes no other kind
+    assert keeps_whole_rows(cache)  # noqa: S101  # without a configuration transformers makes no other kind
     return layers
 
 
