@@ -146,6 +146,39 @@ def test_the_first_that_is_nearly_as_good_as_the_best_is_taken(script, monkeypat
     }
 
 
+@pytest.mark.parametrize(
+    ("openings", "spans", "taken", "asked_whole", "seen"),
+    [
+        (0.8, 0.85, "openers", [36], 48),  # 48 answers to discovery prompts, 12 of which are whole already
+        (0.8, 0.95, "spans", [36, 32], 80),  # spans may be taken: they are found and weighed on all
+        (0.7, 0.72, "own-answers", [68], 80),  # openings are not good: no look
+        (0.92, 1.0, "openers", [], None),
+    ],
+)
+def test_with_many_prompts_spans_are_looked_for_in_a_part(
+    script, monkeypatch, openings, spans, taken, asked_whole, seen
+):
+    asked = script(beginning)
+    pairs = paired((40, 40))
+
+    def fake(subject, margin, development, judged, **_):
+        answers = len(judged.development.positive) + len(judged.development.negative)
+        assert answers == len(judged.shown) == len(development)
+        assert list(judged.shown) == [True] * (answers // 2) + [False] * (answers // 2)
+        worth = {"openers": openings, "spans": spans, "own-answers": 0.9}[margin.kind]
+        return MarginAgreement(worth, 1.0, answers)
+
+    monkeypatch.setattr(choosing, "weigh", fake)
+    margin = chosen(pairs, direction="induce")
+    assert margin.kind == taken
+    assert [count for count, tokens in asked[3:] if tokens == 48] == asked_whole
+    assert asked[:3] == [(12, 48), (80, 48), (68, BEGINNING)]
+    if seen is not None:
+        assert margin.weighed["spans"].answers == seen
+    if taken == "spans":
+        assert len(margin.pushed.answers) == 160
+
+
 def test_a_margin_can_be_named_whatever_it_is_worth(script, monkeypatch, caplog):
     script(beginning)
     weighing(monkeypatch, openers=0.9, spans=0.6, own_answers=0.5)

@@ -148,13 +148,11 @@ def _fit_line(fit: FitReport) -> str:
 
 
 def _margin_lines(report: DoseReport) -> Iterator[str]:
+    from neurodial.circuit.report import told_apart
+
     if report.weighed:
-        told = (
-            f"{kind} {agreement.accuracy:.0%} right, AUROC {agreement.auroc:.2f}"
-            for kind, agreement in report.weighed.items()
-        )
         count = max(agreement.answers for agreement in report.weighed.values())
-        yield f"margins, on {count} development answers, by {report.judged_by}: {'; '.join(told)}"
+        yield f"margins, on {count} development answers, by {report.judged_by}: {told_apart(report.weighed)}"
     if report.margin == "SpanMargin":
         yield f"margin: {report.margin_text}"
     if report.openers:

@@ -7,18 +7,19 @@
    spans, which may stand anywhere in an answer.
 4. With evidence (neutral answers, a detector), as methods that search have it: the first of openings, spans, written
    answers and the model's own answers that tells the development answers apart nearly as well as the best of them.
-   What was weighed is kept and logged; one that tells them apart badly is warned of.
+   What was weighed is kept and logged; one that tells them apart badly is warned of. Spans need whole answers to all
+   prompts: where openings are good and prompts many, they are looked for in a part first.
 A choice that falls through to a later step says why (`text`); a margin that the user names never does.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from neurodial.circuit.report import MarginAgreement
+from neurodial.circuit.report import MarginAgreement, told_apart
 from neurodial.errors import MarginError
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.generate import Answer, generate
@@ -40,6 +41,7 @@ GOOD = 0.75
 """What a margin must be worth to be taken before a later one, and not to be warned of."""
 
 _NEAR = 0.1  # how much less than the best an earlier one may be worth
+_LOOK = 24  # prompts of each side on which it is seen whether spans tell more than openings
 
 _log = logging.getLogger(__name__)
 
@@ -133,33 +135,65 @@ class _Ways:
 
     def best(self) -> BehaviourMargin:
         """The first margin that tells the development answers apart nearly as well as the best."""
-        ways: list[Callable[[], BehaviourMargin]] = [self.by_openings, partial(self.of_kind, "spans")]
+        ways: dict[str, Callable[[], BehaviourMargin]] = {
+            "openings": self.by_openings,
+            "spans": partial(self.of_kind, "spans"),
+        }
         if self._has("answer"):
-            ways.append(partial(self.of_kind, "answer"))
+            ways["answer"] = partial(self.of_kind, "answer")
         margins: list[BehaviourMargin] = []
         problems: list[MarginError] = []
-        for way in ways:
+        looked: dict[str, MarginAgreement] = {}
+        for name, way in ways.items():
             try:
-                margins.append(self._weigh(way()))
+                if name == "spans":
+                    looked = self._look_at_spans(margins)
+                    if looked:
+                        continue
+                margins.append(self.with_worth(way()))
             except MarginError as error:
                 problems.append(error)
             else:
                 if _worth(margins[-1]) >= 1 - _NEAR:
                     break
         if self._has("own-answers") and all(_worth(margin) < GOOD for margin in margins) and self._differ():
-            margins.append(self._weigh(self.of_kind("own-answers")))
+            margins.append(self.with_worth(self.of_kind("own-answers")))
         if not margins:
             raise self._nothing_apart(problems)
-        return self.weighed(margins, problems)
+        return self.weighed(margins, problems, looked)
 
-    def weighed(self, margins: Sequence[BehaviourMargin], problems: Sequence[MarginError] = ()) -> BehaviourMargin:
+    def _look_at_spans(self, margins: Sequence[BehaviourMargin]) -> dict[str, MarginAgreement]:
+        """What spans are worth on a part of the prompts, where that is too little to be taken before openings.
+
+        Empty where there are no good openings, the prompts are few anyway, or spans may be taken.
+
+        Raises:
+            MarginError: no span tells the sides of that part apart.
+        """
+        assert self.evidence is not None  # noqa: S101  # margins are weighed only with evidence
+        splits = (self.pairs.discovery, self.pairs.development)
+        few = min(len(side) for split in splits for side in (split.positive, split.negative))
+        if not margins or _worth(margins[0]) < GOOD or few < 1.5 * _LOOK:
+            return {}
+        pairs = self.pairs.first(_LOOK)
+        evidence = replace(self.evidence, judged=self.evidence.judged.first(_LOOK))
+        part = replace(self, pairs=pairs, contrasts=[pairs.discovery, pairs.development], evidence=evidence)
+        spans = part.with_worth(part.of_kind("spans"))
+        return dict(spans.weighed) if _worth(spans) - _NEAR <= _worth(margins[0]) else {}
+
+    def weighed(
+        self,
+        margins: Sequence[BehaviourMargin],
+        problems: Sequence[MarginError] = (),
+        looked: Mapping[str, MarginAgreement] | None = None,
+    ) -> BehaviourMargin:
         """One of several margins, with what all are worth; said, and warned of where it is little."""
         if self.judged is None:
             return margins[0]
-        margins = [margin if margin.weighed else self._weigh(margin) for margin in margins]
+        margins = [margin if margin.weighed else self.with_worth(margin) for margin in margins]
         best = max(map(_worth, margins))
         chosen = next(margin for margin in margins if _worth(margin) >= min(best, max(best - _NEAR, GOOD)))
-        figures: dict[str, MarginAgreement] = {}
+        figures = dict(looked or {})
         for margin in margins:
             figures.update(margin.weighed)
         because = f"; {problems[0].problem}" if problems and chosen is margins[0] else ""
@@ -169,7 +203,8 @@ class _Ways:
             _log.warning("%s", _badly(chosen))
         return chosen
 
-    def _weigh(self, margin: BehaviourMargin) -> BehaviourMargin:
+    def with_worth(self, margin: BehaviourMargin) -> BehaviourMargin:
+        """The margin with how well it tells the development answers apart."""
         assert self.judged is not None  # noqa: S101  # margins are weighed only with evidence
         agreement = weigh(self.subject, margin, self.pairs.development, self.judged, system=self.system)
         return replace(margin, weighed={margin.kind: agreement})
@@ -258,12 +293,8 @@ def _worth(margin: BehaviourMargin) -> float:
 
 def _in_figures(margin: BehaviourMargin) -> str:
     """The choice with the figures that it was made by."""
-    listed = "; ".join(
-        f"{kind} {agreement.accuracy:.0%} right, AUROC {agreement.auroc:.2f}"
-        for kind, agreement in margin.weighed.items()
-    )
-    count = next(iter(margin.weighed.values())).answers
-    told = f"{count} development answers told apart: {listed}; by {margin.judged_by}"
+    count = max(agreement.answers for agreement in margin.weighed.values())
+    told = f"{count} development answers told apart: {told_apart(margin.weighed)}; by {margin.judged_by}"
     return f"margin {margin.kind}: {margin.text.rstrip('.')}. {told}"
 
 

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from neurodial.margins.beginnings import first_words
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Contrast, PairSet
-from neurodial.prompts.prompt import Example, prompt_text
+from neurodial.prompts.prompt import Example, prompt_key, prompt_text
 from neurodial.text.answer_classifier import AnswerClassifier
 
 Shows = Callable[[Sequence[tuple[str, str]]], Sequence[bool | None]]
@@ -40,6 +40,10 @@ class BothSides(NamedTuple):
     positive: list[Answer]
     negative: list[Answer]
 
+    def first(self, count: int) -> BothSides:
+        """Those to at most `count` prompts of each side."""
+        return BothSides(self.positive[:count], self.negative[:count])
+
 
 @dataclass(frozen=True)
 class JudgedAnswers:
@@ -52,7 +56,9 @@ class JudgedAnswers:
             can't be told.
         judged_by: what says so, in words.
         answer_tokens: longest answer that was asked for.
-        make_whole: makes the whole discovery answers; None where the beginnings are these.
+        make_whole: makes the whole discovery answers, or those to the first prompts of each side; None where the
+            beginnings are these.
+        most: prompts of each side, where these are the answers to the first of them alone.
     """
 
     beginnings: BothSides
@@ -60,12 +66,20 @@ class JudgedAnswers:
     shown: tuple[bool | None, ...]
     judged_by: str
     answer_tokens: int = 48
-    make_whole: Callable[[], BothSides] | None = None
+    make_whole: Callable[[int | None], BothSides] | None = None
+    most: int | None = None
 
     @cached_property
     def discovery(self) -> BothSides:
         """Whole answers to the discovery prompts, made when they are first read."""
-        return self.beginnings if self.make_whole is None else self.make_whole()
+        return self.beginnings if self.make_whole is None else self.make_whole(self.most)
+
+    def first(self, count: int) -> JudgedAnswers:
+        """Those to at most `count` prompts of each side; `PairSet.first` gives the prompts."""
+        middle = len(self.development.positive)
+        shown = (*self.shown[:middle][:count], *self.shown[middle:][:count])
+        beginnings, development = self.beginnings.first(count), self.development.first(count)
+        return replace(self, beginnings=beginnings, development=development, shown=shown, most=count)
 
     @property
     def all(self) -> list[Answer]:
@@ -120,9 +134,14 @@ def judge_answers(
         raise _no_behaviour(pairs, first)
     development = _sides(answered([*pairs.development.positive, *pairs.development.negative]), pairs.development)
     others = [*contrast.positive[count:], *contrast.negative]
+    known = {prompt_key(answer.prompt): answer for answer in first}
 
-    def whole() -> BothSides:
-        return _sides([*first, *answered(others)], contrast)
+    def whole(most: int | None = None) -> BothSides:
+        part = contrast if most is None else contrast.first(most)
+        keys = {prompt_key(example.prompt): example for example in (*part.positive, *part.negative)}
+        missing = [key for key in keys if key not in known]
+        known.update(zip(missing, answered([keys[key] for key in missing]), strict=True))
+        return _sides([known[key] for key in keys], part)
 
     if shows is None:
         discovery = whole()

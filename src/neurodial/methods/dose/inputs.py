@@ -30,6 +30,8 @@ from neurodial.strength.development import Development
 FEWEST = 1
 """Neutral answers that cost and damage need, each."""
 
+_AT_ONCE = 8  # prompts on which a margin is looked at for its ceiling, before the next
+
 
 @dataclass(frozen=True)
 class DoseInputs:
@@ -205,11 +207,15 @@ def _refuse_certain(
     """
     if not isinstance(margin.pushed, Alternatives | Openers):
         return
-    values = measure_margins(subject, margin.pushed, examples, system=method.system)
-    certain = [value if isinstance(margin.pushed, Openers) else -value for value in values]
-    if certain and min(certain) >= CEILING:
+    for start in range(0, len(examples), _AT_ONCE):
+        some = examples[start : start + _AT_ONCE]
+        values = measure_margins(subject, margin.pushed, some, system=method.system)
+        certain = values if isinstance(margin.pushed, Openers) else [-value for value in values]
+        if min(certain) < CEILING:
+            return
+    if examples:
         raise MarginError(
-            f"The margin {margin.kind} is at its ceiling on all {len(values)} development prompts: how the answer "
+            f"The margin {margin.kind} is at its ceiling on all {len(examples)} development prompts: how the answer "
             "begins is certain, as far as numbers can tell, so no neuron has a slope.",
             wanted="prompts on which the model might begin otherwise",
             fix="Take another margin (--margin spans, own-answers or answer), or prompts that ask less plainly.",
