@@ -5,7 +5,7 @@
    with safe twins, other languages), the shipped test prompts after a harmless exchange, under a system prompt, sampled
    at temperature 1, and with long answers. Nothing is found or tuned again.
 3. With `--few`: circuits by Dose, and activation addition, found on so many prompts a side, as many again to develop
-   on, drawn by seed; measured on the shipped test prompts.
+   on, drawn by seed; measured on the shipped test prompts. Without circuits this alone is done, into the same report.
 Rates are of the behaviour's detector, on the prompts that should show it and on those of the other side. Rows and
 answers stay in OUTPUT/rows, where an interrupted run goes on; report.json holds figures alone.
 
@@ -64,6 +64,20 @@ def main() -> None:
     given = parsed()
     subject = ModelOptions(dtype=given.dtype).load(given.model)
     pairs = PairSet.read(given.behaviour)
+    report = _report(given.output)
+    if given.circuits:
+        report = {"about": _about(given, subject), "settings": of_settings(subject, pairs, given), "few": []}
+    few = [row for count in given.few for seed in given.seeds for row in found_on(subject, pairs, given, count, seed)]
+    if few:
+        report |= {"few": few, "few_about": _about(given, subject)}
+    write_atomic(given.output / "report.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n", overwrite=True)
+    print(table(given.output))
+    if few:
+        print(few_table(given.output))
+
+
+def of_settings(subject: Subject, pairs: PairSet, given: argparse.Namespace) -> list[dict[str, Any]]:
+    """The figures of every setting."""
     named = read_circuits(given.circuits, 1.0)
     scales = [Scale(replace(circuit, name=name)) for name, circuit, _ in named]
     settings = settings_of(pairs, given)
@@ -73,22 +87,23 @@ def main() -> None:
     for setting in settings[1:]:
         rows.append(figures(run(subject, scales, pairs, setting, given, known=known), setting))
         print(f"{setting.title}: done", flush=True)
-    few = [
-        row
-        for count in given.few
-        for seed in given.seeds
-        for row in found_on(subject, pairs, settings[0], given, count, seed)
-    ]
-    about = {
+    return rows
+
+
+def _about(given: argparse.Namespace, subject: Subject) -> dict[str, Any]:
+    """What was asked for, and of what."""
+    asked = {
         name: value
         for name, value in vars(given).items()
         if name not in ("output", "circuits", "prompts_file", "known")
-    } | {"circuits": [name for name, *_ in named], "versions": versions(), "model": asdict(subject.identity)}
-    report = {"about": about, "settings": rows, "few": few}
-    write_atomic(given.output / "report.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n", overwrite=True)
-    print(table(given.output))
-    if few:
-        print(few_table(given.output))
+    }
+    circuits = [name.partition("=")[0] for name in given.circuits]
+    return asked | {"circuits": circuits, "versions": versions(), "model": asdict(subject.identity)}
+
+
+def _report(folder: Path | str) -> dict[str, Any]:
+    path = Path(folder) / "report.json"
+    return json.loads(path.read_text("utf-8")) if path.exists() else {}
 
 
 def chosen_in(report: Report | Path | None) -> dict[str, Mapping[str, Any]]:
@@ -190,9 +205,10 @@ def figures(report: Report, setting: Setting) -> dict[str, Any]:
 
 
 def found_on(
-    subject: Subject, pairs: PairSet, setting: Setting, given: argparse.Namespace, count: int, seed: int
+    subject: Subject, pairs: PairSet, given: argparse.Namespace, count: int, seed: int
 ) -> list[dict[str, Any]]:
     """Dose and activation addition, found on so few prompts."""
+    setting = settings_of(pairs, given)[0]
     generator = random.Random(seed)
 
     def drawn(contrast: Contrast) -> Contrast:
@@ -216,7 +232,7 @@ def found_on(
 
 def table(folder: Path | str) -> str:
     """What is left of the behaviour, and on the other side, in every setting."""
-    report = json.loads((Path(folder) / "report.json").read_text("utf-8"))
+    report = _report(folder)
     methods = list(report["settings"][0]["methods"])
     lines = ["| asked | n | " + " | ".join(methods) + " |", "|---" * (len(methods) + 2) + "|"]
     for row in report["settings"]:
@@ -228,7 +244,7 @@ def table(folder: Path | str) -> str:
 
 def said(folder: Path | str) -> str:
     """How it was measured, in a paragraph."""
-    report = json.loads((Path(folder) / "report.json").read_text("utf-8"))
+    report = _report(folder)
     about, shipped = report["about"], report["settings"][0]["methods"]
     damage = ", ".join(f"{name} {values['kl'][0]:.3f}" for name, values in shipped.items() if "kl" in values)
     return (
@@ -240,7 +256,7 @@ def said(folder: Path | str) -> str:
 
 def few_table(folder: Path | str) -> str:
     """What is left where circuits were found on few prompts."""
-    report = json.loads((Path(folder) / "report.json").read_text("utf-8"))
+    report = _report(folder)
     lines = ["| prompts a side | seed | method | left | other side | nats per token |", "|---|---|---|---|---|---|"]
     for row in report["few"]:
         head = f"| {row['prompts']} | {row['seed']} | {row['method']} | "
@@ -266,7 +282,9 @@ def parsed() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model")
-    parser.add_argument("circuits", nargs="+", help="name=file of each circuit")
+    parser.add_argument(
+        "circuits", nargs="*", help="name=file of each circuit; without any, OUTPUT's settings stay as they are"
+    )
     parser.add_argument("--behaviour", default="refusal")
     parser.add_argument("--prompts-file", type=Path, default=Path("docs/results/carry_over/prompts.jsonl"))
     parser.add_argument("--prompts", type=int, default=40, help="shipped test prompts of each side")
@@ -281,7 +299,10 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1], help="of the draws of few prompts")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("-o", "--output", type=Path, default=Path("docs/results/carry_over"))
-    return parser.parse_args()
+    given = parser.parse_args()
+    if not given.circuits and not _report(given.output):
+        parser.error(f"there are no circuits, and no report in {given.output} to add to")
+    return given
 
 
 if __name__ == "__main__":

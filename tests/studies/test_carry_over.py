@@ -72,3 +72,28 @@ def test_the_study_measures_every_setting_and_writes_figures_alone(monkeypatch, 
     table = capsys.readouterr().out
     assert table.count("\n| ") == 7, "a heading and six settings"
     assert "| bare goals, the shape of JailbreakBench | 3 |" in table
+
+
+def test_few_prompts_are_added_to_a_report_that_is_there(monkeypatch, carry_over, folder, tmp_path, capsys):
+    asked = ["carry_over.py", str(folder / "model"), "--few", "3", "5", "--seeds", "7", "-o", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", asked)
+    with pytest.raises(SystemExit):
+        carry_over.main()
+    assert "no report in" in capsys.readouterr().err
+    settings = [{"title": "before", "setting": "shipped", "methods": {"dose": {"shown": [0.5, 0.2, 0.8, 4]}}}]
+    (tmp_path / "report.json").write_text(json.dumps({"about": {}, "settings": settings, "few": []}))
+
+    def found_on(subject, pairs, given, count, seed):
+        if count == 3:
+            return [{"prompts": count, "seed": seed, "method": "dose", "failed": "too few"}]
+        return [
+            {"prompts": count, "seed": seed, "method": "dose", **dict.fromkeys(("shown", "other side"), (0, 0, 1, 9))}
+        ]
+
+    monkeypatch.setattr(carry_over, "found_on", found_on)
+    carry_over.main()
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["settings"], report["about"]) == (settings, {})
+    assert [(row["prompts"], row["seed"]) for row in report["few"]] == [(3, 7), (5, 7)]
+    assert report["few_about"]["few"] == [3, 5]
+    assert "| 3 | 7 | dose | too few | – | – |" in capsys.readouterr().out
