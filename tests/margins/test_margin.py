@@ -16,6 +16,7 @@ from neurodial.margins.beginnings import OpenerSearch, alternatives_of, openers_
 from neurodial.margins.margin import Alternatives, AnswerMargin, ClassifierLogit, Openers
 from neurodial.margins.measure import measure_margins
 from neurodial.margins.openers import find_openers, likely_apart
+from neurodial.model.hooks import on_forward
 from neurodial.model.subject import Subject
 from neurodial.model.tiny import TINY_FAMILIES, tiny_subject, tiny_tokenizer
 from neurodial.prompts.pairs import Contrast
@@ -52,6 +53,27 @@ def test_shared_beginnings_are_run_once():
     subject = tiny_subject()
     rows = Openers.of([(1, 2, 3), (1, 2, 4), (1, 5), (6,)]).rows(subject, (9, 9), EXAMPLES[0])
     assert rows == ((9, 9, 1, 2),)
+
+
+def test_a_prompt_is_run_once_for_all_its_rows(monkeypatch):
+    """Where a margin reads answers alone; one that may read the prompt gets every row whole, with the same value."""
+    subject = tiny_subject()
+    monkeypatch.setattr("neurodial.generation.branches.is_steered_elsewhere", lambda *_: False)  # the hook that looks
+    examples = [Example(f"What is to be said of {animal}, in general?") for animal in ("a cat", "bears", "old dogs")]
+    passes = []
+    hook = on_forward(subject, lambda rows, tokens, _: passes.append(rows * tokens))
+    openers = Openers.of([(73, 39, 109), (78, 32), (80,)])
+    assert len(openers.rows(subject, (1,), examples[0])) == 2
+    try:
+        found = measure_margins(subject, openers, examples)
+        from_prompts = sum(passes)
+        passes.clear()
+        monkeypatch.setattr(Openers, "reads_answers_alone", False)
+        whole = measure_margins(subject, openers, examples)
+    finally:
+        hook.remove()
+    assert found == pytest.approx(whole, abs=of_margins(subject, predictions=3))
+    assert from_prompts < 0.7 * sum(passes)
 
 
 def test_openers_must_be_prefix_free():

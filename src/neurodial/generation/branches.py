@@ -3,7 +3,8 @@
 1. A branch is a set of rows with a common beginning under one intervention: the questions after one subject's worked
    examples, or one question with each of its answers.
 2. Branches with beginnings of similar length run together. The beginnings are cut to the shortest, so that there
-   is no padding inside a row: no mask, no shifted positions, also with a sliding window.
+   is no padding inside a row: no mask, no shifted positions, also with a sliding window. What these beginnings share
+   in their turn, such as the template's system message, is run once for all of them.
 3. The rows' remaining tokens continue from copies of that cache, in batches of similar length.
 """
 
@@ -109,10 +110,21 @@ def branch_states(
 
 @torch.no_grad()
 def _begin(subject: Subject, steering: Steering | None, branches: Sequence[Branch], length: int) -> Any:
-    """The cache of the beginnings, a row for each branch."""
-    tokens = torch.tensor([branch.rows[0][:length] for branch in branches], device=subject.device)
-    assign_rows(steering, [branch.slot for branch in branches], [length] * len(branches))
-    return subject.decoder(input_ids=tokens, use_cache=True).past_key_values
+    """The cache of the beginnings, a row for each branch; what they share in their turn runs once for each slot."""
+    beginnings = [branch.rows[0][:length] for branch in branches]
+    slots = [branch.slot for branch in branches]
+    distinct = sorted(set(slots))
+    shared = min(common_prefix(beginnings), length - 1)
+    cache = None
+    if shared >= SHORTEST_SHARED and len(branches) > len(distinct):
+        assign_rows(steering, distinct, [shared] * len(distinct))
+        first = torch.tensor([beginnings[0][:shared]] * len(distinct), device=subject.device)
+        begun: Any = subject.decoder(input_ids=first, use_cache=True).past_key_values
+        cache = branched(begun, [distinct.index(slot) for slot in slots])
+        beginnings = [beginning[shared:] for beginning in beginnings]
+    assign_rows(steering, slots, [length] * len(branches))
+    tokens = torch.tensor(beginnings, device=subject.device)
+    return subject.decoder(input_ids=tokens, past_key_values=cache, use_cache=True).past_key_values
 
 
 @torch.no_grad()

@@ -19,6 +19,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -40,7 +41,14 @@ CEILING = -math.log(-_LARGEST_LOG_PROB) - 1e-6
 
 
 class Margin(ABC):
-    """How strongly the answer to a prompt shows a behaviour: positive where it does."""
+    """How strongly the answer to a prompt shows a behaviour: positive where it does.
+
+    Attributes:
+        reads_answers_alone: whether `value` reads hidden states from the prompt's last token on alone, and rows from
+            there: then several rows of a prompt are measured without running it again for each.
+    """
+
+    reads_answers_alone: ClassVar[bool] = False
 
     @abstractmethod
     def rows(self, subject: Subject, prompt: Tokens, example: Example) -> tuple[Tokens, ...]:
@@ -108,6 +116,8 @@ class Openers(Margin):
         ((40, 41), (50,))
     """
 
+    reads_answers_alone: ClassVar[bool] = True
+
     tokens: tuple[Tokens, ...]
     texts: tuple[str, ...] = ()
     positive: float | None = None
@@ -172,6 +182,8 @@ class Alternatives(Margin):
         ((40, 41), (50,))
     """
 
+    reads_answers_alone: ClassVar[bool] = True
+
     openings: Openers
     behaviour: Openers | None = None
 
@@ -206,6 +218,8 @@ class AnswerMargin(Margin):
         >>> AnswerMargin(per_token=True).per_token
         True
     """
+
+    reads_answers_alone: ClassVar[bool] = True
 
     per_token: bool = False
     fallback: tuple[str, str] | None = None

@@ -12,10 +12,12 @@ from torch import Tensor
 from neurodial.activations.batches import TOKEN_BUDGET
 from neurodial.activations.collect import pad_id
 from neurodial.activations.groups import group_batches
+from neurodial.generation.branches import Branch, branch_states
 from neurodial.generation.per_row import Under, one_each, row_slots
 from neurodial.generation.running_engine import RunningEngine, continuations, engine_of
 from neurodial.generation.states import Rows, row_states
 from neurodial.intervention.base import Intervention
+from neurodial.intervention.steer import Steering
 from neurodial.kept import KeptForm, kept
 from neurodial.margins.margin import Margin, Openers, log_probs_of
 from neurodial.model.subject import Subject
@@ -220,20 +222,63 @@ def _states(
         return
     each = one_each(under, len(groups))
     check_context([len(row) for group in groups for row in group], subject.context_length)
+    branch = all(margin.reads_answers_alone for margin in margins) and any(len(group) > 1 for group in groups)
+    run = _from_prompts if branch else _whole
     with row_slots(subject, each) as (steering, slots), progress("measuring margins", len(groups)) as advance:
-        for batch in group_batches(groups, pad=pad_id(subject), budget=budget):
-            owners = [batch.groups[owner] for owner in batch.owners]
-            rows = Rows(batch.tokens, [slots[number] for number in owners], [len(prompts[number]) for number in owners])
-            hidden = row_states(subject, steering, rows)
-            for place, number in enumerate(batch.groups):
-                of_group = zip(groups[number], batch.rows_of(place), strict=True)
-                states = {tokens: hidden[row, : batch.lengths[row]] for tokens, row in of_group}
-                start = len(prompts[number])
-                yield (
-                    number,
-                    [
-                        (margin_rows, [states[row] for row in margin_rows], start)
-                        for margin_rows in rows_of_margins[number]
-                    ],
-                )
-            advance(len(batch.groups))
+        for number, start, states in run(subject, steering, groups, slots, [len(prompt) for prompt in prompts], budget):
+            yield (
+                number,
+                [
+                    (
+                        tuple(row[start:] for row in margin_rows),
+                        [states[row] for row in margin_rows],
+                        len(prompts[number]) - start,
+                    )
+                    for margin_rows in rows_of_margins[number]
+                ],
+            )
+            advance(1)
+
+
+_Found = tuple[int, int, dict[Tokens, Tensor]]
+"""A group's number, how many tokens of its rows come before the states, and each row's states."""
+
+
+def _whole(
+    subject: Subject,
+    steering: Steering | None,
+    groups: Sequence[tuple[Tokens, ...]],
+    slots: Sequence[int],
+    lengths: Sequence[int],
+    budget: int,
+) -> Iterator[_Found]:
+    """Every row from its first token."""
+    for batch in group_batches(groups, pad=pad_id(subject), budget=budget):
+        owners = [batch.groups[owner] for owner in batch.owners]
+        rows = Rows(batch.tokens, [slots[number] for number in owners], [lengths[number] for number in owners])
+        hidden = row_states(subject, steering, rows)
+        for place, number in enumerate(batch.groups):
+            of_group = zip(groups[number], batch.rows_of(place), strict=True)
+            yield number, 0, {tokens: hidden[row, : batch.lengths[row]] for tokens, row in of_group}
+
+
+def _from_prompts(
+    subject: Subject,
+    steering: Steering | None,
+    groups: Sequence[tuple[Tokens, ...]],
+    slots: Sequence[int],
+    lengths: Sequence[int],
+    budget: int,
+) -> Iterator[_Found]:
+    """Each prompt but its last token once, and from there every row of it."""
+    branches = [
+        Branch(group, (length,) * len(group), slot) for group, length, slot in zip(groups, lengths, slots, strict=True)
+    ]
+    waiting: dict[int, dict[Tokens, Tensor]] = {}
+    for ends in branch_states(subject, steering, branches, budget=budget):
+        for place, (number, row) in enumerate(ends.rows):
+            tokens = groups[number][row]
+            states = waiting.setdefault(number, {})
+            states[tokens] = ends.hidden[place, : len(tokens) - ends.start]
+            if len(states) == len(groups[number]):
+                yield number, ends.start, waiting.pop(number)

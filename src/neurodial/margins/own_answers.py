@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -44,6 +45,8 @@ class OwnAnswerMargin(Margin):
         >>> margin.rows(None, (1, 2), Example("Hello, formally"))
         ((1, 2, 72, 101), (1, 2, 72, 105))
     """
+
+    reads_answers_alone: ClassVar[bool] = True
 
     answers: Mapping[str, tuple[Tokens, Tokens]]
 
@@ -121,6 +124,8 @@ class AnswerLikelihood(Margin):
         >>> AnswerLikelihood({"hello": (72, 105)}).rows(None, (1, 2), Example("Hello"))
         ((1, 2, 72, 105),)
     """
+
+    reads_answers_alone: ClassVar[bool] = True
 
     answers: Mapping[str, Tokens]
 
