@@ -12,6 +12,7 @@ from neurodial.circuit.site import Neuron
 from neurodial.errors import OptionError, OverlapError, PromptError
 from neurodial.evaluation.conditions import refuse_seen
 from neurodial.intervention.decide import prompt_readings
+from neurodial.methods import find_condition as finding
 from neurodial.methods.condition_options import ConditionOptions
 from neurodial.methods.find_condition import _with_threshold, find_condition
 
@@ -64,8 +65,9 @@ def test_the_weights_are_the_differences_between_the_sides(subject, pairs):
 @pytest.mark.parametrize(
     ("rate", "threshold", "holds"), [(0.0, 4.5, (2, 0)), (0.3, 2.5, (3, 1)), (0.5, 1.75, (3, 2)), (0.9, 0.75, (4, 3))]
 )
-def test_the_threshold_lies_halfway_to_the_next_reading_above(subject, pairs, rate, threshold, holds):
+def test_the_threshold_lies_halfway_to_the_next_reading_above(subject, pairs, monkeypatch, rate, threshold, holds):
     """By hand: the other side's highest readings that may pass are passed over, and no more of them pass."""
+    monkeypatch.setattr(finding, "_COUNTED", 0)
     blank = find_condition(subject, CIRCUIT, pairs)
     found = _with_threshold(
         dataclasses.replace(blank, false_positive_rate=rate),
@@ -73,6 +75,19 @@ def test_the_threshold_lies_halfway_to_the_next_reading_above(subject, pairs, ra
         torch.tensor([0.5, 1.5, 2.0, 4.0], dtype=torch.float64),
     )
     assert (found.threshold, (found.positive.holds, found.negative.holds)) == (threshold, holds)
+
+
+def test_a_share_too_small_to_be_counted_comes_from_the_spread(subject, pairs):
+    """1 % of 100 readings is one: the threshold is the 99th percentile of a normal distribution, not the highest."""
+    blank = find_condition(subject, CIRCUIT, pairs)
+    negative = torch.linspace(-1.0, 1.0, 100, dtype=torch.float64)
+    expected = 2.3263479 * float(negative.std())
+    positive = torch.tensor([1.1, expected - 1e-3, expected + 1e-3], dtype=torch.float64)
+    few = _with_threshold(dataclasses.replace(blank, false_positive_rate=0.01), positive, negative)
+    assert few.threshold == pytest.approx(expected)
+    assert (few.positive.holds, few.negative.holds) == (1, 0)
+    enough = _with_threshold(dataclasses.replace(blank, false_positive_rate=0.05), positive, negative)
+    assert enough.negative.holds == 5, "five are counted"
 
 
 def test_what_cannot_be_told_apart_is_refused(subject, pairs):

@@ -3,7 +3,9 @@
 1. Weights from the discovery prompts: the difference, between the sides, of each neuron's mean activation (its sign
    alone for `mean`), or of the mean residual stream after a block.
 2. Threshold from the development prompts: at most the given share of the other side's prompts is above it, and it lies
-   halfway between the highest of those that must stay below and the next reading above that.
+   halfway between the highest of those that must stay below and the next reading above that. Where that share is too
+   small to be counted on so few prompts (1 % of 40), it is at least where a normal distribution with their mean and
+   spread would let so many pass.
 3. `direction` tries every block, and takes the one at which most prompts of its side pass; of those the one with the
    widest gap, in standard deviations.
 """
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from statistics import NormalDist
 
 from jaxtyping import Float
 from torch import Tensor
@@ -31,6 +34,8 @@ from neurodial.methods.vectors.differences import last_token_vectors
 from neurodial.model.subject import Subject
 from neurodial.progress import Progress, silent
 from neurodial.prompts.pairs import Contrast, PairSet
+
+_COUNTED = 5  # prompts of the other side that may pass; fewer are not counted on
 
 
 def find_condition(
@@ -123,12 +128,14 @@ def _to_length_one(vector: Float[Tensor, "number"]) -> Float[Tensor, "number"]:
 
 
 def _with_threshold(
-    candidate: PromptCondition, positive: Float[Tensor, "prompt"], negative: Float[Tensor, "prompt"]
+    candidate: PromptCondition, positive: Float[Tensor, "positive"], negative: Float[Tensor, "negative"]
 ) -> PromptCondition:
     """The candidate with its threshold, and on how many prompts it holds (2)."""
-    allowed = int(candidate.false_positive_rate * len(negative) + 1e-9)
-    highest: float = negative.sort(descending=True).values[allowed].item()
+    rate, count = candidate.false_positive_rate, len(negative)
+    highest: float = negative.sort(descending=True).values[int(rate * count + 1e-9)].item()
     above: Sequence[float] = [value for value in (*positive.tolist(), *negative.tolist()) if value > highest]
     threshold = (highest + min(above)) / 2 if above else highest
+    if 0 < rate * count < _COUNTED and count > 1:
+        threshold = max(threshold, float(negative.mean() + NormalDist().inv_cdf(1 - rate) * negative.std()))
     holds = [SideRate(int((side > threshold).sum()), len(side)) for side in (positive, negative)]
     return replace(candidate, threshold=threshold, positive=holds[0], negative=holds[1])
