@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neurodial.activations.batches import batches, common_prefix, padded
+from neurodial.activations.batches import TOKEN_BUDGET, batches, common_prefix, padded
 
 SEQUENCES = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=12), min_size=1, max_size=15)
 
@@ -20,6 +20,17 @@ def test_every_row_comes_once_and_whole(sequences, budget, side):
             assert set(filling) <= {9}
             seen.append(row)
     assert sorted(seen) == list(range(len(sequences)))
+
+
+def test_little_is_padded_where_batches_are_full_enough():
+    """Lengths from 42 to 67, as rendered requests have them: a batch of all would be a quarter padding."""
+    sequences = [[1] * length for length in range(42, 68) for _ in range(3)]
+    found = list(batches(sequences, pad=0))
+    whole = sum(map(len, sequences))
+    padding = sum(batch.tokens.numel() for batch in found) / whole - 1
+    assert padding < 0.12
+    assert all(batch.tokens.numel() >= TOKEN_BUDGET // 4 for batch in found[:-1]), "none too small to be fast"
+    assert len(sequences) * 67 / whole - 1 > 0.2
 
 
 @given(SEQUENCES)

@@ -4,7 +4,8 @@ import pytest
 import torch
 from tests.subjects import FAMILIES, SLIDING, circuit_of, close, differ, shared, sliding
 
-from neurodial.generation.branches import Branch, branch_states, runs_by_length
+from neurodial.activations.batches import runs_by_length
+from neurodial.generation.branches import Branch, branch_states
 from neurodial.generation.per_row import row_slots
 from neurodial.intervention.scale import Scale
 from neurodial.intervention.steer import steer

@@ -12,6 +12,13 @@ from torch import Tensor
 TOKEN_BUDGET = 4096
 """Tokens of one batch, padding included."""
 
+_PADDING = 0.1
+"""Share of padding that is accepted for a fuller batch."""
+_LEAST = 16
+"""A batch of less than 1 / this of the budget is too small to be fast: it is filled up, even with much padding."""
+FULL = 4
+"""The same of a batch that is a pass of its own through every layer."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -31,22 +38,47 @@ class Batch:
 def batches(
     sequences: Sequence[Sequence[int]], *, pad: int, side: str = "right", budget: int = TOKEN_BUDGET
 ) -> Iterator[Batch]:
-    """Sequences sorted by length, longest first, and cut so that a batch holds at most `budget` tokens.
+    """Sequences sorted by length, longest first, in batches of at most `budget` tokens, with little padding.
 
     Longest first: a batch that doesn't fit the memory fails at once, not after minutes.
 
     Example:
-        >>> [batch.rows for batch in batches([[1], [1, 2, 3], [1, 2]], pad=0, budget=6)]
+        >>> [batch.rows for batch in batches([[1], [1, 2, 3], [1, 2, 3]], pad=0, budget=6)]
         [(1, 2), (0,)]
     """
     order = sorted(range(len(sequences)), key=lambda row: -len(sequences[row]))
-    start = 0
-    while start < len(order):
-        longest = len(sequences[order[start]])
-        size = max(1, budget // max(1, longest))
-        rows = tuple(order[start : start + size])
+    for run in runs_by_length([len(sequences[row]) for row in order], budget=budget, least=FULL):
+        rows = tuple(order[place] for place in run)
         yield Batch(rows, padded([sequences[row] for row in rows], pad, side), tuple(len(sequences[r]) for r in rows))
-        start += size
+
+
+def runs_by_length(
+    lengths: Sequence[int], *, budget: int, least: int = _LEAST, rows: Sequence[int] | None = None
+) -> Iterator[range]:
+    """Runs of falling lengths: each within the budget when padded, and with little padding unless it is small.
+
+    Args:
+        lengths: falling.
+        budget: tokens of a run, padding included.
+        least: a run of less than 1 / this of the budget is filled up, even with much padding.
+        rows: how many rows have each length; one by default.
+
+    Example:
+        >>> list(runs_by_length([10, 9, 2, 2, 1], budget=160))
+        [range(0, 2), range(2, 5)]
+    """
+    rows = rows or [1] * len(lengths)
+    start, count, total = 0, 0, 0
+    for place, (length, more) in enumerate(zip(lengths, rows, strict=True)):
+        area = (count + more) * lengths[start]
+        is_wasteful = area - total - more * length > _PADDING * area and total >= min(budget, TOKEN_BUDGET) // least
+        if count and (area > budget or is_wasteful):
+            yield range(start, place)
+            start, count, total = place, 0, 0
+        count += more
+        total += more * length
+    if start < len(lengths):
+        yield range(start, len(lengths))
 
 
 def padded(sequences: Sequence[Sequence[int]], pad: int, side: str) -> Int[Tensor, "row token"]:

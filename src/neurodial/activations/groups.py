@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from jaxtyping import Int
 from torch import Tensor
 
-from neurodial.activations.batches import TOKEN_BUDGET, padded
+from neurodial.activations.batches import FULL, TOKEN_BUDGET, padded, runs_by_length
 from neurodial.prompts.render import Tokens
 
 
@@ -34,28 +34,20 @@ class GroupBatch:
 
 
 def group_batches(groups: Sequence[Sequence[Tokens]], *, pad: int, budget: int = TOKEN_BUDGET) -> Iterator[GroupBatch]:
-    """Groups sorted by their longest row, longest first, and cut so that a batch holds at most `budget` tokens.
+    """Groups sorted by their longest row, longest first, in batches of at most `budget` tokens.
 
     A group is never split, so one that is larger than the budget makes a batch of its own.
 
     Example:
-        >>> packed = group_batches([[(1,), (1, 2)], [(1, 2, 3)], [(4,)]], pad=0, budget=6)
+        >>> packed = group_batches([[(1,), (1, 2)], [(1, 2, 3)], [(4, 5)]], pad=0, budget=6)
         >>> [(batch.groups, batch.owners) for batch in packed]
         [((1,), (0,)), ((0, 2), (0, 0, 1))]
     """
     longest = [max(len(row) for row in group) for group in groups]
     order = sorted(range(len(groups)), key=lambda number: -longest[number])
-    current: list[int] = []
-    rows = 0
-    for number in order:
-        width = longest[current[0]] if current else longest[number]
-        if current and (rows + len(groups[number])) * width > budget:
-            yield _batch(groups, current, pad)
-            current, rows = [], 0
-        current.append(number)
-        rows += len(groups[number])
-    if current:
-        yield _batch(groups, current, pad)
+    rows = [len(groups[number]) for number in order]
+    for run in runs_by_length([longest[number] for number in order], budget=budget, least=FULL, rows=rows):
+        yield _batch(groups, [order[place] for place in run], pad)
 
 
 def _batch(groups: Sequence[Sequence[Tokens]], chosen: list[int], pad: int) -> GroupBatch:

@@ -14,8 +14,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from neurodial.activations.batches import TOKEN_BUDGET, Batch, common_prefix, padded
-from neurodial.generation.branches import runs_by_length
+from neurodial.activations.batches import TOKEN_BUDGET, Batch, common_prefix, padded, runs_by_length
 from neurodial.generation.states import SHORTEST_SHARED, assign_rows, is_steered_elsewhere
 from neurodial.intervention.steer import Steering
 from neurodial.model.cache import branched, ended_at, joined, keeps_whole_rows, kept

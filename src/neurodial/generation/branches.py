@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neurodial.activations.batches import TOKEN_BUDGET, common_prefix, padded
+from neurodial.activations.batches import TOKEN_BUDGET, common_prefix, padded, runs_by_length
 from neurodial.activations.collect import pad_id
 from neurodial.generation.states import SHORTEST_SHARED, assign_rows, is_steered_elsewhere
 from neurodial.intervention.steer import Steering
@@ -29,10 +29,6 @@ from neurodial.prompts.render import Tokens
 
 _CUT = 16
 """The budget over this may be cut off beginnings to run more of them together; what is cut runs once for each row."""
-_PADDING = 0.1
-"""Share of padding that is accepted for a fuller batch."""
-_LEAST = 16
-"""A batch of less than 1 / this of the budget is too small to be fast: it is filled up, even with much padding."""
 
 
 @dataclass(frozen=True)
@@ -148,22 +144,3 @@ def _alike(order: Sequence[int], lengths: Sequence[int], rows: Sequence[int], bu
         run.append(number)
     if run:
         yield run
-
-
-def runs_by_length(lengths: Sequence[int], *, budget: int) -> Iterator[range]:
-    """Runs of falling lengths: each within the budget when padded, and with little padding unless it is small.
-
-    Example:
-        >>> list(runs_by_length([10, 9, 2, 2, 1], budget=160))
-        [range(0, 2), range(2, 5)]
-    """
-    start, total = 0, 0
-    for place, length in enumerate(lengths):
-        count, area = place - start, (place - start + 1) * lengths[start]
-        is_wasteful = area - total - length > _PADDING * area and total >= budget // _LEAST
-        if count and (area > budget or is_wasteful):
-            yield range(start, place)
-            start, total = place, 0
-        total += length
-    if start < len(lengths):
-        yield range(start, len(lengths))
