@@ -7,6 +7,7 @@ from tests.subjects import FAMILIES, circuit_of, close, differ, shared, sliding
 import neurodial as nd
 from neurodial.activations.batches import Batch, padded
 from neurodial.generation import generate as generating
+from neurodial.generation.as_alone import as_alone
 from neurodial.generation.begun import begun
 from neurodial.generation.per_row import row_slots
 from neurodial.intervention.scale import Scale
@@ -61,6 +62,7 @@ def test_answers_are_the_same_and_the_beginning_runs_once(family, monkeypatch):
     under = [None, Scale(circuit, 1.0), Scale(circuit, 2.0, when="generated"), Scale(circuit, 1.0)]
     decoding = nd.Decoding(max_new_tokens=6, system="Answer every question in one short sentence, please.")
     monkeypatch.setattr("neurodial.generation.begun.is_steered_elsewhere", lambda *_: False)  # the hook that looks
+    assert as_alone(subject).cached is (family not in WINDOWED)  # not measured under a hook
     found, counts = [], []
     for shares in (True, False):
         if not shares:
@@ -77,8 +79,8 @@ def test_answers_are_the_same_and_the_beginning_runs_once(family, monkeypatch):
     assert (counts[0] < counts[1]) is (family not in WINDOWED)
 
 
-@pytest.mark.parametrize("why", ["nothing is shared", "a block steers too", "whole prompts", "a kind of cache"])
-def test_where_beginnings_are_not_shared(why, monkeypatch):
+@pytest.mark.parametrize("why", ["nothing is shared", "a block steers too", "whole prompts"])
+def test_where_beginnings_are_not_shared(why):
     subject = shared("llama")
     circuit = circuit_of(subject, 8)
     prompts = [(*range(20), 3), (5, *range(20), 3)] if why == "nothing is shared" else PROMPTS
@@ -88,8 +90,6 @@ def test_where_beginnings_are_not_shared(why, monkeypatch):
             with steer(subject, Scale(circuit, 1.0)):
                 assert begun(subject, steering, batch_of(prompts), slots) is None
             return
-        if why == "a kind of cache":
-            monkeypatch.setattr(subject.model.generation_config, "cache_implementation", "static")
         assert begun(subject, steering, batch_of(prompts), slots) is None
 
 

@@ -25,6 +25,8 @@ from neurodial.model.subject import Subject
 def begun(subject: Subject, steering: Steering | None, batch: Batch, slots: Sequence[int]) -> DynamicCache | None:
     """The keys and values of every prompt without its last token; None where sharing doesn't pay or can't be done.
 
+    Only for models whose answers go on from a cache (`as_alone.py`).
+
     Args:
         subject: the model.
         steering: what `row_slots` gave.
@@ -42,7 +44,8 @@ def begun(subject: Subject, steering: Steering | None, batch: Batch, slots: Sequ
     prompts = [row[width - length : -1] for row, length in zip(batch.tokens.tolist(), batch.lengths, strict=True)]
     distinct = sorted(set(slots))
     shared = min(common_prefix(prompts), *(len(prompt) - 1 for prompt in prompts))
-    if shared < SHORTEST_SHARED or len(prompts) <= len(distinct) or not _can_share(subject, steering):
+    is_whole = steering is not None and steering.needs_whole_prompts
+    if shared < SHORTEST_SHARED or len(prompts) <= len(distinct) or is_whole or is_steered_elsewhere(subject, steering):
         return None
     assign_rows(steering, distinct, [shared] * len(distinct))
     beginning = torch.tensor([prompts[0][:shared]] * len(distinct), device=subject.device)
@@ -61,11 +64,3 @@ def begun(subject: Subject, steering: Steering | None, batch: Batch, slots: Sequ
         whole = own if whole is None else joined(whole, own)
     assert whole is not None  # noqa: S101  # there are prompts
     return kept(whole, sorted(range(len(order)), key=order.__getitem__), width - 1)
-
-
-def _can_share(subject: Subject, steering: Steering | None) -> bool:
-    """Whether beginnings can be handed on, and generation goes on from a cache of ours."""
-    settings = subject.model.generation_config
-    plain = getattr(settings, "use_cache", True) is not False and not getattr(settings, "cache_implementation", None)
-    is_whole = steering is not None and steering.needs_whole_prompts
-    return plain and subject.layout.shares_prefixes and not is_whole and not is_steered_elsewhere(subject, steering)

@@ -19,6 +19,7 @@ from transformers import DynamicCache
 
 from neurodial.activations.batches import Batch, padded
 from neurodial.activations.collect import pad_id
+from neurodial.generation.as_alone import AsAlone, as_alone
 from neurodial.generation.begun import begun
 from neurodial.generation.decoding import BATCH_TOKENS, Decoding
 from neurodial.generation.per_row import Under, one_each, row_slots
@@ -121,6 +122,7 @@ def generate(
     if engine is not None:
         found = engine.answers(sequences, each, decoding, sorted(stops.tokens), progress)
         return [_answer(subject, prompt, list(tokens), stops) for prompt, tokens in zip(prompts, found, strict=True)]
+    trait = as_alone(subject) if len(prompts) > 1 else AsAlone(padded=True, cached=False)
     with (
         _fork_seed(subject, decoding.seed),
         row_slots(subject, each) as (steering, slots),
@@ -128,9 +130,9 @@ def generate(
         plain_generation(subject.model),
         progress("generating", len(prompts)) as advance,
     ):
-        for batch in _by_size(sequences, decoding, pad_id(subject)):
+        for batch in _by_size(sequences, decoding, pad_id(subject), alike=not trait.padded):
             of_rows = [slots[row] for row in batch.rows]
-            cache = begun(subject, steering, batch, of_rows)
+            cache = begun(subject, steering, batch, of_rows) if trait.cached else None
             assign_rows(steering, of_rows, [batch.tokens.shape[1]] * len(of_rows))  # padding is on the left
             if steering is not None and steering.follows_parts:
                 steering.follow([tracker_of(subject, prompts[row]) for row in batch.rows])
@@ -204,20 +206,25 @@ def held_answers(
     check_context([len(s) for s in sequences], subject.context_length, extra=decoding.max_new_tokens)
     stops = Stops(stop_tokens(subject), ())
     found: dict[int, Answer] = {}
+    trait = as_alone(subject)
     with contiguous_head(subject), plain_generation(subject.model), progress("generating", len(prompts)) as advance:
-        for batch in _by_size(sequences, decoding, pad_id(subject)):
+        for batch in _by_size(sequences, decoding, pad_id(subject), alike=not trait.padded):
             for row, tokens in zip(batch.rows, _generate_batch(subject, batch, decoding, stops, allowed), strict=True):
                 found[row] = _answer(subject, prompts[row], tokens, stops)
             advance(len(batch.rows))
     return [found[row] for row in range(len(prompts))]
 
 
-def _by_size(sequences: Sequence[Sequence[int]], decoding: Decoding, pad: int) -> Iterator[Batch]:
-    """Batches of similar length. Within one the prompts keep their order: dials given per row follow it."""
+def _by_size(
+    sequences: Sequence[Sequence[int]], decoding: Decoding, pad: int, *, alike: bool = False
+) -> Iterator[Batch]:
+    """Batches of similar length, or of the same. Within one the prompts keep their order: dials per row follow it."""
     order = sorted(range(len(sequences)), key=lambda row: -len(sequences[row]))
     while order:
-        longest = len(sequences[order[0]]) + decoding.max_new_tokens
-        size = max(1, min(decoding.batch_size, BATCH_TOKENS // longest))
+        longest = len(sequences[order[0]])
+        size = max(1, min(decoding.batch_size, BATCH_TOKENS // (longest + decoding.max_new_tokens)))
+        if alike:
+            size = min(size, sum(len(sequences[row]) == longest for row in order))
         rows, order = sorted(order[:size]), order[size:]
         chosen = [sequences[row] for row in rows]
         yield Batch(tuple(rows), padded(chosen, pad, "left"), tuple(len(sequence) for sequence in chosen))

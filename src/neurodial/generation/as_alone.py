@@ -1,0 +1,115 @@
+"""Whether a model answers in a batch as it answers each prompt alone: measured, once for each model.
+
+Rows of a batch are padded on the left, with a mask. Most models make nothing of padding; some count it as places, take
+it into a state, or choose by batch what they attend to. And answers may go on from a cache of ours (`begun.py`) only
+where a model reads a prompt token by token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from neurodial.activations.batches import padded
+from neurodial.model.cache import joined, keeps_whole_rows
+from neurodial.model.find_layout import ordinary_tokens
+from neurodial.model.generation_settings import plain_generation
+from neurodial.model.hooks import contiguous_head, watchers
+from neurodial.model.subject import Subject
+
+
+class AsAlone(NamedTuple):
+    """How a model may be given several prompts.
+
+    Attributes:
+        padded: prompts of different lengths may share a batch.
+        cached: answers may go on from keys and values that were computed before.
+    """
+
+    padded: bool
+    cached: bool
+
+
+def as_alone(subject: Subject) -> AsAlone:
+    """How a model may be given several prompts without another answer than each gets alone.
+
+    The first call for a model lets it answer two short prompts by two tokens. Inside a `with steer(...)` block nothing
+    is measured: what is not known yet is taken to be as most models are, without a cache.
+
+    Example:
+        >>> from neurodial.model.tiny import tiny_subject
+        >>> as_alone(tiny_subject())
+        AsAlone(padded=True, cached=True)
+    """
+    found = _FOUND.get(subject.model)
+    if found is None:
+        if watchers(subject):
+            return AsAlone(padded=True, cached=False)
+        found = _FOUND[subject.model] = _measured(subject)
+    return found
+
+
+_FOUND: WeakKeyDictionary[nn.Module, AsAlone] = WeakKeyDictionary()
+
+_UNABLE = (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError)
+"""What models raise that can't do what is tried."""
+
+
+@torch.no_grad()
+def _measured(subject: Subject) -> AsAlone:
+    first, second = ordinary_tokens(subject.model)[:2].tolist()
+    prompts = [first, second[: len(second) // 2]]
+    alone = [logits for prompt in prompts for logits in _logits(subject, [prompt])]
+    bound = 0.5 * torch.finfo(subject.dtype).eps ** 0.5 * max(float(logits.abs().max()) for logits in alone)
+
+    def is_same(together: Sequence[Tensor]) -> bool:
+        return all(float((a - b).abs().max()) <= bound for a, b in zip(alone, together, strict=True))
+
+    try:
+        if not is_same(_logits(subject, prompts)):
+            return AsAlone(padded=False, cached=False)
+    except _UNABLE:
+        return AsAlone(padded=False, cached=False)
+    try:
+        cache = _cached(subject, prompts)
+        return AsAlone(padded=True, cached=cache is not None and is_same(_logits(subject, prompts, cache)))
+    except _UNABLE:
+        return AsAlone(padded=True, cached=False)
+
+
+def _cached(subject: Subject, prompts: Sequence[Sequence[int]]) -> DynamicCache | None:
+    """The keys and values of two prompts but their last tokens; None where rows can't be moved in such a cache."""
+    settings = subject.model.generation_config
+    if settings.use_cache is False or settings.cache_implementation or not subject.layout.shares_prefixes:
+        return None
+    rows = [torch.tensor([prompt[:-1]], device=subject.device) for prompt in prompts]
+    caches: list[Any] = [subject.decoder(input_ids=row, use_cache=True).past_key_values for row in rows]
+    return joined(*caches) if all(map(keeps_whole_rows, caches)) else None
+
+
+def _logits(
+    subject: Subject, prompts: Sequence[Sequence[int]], cache: DynamicCache | None = None
+) -> list[Float[Tensor, "token vocab"]]:
+    """For each prompt the logits of its first two generated tokens."""
+    tokens = padded(prompts, 0, "left").to(subject.device)
+    width = tokens.shape[1]
+    mask = torch.stack([torch.arange(width) >= width - len(prompt) for prompt in prompts]).long().to(subject.device)
+    with plain_generation(subject.model), contiguous_head(subject):
+        made: Any = subject.model.generate(
+            tokens,
+            attention_mask=mask,
+            past_key_values=cache,
+            max_new_tokens=2,
+            min_new_tokens=2,
+            do_sample=False,
+            pad_token_id=0,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+    return list(torch.stack(made.logits, dim=1))
