@@ -17,10 +17,11 @@ from tests.subjects import (
     shared_subjects_are_given_back,
     sliding,
 )
+from tests.zoo import zoo_subject
 
 import neurodial as nd
 from neurodial.circuit.prompt_condition import PromptCondition, SideRate
-from neurodial.errors import ModelMismatchError, OptionError, QueueFullError, ServerClosedError
+from neurodial.errors import ModelMismatchError, OptionError, QueueFullError, ServerClosedError, ServingError
 from neurodial.intervention.decide import prompt_readings
 from neurodial.model.hooks import on_neurons
 from neurodial.serve.batch import NOT_FINITE
@@ -244,9 +245,10 @@ def test_an_error_of_the_model_reaches_the_request_and_the_engine_goes_on(tokens
             left.pop()
             raise RuntimeError("out of memory, say\nand more")
 
+    engine = Engine(subject, {})  # measures the model
     handle = subject.decoder.register_forward_pre_hook(fail, with_kwargs=True)
     try:
-        with Engine(subject, {}) as engine:
+        with engine:
             [events] = engine.complete([asked(range(60, 70))])
             assert events[-1] == Failed("The model failed: RuntimeError: out of memory, say")
             [again] = engine.complete([asked(range(60, 70))])
@@ -312,8 +314,8 @@ def test_new_prompts_pass_together_only_within_the_budget():
         widths.append(tuple(kwargs["input_ids"].shape))
 
     def passes(budget):
-        widths.clear()
         engine = Engine(subject, {}, EngineOptions(prompt_budget=budget))
+        widths.clear()  # of what the engine measured first
         queue: SimpleQueue = SimpleQueue()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Engine, "is_alive", True)  # all three wait before the first turn
@@ -371,3 +373,26 @@ def test_each_request_is_decided_by_itself_and_keeps_its_decision():
     assert [[t for t in tokens if t != 257] for tokens in got] == [list(answer.tokens) for answer in wanted]
     always = nd.generate(subject, texts, under=nd.Scale(replace(circuit, condition=None), 3.0), decoding=decoding)
     assert any(a.tokens != w.tokens for a, w, dial in zip(always, wanted, dials, strict=True) if dial == 3.0)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "why"),
+    [
+        ("bart", "would depend on what else is served.*--max-batch 1"),  # counts padding as places
+        ("qwen3_next", "can't be served: a pass that goes on from keys and values fails"),  # has a state as well
+    ],
+)
+def test_a_model_whose_answers_depend_on_what_else_is_served_is_refused_at_the_start(model_type, why):
+    subject = zoo_subject(model_type)
+    with pytest.raises(ServingError, match=why):
+        Engine(subject, {})
+
+
+def test_such_a_model_is_served_one_request_at_a_time():
+    subject = zoo_subject("bart")
+    requests = [Request(tokens=tuple(subject.tokenizer(text)["input_ids"]), max_tokens=4) for text in ("a cat", "no")]
+    with Engine(subject, {}, EngineOptions(max_batch=1)) as engine:
+        events = engine.complete(requests)
+    answers = nd.generate(subject, ["a cat", "no"], decoding=nd.Decoding(max_new_tokens=4))
+    for own, answer in zip(events, answers, strict=True):
+        assert "".join(event.text for event in own if isinstance(event, Piece)) == answer.text

@@ -57,30 +57,46 @@ def as_alone(subject: Subject) -> AsAlone:
 
 _FOUND: WeakKeyDictionary[nn.Module, AsAlone] = WeakKeyDictionary()
 
-_UNABLE = (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError)
+UNABLE = (
+    AssertionError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 """What models raise that can't do what is tried."""
 
 
 @torch.no_grad()
 def _measured(subject: Subject) -> AsAlone:
-    first, second = ordinary_tokens(subject.model)[:2].tolist()
-    prompts = [first, second[: len(second) // 2]]
+    prompts = short_prompts(subject)
     alone = [logits for prompt in prompts for logits in _logits(subject, [prompt])]
-    bound = 0.5 * torch.finfo(subject.dtype).eps ** 0.5 * max(float(logits.abs().max()) for logits in alone)
-
-    def is_same(together: Sequence[Tensor]) -> bool:
-        return all(float((a - b).abs().max()) <= bound for a, b in zip(alone, together, strict=True))
-
     try:
-        if not is_same(_logits(subject, prompts)):
+        if not agree(subject, alone, _logits(subject, prompts)):
             return AsAlone(padded=False, cached=False)
-    except _UNABLE:
+    except UNABLE:
         return AsAlone(padded=False, cached=False)
     try:
         cache = _cached(subject, prompts)
-        return AsAlone(padded=True, cached=cache is not None and is_same(_logits(subject, prompts, cache)))
-    except _UNABLE:
-        return AsAlone(padded=True, cached=False)
+        cached = cache is not None and agree(subject, alone, _logits(subject, prompts, cache))
+    except UNABLE:
+        cached = False
+    return AsAlone(padded=True, cached=cached)
+
+
+def short_prompts(subject: Subject) -> list[list[int]]:
+    """Two prompts of different length, of tokens that stand for nothing special."""
+    first, second = ordinary_tokens(subject.model)[:2].tolist()
+    return [first, second[: len(second) // 2]]
+
+
+def agree(subject: Subject, alone: Sequence[Tensor], together: Sequence[Tensor]) -> bool:
+    """Whether logits agree to half of the dtype's digits: a batch takes sums in another order."""
+    bound = 0.5 * torch.finfo(subject.dtype).eps ** 0.5 * max(float(logits.abs().max()) for logits in alone)
+    return all(float((a - b).abs().max()) <= bound for a, b in zip(alone, together, strict=True))
 
 
 def _cached(subject: Subject, prompts: Sequence[Sequence[int]]) -> DynamicCache | None:

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from neurodial.activations.batches import padded
 from neurodial.activations.collect import pad_id
+from neurodial.errors import ServingError
+from neurodial.generation.as_alone import UNABLE, agree, short_prompts
 from neurodial.generation.generate import stop_texts, stop_tokens
 from neurodial.generation.text_stream import TextStream
 from neurodial.intervention.decide import Outcomes
@@ -33,6 +35,61 @@ NOT_FINITE = (
     "The model gave logits that are not finite. The dial may be too strong for it, or its dtype too narrow; "
     "try a smaller dial."
 )
+
+
+def one_pass(
+    subject: Subject, tokens: Int[Tensor, "row token"], lengths: Sequence[int], cache: Any, *, keep: int
+) -> Float[Tensor, "row kept vocab"]:
+    """One pass of rows whose lengths, these tokens included, are given; they are padded on the left."""
+    width = max(lengths)
+    length = torch.tensor(list(lengths))[:, None]
+    mask = (torch.arange(width) >= width - length).long()
+    places = (torch.arange(width - tokens.shape[1], width) - (width - length)).clamp(min=0)
+    output: Any = subject.model(
+        input_ids=tokens.to(subject.device),
+        attention_mask=mask.to(subject.device),
+        position_ids=places.to(subject.device),
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=keep,
+    )
+    logits: Tensor = output.logits
+    return logits
+
+
+def refuse_other_answers(subject: Subject) -> None:
+    """Refuse a model whose answers would depend on what else is served: two short prompts, together and each alone.
+
+    Raises:
+        ServingError: they differ, or the model can't be run in this way.
+    """
+    prompts = short_prompts(subject)
+    try:
+        alone = [logits for prompt in prompts for logits in _first_logits(subject, [prompt])]
+        if agree(subject, alone, _first_logits(subject, prompts)):
+            return
+    except UNABLE as error:
+        raise ServingError(
+            f"{subject.label} can't be served: a pass that goes on from keys and values fails ({error}).",
+            wanted="a decoder that takes position ids and a cache of keys and values",
+            fix="Use neurodial steer and evaluate, or bake the circuit (neurodial export) for an engine of this model.",
+        ) from error
+    raise ServingError(
+        f"Answers of {subject.label} would depend on what else is served: two prompts in a batch are answered "
+        "otherwise than each alone.",
+        wanted="a model that makes nothing of padding",
+        fix="Serve one request at a time (--max-batch 1).",
+    )
+
+
+@torch.no_grad()
+def _first_logits(subject: Subject, prompts: Sequence[Sequence[int]]) -> list[Float[Tensor, "token vocab"]]:
+    """For each prompt the logits of its next token, and of the one after its first token said again."""
+    cache, lengths = empty_cache(), [len(prompt) for prompt in prompts]
+    first = one_pass(subject, padded(prompts, pad_id(subject), "left"), lengths, cache, keep=1)
+    again = torch.tensor([[prompt[0]] for prompt in prompts])
+    second = one_pass(subject, again, [length + 1 for length in lengths], cache, keep=1)
+    return list(torch.cat([first[:, -1:], second[:, -1:]], dim=1))
 
 
 class RunningRow:
@@ -95,7 +152,8 @@ class RunningBatch:
         cache = empty_cache()
         self._steer([*new, *self.rows], new)
         echoing = any(row.request.echo for row in new)
-        logits = self._pass(
+        logits = one_pass(
+            self._subject,
             padded([row.request.tokens for row in new], self._pad, "left"),
             [len(row.request.tokens) for row in new],
             cache,
@@ -124,7 +182,7 @@ class RunningBatch:
         tokens = torch.tensor([[row.last] for row in self.rows])
         for row in self.rows:
             row.length += 1
-        logits = self._pass(tokens, [row.length for row in self.rows], self._cache, keep=1)
+        logits = one_pass(self._subject, tokens, [row.length for row in self.rows], self._cache, keep=1)
         self._keep(self._advance(self.rows, logits[:, -1]))
 
     def drop(self, gone: Sequence[RunningRow]) -> None:
@@ -149,26 +207,6 @@ class RunningBatch:
         self._steering.assign(self._table.slots([row.request.dials for row in acting]))
         self._steering.follow([row.tracker for row in acting])
         self._steering.recall([row.outcomes for row in acting])
-
-    def _pass(
-        self, tokens: Int[Tensor, "row token"], lengths: Sequence[int], cache: Any, *, keep: int
-    ) -> Float[Tensor, "row kept vocab"]:
-        """One pass of rows whose lengths, these tokens included, are given."""
-        device = self._subject.device
-        width = max(lengths)
-        length = torch.tensor(list(lengths))[:, None]
-        mask = (torch.arange(width) >= width - length).long()
-        places = (torch.arange(width - tokens.shape[1], width) - (width - length)).clamp(min=0)
-        output: Any = self._subject.model(
-            input_ids=tokens.to(device),
-            attention_mask=mask.to(device),
-            position_ids=places.to(device),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=keep,
-        )
-        logits: Tensor = output.logits
-        return logits
 
     def _advance(self, rows: Sequence[RunningRow], logits: Float[Tensor, "row vocab"]) -> list[int]:
         """Choose and hand on a token for each row; the places of those that go on."""

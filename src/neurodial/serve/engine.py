@@ -25,7 +25,7 @@ from neurodial.intervention.parts_of_pass import tracker
 from neurodial.intervention.steer import steered
 from neurodial.model.hooks import contiguous_head
 from neurodial.model.subject import Subject
-from neurodial.serve.batch import RunningBatch, RunningRow
+from neurodial.serve.batch import RunningBatch, RunningRow, refuse_other_answers
 from neurodial.serve.options import EngineOptions
 from neurodial.serve.request import Deliver, Event, Failed, Piece, Request
 from neurodial.serve.slots import SlotTable, plan_of
@@ -46,6 +46,7 @@ class Engine:
 
     Raises:
         ModelMismatchError: a circuit was made on another model and `options.force` is false.
+        ServingError: answers would depend on what else is served.
         SteeringError: the model has no such neuron, or is compiled.
 
     Example:
@@ -71,6 +72,8 @@ class Engine:
         how: dict[str, Any] = {"when": self.options.when, "force": self.options.force}
         plan_of(subject, everything, (1.0,) * len(everything), **how)  # refused now, not at a request
         self._table = SlotTable(subject, everything, size=2 * self.options.max_batch + 1, **how)
+        if self.options.max_batch > 1:
+            refuse_other_answers(subject)
         tracker(subject)  # the first use of a tokenizer may change its settings; later ones only read them
         special_markers(subject.tokenizer, subject.thinking)
         self._change = threading.Condition()
