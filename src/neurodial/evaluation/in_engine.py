@@ -96,7 +96,8 @@ def engine_notes(engine: RunningEngine, options: Evaluation) -> list[str]:
     """What a report says of the engine that ran the model, and of what could not be had there."""
     name = f"{engine.record['name']} {engine.record['version']}"
     speed = "Speed is not measured there: how long a steered pass takes depends on what runs beside it."
-    notes = [f"{name} ran the model, each circuit at each dial as an adapter (LoRA). {speed}"]
+    how = "in its own layers, without LoRA" if engine.record.get("dials") == "in the layers" else "as an adapter (LoRA)"
+    notes = [f"{name} ran the model, each circuit at each dial {how}. {speed}"]
     if options.questions or options.harness.tasks:
         notes.append(
             "Multiple choice has no positive control here: a random tenth of the neurons is more than an adapter holds."

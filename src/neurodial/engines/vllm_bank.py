@@ -1,0 +1,282 @@
+"""Dials without LoRA, in a worker of vLLM: neurons are multiplied where the down projection takes them.
+
+Imports the standard library and torch alone. `vllm_patches` installs it once the model is loaded and before it is
+compiled.
+
+1. Each layer that a circuit touches has a bank, one row of multipliers for each setting in use; row 0 is all ones.
+2. One row number for each token of the flat batch stands in a buffer of fixed size and address, filled where a step's
+   inputs are prepared; rows of padding have 0. So what is compiled, or recorded as a graph, stays the same.
+3. `x * bank[slot]` goes before the product with the weights, on each tensor-parallel process with its own neurons.
+4. Neurons of routed experts are multiplied between their two products, in a model that is not compiled.
+5. Another model is told by columns of its down projections: what the layer itself makes of unit vectors.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+
+from neurodial.engines.vllm_experts import after_activation, shown_experts
+from neurodial.engines.vllm_exports import DOSES
+from neurodial.engines.vllm_rows import module_of
+from neurodial.engines.vllm_settings import KEY, ServedCircuits, SlotTable, dials_of
+from neurodial.engines.vllm_steps import Share, follow, neurons_of
+
+NEAR, NEAR_ROUNDED = 0.02, 0.4
+"""How far from the circuit's model a column may be, as a share of its length: stored as it is, and quantised."""
+
+
+def multiplied(layer: Any, given: torch.Tensor) -> torch.Tensor:
+    """The neurons (token, neuron) that a layer is given, each token's by the row of the bank that it has.
+
+    Raises:
+        TypeError: they come in another form.
+    """
+    if not isinstance(given, torch.Tensor) or given.dim() != 2:
+        raise TypeError("neurodial: a down projection is given something else than a row of neurons for each token")
+    rows = layer.neurodial_slot[: given.shape[0]]
+    return given * layer.neurodial_bank.index_select(0, rows)
+
+
+class Doses(NamedTuple):
+    """A circuit's doses in one layer, those of this process: places in a row of the bank, doses in float64."""
+
+    places: torch.Tensor
+    doses: torch.Tensor
+
+
+@dataclass(frozen=True)
+class LayerBank:
+    """One layer's bank.
+
+    Attributes:
+        rows: the multipliers of each setting in use (slot, neuron), of routed experts (slot, expert, neuron).
+        experts: the experts that are here; None for a dense layer.
+        neurons: those of each that are here.
+        doses: of each circuit that touches the layer.
+    """
+
+    rows: torch.Tensor
+    experts: list[int] | None
+    neurons: range
+    doses: dict[str, Doses] = field(default_factory=dict)
+
+    def take(self, circuit: str, layer: Mapping[str, Any]) -> None:
+        """Take a circuit's doses, those that are here."""
+        found = [(self.place(index), dose) for index, dose in zip(layer["indices"], layer["doses"], strict=True)]
+        here = [(place, dose) for place, dose in found if place is not None]
+        places = torch.tensor([place for place, _ in here], dtype=torch.long)
+        self.doses[circuit] = Doses(places, torch.tensor([dose for _, dose in here], dtype=torch.float64))
+
+    def place(self, index: Any) -> int | None:
+        """Where a neuron stands in a row laid out flat, by its index or [expert, index]; None where it is not here."""
+        expert, index = (None, index) if self.experts is None else index
+        if index not in self.neurons or (self.experts is not None and expert not in self.experts):
+            return None
+        before = 0 if self.experts is None else self.experts.index(expert) * len(self.neurons)
+        return before + self.neurons.index(index)
+
+    def write(self, slot: int, dials: Mapping[str, float]) -> None:
+        """Write a row: `1 - sum of dial * dose`, in float64 until it is stored."""
+        row = torch.ones(self.rows[0].numel(), dtype=torch.float64)
+        for circuit, dial in dials.items():
+            if circuit in self.doses:
+                places, doses = self.doses[circuit]
+                row.index_add_(0, places, doses, alpha=-dial)
+        self.rows[slot].copy_(row.view(self.rows[slot].shape))
+
+
+class Bank:
+    """The banks of one worker, and which row each request has.
+
+    Args:
+        worker: vLLM's, with its model loaded.
+        served: the circuits.
+        dialled: what down projections of each class become.
+        routed: the class of a layer's routed experts.
+    """
+
+    def __init__(self, worker: Any, served: ServedCircuits, dialled: Mapping[type, type], routed: type) -> None:
+        runner = worker.model_runner
+        self._rank, self._config = worker.rank, worker.vllm_config
+        self._table = SlotTable(served.slots)
+        self._setting_of: dict[str, str] = {}
+        self._slot = torch.zeros(_most_tokens(self._config), dtype=torch.long, device=runner.device)
+        self._is_steered = False
+        self._tokens = 0
+        self._layers: dict[str, LayerBank] = {}
+        self._slots, self._dialled, self._routed = served.slots, dialled, routed
+        self.trouble = ""
+        try:
+            self._install(runner.get_model(), served)
+        except (ValueError, RuntimeError, NotImplementedError) as error:
+            self.trouble = str(error)
+        follow(runner, self)
+
+    def described(self) -> dict[str, Any]:
+        """What this process has: its part of each layer, or why it has none."""
+        parts = {
+            name: {"start": each.neurons.start, "stop": each.neurons.stop, "experts": each.experts}
+            for name, each in self._layers.items()
+        }
+        return {"rank": self._rank, "parts": parts, "trouble": self.trouble}
+
+    # ------------------------------------------------------------------------------------------- the layers
+
+    def _install(self, model: torch.nn.Module, served: ServedCircuits) -> None:
+        modules = dict(model.named_modules())
+        for name, export in served.exports.items():
+            for layer in json.loads((export.folder / DOSES).read_text(encoding="utf-8"))["layers"]:
+                is_routed = len(layer["shape"]) == 2
+                kinds = self._routed if is_routed else tuple(self._dialled)
+                names = [path for path, module in modules.items() if isinstance(module, kinds)]
+                found = module_of(names, layer["block"], layer["inside"])
+                if found is None:
+                    continue  # another rank of the pipeline has it, or none: told from what all have
+                if layer["name"] not in self._layers:
+                    dial = self._dial_experts if is_routed else self._dial
+                    self._layers[layer["name"]] = dial(modules[found], layer)
+                bank = self._layers[layer["name"]]
+                _check_columns(modules[found], bank, layer, name)
+                bank.take(name, layer)
+
+    def _dial(self, module: Any, layer: Mapping[str, Any]) -> LayerBank:
+        """Give a down projection its bank.
+
+        Raises:
+            ValueError: it is none that can take one.
+        """
+        name, here = layer["name"], neurons_of(module, layer["shape"][0], layer["name"])
+        dialled = self._dialled.get(type(module))
+        if dialled is None:
+            raise ValueError(
+                f"layer {name} is a {type(module).__name__}, and an adapter or another change stands on it already"
+            )
+        if len(here) < module.input_size and not module.input_is_parallel:
+            raise ValueError(f"layer {name} is given all neurons by each process, which was not tested")
+        rows = self._ones(len(here))
+        module.register_buffer("neurodial_bank", rows, persistent=False)
+        module.register_buffer("neurodial_slot", self._slot, persistent=False)
+        module.requires_unquantized_input = True  # else some models hand over quantised numbers
+        module.__class__ = dialled
+        return LayerBank(rows, None, here)
+
+    def _dial_experts(self, module: Any, layer: Mapping[str, Any]) -> LayerBank:
+        """Give a layer's routed experts their bank, between their two products.
+
+        Raises:
+            ValueError: their kernel shows nothing there, or the model is compiled.
+        """
+        if self._config.compilation_config.mode:
+            raise ValueError("neurons of routed experts are dialled in a model that is not compiled (--enforce-eager)")
+        kernel, mine, neurons = shown_experts(layer, module)
+        rows = self._ones(len(mine), len(neurons))
+        stands = torch.zeros(layer["shape"][0], dtype=torch.long, device=self._slot.device)
+        stands[mine] = torch.arange(len(mine), device=self._slot.device)
+
+        def multiply(output: torch.Tensor, call: Mapping[str, Any]) -> None:
+            if not self._is_steered:
+                return
+            ids = call["topk_ids"]
+            tokens, choices = ids.shape
+            if output.shape[0] != tokens * choices or tokens < self._tokens:
+                self.fail(f"the experts of layer {layer['name']} got tokens in parts or in another order")
+            slots = self._slot[:tokens].repeat_interleave(choices)
+            # What another process's experts give is never read, so that any row does for them.
+            output[:, : len(neurons)].mul_(rows[slots, stands[ids.flatten().long()]])
+
+        after_activation(kernel, multiply)
+        return LayerBank(rows, mine, neurons)
+
+    def _ones(self, *shape: int) -> torch.Tensor:
+        dtype = self._config.model_config.dtype
+        return torch.ones(self._slots + 1, *shape, dtype=dtype, device=self._slot.device)
+
+    # ------------------------------------------------------------------------------------------- the steps
+
+    def began(self, requests: Sequence[Any], finished: Sequence[str]) -> None:
+        """Take the settings of the new requests."""
+        for name in finished:
+            self._setting_of.pop(name, None)
+        for new in requests:
+            setting = (getattr(new.sampling_params, "extra_args", None) or {}).get(KEY)
+            if setting:
+                self._setting_of[new.req_id] = setting
+
+    def batch(self, shares: Sequence[Share]) -> None:
+        """Write the rows of settings that are new, and the row of each token."""
+        settings = [self._setting_of.get(each.request, "") for each in shares]
+        for setting in self._table.assign(settings):
+            for layer in self._layers.values():
+                layer.write(self._table.of(setting), dials_of(setting))
+        if not any(settings) and not self._is_steered:
+            return
+        self._is_steered = any(settings)
+        self._tokens = sum(each.size for each in shares)
+        slots = torch.tensor([self._table.of(setting) for setting in settings])
+        rows = torch.zeros(len(self._slot), dtype=torch.long)
+        tokens = slots.repeat_interleave(torch.tensor([each.size for each in shares]))
+        rows[: len(tokens)] = tokens
+        self._slot.copy_(rows)
+
+    def ended(self) -> None:
+        """Warm-up runs may follow, of any length."""
+        self._tokens = 0
+
+    def fail(self, trouble: str) -> None:
+        """Stop rather than answer with another request's dial."""
+        raise RuntimeError(f"neurodial: {trouble}")
+
+
+def _most_tokens(config: Any) -> int:
+    """The most rows that a flat batch can have, those of padding too."""
+    sizes = config.compilation_config.cudagraph_capture_sizes or [0]
+    return -(-max(config.scheduler_config.max_num_batched_tokens, *sizes) // 512) * 512
+
+
+@torch.inference_mode()
+def _check_columns(module: Any, bank: LayerBank, layer: Mapping[str, Any], circuit: str) -> None:
+    """Hold columns of a layer's down projections against those of the circuit's model.
+
+    Raises:
+        ValueError: they are another model's.
+    """
+    known = layer["columns"]
+    mine = [
+        (number, place) for number, index in enumerate(known["indices"]) if (place := bank.place(index)) is not None
+    ]
+    read = _columns if bank.experts is None else _columns_of_experts
+    found = read(module, bank, [place for _, place in mine], known["entries"]) if mine else None
+    if found is None:
+        return
+    wanted = torch.tensor([known["values"][number] for number, _ in mine], dtype=torch.float64)
+    near = NEAR if type(module.quant_method).__name__.startswith("Unquantized") else NEAR_ROUNDED
+    apart = float((found.double().cpu() - wanted).norm() / wanted.norm())
+    if not apart <= near:
+        raise ValueError(
+            f"the circuit {circuit!r} is another model's: columns of layer {layer['name']} are {apart:.2g} of their "
+            f"length away from those that it was made on, and at most {near:g} is rounding"
+        )
+
+
+def _columns(module: Any, bank: LayerBank, places: list[int], entries: list[int]) -> torch.Tensor:
+    """What the layer makes of unit vectors."""
+    units = torch.zeros(len(places), len(bank.neurons), dtype=bank.rows.dtype, device=bank.rows.device)
+    units[range(len(places)), places] = 1
+    found: torch.Tensor = module.quant_method.apply(module, units, None)
+    return found[:, entries]
+
+
+def _columns_of_experts(module: Any, bank: LayerBank, places: list[int], entries: list[int]) -> torch.Tensor | None:
+    """Columns of the experts' own weight; None where it is no plain one."""
+    weight = module.w2_weight
+    if not weight.is_floating_point() or weight.element_size() < 2 or weight.dim() != 3:
+        return None
+    experts = torch.tensor([place // len(bank.neurons) for place in places], device=weight.device)
+    within = torch.tensor([place % len(bank.neurons) for place in places], device=weight.device)
+    found: torch.Tensor = weight[experts, :, within][:, entries]
+    return found
