@@ -11,7 +11,6 @@ import urllib.error
 import pytest
 import torch
 from scripts.vllm_bank import CASES, ask, cached_tokens, compare, served
-from scripts.vllm_discovery import DENSE
 from tests.export.circuits import dosed
 
 from neurodial.export.equivalence import log_probabilities
@@ -35,9 +34,9 @@ def hold(bench):
     assert cached_tokens(bench.address) > 0
 
 
-def test_a_family_without_adapters_takes_any_dial_in_each_request(vllm, tmp_path):
-    """One process, not compiled; and what a request may not ask for."""
-    with served(CASES["gpt2"], tmp_path) as bench:
+def test_any_dial_in_each_request_experts_too(vllm, tmp_path):
+    """Not compiled, experts and a shared one over two processes; and what a request may not ask for."""
+    with served(CASES["experts-ep2"], tmp_path) as bench:
         hold(bench)
         for setting, word in {
             "none@1": "No circuit is called 'none@1' here: wide, other",
@@ -67,7 +66,7 @@ from types import SimpleNamespace
 from vllm import LLM, SamplingParams
 folder, prompt = sys.argv[1], json.loads(sys.argv[2])
 options = dict(dtype="float32", enforce_eager=True, max_model_len=128, block_size=32, max_logprobs=-1,
-               distributed_executor_backend="uni")
+               distributed_executor_backend="uni", max_num_seqs=2)
 
 def told(run):
     try: run()
@@ -82,10 +81,11 @@ def asked(*settings):
 found = {"lora": told(lambda: LLM(folder + "/model", enable_lora=True, **options))}
 found["another"] = told(lambda: LLM(folder + "/another", **options))
 llm = LLM(folder + "/model", **options)
-settings = ["", "dosed@1", "dosed@-0.5"]
+settings = ["", "dosed@1", "dosed@-0.5", "dosed@2", "dosed@3"]  # more than slots, and no more at once than slots
 for output, setting in zip(asked(*settings), settings):
     logprobs = output.outputs[0].logprobs[0]
     found[setting] = [logprobs[token].logprob for token in range(len(logprobs))]
+llm.llm_engine.input_processor.vllm_config.scheduler_config.max_num_seqs = 3  # as the front end sees it
 found["full"] = told(lambda: asked("dosed@1", "dosed@2", "dosed@3"))
 core = llm.llm_engine.engine_core.engine_core
 params = SamplingParams(extra_args={"neurodial": "dosed@1.0"})
@@ -96,9 +96,12 @@ json.dump(found, open(folder + "/found.json", "w"))
 
 
 def test_offline_and_what_is_refused_there(vllm, tmp_path):
-    """A model of another seed; an adapter beside it; more settings than slots; a request without its salt."""
+    """A family that vLLM runs no LoRA on, in one process.
+
+    Refused are a model of another seed, an adapter beside it, more settings than slots, a request without its salt.
+    """
     for name, seed in (("model", 0), ("another", 1)):
-        bare = tiny_subject("llama", seed=seed, **DENSE)
+        bare = tiny_subject("gpt2", seed=seed, **CASES["gpt2"].sizes)
         bare.model.save_pretrained(tmp_path / name)
         bare.tokenizer.save_pretrained(tmp_path / name)
     subject = load(tmp_path / "model")
@@ -112,9 +115,9 @@ def test_offline_and_what_is_refused_there(vllm, tmp_path):
     done = subprocess.run(command, env=vllm.environment(**settings), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads((tmp_path / "found.json").read_text())
-    for setting, dial in (("", 0), ("dosed@1", 1.0), ("dosed@-0.5", -0.5)):
+    for setting, dial in (("", 0), ("dosed@1", 1.0), ("dosed@-0.5", -0.5), ("dosed@2", 2.0), ("dosed@3", 3.0)):
         with steer(subject, Scale(circuit, dial)):
-            (wanted,) = log_probabilities(subject.model, [prompt])
+            (wanted,) = log_probabilities(subject.model, [tuple(prompt)])
         assert float((torch.tensor(found[setting]) - wanted[-1]).abs().max()) < EXACT
     assert "--enable-lora is True: an adapter and a bank on one layer" in found["lora"]
     assert "the circuit 'dosed' is another model's: columns of layer 0" in found["another"]

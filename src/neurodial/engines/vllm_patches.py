@@ -56,7 +56,6 @@ def install_bank(served: ServedCircuits) -> None:
     _refuse_options(served)
     _key_compiled_code(key_of(served, sites))
     _read_requests(served)
-    _admit_requests(served)
     _hold_to_salt(served)
     _install_in_workers(served, is_routed=any(len(shape) == 2 for shape in sites.values()))
     _ask_workers(served, sites)
@@ -117,11 +116,16 @@ def _key_compiled_code(key: str) -> None:
 def _read_requests(served: ServedCircuits) -> None:
     from vllm.exceptions import VLLMValidationError
     from vllm.v1.engine.input_processor import InputProcessor
+    from vllm.v1.engine.output_processor import OutputProcessor
 
-    process = InputProcessor.process_inputs
+    process, add = InputProcessor.process_inputs, OutputProcessor.add_request
+    may_fill_up = True
 
     @functools.wraps(process)
     def process_inputs(self: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal may_fill_up
+        # Settings count where they are computed, in one step: no more than requests that run at once.
+        may_fill_up = self.vllm_config.scheduler_config.max_num_seqs > served.slots
         request = process(self, *args, **kwargs)
         try:
             steer_request(request, served)
@@ -129,7 +133,20 @@ def _read_requests(served: ServedCircuits) -> None:
             raise VLLMValidationError(str(error), parameter=KEY) from error
         return request
 
+    @functools.wraps(add)
+    def add_request(self: Any, request: Any, *args: Any, **kwargs: Any) -> None:
+        setting = setting_of(request)
+        if setting and may_fill_up:
+            if not hasattr(self, "neurodial_admission"):
+                self.neurodial_admission = Admission(served.slots)
+            try:
+                self.neurodial_admission.admit(request.request_id, setting, self.request_states)
+            except ValueError as error:
+                raise VLLMValidationError(str(error), parameter=KEY) from error
+        add(self, request, *args, **kwargs)
+
     InputProcessor.process_inputs = process_inputs
+    OutputProcessor.add_request = add_request
 
 
 def steer_request(request: Any, served: ServedCircuits) -> None:
@@ -155,27 +172,6 @@ def setting_of(request: Any) -> str:
     """The setting of a request that went through `steer_request`; empty for the unsteered model."""
     params = request.sampling_params
     return str((getattr(params, "extra_args", None) or {}).get(KEY, ""))
-
-
-def _admit_requests(served: ServedCircuits) -> None:
-    from vllm.exceptions import VLLMValidationError
-    from vllm.v1.engine.output_processor import OutputProcessor
-
-    add = OutputProcessor.add_request
-
-    @functools.wraps(add)
-    def add_request(self: Any, request: Any, *args: Any, **kwargs: Any) -> None:
-        setting = setting_of(request)
-        if setting:
-            if not hasattr(self, "neurodial_admission"):
-                self.neurodial_admission = Admission(served.slots)
-            try:
-                self.neurodial_admission.admit(request.request_id, setting, self.request_states)
-            except ValueError as error:
-                raise VLLMValidationError(str(error), parameter=KEY) from error
-        add(self, request, *args, **kwargs)
-
-    OutputProcessor.add_request = add_request
 
 
 def _hold_to_salt(served: ServedCircuits) -> None:

@@ -87,8 +87,8 @@ def _check_part(part: Intervention) -> None:
         raise OptionError(
             f"The circuit {name!r} has neurons in routed experts, which vLLM takes no adapter for.",
             wanted="neurons of dense and shared MLPs, with an engine",
-            fix="Measure it in transformers; or write it into the weights (neurodial export --as weights) and serve "
-            "that.",
+            fix="Measure it in transformers; or serve it with a dial for each request (neurodial export --as "
+            "vllm-bank), or in the weights (--as weights).",
         )
 
 
