@@ -298,11 +298,11 @@ class Model(torch.nn.Module):
         return [block.mlp.down_proj(tokens) for block in self.layers]
 
 
-def worker_of(model, rank=0, *, second=False, mode=0):
+def worker_of(model, rank=0, *, second=False, enforce_eager=True):
     scheduler = SimpleNamespace(max_num_batched_tokens=20)
     config = SimpleNamespace(
-        compilation_config=SimpleNamespace(cudagraph_capture_sizes=None, mode=mode), scheduler_config=scheduler,
-        model_config=SimpleNamespace(dtype=torch.float32),
+        compilation_config=SimpleNamespace(cudagraph_capture_sizes=None), scheduler_config=scheduler,
+        model_config=SimpleNamespace(dtype=torch.float32, enforce_eager=enforce_eager),
     )  # fmt: skip
     return SimpleNamespace(model_runner=Runner(model, second=second), rank=rank, vllm_config=config)
 
@@ -413,7 +413,9 @@ def test_experts_are_dialled_between_their_products(routed, parts):
 
 def test_experts_that_cannot_be_dialled_are_refused(routed):
     subject, everything = shared("mixtral"), ([0, 1, 2, 3], 1, 0)
-    compiled = Bank(worker_of(model_of_experts(subject, *everything), mode=3), routed, {Down: Dialled}, Routed)
+    compiled = Bank(
+        worker_of(model_of_experts(subject, *everything), enforce_eager=False), routed, {Down: Dialled}, Routed
+    )
     assert "--enforce-eager" in compiled.trouble
     hiding = model_of_experts(subject, *everything)
     hiding.layers[0].mlp.experts.kernel.__class__ = type("CutlassExperts", (TritonExperts,), {})
@@ -498,7 +500,22 @@ def test_doses_that_changed_since_the_export_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["exports", "plugin", "settings", "patches", "bank", "layers", "steps", "rows", "start", "range", "worker"]
+    "name",
+    [
+        "exports",
+        "plugin",
+        "settings",
+        "patches",
+        "bank",
+        "layer_bank",
+        "layers",
+        "experts",
+        "steps",
+        "rows",
+        "start",
+        "range",
+        "worker",
+    ],
 )
 def test_vllms_side_imports_the_standard_library_torch_and_vllm_alone(name):
     path = Path(importlib.import_module("neurodial.engines").__file__).with_name(f"vllm_{name}.py")

@@ -48,9 +48,14 @@ def test_any_dial_in_each_request_experts_too(vllm, tmp_path):
                 ask(bench, setting, [1, 2, 3])
             assert caught.value.code == 400
             assert word in json.loads(caught.value.read())["error"]["message"]
-        with pytest.raises(urllib.error.HTTPError) as caught:
-            vllm.next_tokens(bench.address, "base", [1, 2, 3], 1, cache_salt="neurodial:mine")
-        assert caught.value.code == 400
+        for fields, word in (
+            ({"cache_salt": "neurodial:mine"}, "kept for circuits"),
+            ({"vllm_xargs": {"neurodial": "wide"}, "use_beam_search": True, "n": 2}, "Beam search carries no circuits"),
+        ):
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                vllm.next_tokens(bench.address, "base", [1, 2, 3], 1, **fields)
+            assert caught.value.code == 400
+            assert word in json.loads(caught.value.read())["error"]["message"]
         assert ask(bench, "other@1", [1, 2, 3])  # and the server goes on
 
 

@@ -56,6 +56,7 @@ def install_bank(served: ServedCircuits) -> None:
     _refuse_options(served)
     _key_compiled_code(key_of(served, sites))
     _read_requests(served)
+    _refuse_beams()
     _hold_to_salt(served)
     _install_in_workers(served, is_routed=any(len(shape) == 2 for shape in sites.values()))
     _ask_workers(served, sites)
@@ -147,6 +148,25 @@ def _read_requests(served: ServedCircuits) -> None:
 
     InputProcessor.process_inputs = process_inputs
     OutputProcessor.add_request = add_request
+
+
+def _refuse_beams() -> None:
+    """Beam search makes requests of its own, which carry nothing of this one's."""
+    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+    from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+    from vllm.exceptions import VLLMValidationError
+
+    def refusing(make: Any) -> Any:
+        @functools.wraps(make)
+        def to_beam_search_params(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if KEY in (self.vllm_xargs or {}):
+                raise VLLMValidationError("Beam search carries no circuits and dials: sample instead.", parameter=KEY)
+            return make(self, *args, **kwargs)
+
+        return to_beam_search_params
+
+    for kind in (ChatCompletionRequest, CompletionRequest):
+        kind.to_beam_search_params = refusing(kind.to_beam_search_params)
 
 
 def steer_request(request: Any, served: ServedCircuits) -> None:

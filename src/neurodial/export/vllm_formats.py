@@ -70,7 +70,7 @@ VLLM_FORMATS: tuple[ExportFormat, ...] = (
         engines=_engines,
         usage=_usage,
         check=_check,
-        detail="Any number of neurons, families without LoRA, several circuits in a request.",
+        detail="Any number of neurons, families without LoRA, routed experts, several circuits in a request.",
         takes_experts=True,
     ),
 )
