@@ -24,7 +24,7 @@ from neurodial.engines.vllm_settings import (
     KEY,
     Admission,
     ServedCircuits,
-    SlotTable,
+    BankRows,
     check_parts,
     dials_of,
     read_slots,
@@ -124,7 +124,7 @@ def test_another_circuit_has_another_salt(served):
 )
 def test_every_setting_of_a_step_has_a_row_of_its_own_that_holds_it(steps):
     """Against a table that is written where it says so."""
-    table, rows = SlotTable(3), {0: ""}
+    table, rows = BankRows(3), {0: ""}
     for wanted in steps:
         for setting in table.assign(wanted):
             rows[table.of(setting)] = setting
@@ -134,7 +134,7 @@ def test_every_setting_of_a_step_has_a_row_of_its_own_that_holds_it(steps):
 
 
 def test_a_full_table_is_refused_at_the_door_and_behind_it():
-    table = SlotTable(2)
+    table = BankRows(2)
     with pytest.raises(RuntimeError, match="NEURODIAL_VLLM_SLOTS"):
         table.assign(["a", "b", "c"])
     door = Admission(2)

@@ -23,7 +23,7 @@ from neurodial.engines.vllm_experts import after_activation, shown_experts
 from neurodial.engines.vllm_exports import DOSES
 from neurodial.engines.vllm_layer_bank import LayerBank, check_columns
 from neurodial.engines.vllm_rows import module_of
-from neurodial.engines.vllm_settings import KEY, ServedCircuits, SlotTable, dials_of
+from neurodial.engines.vllm_settings import KEY, ServedCircuits, BankRows, dials_of
 from neurodial.engines.vllm_steps import Share, follow, neurons_of
 
 
@@ -36,7 +36,8 @@ def multiplied(layer: Any, given: torch.Tensor) -> torch.Tensor:
     if not isinstance(given, torch.Tensor) or given.dim() != 2:
         raise TypeError("neurodial: a down projection is given something else than a row of neurons for each token")
     rows = layer.neurodial_slot[: given.shape[0]]
-    return given * layer.neurodial_bank.index_select(0, rows)
+    factors: torch.Tensor = layer.neurodial_bank.index_select(0, rows)
+    return given * factors
 
 
 class Bank:
@@ -52,7 +53,7 @@ class Bank:
     def __init__(self, worker: Any, served: ServedCircuits, dialled: Mapping[type, type], routed: type) -> None:
         runner = worker.model_runner
         self._rank, self._config = worker.rank, worker.vllm_config
-        self._table = SlotTable(served.slots)
+        self._table = BankRows(served.slots)
         self._setting_of: dict[str, str] = {}
         self._slot = torch.zeros(_most_tokens(self._config), dtype=torch.long, device=runner.device)
         self._is_steered = False
@@ -187,4 +188,5 @@ class Bank:
 def _most_tokens(config: Any) -> int:
     """The most rows that a flat batch can have, those of padding too."""
     sizes = config.compilation_config.cudagraph_capture_sizes or [0]
-    return -(-max(config.scheduler_config.max_num_batched_tokens, *sizes) // 512) * 512
+    most: int = max(config.scheduler_config.max_num_batched_tokens, *sizes)
+    return -(-most // 512) * 512

@@ -47,11 +47,14 @@ class LayerBank:
 
     def place(self, index: Any) -> int | None:
         """Where a neuron stands in a row laid out flat, by its index or [expert, index]; None where it is not here."""
-        expert, index = (None, index) if self.experts is None else index
-        if index not in self.neurons or (self.experts is not None and expert not in self.experts):
+        expert, own = (None, index) if self.experts is None else index
+        if own not in self.neurons:
             return None
-        before = 0 if self.experts is None else self.experts.index(expert) * len(self.neurons)
-        return before + self.neurons.index(index)
+        if self.experts is None:
+            return self.neurons.index(own)
+        if expert not in self.experts:
+            return None
+        return self.experts.index(expert) * len(self.neurons) + self.neurons.index(own)
 
     def write(self, slot: int, dials: Mapping[str, float]) -> None:
         """Write a row: `1 - sum of dial * dose`, in float64 until it is stored."""

@@ -11,7 +11,7 @@ from vllm.model_executor.layers.linear import ReplicatedLinear, RowParallelLinea
 from neurodial.engines.vllm_bank import multiplied
 
 
-class DialledRowParallelLinear(RowParallelLinear):
+class DialledRowParallelLinear(RowParallelLinear):  # type: ignore[misc]  # vllm is not installed where types are checked
     """A down projection whose neurons are multiplied first; a layer that is built already becomes one."""
 
     def forward(self, input_: torch.Tensor) -> Any:
@@ -19,7 +19,7 @@ class DialledRowParallelLinear(RowParallelLinear):
         return RowParallelLinear.forward(self, multiplied(self, input_))
 
 
-class DialledReplicatedLinear(ReplicatedLinear):
+class DialledReplicatedLinear(ReplicatedLinear):  # type: ignore[misc]  # the same
     """The same of a down projection that each process has whole."""
 
     def forward(self, x: torch.Tensor) -> Any:

@@ -130,14 +130,14 @@ def read_slots(environment: Mapping[str, str]) -> int:
     return int(text)
 
 
-class SlotTable:
+class BankRows:
     """Which row of the banks holds which setting. Row 0 is the unsteered model's and is never given away.
 
     Args:
         slots: how many rows there are beside it.
 
     Example:
-        >>> table = SlotTable(2)
+        >>> table = BankRows(2)
         >>> table.assign({"a@1.0", ""}), table.assign({"b@1.0"}), table.assign({"c@1.0"})
         (['a@1.0'], ['b@1.0'], ['c@1.0'])
         >>> table.of("b@1.0"), table.of("c@1.0"), table.of("")

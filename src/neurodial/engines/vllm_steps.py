@@ -13,8 +13,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-import torch
-
 
 class Share(NamedTuple):
     """A request's share of one step.
@@ -84,7 +82,7 @@ def follow(runner: Any, follower: Follower) -> None:
     setattr(runner, name, prepare_inputs)
 
 
-def neurons_of(module: torch.nn.Module, whole: int, name: str) -> range:
+def neurons_of(module: Any, whole: int, name: str) -> range:
     """The neurons of a down projection that this process has.
 
     Args:

@@ -46,7 +46,7 @@ def write_doses(subject: Subject, recipe: Recipe, folder: Path) -> None:
     write_atomic(folder / DOSES, json.dumps(value) + "\n")
 
 
-def _layer(subject: Subject, site: Site, doses: Mapping[tuple[int, ...], float]) -> dict[str, Any]:
+def _layer(subject: Subject, site: Site, doses: Mapping[Any, float]) -> dict[str, Any]:
     """A layer; the place of a neuron is its index, that of an expert's neuron [expert, index]."""
     places = sorted(doses)
     known = [places[number] for number in _evenly(len(places), COLUMNS)]
