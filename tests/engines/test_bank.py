@@ -23,8 +23,8 @@ from neurodial.engines.vllm_plugin import register
 from neurodial.engines.vllm_settings import (
     KEY,
     Admission,
-    ServedCircuits,
     BankRows,
+    ServedCircuits,
     check_parts,
     dials_of,
     read_slots,

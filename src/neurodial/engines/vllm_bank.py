@@ -23,7 +23,7 @@ from neurodial.engines.vllm_experts import after_activation, shown_experts
 from neurodial.engines.vllm_exports import DOSES
 from neurodial.engines.vllm_layer_bank import LayerBank, check_columns
 from neurodial.engines.vllm_rows import module_of
-from neurodial.engines.vllm_settings import KEY, ServedCircuits, BankRows, dials_of
+from neurodial.engines.vllm_settings import KEY, BankRows, ServedCircuits, dials_of
 from neurodial.engines.vllm_steps import Share, follow, neurons_of
 
 
