@@ -22,8 +22,8 @@ from neurodial.model.tiny import tiny_subject
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
-EXACT = 2e-4
-"""Nats; two engines, two layers, float32, log-probabilities down to -60; measured 5e-5."""
+EXACT = 4e-4
+"""Nats; two engines, two layers, float32, logits of some tens; measured 2e-5 to 1.1e-4, where dials are 0.3 apart."""
 
 
 def hold(bench):
