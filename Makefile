@@ -144,7 +144,7 @@ $(LLAMA_BUILT):
 	.venv-llama/bin/llama-server --version
 	touch $@
 
-# Our package goes in without its dependencies: the plugin imports the standard library and vllm alone.
+# Our package goes in without its dependencies: what runs there imports the standard library, torch and vllm alone.
 # The torchvision, torchaudio and torchcodec that vLLM asks for don't fit every build of torch, and text needs none.
 .venv-vllm/.installed-$(VLLM): constraints-vllm.txt pyproject.toml
 	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm

@@ -179,7 +179,9 @@ VLLM_SETTINGS = {
 
 
 @contextlib.contextmanager
-def vllm_server(model: Path | str, *options: str, log: Path, nodes: int = 1, **settings: str) -> Iterator[str]:
+def vllm_server(
+    model: Path | str, *options: str, log: Path, nodes: int = 1, is_compiled: bool = False, **settings: str
+) -> Iterator[str]:
     """A vLLM server on a free loopback port, for the length of the block; gives its address.
 
     Args:
@@ -187,12 +189,14 @@ def vllm_server(model: Path | str, *options: str, log: Path, nodes: int = 1, **s
         options: further command-line options.
         log: where its output goes.
         nodes: as many machines as vLLM believes to run on; the further ones are started without settings.
+        is_compiled: whether it compiles the model.
         settings: environment variables.
     """
     python, port, master = interpreter("vLLM"), free_port(), free_port()
     shared = [
-        "--model", str(model), "--served-model-name", "base", "--dtype", "float32", "--enforce-eager",
-        "--max-model-len", "512", "--block-size", "32", "--max-logprobs", "20", *options,
+        "--model", str(model), "--served-model-name", "base", "--dtype", "float32",
+        *(() if is_compiled else ("--enforce-eager",)), "--max-model-len", "512", "--block-size", "32",
+        "--max-logprobs", "20", *options,
     ]  # fmt: skip
     if nodes > 1:
         shared += ["--nnodes", str(nodes), "--master-addr", "127.0.0.1", "--master-port", str(master)]
@@ -218,11 +222,11 @@ def lora_options(rank: int, *, slots: int = 8) -> list[str]:
     ]  # fmt: skip
 
 
-def next_tokens(address: str, model: str, tokens: Sequence[int], count: int = 3) -> list[Step]:
+def next_tokens(address: str, model: str, tokens: Sequence[int], count: int = 3, **fields: Any) -> list[Step]:
     """What a server answers to a prompt of token ids, greedily, with the log-probabilities of each place."""
     body = {
         "model": model, "prompt": list(tokens), "max_tokens": count, "temperature": 0, "logprobs": 20,
-        "return_tokens_as_token_ids": True, "ignore_eos": True,
+        "return_tokens_as_token_ids": True, "ignore_eos": True, **fields,
     }  # fmt: skip
     found = post(f"{address}/v1/completions", body)["choices"][0]["logprobs"]
     tops = [{_token(text): value for text, value in top.items()} for top in found["top_logprobs"]]

@@ -76,6 +76,12 @@ def _made_up(subject: Subject, _: nd.PairSet) -> Circuit:
     return Circuit.of(rows, name="made up", origin=Origin(model=subject.identity))
 
 
+def _wide(subject: Subject, _: nd.PairSet) -> Circuit:
+    """More neurons in a layer than an adapter has."""
+    rows = [Row(Neuron(0, None, index), 1.0, 0.2 + index / 1000) for index in range(600)]
+    return Circuit.of(rows, name="wide", origin=Origin(model=subject.identity))
+
+
 def _found(subject: Subject, pairs: nd.PairSet) -> Circuit:
     return nd.discover(subject, pairs, method=nd.CNA(folds=0), name="refusal")
 
@@ -90,6 +96,19 @@ CASES = {
         nd.Evaluation(
             decoding=nd.Decoding(max_new_tokens=12),
             neutral=4, over_refusal=0, perplexity=3, questions=4, seeds=(0,),
+        ),
+        Openers.of([(40,), (41, 42), (50,)]),
+        ("--enforce-eager", "--distributed-executor-backend", "uni"),
+    ),
+    "wide": Case(
+        "tiny llama, 600 neurons in a layer: in its own layers",
+        tiny("llama", {**DENSE, "intermediate_size": 640}),
+        _wide,
+        lambda: MADE_UP,
+        (-1.0, 0.5),
+        nd.Evaluation(
+            decoding=nd.Decoding(max_new_tokens=8),
+            prompts=3, neutral=2, over_refusal=0, perplexity=2, questions=2, seeds=(0,), divergence_tokens=8,
         ),
         Openers.of([(40,), (41, 42), (50,)]),
         ("--enforce-eager", "--distributed-executor-backend", "uni"),

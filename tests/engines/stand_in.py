@@ -85,6 +85,7 @@ def measured(folder):
     """Take the jobs that are named on the input: with the adapters' own files, one row at a time."""
     import torch
 
+    from neurodial.export.bank_file import through_doses
     from neurodial.export.loaded import through_matrices
     from neurodial.export.peft_adapter import read_low_rank
     from neurodial.model.load import load
@@ -95,8 +96,14 @@ def measured(folder):
     @torch.no_grad()
     def table(tokens, adapter):
         """Log-probabilities (place, token)."""
-        matrices = {} if adapter is None else read_low_rank(subject, folder / adapter)
-        with through_matrices(subject, matrices, "stand-in") as loaded:
+        if session.get("is_bank") and adapter is not None:
+            folders = dict(part.split("=") for part in os.environ["NEURODIAL_VLLM"].split(":"))
+            name, _, dial = adapter.partition("@")
+            steered = through_doses(subject, float(dial), Path(folders[name]))
+        else:
+            matrices = {} if adapter is None else read_low_rank(subject, folder / adapter)
+            steered = through_matrices(subject, matrices, "stand-in")
+        with steered as loaded:
             return loaded.model(torch.tensor([tokens])).logits[0].double().log_softmax(-1)
 
     def answered(row, decoding):
@@ -127,7 +134,8 @@ def measured(folder):
                 results = [[apart(row, adapter) for row in job["rows"]] for adapter in job["adapters"]]
         value = {
             "format": "neurodial.measured", "version": 1, "job": hashlib.sha256(text.encode()).hexdigest(),
-            "engine": {"name": "vllm", "version": "0.32.0", "rank": session["rank"], "options": sys.argv[4:]},
+            "engine": {"name": "vllm", "version": "0.32.0", "rank": session["rank"], "options": sys.argv[4:],
+                       "dials": "in the layers" if session.get("is_bank") else "adapters"},
             "results": results,
         }  # fmt: skip
         whole = folder / line.strip() / "measured.json"

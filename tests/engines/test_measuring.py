@@ -93,7 +93,10 @@ def test_the_report_is_that_of_our_hooks_and_is_not_made_twice(model, here, circ
             name: change.is_clear for name, change in own.differences.items() if name != "slowdown"
         }
     assert report.condition("mine", 30.0).metrics["kl"].value > 100 * NEAR  # else the rest shows nothing
-    assert report.provenance["engine"] == {"name": "vllm", "version": "0.32.0", "rank": 16, "options": ["--x", "1"]}
+    assert report.provenance["engine"] == {
+        "name": "vllm", "version": "0.32.0", "rank": 16, "options": ["--x", "1"],
+        "dials": "adapters",
+    }  # fmt: skip
     assert sum("vllm 0.32.0 ran the model" in note or "no positive control" in note for note in report.notes) == 2
     monkeypatch.setenv("STAND_IN", "dies")
     again = nd.evaluate(engine, dials, PAIRS, **asked)
@@ -192,6 +195,33 @@ def test_each_dial_is_an_adapter_beside_the_same_matrices(here, circuit, tmp_pat
             torch.testing.assert_close(up @ down, expected)
     both = nd.Together((nd.Scale(circuit, dial=1.0), nd.Scale(circuit, dial=2.0)))
     assert adapters.name(both) not in names
+
+
+@pytest.mark.timeout(300)  # two processes of the stand-in
+def test_what_no_adapter_carries_goes_into_the_layers(model, tmp_path):
+    """A family that vLLM runs no LoRA on: one dial that was announced, then another, for which vLLM starts anew."""
+    subject = fresh("gpt2")
+    subject.model.save_pretrained(tmp_path / "model")
+    subject.tokenizer.save_pretrained(tmp_path / "model")
+    here = load(tmp_path / "model")
+    circuit = Circuit.of([Row(nd.Neuron(0, None, 3), 1.0, 1.0), Row(nd.Neuron(1, None, 4), 1.0, 0.5)])
+    whole = nd.Scale(circuit, dial=1 / 3)  # of no three decimals
+    rows, under = [Continued((5, 6, 7, 8), 2)] * 3, [None, whole, nd.Scale(circuit, dial=30.0)]
+    with VLLM(tmp_path / "model", (), model.parent / "python", tmp_path / "kept").running() as there:
+        engine = there.engine
+        engine.accept([whole])
+        found = engine.log_likelihoods(rows[:2], under[:2])
+        assert engine.record["dials"] == "in the layers"
+        found += engine.log_likelihoods(rows[2:], under[2:])
+        with pytest.raises(ExportError, match="AddVector changes activations"):
+            engine.accept([nd.AddVector(torch.ones(here.hidden_size), layer=0)])
+    wanted = []
+    for intervention in under:
+        with nd.steer(here, *([] if intervention is None else [intervention])), torch.no_grad():
+            table = here.model(torch.tensor([[5, 6, 7, 8]])).logits[0].double().log_softmax(-1)
+        wanted.append(sum(float(table[place - 1, token]) for place, token in ((2, 7), (3, 8))))
+    assert found == pytest.approx(wanted, abs=NEAR)
+    assert len({round(value, 3) for value in wanted}) == 3
 
 
 def test_what_no_adapter_does_is_refused(here, circuit, tmp_path):

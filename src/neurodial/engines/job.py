@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from neurodial.activations.collect import Reading
-from neurodial.circuit.site import site_name
+from neurodial.model.module_places import module_place
 from neurodial.model.subject import Subject
 from neurodial.prompts.render import Tokens
 from neurodial.provenance import describe, sha256
@@ -64,16 +64,9 @@ def make_job(
         "model": model,
         "run": dict(run or {}),
         "identity": describe(subject.identity),
-        "sites": [_site(subject, site) for site in subject.sites],
+        "sites": [module_place(subject, site) for site in subject.sites],
         "prompts": [
             {"tokens": list(tokens), "read": list(places)} for tokens, places in zip(numbers, read, strict=True)
         ],
     }
     return GatheringJob(json.dumps(value, ensure_ascii=False) + "\n", numbers, read)
-
-
-def _site(subject: Subject, site: Any) -> dict[str, Any]:
-    """Where a site is: the names of its block and of the module in it, by which the engine's own is found."""
-    block = subject.layout.blocks[site.layer].path
-    inside = subject.experts(site.layer).module if site.routed else subject.mlp(site).down
-    return {"name": site_name(site), "block": block, "inside": inside, "shape": list(subject.shape(site))}

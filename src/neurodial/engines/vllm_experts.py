@@ -9,8 +9,8 @@ plain torch runs in its place.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -23,36 +23,57 @@ SHOWING = ("TritonExperts", "TritonWNA16Experts", "MarlinExperts", "CPUUnquantiz
 """Kernels that write activations token by token before the second product."""
 
 
-def watch_experts(site: Mapping[str, Any], module: Any, watch: GatheringWatch) -> Buffer | None:
-    """Watch a layer's routed experts, those that this process has.
+class ShownExperts(NamedTuple):
+    """The routed experts of a layer that this process has, in a kernel that shows their neurons.
+
+    Attributes:
+        kernel: with `apply` and `activation`.
+        experts: their numbers.
+        neurons: those of each.
+    """
+
+    kernel: Any
+    experts: list[int]
+    neurons: range
+
+
+def shown_experts(site: Mapping[str, Any], module: Any) -> ShownExperts:
+    """A layer's routed experts, as far as they are here.
+
+    Args:
+        site: its name and shape.
+        module: vLLM's `RoutedExperts`.
 
     Raises:
-        ValueError: they are of another number than the job names, or their kernel or scaling was not tested.
+        ValueError: they are of another number than wanted, or their kernel or scaling was not tested.
     """
-    kernel = getattr(module.quant_method, "moe_kernel", None)
-    experts = getattr(kernel, "fused_experts", None)
-    if experts is None or type(experts).__name__ not in SHOWING:
+    kernel = getattr(getattr(module.quant_method, "moe_kernel", None), "fused_experts", None)
+    if kernel is None or type(kernel).__name__ not in SHOWING:
         raise ValueError(
-            f"the kernel {type(experts if experts is not None else module.quant_method).__name__} shows no activations "
+            f"the kernel {type(kernel if kernel is not None else module.quant_method).__name__} shows no activations "
             f"of experts; wanted: {', '.join(SHOWING)} (--moe-backend triton, or marlin for weights of few bits)"
         )
     if module.routed_scaling_factor not in {None, 1}:
         raise ValueError(f"outputs of experts are scaled by {module.routed_scaling_factor}, which was not tested")
     number, whole = site["shape"]
     if module.global_num_experts != number:
-        raise ValueError(f"layer {site['name']} has {module.global_num_experts} experts, and the job {number}")
-    parallel = experts.moe_config.moe_parallel_config
+        raise ValueError(f"layer {site['name']} has {module.global_num_experts} experts, and {number} were expected")
+    parallel = kernel.moe_config.moe_parallel_config
     width = whole // parallel.tp_size  # what the kernel pads them to comes after
     here = module.expert_map
     mine = [expert for expert in range(number) if here is None or int(here[expert]) >= 0]
     start = parallel.tp_rank * width if parallel.tp_size > 1 else 0
-    buffer = Buffer(site["name"], start, start + width, mine, visits=int(module.top_k))
-    _wrap(experts, buffer, watch, mine, number)
-    return buffer
+    return ShownExperts(kernel, mine, range(start, start + width))
 
 
-def _wrap(experts: Any, buffer: Buffer, watch: GatheringWatch, mine: list[int], number: int) -> None:
-    apply, activation = experts.apply, experts.activation
+def after_activation(kernel: Any, act: Callable[[torch.Tensor, Mapping[str, Any]], None]) -> None:
+    """Call a function between the two products of a kernel's experts.
+
+    Args:
+        kernel: of one layer.
+        act: is given the neurons (token and choice, neuron), token by token, and what the kernel was called with.
+    """
+    apply, activation = kernel.apply, kernel.activation
     signature = inspect.signature(apply)
     call: dict[str, Any] = {}
 
@@ -62,25 +83,42 @@ def _wrap(experts: Any, buffer: Buffer, watch: GatheringWatch, mine: list[int], 
 
     def new_activation(kind: Any, output: torch.Tensor, given: torch.Tensor, **kwargs: Any) -> Any:
         result = activation(kind, output, given, **kwargs)
+        act(output, call)
+        return result
+
+    kernel.apply, kernel.activation = new_apply, new_activation
+
+
+def watch_experts(site: Mapping[str, Any], module: Any, watch: GatheringWatch) -> Buffer | None:
+    """Watch a layer's routed experts, those that this process has.
+
+    Raises:
+        ValueError: they are of another number than the job names, or their kernel or scaling was not tested.
+    """
+    kernel, mine, neurons = shown_experts(site, module)
+    buffer = Buffer(site["name"], neurons.start, neurons.stop, mine, visits=int(module.top_k))
+    number = site["shape"][0]
+
+    def gather(output: torch.Tensor, call: Mapping[str, Any]) -> None:
         index = watch.rows_of_step()
         if index is None:
-            return result
+            return
         ids = call["topk_ids"]
         tokens, choices = ids.shape
         if output.shape[0] != tokens * choices or tokens < watch.tokens_of_step:
             watch.fail(f"the experts of layer {buffer.site} got tokens in parts or in another order")
-            return result
+            return
         chosen = ids.index_select(0, index).long()
         is_mine = torch.zeros(number, dtype=torch.bool, device=ids.device)
         is_mine[mine] = True
         row, choice = is_mine[chosen].nonzero(as_tuple=True)
-        values = output.view(tokens, choices, -1)[index[row], choice, : buffer.stop - buffer.start].float()
+        values = output.view(tokens, choices, -1)[index[row], choice, : len(neurons)].float()
         if not call["apply_router_weight_on_input"]:  # else they hold it already
             values = values * call["topk_weights"][index[row], choice].float()[:, None]
         buffer.step.append((values, row, chosen[row, choice]))
-        return result
 
-    experts.apply, experts.activation = new_apply, new_activation
+    after_activation(kernel, gather)
+    return buffer
 
 
 def replace_hiding_kernels() -> None:

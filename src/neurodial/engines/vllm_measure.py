@@ -6,8 +6,9 @@ there without its dependencies). `session.json` in the folder names the model an
 1. Options under which numbers would be wrong are refused, before vLLM starts.
 2. Each line on its input is the name of a job: a folder in the folder, with `job.json`. `measured.json` beside it is
    written when all of it is there. The end of the input ends it.
-3. Each row of a job is a list of token ids under one adapter, or none. Rows of many adapters share a batch; those
-   without one run apart, as on processors vLLM gives them the adapter of their company.
+3. Each row of a job is a list of token ids under one adapter, or none; or under a setting of `vllm_bank`, where the
+   session says so. Rows of many share a batch; those under none run apart, as on processors vLLM gives them the adapter
+   of their company.
 4. Log-probabilities are vLLM's own of prompts: over the whole vocabulary, before temperature, in float32. Divergences
    take all of them at each place, both times, in float64.
 """
@@ -25,6 +26,7 @@ from typing import Any
 import torch
 
 from neurodial.engines.vllm_range import ADVANCE, JOB, RESULTS, SESSION
+from neurodial.engines.vllm_settings import DESCRIBED, KEY
 from neurodial.engines.vllm_start import Refused, dtype_of, engine_arguments, record_of, run_until_done, write_whole
 from neurodial.errors import EngineError
 
@@ -64,11 +66,14 @@ class Running:
             arguments.lora_target_modules = [session["module"]]
             if arguments.max_loras == 1:
                 arguments.max_loras = SLOTS
-        self.folder = folder
+        self.folder, self._is_bank = folder, session.get("is_bank", False)
         self.engine = LLM.from_engine_args(arguments)
+        if self._is_bank:
+            refuse_without_bank(self.engine)
         config = self.engine.llm_engine.vllm_config.model_config
         self.longest, self.vocabulary = config.max_model_len, config.get_vocab_size()
         self.record = {**record_of(self.engine, options), "dtype": dtype_of(self.engine)}
+        self.record["dials"] = "in the layers" if self._is_bank else "adapters"
         self._numbers: dict[str, int] = {}
 
     def outputs(self, rows: Sequence[tuple[Sequence[int], str | None]], settings: Sequence[Any]) -> list[Any]:
@@ -91,7 +96,7 @@ class Running:
             if part:
                 given = self.engine.generate(
                     [{"prompt_token_ids": list(rows[number][0])} for number in part],
-                    [settings[number] for number in part],
+                    [self._under(settings[number], rows[number][1]) for number in part],
                     use_tqdm=False,
                     lora_request=[self._adapter(rows[number][1]) for number in part],
                 )
@@ -101,13 +106,36 @@ class Running:
                 raise EngineError("vLLM ran other tokens than the job has.", wanted="the rows as they were given")
         return [found[number] for number in range(len(rows))]
 
+    def _under(self, asked: Any, name: str | None) -> Any:
+        if name is None or not self._is_bank:
+            return asked
+        own = asked.clone()
+        own.extra_args = {KEY: name}
+        return own
+
     def _adapter(self, name: str | None) -> Any:
-        if name is None:
+        if name is None or self._is_bank:
             return None
         from vllm.lora.request import LoRARequest
 
         number = self._numbers.setdefault(name, len(self._numbers) + 1)
         return LoRARequest(name, number, str(self.folder / name))
+
+
+def refuse_without_bank(engine: Any) -> None:
+    """Refuse a vLLM that knows nothing of settings: it would answer unsteered.
+
+    Raises:
+        EngineError: our plugin is not loaded.
+    """
+    try:
+        engine.collective_rpc(DESCRIBED)
+    except Exception as error:
+        raise EngineError(
+            f"vLLM loaded no plugin of neurodial's: {error}",
+            wanted="the plugin neurodial in each of its processes",
+            fix="Install neurodial beside vLLM anew (pip install --no-deps neurodial), and leave it in VLLM_PLUGINS.",
+        ) from error
 
 
 def measure(folder: Path, options: Sequence[str]) -> None:

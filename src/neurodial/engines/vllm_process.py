@@ -7,12 +7,14 @@ import os
 import signal
 import subprocess
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from neurodial.engines.vllm_exports import FOLDERS, LIMIT
 from neurodial.engines.vllm_range import ADVANCE, FAILURE, LOG, WAITING
+from neurodial.engines.vllm_settings import SLOTS
 from neurodial.errors import EngineError
 
 POLL_SECONDS = 0.1
@@ -37,14 +39,23 @@ class Told:
 
 
 @contextmanager
-def started(command: Sequence[str], log: IO[bytes], *, is_asked: bool = False) -> Iterator[subprocess.Popen[bytes]]:
-    """A process with all that it starts, ended with the block; `is_asked`: it has an input that is written to."""
+def started(
+    command: Sequence[str], log: IO[bytes], *, is_asked: bool = False, settings: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process with all that it starts, ended with the block.
+
+    Args:
+        command: its own.
+        log: what its output goes to.
+        is_asked: whether it has an input that is written to.
+        settings: environment variables beside this process's.
+    """
     process = subprocess.Popen(  # noqa: S603  # the interpreter that the user named
         command,
         stdin=subprocess.PIPE if is_asked else None,
         stdout=log,
         stderr=subprocess.STDOUT,
-        env=environment(),
+        env=environment() | dict(settings or {}),
         start_new_session=True,
     )
     try:
@@ -62,8 +73,9 @@ def started(command: Sequence[str], log: IO[bytes], *, is_asked: bool = False) -
 
 
 def environment() -> dict[str, str]:
-    """This process's environment without what would lead another interpreter to our packages."""
-    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {WAITING: str(os.getpid())}
+    """This process's environment without what would lead another interpreter to our packages, or our plugin to work."""
+    left_out = {"PYTHONPATH", FOLDERS, LIMIT, SLOTS}
+    return {name: value for name, value in os.environ.items() if name not in left_out} | {WAITING: str(os.getpid())}
 
 
 def failed(folder: Path, code: int | None, *, is_kept: bool) -> EngineError:

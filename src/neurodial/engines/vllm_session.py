@@ -1,7 +1,8 @@
 """A vLLM that is up for measuring: it takes jobs as long as a run goes on.
 
 1. Each question is a job file, known by its digest: what a folder holds already is read, and vLLM is not asked.
-2. vLLM starts with the first job that is not there, with room for the largest adapter that was announced.
+2. vLLM starts with the first job that is not there, with room for what was announced: adapters, or banks where one of
+   the circuits is none that an adapter carries.
 3. Its results are checked to be of that job, whole and finite.
 """
 
@@ -17,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from neurodial.engines.job_results import JobResults, read_results
-from neurodial.engines.vllm_adapters import Adapters
+from neurodial.engines.vllm_adapters import Adapters, Banks, DialFiles
 from neurodial.engines.vllm_process import POLL_SECONDS, Told, failed, started
 from neurodial.engines.vllm_range import FAILURE, JOB, LOG, MEASURER, RESULTS, SESSION
-from neurodial.errors import EngineError
-from neurodial.export.engines import vllm_rank
+from neurodial.errors import EngineError, ExportError
 from neurodial.files import write_atomic
 from neurodial.generation.decoding import Decoding
 from neurodial.generation.running_engine import Continued, Each, RunningEngine
@@ -33,8 +33,6 @@ from neurodial.prompts.render import Tokens
 from neurodial.provenance import describe, sha256
 
 FORMAT = "neurodial.measured"
-LEAST_RANK = 16
-"""Room that is kept where there is an adapter at all: controls may be of a larger rank than the circuit."""
 
 
 class MeasuredList(JobResults):
@@ -71,11 +69,11 @@ class VLLMSession(RunningEngine):
     ) -> None:
         self._subject, self._source, self._command = subject, source, command
         self._asked, self._folder, self._is_kept = asked, folder, is_kept
-        self._adapters = Adapters(subject, folder)
+        self._dials: DialFiles = Adapters(subject, folder)
         self._record: Mapping[str, Any] = asked
         self._process: subprocess.Popen[bytes] | None = None
         self._told: Told | None = None
-        self._rank = 0
+        self._room = 0
         self._stack = ExitStack()
 
     @property
@@ -87,8 +85,16 @@ class VLLMSession(RunningEngine):
         return self._record
 
     def accept(self, interventions: Sequence[Intervention]) -> None:
-        for intervention in interventions:
-            self._adapters.name(intervention)
+        try:
+            for intervention in interventions:
+                self._dials.name(intervention)
+        except ExportError:
+            if isinstance(self._dials, Banks):
+                raise
+            banks = Banks(self._subject, self._folder)
+            for intervention in interventions:
+                banks.name(intervention)
+            self._dials = banks
 
     def answers(
         self, rows: Sequence[Tokens], under: Each, decoding: Decoding, stops: Sequence[int], progress: Progress = silent
@@ -126,7 +132,7 @@ class VLLMSession(RunningEngine):
         self._stack.close()
 
     def _name(self, intervention: Intervention | None) -> str | None:
-        return None if intervention is None else self._adapters.name(intervention)
+        return None if intervention is None else self._dials.name(intervention)
 
     def _done(self, kind: str, content: Mapping[str, Any], step: tuple[str, int], progress: Progress) -> list[Any]:
         """The results of a job: those that are there, or vLLM's."""
@@ -171,18 +177,19 @@ class VLLMSession(RunningEngine):
             raise failed(self._folder, code, is_kept=self._is_kept)
 
     def _started(self) -> tuple[subprocess.Popen[bytes], Told]:
-        """vLLM, started where it is not, and anew where an adapter came that it has no room for."""
-        needed = self._adapters.rank
-        if self._process is None or self._told is None or needed > self._rank:
+        """vLLM, started where it is not, and anew where a circuit came that it has no room for."""
+        if self._process is None or self._told is None or self._dials.size > self._room:
             self.close()
-            self._rank = 0 if not needed else vllm_rank(max(needed, LEAST_RANK)) or needed
-            session = {"model": self._source, "rank": self._rank, "module": self._subject.engines.vllm_module}
+            self._room = self._dials.room
+            session = {"model": self._source, **self._dials.session()}
             write_atomic(self._folder / SESSION, json.dumps(session) + "\n", overwrite=True)
             (self._folder / FAILURE).unlink(missing_ok=True)
             interpreter, options = self._command
             log = self._stack.enter_context((self._folder / LOG).open("wb"))
             command = [interpreter, "-m", MEASURER, str(self._folder), *options]
-            self._process = self._stack.enter_context(started(command, log, is_asked=True))
+            self._process = self._stack.enter_context(
+                started(command, log, is_asked=True, settings=self._dials.settings())
+            )
             self._told = Told(self._stack.enter_context((self._folder / LOG).open("rb")))
         return self._process, self._told
 

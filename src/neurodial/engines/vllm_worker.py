@@ -1,14 +1,12 @@
 """Gathering activations inside an unmodified vLLM. Imports the standard library, torch and vllm alone.
 
 vLLM makes `NeurodialGathering` a base of each of its workers (`worker_extension_cls`) and lets the runner call its
-methods there. What of vLLM's insides it leans on:
+methods there.
 
-1. `model_runner.execute_model(scheduler_output)`, in which a step runs: which requests, how many tokens of each.
-2. The order of the requests in the flat batch: `runner.input_batch.req_ids` once the step's inputs are prepared, or, in
-   the second model runner, `req_ids` of what `prepare_inputs` gives.
-3. A token's row is then where its request starts, plus its place, less what was computed before. The `positions` that
+1. `vllm_steps` tells which requests lie in a step's flat batch, in which order.
+2. A token's row is then where its request starts, plus its place, less what was computed before. The `positions` that
    the model is given must agree, and on the first rank of a pipeline the token ids.
-4. A forward pre-hook on each down projection sees its neurons; `vllm_experts` sees those of routed experts.
+3. A forward pre-hook on each down projection sees its neurons; `vllm_experts` sees those of routed experts.
 """
 
 from __future__ import annotations
@@ -24,6 +22,7 @@ from vllm.model_executor.layers.linear import ReplicatedLinear, RowParallelLinea
 
 from neurodial.engines.vllm_experts import replace_hiding_kernels, watch_experts
 from neurodial.engines.vllm_rows import TAG, Buffer, RowRead, Scheduled, module_of, rows_read
+from neurodial.engines.vllm_steps import Share, follow, neurons_of
 
 replace_hiding_kernels()  # vLLM imports this before it builds the model
 
@@ -69,18 +68,15 @@ class GatheringWatch:
         self.tp_rank = get_tp_group().rank_in_group
         self._first = 0
         self._prompt_of: dict[str, int] = {}
-        self._computed: dict[str, int] = {}
         self._seen: set[tuple[int, int]] = set()
-        self._scheduled: Any = None
-        self._order: Sequence[str] | None = None
-        self._rows: list[RowRead] | None = None
+        self._rows: list[RowRead] = []
         self._index = torch.zeros(0, dtype=torch.long)
         self.tokens_of_step = 0
         self.trouble = ""
         model = self._runner.get_model()
         self.buffers = {buffer.site: buffer for buffer in self._sites(model, job["sites"])}
         model.register_forward_pre_hook(self._check, with_kwargs=True)
-        self._wrap_runner()
+        follow(self._runner, self)
 
     def fail(self, trouble: str) -> None:
         """Remember what went wrong first; raised here, it would end vLLM without a word to the user."""
@@ -133,71 +129,43 @@ class GatheringWatch:
 
     # ------------------------------------------------------------------------------------------- which rows are read
 
-    def _wrap_runner(self) -> None:
-        runner = self._runner
-        execute, prepare = runner.execute_model, getattr(runner, "prepare_inputs", None)
-
-        def execute_model(scheduled: Any, *args: Any, **kwargs: Any) -> Any:
-            if kwargs.get("dummy_run"):
-                return execute(scheduled, *args, **kwargs)
-            self._start_step(scheduled)
-            try:
-                return execute(scheduled, *args, **kwargs)
-            finally:
-                self._end_step()
-
-        runner.execute_model = execute_model
-        if prepare is not None:
-
-            def prepare_inputs(*args: Any, **kwargs: Any) -> Any:
-                batch = prepare(*args, **kwargs)
-                self._order = list(batch.req_ids)
-                return batch
-
-            runner.prepare_inputs = prepare_inputs
-
-    def _start_step(self, scheduled: Any) -> None:
-        self._scheduled, self._order, self._rows = scheduled, None, None
-        for new in scheduled.scheduled_new_reqs:
+    def began(self, requests: Sequence[Any], finished: Sequence[str]) -> None:
+        """Take the numbers of the new requests' prompts."""
+        for name in finished:
+            self._prompt_of.pop(name, None)
+        for new in requests:
             tag = (getattr(new.sampling_params, "extra_args", None) or {}).get(TAG)
             if tag is not None:
                 self._prompt_of[new.req_id] = int(tag)
                 if list(new.prompt_token_ids) != self._tokens[int(tag)]:
                     self.fail(f"prompt {tag} came with other tokens than the job has")
-            self._computed[new.req_id] = new.num_computed_tokens
-        cached = scheduled.scheduled_cached_reqs
-        self._computed.update(zip(cached.req_ids, cached.num_computed_tokens, strict=True))
 
-    def _end_step(self) -> None:
+    def batch(self, shares: Sequence[Share]) -> None:
+        """Find the rows that are read in this step."""
+        batch = [Scheduled(self._prompt_of.get(each.request), each.computed, each.size) for each in shares]
+        # A request that was set aside and began anew is computed twice, and counts once.
+        self._rows = [row for row in rows_read(batch, self._read) if (row.prompt, row.place) not in self._seen]
+        self.tokens_of_step = sum(each.size for each in shares)
+        self._index = torch.tensor([row.row for row in self._rows], device=self._runner.device)
+
+    def ended(self) -> None:
+        """Keep what the step gave."""
         if self._rows:
             read = torch.tensor([row.prompt - self._first for row in self._rows])
             shares = torch.tensor([1 / len(self._read[row.prompt]) for row in self._rows])
             for buffer in self.buffers.values():
                 buffer.keep(read, shares)
             self._seen.update((row.prompt, row.place) for row in self._rows)
-        self._scheduled = None
+        self._rows = []
 
     def rows_of_step(self) -> torch.Tensor | None:
         """Which rows of the flat batch are read in this step, on the device; None where there are none."""
-        if self._scheduled is None:
-            return None
-        if self._rows is None:
-            counts = self._scheduled.num_scheduled_tokens
-            order = self._order if self._order is not None else list(self._runner.input_batch.req_ids)
-            if set(order) != set(counts):
-                self.fail("the order of the requests in a step is not known")
-                order = []
-            batch = [Scheduled(self._prompt_of.get(name), self._computed[name], counts[name]) for name in order]
-            # A request that was set aside and began anew is computed twice, and counts once.
-            self._rows = [row for row in rows_read(batch, self._read) if (row.prompt, row.place) not in self._seen]
-            self.tokens_of_step = sum(counts.values())
-            self._index = torch.tensor([row.row for row in self._rows], device=self._runner.device)
         return self._index if self._rows else None
 
     def _check(self, _: Any, __: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Hold the rows against what the model is given."""
         index = self.rows_of_step()
-        if index is None or self._rows is None:
+        if index is None:
             return
         positions, ids = kwargs.get("positions"), kwargs.get("input_ids")
         if positions is None:
@@ -219,14 +187,11 @@ def watch_dense(site: Mapping[str, Any], module: Any, watch: GatheringWatch) -> 
     Raises:
         ValueError: it is of another size than the job names.
     """
-    size = getattr(module, "tp_size", 1)
-    if size == 1 and watch.tp_rank > 0:
+    whole = site["shape"][0]
+    here = neurons_of(module, whole, site["name"])
+    if len(here) == whole and watch.tp_rank > 0:
         return None
-    if module.input_size != site["shape"][0]:
-        raise ValueError(f"layer {site['name']} has {module.input_size} neurons, and the job {site['shape'][0]}")
-    width = module.input_size // size
-    start = module.tp_rank * width if size > 1 else 0
-    buffer = Buffer(site["name"], start, start + width)
+    buffer = Buffer(site["name"], here.start, here.stop)
     module.requires_unquantized_input = True  # else some models hand over quantised numbers
 
     def hook(_: Any, args: tuple[Any, ...]) -> None:
@@ -234,7 +199,7 @@ def watch_dense(site: Mapping[str, Any], module: Any, watch: GatheringWatch) -> 
         if index is None:
             return
         given = args[0] if args else None
-        if not isinstance(given, torch.Tensor) or given.shape[-1] != width:
+        if not isinstance(given, torch.Tensor) or given.shape[-1] != len(here):
             watch.fail(f"the neurons of layer {buffer.site} come in a form that can't be read")
             return
         buffer.step.append((given.index_select(0, index).detach(),))

@@ -87,8 +87,8 @@ def _check_part(part: Intervention) -> None:
         raise OptionError(
             f"The circuit {name!r} has neurons in routed experts, which vLLM takes no adapter for.",
             wanted="neurons of dense and shared MLPs, with an engine",
-            fix="Measure it in transformers; or write it into the weights (neurodial export --as weights) and serve "
-            "that.",
+            fix="Measure it in transformers; or serve it with a dial for each request (neurodial export --as "
+            "vllm-bank), or in the weights (--as weights).",
         )
 
 
@@ -96,7 +96,8 @@ def engine_notes(engine: RunningEngine, options: Evaluation) -> list[str]:
     """What a report says of the engine that ran the model, and of what could not be had there."""
     name = f"{engine.record['name']} {engine.record['version']}"
     speed = "Speed is not measured there: how long a steered pass takes depends on what runs beside it."
-    notes = [f"{name} ran the model, each circuit at each dial as an adapter (LoRA). {speed}"]
+    how = "in its own layers, without LoRA" if engine.record.get("dials") == "in the layers" else "as an adapter (LoRA)"
+    notes = [f"{name} ran the model, each circuit at each dial {how}. {speed}"]
     if options.questions or options.harness.tasks:
         notes.append(
             "Multiple choice has no positive control here: a random tenth of the neurons is more than an adapter holds."

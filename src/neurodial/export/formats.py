@@ -10,8 +10,9 @@ from neurodial.errors import UnknownNameError, near_names
 from neurodial.export.export_format import ExportFormat
 from neurodial.export.llama_cpp_formats import LLAMA_CPP_FORMATS
 from neurodial.export.transformers_formats import TRANSFORMERS_FORMATS
+from neurodial.export.vllm_formats import VLLM_FORMATS
 
-FORMATS: tuple[ExportFormat, ...] = (*TRANSFORMERS_FORMATS, *LLAMA_CPP_FORMATS)
+FORMATS: tuple[ExportFormat, ...] = (*TRANSFORMERS_FORMATS, *VLLM_FORMATS, *LLAMA_CPP_FORMATS)
 """Every format, in the order in which it is offered."""
 
 

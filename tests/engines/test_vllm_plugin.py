@@ -1,6 +1,5 @@
 """The plugin for vLLM, as far as it goes without vLLM: names, dials, folders. tests/engines runs it in the real one."""
 
-import ast
 import json
 import subprocess
 import sys
@@ -12,9 +11,10 @@ import pytest
 from tests.export.circuits import dosed
 from tests.subjects import shared
 
-from neurodial.export import vllm_plugin
+from neurodial.engines import vllm_plugin
+from neurodial.engines.vllm_exports import read_export, read_exports, read_limit, split
+from neurodial.engines.vllm_plugin import cache_folder, folder_at
 from neurodial.export.export_circuit import export_circuit
-from neurodial.export.vllm_plugin import cache_folder, folder_at, read_export, read_exports, read_limit, split
 from neurodial.intervention.scale import Scale
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -207,16 +207,9 @@ def test_the_cache_is_where_the_environment_says():
 # ------------------------------------------------------------------------------------------- as a plugin
 
 
-def test_it_imports_the_standard_library_and_vllm_alone():
-    tree = ast.parse(Path(vllm_plugin.__file__).read_text())
-    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names) == {"vllm"}
-
-
 def test_it_does_nothing_unless_asked(export, tmp_path):
     """In a process of its own: no third-party module gets loaded, and without vllm a setting is an error."""
-    code = "import sys, neurodial.export.vllm_plugin as p; p.register(); print({'torch', 'gguf'} & set(sys.modules))"
+    code = "import sys, neurodial.engines.vllm_plugin as p; p.register(); print({'torch', 'gguf'} & set(sys.modules))"
     run = {"capture_output": True, "text": True, "cwd": tmp_path}
     path = {"PYTHONPATH": str(ROOT / "src"), "HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], check=False, env=path, **run)
@@ -230,7 +223,7 @@ def test_it_does_nothing_unless_asked(export, tmp_path):
 def test_it_stands_beside_vllm_without_our_dependencies():
     """`pip install --no-deps neurodial`: the plugin is there, and other names say what is missing."""
     without = "import sys; sys.modules['lazy_loader'] = None; "
-    code = without + "import neurodial.export.vllm_plugin as p; p.register(); import neurodial; neurodial.load"
+    code = without + "import neurodial.engines.vllm_plugin as p; p.register(); import neurodial; neurodial.load"
     path = {"PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run([sys.executable, "-c", code], check=False, env=path, capture_output=True, text=True)
     assert done.stderr.endswith(
@@ -240,5 +233,5 @@ def test_it_stands_beside_vllm_without_our_dependencies():
 
 def test_the_entry_point_names_it():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert project["entry-points"]["vllm.general_plugins"] == {"neurodial": "neurodial.export.vllm_plugin:register"}
+    assert project["entry-points"]["vllm.general_plugins"] == {"neurodial": "neurodial.engines.vllm_plugin:register"}
     assert callable(vllm_plugin.register)
