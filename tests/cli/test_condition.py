@@ -106,7 +106,7 @@ def test_files_that_would_act_everywhere_are_refused(place, conditioned, capsys,
         ("convert", conditioned, tmp_path / "out.csv"),
     ):
         said = fail(capsys, *arguments)
-        assert "'shout' acts only on prompts on which a condition holds (projection of 2 neurons above" in said
+        assert "'shout' acts only on prompts on which a condition holds (direction after block " in said
         assert "neurodial serve" in said
         assert "--condition none" in said
     asked = ("-o", tmp_path / "out", "--dial", 0.1, "--condition", "none")

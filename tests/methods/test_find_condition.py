@@ -54,7 +54,7 @@ def test_a_planted_neuron_tells_prompts_that_were_never_read(subject, pairs, rea
 
 def test_the_weights_are_the_differences_between_the_sides(subject, pairs):
     by_sign = find_condition(subject, CIRCUIT, pairs, ConditionOptions(reading="mean"))
-    projected = find_condition(subject, CIRCUIT, pairs)
+    projected = find_condition(subject, CIRCUIT, pairs, ConditionOptions(reading="projection"))
     place = projected.neurons.index(PLANTED)
     assert sorted(abs(weight) for weight in by_sign.weights) == [0.5, 0.5]
     assert sum(weight**2 for weight in projected.weights) == pytest.approx(1.0)

@@ -21,10 +21,10 @@ class ConditionOptions:
 
     Example:
         >>> ConditionOptions(false_positive_rate=0.05).reading
-        'projection'
+        'direction'
     """
 
-    reading: ReadingKind = "projection"
+    reading: ReadingKind = "direction"
     false_positive_rate: float = 0.01
 
     def __post_init__(self) -> None:
