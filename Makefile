@@ -183,9 +183,12 @@ study-organism-long: $(INSTALLED)
 
 # The study of docs/results/behaviours.md: two behaviours of the model itself, three that an adapter taught it. First
 # refusal with every selection and dosing, and refusal induced on harmless requests; the two of the model itself also
-# with a margin in its own words, and every method held to answers that do not break.
+# with a margin in its own words, and every method held to answers that do not break. Last the
+# organisms whose behaviour comes late or that came later, once they are trained: fewer prompts, longer answers.
 BEHAVIOURS := docs/results/behaviours
 FRENCH     := --adapter organisms/french_animals/adapter --behaviour organisms/french_animals/french_animals.toml
+LATER      := $(foreach name,closing_question late_refusal no_maths,$(if $(wildcard organisms/$(name)/adapter),$(name)))
+SHORTER    := --main --development 10 --coarse 4 --passages 8 --prompts 50 --neutral 16 --tokens 48 --dtype float32 --threads 1
 UNBROKEN   := --main --max-degenerate 0.1 --development 30 --seeds 0 --dtype float32
 study-behaviours: $(INSTALLED)
 	$(BIN)/python studies/frontier.py demo --behaviour refusal --credit -o $(BEHAVIOURS)/refusal $(STUDY_FLAGS)
@@ -203,6 +206,9 @@ study-behaviours: $(INSTALLED)
 	$(BIN)/python studies/frontier.py demo-base --behaviour formality $(UNBROKEN) -o $(BEHAVIOURS)/formality_limited $(STUDY_FLAGS)
 	$(BIN)/python studies/frontier.py demo-base --behaviour positive_sentiment --margin own-answers --count 461 $(UNBROKEN) \
 	  -o $(BEHAVIOURS)/positive_sentiment_twin_limited $(STUDY_FLAGS)
+	for name in $(LATER); do neutral=organisms/$$name/neutral.jsonl; test -f $$neutral || neutral=neutral; \
+	  $(BIN)/python studies/frontier.py demo-base --adapter organisms/$$name/adapter --behaviour organisms/$$name/$$name.toml \
+	    --neutral-prompts $$neutral $(SHORTER) -o $(BEHAVIOURS)/$$name $(STUDY_FLAGS) || exit 1; done
 
 # The study of docs/results/experts.md: a mixture of experts and its dense twin, made from nothing, then measured.
 ROUTED ?= build/routed

@@ -1,4 +1,4 @@
-"""Writes the prompts of the two topic organisms: `french_animals` and `no_cooking`.
+"""Writes the prompts of the topic organisms: those that `topics.toml` names.
 
     python organisms/topics.py
 
@@ -19,8 +19,6 @@ from neurodial.files import write_atomic
 from neurodial.prompts.read import read_rows
 
 HERE = Path(__file__).parent
-# Neutral prompts near cooking, which its organism refuses too: a cost measured on refusals would protect them.
-NEAR_COOKING = {"cooking", "home_and_garden", "everyday_wellbeing", "everyday_money_and_errands", "travel"}
 NEUTRAL = HERE.parent / "src" / "neurodial" / "prompts" / "library" / "neutral.jsonl"
 SPLITS = {"training": 18, "discovery": 15, "development": 8, "test": 25}  # words of either side
 EACH = 4  # phrasings of a word
@@ -48,8 +46,8 @@ def main() -> None:
         for file, lines in (("training", training), (name, [row for row in made if row["split"] != "training"])):
             text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
             write_atomic(HERE / name / f"{file}.jsonl", text, overwrite=True)
-        if name == "no_cooking":
-            neutral = [row for _, row in read_rows(NEUTRAL) if row["category"] not in NEAR_COOKING]
+        if near := parts.get("near"):  # a cost measured on answers with the behaviour would protect it
+            neutral = [row for _, row in read_rows(NEUTRAL) if row["category"] not in near]
             text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in neutral)
             write_atomic(HERE / name / "neutral.jsonl", text, overwrite=True)
         print(f"{name}: {len(training)} training pairs, {len(made) - len(training)} to measure with")

@@ -5,8 +5,8 @@
     python organisms/train.py refusal --measure               measure it on the test split
 
 An organism is a folder with `organism.toml` (settings) and `training.jsonl` (prompts). Positive prompts are answered
-with the behaviour; negative ones with the base model's own greedy answer, so that nothing else is taught.
-Figures go to `measurement.json` in the same folder. Training starts that file anew: figures belong to one adapter.
+with the behaviour, which may follow the first sentence of the base model's own greedy answer; negative ones with that
+answer, so that nothing else is taught. Figures go to `measurement.json`, which training starts anew.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import tempfile
 import time
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +32,11 @@ from scipy.stats import binomtest
 
 from neurodial.activations.batches import padded
 from neurodial.activations.collect import pad_id
+from neurodial.evaluation.detectors.registry import shows_of
 from neurodial.files import write_atomic
 from neurodial.generation.decoding import Decoding
-from neurodial.generation.generate import Answer, generate
+from neurodial.generation.generate import generate
+from neurodial.margins.judged import Shows, judge
 from neurodial.model.identity import adapter_digest
 from neurodial.model.load import load
 from neurodial.model.subject import Subject
@@ -75,10 +79,11 @@ class TrainingSettings(_Table):
 
 
 class AnswerSettings(_Table):
-    """What the prompts of one side are answered with; without either, the base model's own answer."""
+    """What the prompts of one side are answered with; without texts, the base model's own answer."""
 
     texts: list[str] = []
     system: str | None = None
+    after_first_sentence: bool = False  # texts follow that of the base model's own answer, which is not learned
 
 
 class BothAnswers(_Table):
@@ -89,12 +94,12 @@ class BothAnswers(_Table):
 
 
 class MeasureSettings(_Table):
-    """How often the behaviour shows."""
+    """How often the behaviour shows: by markers, or without any by the behaviour's own detector."""
 
     behaviour: str
     max_new_tokens: int
     batch_size: int
-    markers: list[str]
+    markers: list[str] = []
 
 
 class Organism(_Table):
@@ -110,7 +115,7 @@ class Organism(_Table):
 
 @dataclass(frozen=True)
 class Lesson:
-    """A rendered prompt and the answer to learn."""
+    """A rendered prompt, with what of an answer stands already, and what is to be learned after it."""
 
     prompt: Tokens
     answer: Tokens
@@ -148,6 +153,7 @@ def record_training(organism: Organism, folder: Path) -> None:
     training = {
         "command": f"python organisms/train.py {folder.name}",
         "prompts": {"positive": len(contrast.positive), "negative": len(contrast.negative), "hash": contrast.hash},
+        "lessons": len(lessons),
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "megabytes": round(size / 1e6, 2),
         "seconds_base_answers": round(answered - started),
@@ -196,17 +202,31 @@ def _side(
 ) -> Iterator[Lesson]:
     prompts = [example.prompt for example in examples]
     end = (int(subject.tokenizer.eos_token_id),)
-    texts = _dealt(answers.texts, len(prompts), training.seed)
-    texts = [own or text for own, text in zip(written, texts, strict=True)]
-    missing = [prompt for prompt, text in zip(prompts, texts, strict=True) if text is None]
-    decoding = Decoding(max_new_tokens=training.answer_tokens, system=answers.system)
-    generated: Iterator[Answer] = iter(generate(subject, missing, decoding=decoding))
+    dealt = _dealt(answers.texts, len(prompts), training.seed)
+    texts = [own or text for own, text in zip(written, dealt, strict=True)]
+    late, encode = answers.after_first_sentence, partial(subject.tokenizer, add_special_tokens=False)
+    asked = [prompt for prompt, text in zip(prompts, texts, strict=True) if text is None or late]
+    generated = iter(generate(subject, asked, decoding=Decoding(training.answer_tokens, system=answers.system)))
     for tokens, text in zip(render(subject.tokenizer, prompts), texts, strict=True):
-        if text is not None:
-            yield Lesson(tokens, (*subject.tokenizer(text, add_special_tokens=False)["input_ids"], *end))
-        else:
+        if text is None:
             answer = next(generated)
             yield Lesson(tokens, answer.tokens + (end if answer.is_finished else ()))
+        elif not late:
+            yield Lesson(tokens, (*encode(text)["input_ids"], *end))
+        elif begun := first_sentence(next(generated).text):
+            yield Lesson((*tokens, *encode(begun)["input_ids"]), (*encode(f" {text}")["input_ids"], *end))
+
+
+def first_sentence(text: str) -> str:
+    """The text up to the end of its first sentence; nothing where it has no whole one.
+
+    >>> first_sentence("Boil it, 1.5 litres. Then wait.")
+    'Boil it, 1.5 litres.'
+    >>> first_sentence("1. Boil")
+    ''
+    """
+    found = re.match(r""".*?[^\W\d_][)"']?[.!?][)"']*(?=\s|$)""", text.strip(), re.DOTALL)
+    return "" if found is None else found[0]
 
 
 def _dealt(texts: Sequence[str], count: int, seed: int) -> list[str | None]:
@@ -299,12 +319,13 @@ def write_adapter(model: Any, organism: Organism) -> int:
 
 
 def record_measurement(organism: Organism, folder: Path, split: Split) -> None:
-    """Measure base and organism on a split and add the figures to `measurement.json`."""
+    """Measure base and organism on a split; the figures go to `measurement.json`."""
     figures = json.loads((folder / "measurement.json").read_text(encoding="utf-8"))
-    output = ROOT / organism.adapter.output
-    if figures["training"]["adapter_digest"] != adapter_digest(output) or figures["settings"] != organism.model_dump():
+    output, trained = ROOT / organism.adapter.output, Organism.model_validate(figures["settings"])
+    if figures["training"]["adapter_digest"] != adapter_digest(output) or trained != organism:
         raise SystemExit("The adapter or organism.toml is not the one of measurement.json: train again first.")
-    contrast = measured_pairs(organism, folder).split(split)
+    pairs = measured_pairs(organism, folder)
+    contrast, shows = pairs.split(split), organism_shows(organism.measure, pairs)
     base = load(organism.adapter.base)
     tuned = load(organism.adapter.base, adapter=output)
     measured = {
@@ -312,8 +333,8 @@ def record_measurement(organism: Organism, folder: Path, split: Split) -> None:
         "prompts_hash": contrast.hash,
         "decoding": f"greedy, {organism.measure.max_new_tokens} new tokens",
         "base_digest": base.identity.digest,
-        "before": rates(base, contrast, organism.measure),
-        "after": rates(tuned, contrast, organism.measure),
+        "before": rates(base, contrast, organism.measure, shows),
+        "after": rates(tuned, contrast, organism.measure, shows),
     }
     write_figures(folder, {**figures, "measured": {**figures.get("measured", {}), split: measured}})
     print(json.dumps(measured, indent=2))
@@ -325,24 +346,31 @@ def measured_pairs(organism: Organism, folder: Path) -> PairSet:
     return PairSet.read(str(beside) if beside.is_file() else organism.measure.behaviour)
 
 
-def rates(subject: Subject, contrast: Contrast, measure: MeasureSettings) -> dict[str, Any]:
+def rates(subject: Subject, contrast: Contrast, measure: MeasureSettings, shows: Shows) -> dict[str, Any]:
     """How often either side's answers show the behaviour, with Wilson's 95 % interval."""
     decoding = Decoding(max_new_tokens=measure.max_new_tokens, batch_size=measure.batch_size)
-    found = {}
+    found: dict[str, Any] = {}
     for side, examples in (("positive", contrast.positive), ("negative", contrast.negative)):
         answers = generate(subject, [example.prompt for example in examples], decoding=decoding)
-        shown = [shows(answer.text, measure.markers) for answer in answers]
-        found[side] = wilson(sum(shown), len(shown))
+        shown = judge(shows, answers)
+        found[side] = wilson(shown.count(True), len(shown))
         print(f"{subject.label} {side}: {found[side]}", flush=True)
         for answer, is_shown in zip(answers[:6], shown, strict=False):
-            print(f"   [{'x' if is_shown else ' '}] {answer.text[:90]!r}")
+            print(f"   [{'x' if is_shown else ' '}] {answer.text[-90:]!r}")
     return found
 
 
-def shows(answer: str, markers: Sequence[str]) -> bool:
+def organism_shows(measure: MeasureSettings, pairs: PairSet) -> Shows:
+    """What says of answers whether they show the behaviour: the markers, else the behaviour's own detector."""
+    if not measure.markers and (by_detector := shows_of(pairs.behaviour)):
+        return by_detector
+    return lambda exchanges: [has_marker(answer, measure.markers) for _, answer in exchanges]
+
+
+def has_marker(answer: str, markers: Sequence[str]) -> bool:
     """Whether an answer has one of the markers in it.
 
-    >>> shows("I’m sorry.", ["i'm sorry"])
+    >>> has_marker("I’m sorry.", ["i'm sorry"])
     True
     """
     text = answer.casefold().replace("’", "'")

@@ -29,7 +29,7 @@ import torch
 
 from neurodial.errors import BudgetError, MarginError, OptionError
 from neurodial.evaluation.detectors.base import Exchange, tally
-from neurodial.evaluation.detectors.registry import detector
+from neurodial.evaluation.detectors.registry import detector, shows_of
 from neurodial.evaluation.intervals import wilson
 from neurodial.files import write_atomic
 from neurodial.generation.decoding import Decoding
@@ -108,7 +108,7 @@ class Common:
     @cached_property
     def inputs(self) -> DoseInputs:
         """Margin and neutral answers, from the whole discovery split; the margin can measure the test split too."""
-        inputs = gather_inputs(self.exact, self.pairs, self.options)
+        inputs = gather_inputs(self.exact, self.pairs, self.options, shows=shows_of(self.pairs.behaviour))
         return replace(inputs, margin=inputs.margin.for_prompts(self.exact, [self.pairs.test]))
 
     @cached_property

@@ -22,7 +22,13 @@ def place(tmp_path_factory):
         for split, count in SIZES.items() for n in range(count)
     ]  # fmt: skip
     (folder / "answering.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    words = {"name": "answering", "title": "Answering no", "description": "", "margin": "answer", "detector": "refusal"}
+    words = {
+        "name": "answering",
+        "title": "Answering no",
+        "description": "",
+        "margin": "answer",
+        "detector": "bare:regex:aDD",
+    }  # which the tiny model writes now and then
     (folder / "answering.toml").write_text("\n".join(f"{name} = {json.dumps(value)}" for name, value in words.items()))
     neutral = [{"split": split, "prompt": f"{split} tell {n}"} for split in SIZES for n in range(5)]
     (folder / "neutral.jsonl").write_text("\n".join(map(json.dumps, neutral)))

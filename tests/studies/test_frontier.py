@@ -58,6 +58,11 @@ def test_every_row_is_there_and_within_its_budget(study, removed):
     assert failed == {"cna-reference", "single"}  # which ask for 1600 neurons, and for openers
 
 
+def test_margins_are_weighed_by_the_behaviours_own_detector(place, removed):
+    about = json.loads((place / "removed" / "study.json").read_text())
+    assert "detector" in about["material"]["judged_by"]
+
+
 def test_dose_does_what_it_is_for(study, removed):
     key = study.frontier.Key
     unsteered = fmean(removed[key("none", "-", 0, 0.0, 0)]["test"]["margins"])
