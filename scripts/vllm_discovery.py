@@ -8,26 +8,22 @@ Run: python -m scripts.vllm_discovery [--work FOLDER] [--part NAME] (some minute
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import drivers
+from scripts.vllm_rows import measure_rows
 
 import neurodial as nd
 from neurodial.discovery import find
 from neurodial.engines.vllm_engine import VLLM
-from neurodial.files import write_atomic
 from neurodial.model.load import load
 from neurodial.model.tiny import tiny_subject
 from neurodial.prompts.behaviours import read_pairs
 from neurodial.prompts.pairs import Contrast
-from neurodial.provenance import now, versions
 
 REPORT = drivers.ROOT / "docs" / "results" / "vllm_discovery.json"
 SIZES = {"hidden_size": 128, "head_dim": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 320}
@@ -121,32 +117,14 @@ def measured(case: Case, folder: Path) -> dict[str, Any]:
     }
 
 
-def report(rows: dict[str, Any]) -> None:
-    """Write some rows; the others stay."""
-    kept = json.loads(REPORT.read_text(encoding="utf-8"))["rows"] if REPORT.exists() else {}
-    merged = kept | rows
-    value = {
-        "command": "python -m scripts.vllm_discovery",
-        "created": now(),
-        "versions": versions(),
-        "filter": "universal neurons are found on the diverse prompts, and left out",
-        "rows": {name: merged[name] for name in CASES if name in merged},
-    }
-    write_atomic(REPORT, json.dumps(value, indent=1) + "\n", overwrite=True)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--work", type=Path, help="keep models and what was gathered in this folder")
-    parser.add_argument("--part", choices=CASES, action="append", help="measure this row only; may be repeated")
-    arguments = parser.parse_args()
+    """Measure and write."""
     os.environ.update(drivers.VLLM_SETTINGS | {"NEURODIAL_VLLM_PYTHON": drivers.interpreter("vLLM")})
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = arguments.work or Path(temporary)
-        for name in arguments.part or CASES:
-            row = measured(CASES[name], folder)
-            print(json.dumps(row))
-            report({name: row})
+    about = {
+        "command": "python -m scripts.vllm_discovery",
+        "filter": "universal neurons are found on the diverse prompts, and left out",
+    }
+    measure_rows(__doc__, REPORT, CASES, lambda name, folder: measured(CASES[name], folder), about)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,8 @@ Run: python -m scripts.vllm_measuring [--work FOLDER] [--part NAME] (some minute
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +18,7 @@ from typing import Any, NamedTuple
 
 from benchmarks import drivers
 from scripts.vllm_discovery import DENSE, demo, tiny
+from scripts.vllm_rows import measure_rows
 
 import neurodial as nd
 from neurodial.circuit.circuit import Circuit, Origin, Row
@@ -28,11 +26,9 @@ from neurodial.circuit.site import Neuron
 from neurodial.engines.vllm_engine import VLLM
 from neurodial.evaluation.results import Report
 from neurodial.evaluation.store import Answers
-from neurodial.files import write_atomic
 from neurodial.margins.margin import Margin, Openers
 from neurodial.model.load import load
 from neurodial.model.subject import Subject
-from neurodial.provenance import now, versions
 
 REPORT = drivers.ROOT / "docs" / "results" / "vllm_measuring.json"
 SHARED = ("--dtype", "float32", "--block-size", "32")
@@ -199,34 +195,14 @@ def measured(case: Case, folder: Path) -> dict[str, Any]:
     }
 
 
-def report(rows: dict[str, Any]) -> None:
-    """Write some rows; the others stay."""
-    kept = json.loads(REPORT.read_text(encoding="utf-8"))["rows"] if REPORT.exists() else {}
-    merged = kept | rows
-    value = {
-        "command": "python -m scripts.vllm_measuring",
-        "created": now(),
-        "versions": versions(),
-        "unit": "nats; largest difference over all conditions, and how far apart the largest and the smallest are",
-        "rows": {name: merged[name] for name in CASES if name in merged},
-    }
-    write_atomic(REPORT, json.dumps(value, indent=1) + "\n", overwrite=True)
-
-
 def main() -> None:
     """Measure and write."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--work", type=Path, help="keep models and what was measured in this folder")
-    parser.add_argument("--part", choices=CASES, action="append", help="measure this row only; may be repeated")
-    arguments = parser.parse_args()
     os.environ.update(drivers.VLLM_SETTINGS | {"NEURODIAL_VLLM_PYTHON": drivers.interpreter("vLLM")})
-    with tempfile.TemporaryDirectory() as temporary:
-        for name in arguments.part or CASES:
-            folder = (arguments.work or Path(temporary)) / name
-            folder.mkdir(parents=True, exist_ok=True)
-            row = measured(CASES[name], folder)
-            print(json.dumps(row))
-            report({name: row})
+    about = {
+        "command": "python -m scripts.vllm_measuring",
+        "unit": "nats; largest difference over all conditions, and how far apart the largest and the smallest are",
+    }
+    measure_rows(__doc__, REPORT, CASES, lambda name, folder: measured(CASES[name], folder), about)
 
 
 if __name__ == "__main__":

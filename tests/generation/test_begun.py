@@ -61,7 +61,7 @@ def test_answers_are_the_same_and_the_beginning_runs_once(family, monkeypatch):
     circuit = circuit_of(subject, 8, dose=1.5)
     under = [None, Scale(circuit, 1.0), Scale(circuit, 2.0, when="generated"), Scale(circuit, 1.0)]
     decoding = nd.Decoding(max_new_tokens=6, system="Answer every question in one short sentence, please.")
-    monkeypatch.setattr("neurodial.generation.begun.is_steered_elsewhere", lambda *_: False)  # the hook that looks
+    monkeypatch.setattr("neurodial.generation.states.is_steered_elsewhere", lambda *_: False)  # the hook that looks
     assert as_alone(subject).cached is (family not in WINDOWED)  # not measured under a hook
     found, counts = [], []
     for shares in (True, False):

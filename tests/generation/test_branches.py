@@ -87,7 +87,7 @@ def passes_of(subject, slots_given):
 
 def test_a_beginning_is_run_once(monkeypatch):
     """All but the prompt's last token once, then three rows of up to five tokens: 23 + 3 * 5 instead of 3 * 28."""
-    monkeypatch.setattr("neurodial.generation.branches.is_steered_elsewhere", lambda *_: False)  # the hook that looks
+    monkeypatch.setattr("neurodial.generation.states.is_steered_elsewhere", lambda *_: False)  # the hook that looks
     assert passes_of(shared(), [None]) == [(1, 23, 0), (3, 5, 23)]
 
 

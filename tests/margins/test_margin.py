@@ -58,7 +58,7 @@ def test_shared_beginnings_are_run_once():
 def test_a_prompt_is_run_once_for_all_its_rows(monkeypatch):
     """Where a margin reads answers alone; one that may read the prompt gets every row whole, with the same value."""
     subject = tiny_subject()
-    monkeypatch.setattr("neurodial.generation.branches.is_steered_elsewhere", lambda *_: False)  # the hook that looks
+    monkeypatch.setattr("neurodial.generation.states.is_steered_elsewhere", lambda *_: False)  # the hook that looks
     examples = [Example(f"What is to be said of {animal}, in general?") for animal in ("a cat", "bears", "old dogs")]
     passes = []
     hook = on_forward(subject, lambda rows, tokens, _: passes.append(rows * tokens))

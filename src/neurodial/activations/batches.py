@@ -91,6 +91,17 @@ def padded(sequences: Sequence[Sequence[int]], pad: int, side: str) -> Int[Tenso
     return torch.tensor(rows, dtype=torch.long)
 
 
+def left_mask(lengths: Sequence[int]) -> Int[Tensor, "row token"]:
+    """The attention mask of rows that are padded on the left to the longest of them.
+
+    Example:
+        >>> left_mask([1, 2]).tolist()
+        [[0, 1], [1, 1]]
+    """
+    width = max(lengths)
+    return (torch.arange(width) >= width - torch.tensor(list(lengths))[:, None]).long()
+
+
 def common_prefix(sequences: Sequence[Sequence[int]]) -> int:
     """Length of the prefix that all sequences share.
 

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from neurodial.activations.batches import padded
+from neurodial.activations.batches import left_mask, padded
 from neurodial.model.cache import joined, keeps_whole_rows
 from neurodial.model.find_layout import ordinary_tokens
 from neurodial.model.generation_settings import plain_generation
@@ -114,12 +114,10 @@ def _logits(
 ) -> list[Float[Tensor, "token vocab"]]:
     """For each prompt the logits of its first two generated tokens."""
     tokens = padded(prompts, 0, "left").to(subject.device)
-    width = tokens.shape[1]
-    mask = torch.stack([torch.arange(width) >= width - len(prompt) for prompt in prompts]).long().to(subject.device)
     with plain_generation(subject.model), contiguous_head(subject):
         made: Any = subject.model.generate(
             tokens,
-            attention_mask=mask,
+            attention_mask=left_mask([len(prompt) for prompt in prompts]).to(subject.device),
             past_key_values=cache,
             max_new_tokens=2,
             min_new_tokens=2,

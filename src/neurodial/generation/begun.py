@@ -15,7 +15,7 @@ import torch
 from transformers import DynamicCache
 
 from neurodial.activations.batches import TOKEN_BUDGET, Batch, common_prefix, padded, runs_by_length
-from neurodial.generation.states import SHORTEST_SHARED, assign_rows, is_steered_elsewhere
+from neurodial.generation.states import SHORTEST_SHARED, assign_rows, may_share
 from neurodial.intervention.steer import Steering
 from neurodial.model.cache import branched, ended_at, joined, keeps_whole_rows, kept
 from neurodial.model.subject import Subject
@@ -44,8 +44,7 @@ def begun(subject: Subject, steering: Steering | None, batch: Batch, slots: Sequ
     prompts = [row[width - length : -1] for row, length in zip(batch.tokens.tolist(), batch.lengths, strict=True)]
     distinct = sorted(set(slots))
     shared = min(common_prefix(prompts), *(len(prompt) - 1 for prompt in prompts))
-    is_whole = steering is not None and steering.needs_whole_prompts
-    if shared < SHORTEST_SHARED or len(prompts) <= len(distinct) or is_whole or is_steered_elsewhere(subject, steering):
+    if shared < SHORTEST_SHARED or len(prompts) <= len(distinct) or not may_share(subject, steering):
         return None
     assign_rows(steering, distinct, [shared] * len(distinct))
     beginning = torch.tensor([prompts[0][:shared]] * len(distinct), device=subject.device)

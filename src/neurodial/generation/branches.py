@@ -20,7 +20,7 @@ from torch import Tensor
 
 from neurodial.activations.batches import TOKEN_BUDGET, common_prefix, padded, runs_by_length
 from neurodial.activations.collect import pad_id
-from neurodial.generation.states import SHORTEST_SHARED, assign_rows, is_steered_elsewhere
+from neurodial.generation.states import SHORTEST_SHARED, assign_rows, may_share
 from neurodial.intervention.steer import Steering
 from neurodial.model.cache import branched
 from neurodial.model.head import hidden_states
@@ -84,8 +84,7 @@ def branch_states(
         >>> [(ends.rows, ends.start) for ends in branch_states(tiny_subject(), None, [branch])]
         [(((0, 1), (0, 0)), 19)]
     """
-    is_whole = steering is not None and steering.needs_whole_prompts
-    shares = subject.layout.shares_prefixes and not is_whole and not is_steered_elsewhere(subject, steering)
+    shares = may_share(subject, steering)
     lengths = [branch.shared if shares else 0 for branch in branches]
     order = sorted(range(len(branches)), key=lambda n: (-lengths[n], branches[n].rows[0][: lengths[n]]))
     for chosen in _alike(order, lengths, [len(branch.rows) for branch in branches], budget):

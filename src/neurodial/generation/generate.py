@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from neurodial.activations.batches import Batch, padded
+from neurodial.activations.batches import Batch, left_mask, padded
 from neurodial.activations.collect import pad_id
 from neurodial.generation.as_alone import AsAlone, as_alone
 from neurodial.generation.begun import begun
@@ -242,7 +242,6 @@ def _generate_batch(
 ) -> list[list[int]]:
     tokens = batch.tokens.to(subject.device)
     width = tokens.shape[1]
-    mask = torch.stack([torch.arange(width) >= width - length for length in batch.lengths]).long()
     sampling = decoding.temperature > 0
     options: dict[str, Any] = {}
     if sampling:
@@ -253,7 +252,7 @@ def _generate_batch(
         options["prefix_allowed_tokens_fn"] = lambda row, seen: list(allowed(batch.rows[row], seen[width:].tolist()))
     output: Tensor = subject.model.generate(
         tokens,
-        attention_mask=mask.to(subject.device),
+        attention_mask=left_mask(batch.lengths).to(subject.device),
         max_new_tokens=decoding.max_new_tokens,
         do_sample=sampling,
         pad_token_id=pad_id(subject),

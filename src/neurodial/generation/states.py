@@ -56,9 +56,8 @@ def row_states(subject: Subject, steering: Steering | None, rows: Rows) -> Float
     """
     distinct = sorted(set(rows.slots))
     shared = min(common_prefix(rows.tokens.tolist()), rows.tokens.shape[1] - 1, *rows.prompts)
-    pays = subject.layout.shares_prefixes and shared >= SHORTEST_SHARED and len(rows.tokens) > len(distinct)
-    is_whole = steering is not None and steering.needs_whole_prompts
-    if not pays or is_whole or is_steered_elsewhere(subject, steering):
+    pays = shared >= SHORTEST_SHARED and len(rows.tokens) > len(distinct)
+    if not pays or not may_share(subject, steering):
         assign_rows(steering, rows.slots, rows.prompts)
         return hidden_states(subject, rows.tokens)
     tokens = rows.tokens.to(subject.device)
@@ -76,6 +75,12 @@ def assign_rows(steering: Steering | None, slots: Sequence[int], prompts: Sequen
     if steering is not None:
         steering.assign(slots)
         steering.mark_prompts(prompts)
+
+
+def may_share(subject: Subject, steering: Steering | None) -> bool:
+    """Whether a beginning may be run once for several rows: by the model, and by the steering that acts."""
+    is_whole = steering is not None and steering.needs_whole_prompts
+    return subject.layout.shares_prefixes and not is_whole and not is_steered_elsewhere(subject, steering)
 
 
 def is_steered_elsewhere(subject: Subject, steering: Steering | None) -> bool:

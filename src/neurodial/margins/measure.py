@@ -222,10 +222,14 @@ def _states(
         return
     each = one_each(under, len(groups))
     check_context([len(row) for group in groups for row in group], subject.context_length)
-    branch = all(margin.reads_answers_alone for margin in margins) and any(len(group) > 1 for group in groups)
-    run = _from_prompts if branch else _whole
+    from_prompts = all(margin.reads_answers_alone for margin in margins) and any(len(group) > 1 for group in groups)
+    run = _from_prompts if from_prompts else _whole
     with row_slots(subject, each) as (steering, slots), progress("measuring margins", len(groups)) as advance:
-        for number, start, states in run(subject, steering, groups, slots, [len(prompt) for prompt in prompts], budget):
+        branches = [
+            Branch(group, (len(prompt),) * len(group), slot)
+            for group, prompt, slot in zip(groups, prompts, slots, strict=True)
+        ]
+        for number, start, states in run(subject, steering, branches, budget):
             yield (
                 number,
                 [
@@ -241,44 +245,29 @@ def _states(
 
 
 _Found = tuple[int, int, dict[Tokens, Tensor]]
-"""A group's number, how many tokens of its rows come before the states, and each row's states."""
+"""A branch's number, how many tokens of its rows come before the states, and each row's states."""
 
 
-def _whole(
-    subject: Subject,
-    steering: Steering | None,
-    groups: Sequence[tuple[Tokens, ...]],
-    slots: Sequence[int],
-    lengths: Sequence[int],
-    budget: int,
-) -> Iterator[_Found]:
+def _whole(subject: Subject, steering: Steering | None, branches: Sequence[Branch], budget: int) -> Iterator[_Found]:
     """Every row from its first token."""
-    for batch in group_batches(groups, pad=pad_id(subject), budget=budget):
-        owners = [batch.groups[owner] for owner in batch.owners]
-        rows = Rows(batch.tokens, [slots[number] for number in owners], [lengths[number] for number in owners])
+    for batch in group_batches([branch.rows for branch in branches], pad=pad_id(subject), budget=budget):
+        owners = [branches[batch.groups[owner]] for owner in batch.owners]
+        rows = Rows(batch.tokens, [owner.slot for owner in owners], [owner.prompts[0] for owner in owners])
         hidden = row_states(subject, steering, rows)
         for place, number in enumerate(batch.groups):
-            of_group = zip(groups[number], batch.rows_of(place), strict=True)
+            of_group = zip(branches[number].rows, batch.rows_of(place), strict=True)
             yield number, 0, {tokens: hidden[row, : batch.lengths[row]] for tokens, row in of_group}
 
 
 def _from_prompts(
-    subject: Subject,
-    steering: Steering | None,
-    groups: Sequence[tuple[Tokens, ...]],
-    slots: Sequence[int],
-    lengths: Sequence[int],
-    budget: int,
+    subject: Subject, steering: Steering | None, branches: Sequence[Branch], budget: int
 ) -> Iterator[_Found]:
     """Each prompt but its last token once, and from there every row of it."""
-    branches = [
-        Branch(group, (length,) * len(group), slot) for group, length, slot in zip(groups, lengths, slots, strict=True)
-    ]
     waiting: dict[int, dict[Tokens, Tensor]] = {}
     for ends in branch_states(subject, steering, branches, budget=budget):
         for place, (number, row) in enumerate(ends.rows):
-            tokens = groups[number][row]
+            tokens = branches[number].rows[row]
             states = waiting.setdefault(number, {})
             states[tokens] = ends.hidden[place, : len(tokens) - ends.start]
-            if len(states) == len(groups[number]):
+            if len(states) == len(branches[number].rows):
                 yield number, ends.start, waiting.pop(number)

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from neurodial.activations.batches import padded
+from neurodial.activations.batches import left_mask, padded
 from neurodial.activations.collect import pad_id
 from neurodial.errors import ServingError
 from neurodial.generation.as_alone import UNABLE, agree, short_prompts
@@ -42,12 +42,11 @@ def one_pass(
 ) -> Float[Tensor, "row kept vocab"]:
     """One pass of rows whose lengths, these tokens included, are given; they are padded on the left."""
     width = max(lengths)
-    length = torch.tensor(list(lengths))[:, None]
-    mask = (torch.arange(width) >= width - length).long()
-    places = (torch.arange(width - tokens.shape[1], width) - (width - length)).clamp(min=0)
+    padding = width - torch.tensor(list(lengths))[:, None]
+    places = (torch.arange(width - tokens.shape[1], width) - padding).clamp(min=0)
     output: Any = subject.model(
         input_ids=tokens.to(subject.device),
-        attention_mask=mask.to(subject.device),
+        attention_mask=left_mask(lengths).to(subject.device),
         position_ids=places.to(subject.device),
         past_key_values=cache,
         use_cache=True,
