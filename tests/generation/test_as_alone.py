@@ -22,6 +22,7 @@ DECODING = nd.Decoding(max_new_tokens=8)
         ("llama", False, AsAlone(padded=True, cached=True)),
         ("minimax", False, AsAlone(padded=True, cached=False)),  # a state beside keys and values
         ("paligemma", True, AsAlone(padded=True, cached=False)),  # reads a prompt in both directions
+        ("qwen2_vl", True, AsAlone(padded=True, cached=False)),  # keeps places of the last batch
         ("bart", False, AsAlone(padded=False, cached=False)),  # counts padding as places
         ("rwkv", False, AsAlone(padded=False, cached=False)),  # takes padding into its state
     ],

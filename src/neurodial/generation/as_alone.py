@@ -8,6 +8,7 @@ where a model reads a prompt token by token.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -80,8 +81,9 @@ def _measured(subject: Subject) -> AsAlone:
     except UNABLE:
         return AsAlone(padded=False, cached=False)
     try:
-        cache = _cached(subject, prompts)
-        cached = cache is not None and agree(subject, alone, _logits(subject, prompts, cache))
+        again = [*prompts, prompts[0]]  # another number of rows: some models keep places of the last batch
+        cache = _cached(subject, again)
+        cached = cache is not None and agree(subject, [*alone, alone[0]], _logits(subject, again, cache))
     except UNABLE:
         cached = False
     return AsAlone(padded=True, cached=cached)
@@ -100,13 +102,13 @@ def agree(subject: Subject, alone: Sequence[Tensor], together: Sequence[Tensor])
 
 
 def _cached(subject: Subject, prompts: Sequence[Sequence[int]]) -> DynamicCache | None:
-    """The keys and values of two prompts but their last tokens; None where rows can't be moved in such a cache."""
+    """The keys and values of prompts but their last tokens; None where rows can't be moved in such a cache."""
     settings = subject.model.generation_config
     if settings.use_cache is False or settings.cache_implementation or not subject.layout.shares_prefixes:
         return None
     rows = [torch.tensor([prompt[:-1]], device=subject.device) for prompt in prompts]
     caches: list[Any] = [subject.decoder(input_ids=row, use_cache=True).past_key_values for row in rows]
-    return joined(*caches) if all(map(keeps_whole_rows, caches)) else None
+    return reduce(joined, caches) if all(map(keeps_whole_rows, caches)) else None
 
 
 def _logits(
