@@ -43,7 +43,11 @@ def answers(subject: Subject, prompts: list[str], given: AsAlone | None = None) 
 def row_of(subject: Subject) -> dict[str, str]:
     """What becomes of one type."""
     alone = [answers(subject, [prompt])[0] for prompt in PROMPTS]
-    ways = {"padded": AsAlone(padded=True, cached=False), "cached": AsAlone(padded=True, cached=True), "today": None}
+    ways: dict[str, AsAlone | None] = {
+        "padded": AsAlone(padded=True, cached=False),
+        "cached": AsAlone(padded=True, cached=True),
+        "today": None,
+    }
     row = {}
     for way, given in ways.items():
         try:
