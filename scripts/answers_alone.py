@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
 from unittest.mock import patch
 
 from benchmarks.drivers import ROOT
@@ -20,7 +19,7 @@ from tests.zoo import causal_types, zoo_subject
 from neurodial.errors import NeurodialError
 from neurodial.files import write_atomic
 from neurodial.generation import generate as generating
-from neurodial.generation.as_alone import AsAlone
+from neurodial.generation.as_alone import AsAlone, as_alone
 from neurodial.generation.decoding import Decoding
 from neurodial.model.subject import Subject
 from neurodial.provenance import versions
@@ -34,8 +33,7 @@ WRAPPERS = ("gemma3", "qwen2_vl", "qwen2_5_vl", "llava", "mistral3", "paligemma"
 
 def answers(subject: Subject, prompts: list[str], given: AsAlone | None = None) -> list[tuple[int, ...]]:
     """Answers of 8 tokens; `given` stands for what is measured of the model."""
-    measured: Callable[[Subject], AsAlone] = generating.as_alone
-    with patch.object(generating, "as_alone", measured if given is None else lambda _: given):
+    with patch.object(generating, "as_alone", as_alone if given is None else lambda _: given):
         found = generating.generate(subject, prompts, decoding=Decoding(max_new_tokens=8))
     return [answer.tokens for answer in found]
 
